@@ -1,0 +1,1 @@
+"""Certified and robust training: what is trained, attacked and certified."""

@@ -1,0 +1,1 @@
+"""Evaluations: what a network predicts, and within what radius that stands."""

@@ -1,0 +1,50 @@
+"""What a training method is: hyperparameters and a loss."""
+
+from typing import ClassVar, NamedTuple
+
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+
+from crt.classifier import Classifier
+from crt.threat import Threat
+
+STRICT = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+
+
+class Step(NamedTuple):
+    """Where in training a batch is."""
+
+    epoch: float
+    index: Tensor
+    """The images' places in the dataset, for methods that remember something of each."""
+
+
+@dataclass(kw_only=True, config=STRICT)
+class Method:
+    """Subclasses say what to minimize; their fields are hyperparameters, defaulting to the paper's."""
+
+    threat: Threat
+    teacher: Classifier | None = None
+
+    needs_teacher: ClassVar[bool] = False
+    chunks: ClassVar[int] = 1
+    """Parts that a loaded batch is split in, each with an optimizer step of its own (the m-chunk rule)."""
+    replays: ClassVar[int] = 1
+    """Optimizer steps on each part."""
+
+    def loss(self, model: Classifier, x: Tensor, y: Tensor, step: Step) -> Tensor:
+        """The scalar to minimize on images `x` (B, C, H, W) in [0, 1] with labels `y` (B,)."""
+        raise NotImplementedError
+
+
+class Objective(nn.Module):
+    """A method bound to a model, so that what DDP wraps is one call: batch in, loss out."""
+
+    def __init__(self, method: Method, model: Classifier):
+        super().__init__()
+        self.model = model
+        self.method = method
+
+    def forward(self, x: Tensor, y: Tensor, step: Step) -> Tensor:
+        return self.method.loss(self.model, x, y, step)

@@ -1,0 +1,30 @@
+"""Numbers as people write them in YAML: `1e-4` and `8/255` included, NaN and infinity not."""
+
+import re
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+_NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+
+
+def number(value: Any) -> Any:
+    """The float that a string such as `1e-4` or `8/255` means; anything else as it came; ValueError on other words."""
+    if isinstance(value, bool):
+        raise ValueError("a number is needed, not true or false")
+    if not isinstance(value, str):
+        return value
+    if not re.fullmatch(rf"{_NUMBER}(?:\s*/\s*{_NUMBER})?", value.strip()):
+        raise ValueError("a number is needed, such as 0.25, 1e-4 or 8/255")
+    top, _, bottom = value.partition("/")
+    if bottom and float(bottom) == 0:
+        raise ValueError("division by zero")
+    return float(top) / float(bottom) if bottom else float(top)
+
+
+Real = Annotated[float, BeforeValidator(number), Field(allow_inf_nan=False)]
+NonNegative = Annotated[Real, Field(ge=0)]
+Positive = Annotated[Real, Field(gt=0)]
+Share = Annotated[Real, Field(ge=0, le=1)]
+Count = Annotated[int, BeforeValidator(number), Field(ge=1)]
+Whole = Annotated[int, BeforeValidator(number), Field(ge=0)]
