@@ -1,0 +1,1 @@
+"""The benchmark: from a manifest to records."""

@@ -1,0 +1,132 @@
+"""What a run writes: one JSON line an event, one file a rank, append only."""
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+SCHEMA = 1
+"""1: Start, Epoch, Verdict, End."""
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class Start(_Record):
+    """Where and with what an attempt runs; written by the process that does the work."""
+
+    kind: Literal["start"] = "start"
+    schema_: Annotated[int, Field(alias="schema")] = SCHEMA
+    time: float
+    commit: str | None
+    dirty: bool | None
+    python: str
+    torch: str
+    torchvision: str
+    cuda: str | None
+    ffcv: str | None
+    loader: str
+    precision: str
+    device: str
+    driver: str | None
+    host: str
+    cpu: str
+    cpus: int
+    threads: int
+    load: float
+    allocator: str
+    world_size: int
+    nodes: int
+    process: Literal["fresh", "shared"]
+    job: str | None
+    flops: dict[str, float] = {}
+    """Counted floating-point operations of training on one loaded image, by cell id."""
+
+
+class Epoch(_Record):
+    """One pass over the training images; seconds are of the slowest rank, memory in MB."""
+
+    kind: Literal["epoch"] = "epoch"
+    arm: str
+    round: int | None = None
+    epoch: int
+    seconds: float
+    warmup: bool
+    images: int
+    lr: float
+    loss: float
+    memory: float | None
+
+
+class Verdict(_Record):
+    """What one image was judged to be; prediction -1 is an abstention, radius in pixel units of [0, 1]."""
+
+    kind: Literal["verdict"] = "verdict"
+    eval: str
+    index: int
+    label: int
+    prediction: int
+    radius: float
+    seconds: float
+    details: dict[str, float] = {}
+
+
+class End(_Record):
+    """All that was asked for is written."""
+
+    kind: Literal["end"] = "end"
+    time: float
+
+
+Record = Annotated[Start | Epoch | Verdict | End, Field(discriminator="kind")]
+_RECORD = TypeAdapter(Record)
+
+
+def append(path: Path, record: _Record) -> None:
+    """Add one line in one write; a torn last line left by a killed writer is cut off first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    line = record.model_dump_json(by_alias=True).encode() + b"\n"
+    with open(path, "a+b") as file:
+        if file.tell() and _torn(file):
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)
+        file.write(line)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _torn(file) -> bool:
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) != b"\n"
+
+
+def read(path: Path) -> list[_Record]:
+    """The records of a file, a torn last line left out; ValueError naming file and line where one cannot be read."""
+    if not path.exists():
+        return []
+    lines = path.read_bytes().split(b"\n")[:-1]
+    records = []
+    for number, line in enumerate(lines, 1):
+        where = f"{path}, line {number}"
+        try:
+            fields = json.loads(line)
+            schema = fields.get("schema", SCHEMA)
+        except (ValueError, AttributeError):
+            raise ValueError(f"{where}: not a JSON object: {line[:60]!r}") from None
+        if schema != SCHEMA:
+            raise ValueError(f"{where}: records of schema {schema!r}; this version reads schema {SCHEMA}")
+        try:
+            records.append(_RECORD.validate_python(fields))
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"][1:])) or first["loc"][0] if first["loc"] else "kind"
+            raise ValueError(f"{where}: {place}: {first['msg']}") from None
+    return records
+
+
+def read_all(folder: Path) -> list[_Record]:
+    """The records of every rank of a cell or of one run of a study."""
+    return [record for path in sorted(folder.glob("rank*.jsonl")) for record in read(path)]
