@@ -29,6 +29,14 @@ class Spec(BaseModel):
     label: str
     id: str
     """The name and a digest of the arguments that bear on the answer."""
+    every: Count = 1
+    images: Count | None = None
+    """An evaluation judges images 0, every, 2 every, … and at most this many of them."""
+
+    def indices(self, available: int) -> range:
+        """The images that an evaluation judges, of those there are."""
+        chosen = range(0, available, self.every)
+        return chosen[: self.images]
 
 
 class Paper(BaseModel):

@@ -1,0 +1,229 @@
+"""Read a manifest: YAML to cells, every name, argument and number checked here."""
+
+import re
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from bench.cells import Cell, Manifest, Paper, Timing
+from bench.specs import explain, keys, spec, typed
+from crt.data import DATASETS, PIPELINES
+from crt.data.loader import LOADERS
+from crt.plugins import plugins
+from crt.recipe import Recipe
+from crt.threat import Threat
+
+AXES = ("dataset", "arch", "method", "threat", "recipe", "seed", "teacher", "ranks")
+_CELL = (*AXES, "pipeline", "loader", "nodes", "images", "evals", "paper", "name")
+_TOP = ("title", "baseline", "timing", "recipes", "cells", *(key for key in _CELL if key not in ("paper", "name")))
+_INHERITED = ("dataset", "threat", "pipeline", "loader", "ranks", "nodes", "images")
+_TEACHER = (*_INHERITED, "arch", "method", "recipe", "seed", "teacher")
+_DEFAULTS = {"pipeline": "crt", "loader": "ffcv", "threat": {}, "seed": 0, "ranks": 1, "nodes": 1}
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain data only; `10:00:00` stays a string, and a key given twice is an error."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, _INT if tag == "tag:yaml.org,2002:int" else pattern) for tag, pattern in resolvers]
+    for _INT in [re.compile(r"^[-+]?(0|[1-9][0-9_]*)$")]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict:
+    keys = [loader.construct_object(key, deep=True) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+    for key in keys:
+        if not isinstance(key, str | int | float):
+            raise yaml.constructor.ConstructorError(None, None, "a key must be a word or a number", node.start_mark)
+        if keys.count(key) > 1:
+            raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", node.start_mark)
+    loader.flatten_mapping(node)
+    return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
+
+
+def load_yaml(path: Path) -> dict:
+    """The mapping that a file holds; ValueError that names file and line where it holds anything else."""
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}") from None
+    except (UnicodeDecodeError, yaml.reader.ReaderError):
+        raise ValueError(f"{path}: not a text file (allowed: YAML in UTF-8)") from None
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ValueError(f"{path}{line}: {error.problem} (allowed: plain YAML)") from None
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise ValueError(f"{path}: {error} (allowed: plain YAML)") from None
+    if content is None:
+        raise ValueError(f"{path}: the file is empty")
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: {type(content).__name__} at the top (allowed: a mapping of keys to values)")
+    return content
+
+
+def read(path: Path, quick: bool = False) -> Manifest:
+    """The manifest in a file, reduced where `quick`; ValueError with file, place, value and what is allowed."""
+    content = load_yaml(path)
+    try:
+        manifest = _Reader(content).manifest(path.stem)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    if not quick:
+        return manifest
+    from bench.quick import reduce
+
+    return reduce(manifest)
+
+
+def _choice(value: Any, allowed: Any, where: str) -> str:
+    if not isinstance(value, str) or value not in allowed:
+        raise ValueError(f"{where}: {value!r} (allowed: {', '.join(sorted(allowed))})")
+    return value
+
+
+class _Reader:
+    """One manifest while it is read; cells by name, so that a teacher may be one of them."""
+
+    def __init__(self, content: dict):
+        self.top = keys(content, _TOP, "manifest")
+        blocks = self.top.get("cells")
+        if not isinstance(blocks, list) or not blocks:
+            raise ValueError(f"cells: {blocks!r} (allowed: a list of at least one cell)")
+        self.defaults = _DEFAULTS | {key: value for key, value in self.top.items() if key in _CELL}
+        self.blocks = [keys(block, _CELL, f"cells[{i}]") for i, block in enumerate(blocks)]
+        self.named: dict[str, int] = {}
+        for i, block in enumerate(self.blocks):
+            if "name" in block and self.named.setdefault(block["name"], i) != i:
+                raise ValueError(
+                    f"cells[{i}].name: {block['name']!r} is the name of cells[{self.named[block['name']]}]"
+                )
+        self.done: dict[int, list[Cell]] = {}
+        self.open: list[str] = []
+
+    def manifest(self, name: str) -> Manifest:
+        timing = typed(Timing, self.top["timing"], "timing") if "timing" in self.top else None
+        cells: dict[str, tuple[Cell, str]] = {}
+        for i in range(len(self.blocks)):
+            for cell in self.block(i):
+                if cell.id in cells:
+                    raise ValueError(f"cells[{i}]: the same cell as {cells[cell.id][1]} ({cell.id})")
+                cells[cell.id] = (cell, f"cells[{i}]")
+        found = [cell for cell, _ in cells.values()]
+        baseline = self.top.get("baseline")
+        if baseline is not None:
+            _choice(baseline, {cell.method.name for cell in found}, "baseline")
+        elif timing:
+            raise ValueError("baseline: missing (a timing study needs the method that others are compared with)")
+        if timing and baseline:
+            self._one_baseline(found, baseline)
+        title = self.top.get("title", name)
+        return Manifest(name=name, title=str(title), baseline=baseline, timing=timing, cells=tuple(found))
+
+    def _one_baseline(self, cells: list[Cell], baseline: str) -> None:
+        shape = lambda cell: (cell.dataset, cell.arch, cell.pipeline, cell.loader, cell.ranks, cell.nodes)  # noqa: E731
+        for cell in cells:
+            same = sum(other.method.name == baseline for other in cells if shape(other) == shape(cell))
+            if same != 1:
+                raise ValueError(f"baseline: {cell.arch} has {same} cells of {baseline} (allowed: one an architecture)")
+
+    def block(self, i: int) -> list[Cell]:
+        """The product of a block's axes, in the order in which the axes are written in the schema."""
+        if i in self.done:
+            return self.done[i]
+        where, written = f"cells[{i}]", self.defaults | self.blocks[i]
+        axes = [key for key in AXES if isinstance(written.get(key), list)]
+        for key in axes:
+            if not written[key]:
+                raise ValueError(f"{where}.{key}: an empty list")
+        settings = [dict(zip(axes, values, strict=True)) for values in product(*(written[key] for key in axes))]
+        if "name" in written and len(settings) > 1:
+            raise ValueError(f"{where}.name: {written['name']!r} names {len(settings)} cells (allowed: one)")
+        self.open.append(str(written.get("name", where)))
+        papers = self.papers(written.get("paper", {}), len(settings), f"{where}.paper")
+        cells = [
+            self.cell(written | setting, where).model_copy(update={"paper": paper})
+            for setting, paper in zip(settings, papers, strict=True)
+        ]
+        self.open.pop()
+        self.done[i] = cells
+        return cells
+
+    def papers(self, value: Any, count: int, where: str) -> list[Paper]:
+        """A block's published figures, one for each of its cells: lists run along the product."""
+        value = keys(value, tuple(Paper.model_fields), where)
+        for key, figures in value.items():
+            if count > 1 and (not isinstance(figures, list) or len(figures) != count):
+                raise ValueError(f"{where}.{key}: {figures!r} (allowed: a list of {count}, one for each cell)")
+        single = lambda figure: figure[0] if isinstance(figure, list) and len(figure) == 1 else figure  # noqa: E731
+        rows = [{key: v[k] if count > 1 else single(v) for key, v in value.items()} for k in range(count)]
+        return [typed(Paper, {k: v for k, v in row.items() if v is not None}, where) for row in rows]
+
+    def cell(self, written: dict, where: str, teaching: bool = False) -> Cell:
+        for key in ("dataset", "arch", "method", "recipe"):
+            if key not in written:
+                raise ValueError(f"{where}.{key}: missing")
+        threat = typed(Threat, written["threat"], f"{where}.threat")
+        method, kind = spec("crt.methods", written["method"], threat, f"{where}.method")
+        teacher = self.teacher(written, where)
+        if kind.needs_teacher and teacher is None:
+            raise ValueError(f"{where}.teacher: missing, and {method.name} learns from one")
+        if teacher is not None and not kind.needs_teacher:
+            raise ValueError(f"{where}.teacher: given, but {method.name} has no use for one")
+        evals = [] if teaching else written.get("evals", [])
+        if not isinstance(evals, list):
+            raise ValueError(f"{where}.evals: {evals!r} (allowed: a list of evaluations)")
+        fields = {
+            "dataset": _choice(written["dataset"], DATASETS, f"{where}.dataset"),
+            "pipeline": _choice(written["pipeline"], PIPELINES, f"{where}.pipeline"),
+            "loader": _choice(written["loader"], LOADERS, f"{where}.loader"),
+            "arch": _choice(written["arch"], plugins("crt.archs"), f"{where}.arch"),
+            "method": method,
+            "threat": threat,
+            "recipe": typed(Recipe, written["recipe"], f"{where}.recipe"),
+            "teacher": teacher,
+            "evals": tuple(spec("crt.evals", e, threat, f"{where}.evals[{k}]")[0] for k, e in enumerate(evals)),
+            **{key: written[key] for key in ("seed", "ranks", "nodes", "images") if key in written},
+        }
+        try:
+            cell = Cell(**fields)
+        except ValidationError as error:
+            raise ValueError(explain(error, where)) from None
+        self._fits(cell, kind, where)
+        return cell
+
+    def _fits(self, cell: Cell, kind: Any, where: str) -> None:
+        if cell.recipe.batch_size % cell.ranks:
+            raise ValueError(
+                f"{where}.recipe.batch_size: {cell.recipe.batch_size} does not divide by {cell.ranks} ranks"
+            )
+        chunks = kind(threat=cell.threat, **cell.method.args).chunks
+        if chunks > cell.recipe.batch_size // cell.ranks:
+            raise ValueError(
+                f"{where}.method: splits a batch of {cell.recipe.batch_size // cell.ranks} in {chunks} parts"
+            )
+        if cell.images and cell.images > DATASETS[cell.dataset].train_images:
+            raise ValueError(f"{where}.images: {cell.images} (allowed: at most {DATASETS[cell.dataset].train_images})")
+        if cell.ranks % cell.nodes:
+            raise ValueError(f"{where}.ranks: {cell.ranks} do not spread evenly over {cell.nodes} nodes")
+
+    def teacher(self, written: dict, where: str) -> Cell | None:
+        value = written.get("teacher")
+        if value is None:
+            return None
+        where = f"{where}.teacher"
+        if isinstance(value, dict) and set(value) == {"cell"}:
+            name = _choice(value["cell"], self.named, f"{where}.cell")
+            if name in self.open:
+                raise ValueError(f"{where}: a cycle of teachers: {' <- '.join([*self.open, name])}")
+            return self.block(self.named[name])[0].model_copy(update={"evals": (), "paper": Paper()})
+        keys(value, _TEACHER, where)
+        inherited = {key: written[key] for key in _INHERITED if key in written}
+        return self.cell(_DEFAULTS | inherited | value, where, teaching=True)

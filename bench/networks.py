@@ -1,0 +1,58 @@
+"""From a cell's words to the network, its method and what a training step of it costs."""
+
+from functools import cache
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from bench.cells import Cell, Paper
+from crt.classifier import Classifier
+from crt.data import DATASETS
+from crt.method import Method, Objective, Step
+from crt.plugins import find
+
+
+def network(cell: Cell) -> Classifier:
+    """The cell's network with its first weights, drawn from its seed and the same on every rank."""
+    dataset = DATASETS[cell.dataset]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(cell.seed)
+        body, width = find("crt.archs", cell.arch)()
+        return Classifier(body, width, len(dataset.classes), dataset.mean, dataset.std)
+
+
+def method(cell: Cell, teacher: Classifier | None) -> Method:
+    """The cell's method, bound to its teacher, which is frozen here."""
+    if teacher is not None:
+        teacher.eval().requires_grad_(False)
+    return find("crt.methods", cell.method.name)(threat=cell.threat, teacher=teacher, **cell.method.args)
+
+
+def step_flops(cell: Cell) -> float:
+    """Counted floating-point operations of training on one loaded image (a product and a sum are two)."""
+    plain = cell.model_copy(update={"evals": (), "paper": Paper(), "images": None, "seed": 0})
+    return _step_flops(plain.model_dump_json())
+
+
+def forward_flops(cell: Cell) -> float:
+    """Counted floating-point operations of judging one image once."""
+    with torch.device("meta"):
+        model = network(cell).eval()
+        x = torch.empty(1, *DATASETS[cell.dataset].shape)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(x)
+    return float(counter.get_total_flops())
+
+
+@cache
+def _step_flops(text: str) -> float:
+    cell, images = Cell.model_validate_json(text), 2
+    with torch.device("meta"):
+        model = network(cell)
+        objective = Objective(method(cell, network(cell.teacher) if cell.teacher else None), model).train()
+        x = torch.empty(images, *DATASETS[cell.dataset].shape)
+        y = torch.zeros(images, dtype=torch.long)
+    with FlopCounterMode(display=False) as counter:
+        for _ in range(objective.method.replays):
+            objective(x, y, Step(100.0, y)).backward()
+    return counter.get_total_flops() / images

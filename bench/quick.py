@@ -1,0 +1,62 @@
+"""`--quick`: one declared reduction, part of a cell's identity, that brings a manifest to minutes on two cores."""
+
+from bench.cells import Cell, Manifest, Spec, Timing
+from bench.networks import forward_flops, step_flops
+from bench.specs import spec as resolve
+from crt.data import DATASETS
+from crt.threat import Threat
+
+FLOPS = 40e9
+"""Per second, of two ordinary cores: a constant, so that the same command names the same cells everywhere."""
+TRAIN_SECONDS = 300.0
+JUDGE_SECONDS = 150.0
+EPOCHS = 2
+ROUNDS = 3
+JUDGED = 10
+BATCH = 32
+
+
+def reduce(manifest: Manifest) -> Manifest:
+    """The same cells on few images: as many as the counted operations let into the budget."""
+    networks = {c.id: c for cell in manifest.cells for c in _lineage(cell)} if not manifest.timing else {}
+    trained = list(networks.values()) or list(manifest.cells)
+    passes = EPOCHS if not manifest.timing else 1 + ROUNDS
+    images = TRAIN_SECONDS * FLOPS / (passes * sum(step_flops(cell) for cell in trained))
+    most = min(DATASETS[cell.dataset].train_images for cell in trained)
+    images = max(2 * BATCH, min(most, int(images) // BATCH * BATCH))
+    draw = sum(forward_flops(cell) for cell in manifest.cells if cell.evals)
+    n = max(100, min(1000, int(JUDGE_SECONDS * FLOPS / (JUDGED * draw)) // 100 * 100)) if draw else 0
+    return manifest.model_copy(
+        update={
+            "quick": True,
+            "timing": Timing(runs=1, rounds=ROUNDS, images=images) if manifest.timing else None,
+            "cells": tuple(_reduced(cell, images, n) for cell in manifest.cells),
+        }
+    )
+
+
+def _lineage(cell: Cell) -> list[Cell]:
+    return [*(_lineage(cell.teacher) if cell.teacher else []), cell]
+
+
+def _reduced(cell: Cell, images: int, n: int) -> Cell:
+    recipe = cell.recipe
+    batch = max(cell.ranks, min(recipe.batch_size, BATCH * max(1, round(recipe.batch_size / 128))))
+    # Milestones past the last epoch keep the schedule's form and never take effect.
+    short = recipe.model_copy(update={"epochs": min(EPOCHS, recipe.epochs), "batch_size": batch})
+    return cell.model_copy(
+        update={
+            "quick": True,
+            "images": images,
+            "recipe": short,
+            "teacher": _reduced(cell.teacher, images, n) if cell.teacher else None,
+            "evals": tuple(_judging(spec, cell.threat, n) for spec in cell.evals),
+        }
+    )
+
+
+def _judging(spec: Spec, threat: Threat, n: int) -> Spec:
+    args = {**spec.args, "images": min(JUDGED, spec.images or JUDGED), "every": spec.every}
+    if "n" in args:
+        args["n"] = min(n, args["n"])
+    return resolve("crt.evals", {spec.name: args}, threat, spec.name)[0]

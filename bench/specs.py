@@ -1,0 +1,81 @@
+"""A plug-in as a manifest writes it, resolved and checked; and the words for what is wrong with a value."""
+
+import inspect
+import math
+from typing import Any
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from bench.cells import Spec, digest
+from crt.plugins import find
+from crt.quantity import Count
+from crt.threat import Threat
+
+_IMAGES = ("every", "images")
+"""Arguments of every evaluation: judge images 0, every, 2 every, … and at most this many of them."""
+
+
+def keys(value: Any, allowed: tuple[str, ...], where: str) -> dict:
+    if not isinstance(value, dict):
+        raise ValueError(f"{where}: {value!r} (allowed: a mapping of {', '.join(allowed)})")
+    for key in value:
+        if key not in allowed:
+            raise ValueError(f"{where}.{key}: unknown key (allowed: {', '.join(allowed)})")
+    return value
+
+
+def typed(kind: type[BaseModel], value: Any, where: str) -> Any:
+    allowed = tuple(kind.model_fields)
+    try:
+        return kind.model_validate(keys(value, allowed, where))
+    except ValidationError as error:
+        raise ValueError(explain(error, where)) from None
+
+
+def explain(error: ValidationError, where: str) -> str:
+    first = error.errors()[0]
+    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    value = "" if first["type"] == "missing" or isinstance(first["input"], dict) else f" {first['input']!r}:"
+    return f"{where}{place}:{value} {message[0].lower() + message[1:]}"
+
+
+def spec(package: str, value: Any, threat: Threat, where: str) -> tuple[Spec, Any]:
+    """A plug-in as written (`Name` or `Name: {arguments}`), with every argument resolved and checked."""
+    if isinstance(value, str):
+        name, given = value, {}
+    elif isinstance(value, dict) and len(value) == 1:
+        ((name, given),) = value.items()
+        given = {} if given is None else given
+    else:
+        raise ValueError(f"{where}: {value!r} (allowed: a name, or one name with its arguments)")
+    try:
+        kind = find(package, name)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    where = f"{where}.{name}"
+    arguments = tuple(key for key in inspect.signature(kind).parameters if key not in ("threat", "teacher"))
+    judged = _IMAGES if package == "crt.evals" else ()
+    given = keys(given, (*arguments, *judged), where)
+    try:
+        images = {key: TypeAdapter(Count | None).validate_python(given[key]) for key in judged if key in given}
+        built = kind(threat=threat, **{key: value for key, value in given.items() if key not in judged})
+    except ValidationError as error:
+        raise ValueError(explain(error, where)) from None
+    args = {key: getattr(built, key) for key in arguments}
+    dumped = TypeAdapter(dict[str, Any]).dump_python(args, mode="json")
+    bearing = {key: v for key, v in dumped.items() if key not in getattr(kind, "execution", ())}
+    label = name + _arguments(kind, args)
+    ident = f"{name}-{digest([bearing, threat.model_dump()])}"
+    return Spec(name=name, args=dumped, label=label, id=ident, **images), kind
+
+
+def _arguments(kind: Any, args: dict[str, Any]) -> str:
+    """The arguments that differ from the paper's, and those that a result must always name."""
+    defaults = {key: parameter.default for key, parameter in inspect.signature(kind).parameters.items()}
+    named = {key: v for key, v in args.items() if v != defaults[key] or key in getattr(kind, "named", ())}
+    return f"({', '.join(f'{key}={_short(v)}' for key, v in named.items())})" if named else ""
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) and math.isfinite(value) else str(value)

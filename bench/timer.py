@@ -1,0 +1,31 @@
+"""The clock: the same for every method, on a drained device at both ends."""
+
+from time import perf_counter
+
+import torch
+
+from crt import dist
+
+
+class Timer:
+    """Seconds of the enclosed block on the slowest rank, started together; `memory` is the peak in MB (GPU only)."""
+
+    seconds: float
+    memory: float | None = None
+
+    def __enter__(self) -> "Timer":
+        self._gpu = torch.cuda.is_available()
+        dist.barrier()
+        if self._gpu:
+            torch.cuda.reset_peak_memory_stats()
+            torch.cuda.synchronize()
+        self._start = perf_counter()
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if self._gpu:
+            torch.cuda.synchronize()
+        self.seconds = perf_counter() - self._start
+        if kind is None:
+            self.seconds = dist.slowest(self.seconds)
+            self.memory = torch.cuda.max_memory_allocated() / 2**20 if self._gpu else None
