@@ -197,13 +197,16 @@ class _Arm:
 
 
 def _turns(arms: list[_Arm], rounds: int, seed: int) -> Iterator[tuple[int, _Arm]]:
-    """Warm-up (round 0) of every arm, then rounds; each arm takes each place equally often, as far as that divides."""
+    """Warm-up of every arm (round 0), then rounds; every len(arms) rounds each arm has taken each place once."""
+    for arm in arms:
+        yield 0, arm
     order = torch.Generator().manual_seed(seed)
-    for turn in range(1 + rounds):
-        if turn % len(arms) in (0, 1) or turn == 0:
+    for turn in range(rounds):
+        shift = turn % len(arms)
+        if shift == 0:
             places = torch.randperm(len(arms), generator=order).tolist()
-        for arm in places[turn % len(arms) :] + places[: turn % len(arms)]:
-            yield turn, arms[arm]
+        for place in places[shift:] + places[:shift]:
+            yield turn + 1, arms[place]
 
 
 def _batches(cell: Cell, data: Path, images: int | None):

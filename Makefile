@@ -1,0 +1,40 @@
+# Everything starts here: each target sets up what it needs.
+PYTHON ?= python3
+BIN := .venv/bin
+APT := build-essential pkg-config libopencv-dev libturbojpeg0-dev
+
+.PHONY: install system quickstart test lint format
+
+quickstart: install  ## train, certify and time on bundled digits, then print both reports
+	$(BIN)/python -m bench.submit manifests/quickstart.yaml
+	$(BIN)/python -m bench.submit manifests/quickstart-timing.yaml
+	$(BIN)/python -m reports manifests/quickstart.yaml
+	$(BIN)/python -m reports manifests/quickstart-timing.yaml
+
+test: install  ## every test
+	OMP_NUM_THREADS=2 $(BIN)/python -m pytest -q --durations=10
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+install: .venv/installed
+
+# FFCV is built from source: it needs a compiler, OpenCV and TurboJPEG.
+system:
+	@if pkg-config --exists opencv4 libturbojpeg 2>/dev/null && command -v c++ >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(APT); \
+	else echo "FFCV needs system packages. Run: sudo apt-get install -y $(APT)" >&2; exit 2; fi
+
+# uv takes torch and torchvision from one place, so that their builds fit; pip may mix them.
+.venv/installed: requirements.lock | system
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q uv
+	$(BIN)/uv pip install -q --python $(BIN)/python -r requirements.lock
+	touch $@
