@@ -5,11 +5,9 @@ APT := build-essential pkg-config libopencv-dev libturbojpeg0-dev
 
 .PHONY: install system quickstart test lint format
 
-quickstart: install  ## train, certify and time on bundled digits, then print both reports
+quickstart: install  ## train, certify and time on bundled digits, then print the report
 	$(BIN)/python -m bench.submit manifests/quickstart.yaml
-	$(BIN)/python -m bench.submit manifests/quickstart-timing.yaml
 	$(BIN)/python -m reports manifests/quickstart.yaml
-	$(BIN)/python -m reports manifests/quickstart-timing.yaml
 
 test: install  ## every test
 	OMP_NUM_THREADS=2 $(BIN)/python -m pytest -q --durations=10

@@ -32,6 +32,10 @@ class Launcher(StrEnum):
     local = "local"
 
 
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
 def main(
     manifest: Annotated[Path, typer.Argument(help="The YAML file of a table.")],
     launcher: Annotated[Launcher, typer.Option(help="auto: a process a rank on this machine.")] = Launcher.auto,
@@ -155,4 +159,4 @@ def _check_writable(runs: Path) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app()

@@ -1,0 +1,65 @@
+"""What several tests need: real images where they are, digits, a tiny cell."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench import manifest as manifests
+
+
+def pytest_configure() -> None:
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
+
+
+@pytest.fixture(scope="session")
+def real_images() -> Path:
+    """The folder of real CIFAR-10 zips: beside the checkout, or where BENCH_TEST_DATA says."""
+    beside = Path(__file__).parents[2] / "shared" / "data"
+    for folder in (Path(os.environ.get("BENCH_TEST_DATA", beside)), beside):
+        if (folder / "cifar10-test.zip").exists():
+            return folder
+    pytest.skip("no cifar10-test.zip in ../shared/data or in BENCH_TEST_DATA")
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder that holds the bundled digits."""
+    from crt.data import DATASETS
+    from crt.data.beton import ensure
+
+    folder = tmp_path_factory.mktemp("data")
+    for split in ("train", "test"):
+        ensure(DATASETS["digits"], split, folder)
+    return folder
+
+
+TINY = """
+title: tiny
+dataset: digits
+pipeline: plain
+loader: {loader}
+threat: {{norm: l2, sigma: 0.25}}
+images: 128
+evals: {evals}
+cells:
+  - method: {method}
+    arch: cnn2c2f
+    seed: {seed}
+    ranks: {ranks}
+    recipe: {{epochs: {epochs}, batch_size: 32, lr: 0.01}}
+"""
+
+
+@pytest.fixture
+def tiny(tmp_path: Path):
+    """A one-cell manifest with the given differences from Standard, three epochs, torch loader."""
+
+    def make(**changes) -> manifests.Manifest:
+        values = {"loader": "torch", "method": "Standard", "epochs": 3, "ranks": 1, "seed": 0, "evals": "[]"}
+        path = tmp_path / "tiny.yaml"
+        path.write_text(TINY.format(**(values | changes)))
+        return manifests.read(path)
+
+    return make

@@ -1,0 +1,51 @@
+"""Imports only go down: reports -> bench -> crt, launchers; within each, as the order says."""
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+MAY = {
+    "reports": {"reports", "bench", "crt"},
+    "bench": {"bench", "crt", "launchers"},
+    "launchers": {"launchers"},
+    "crt": {"crt"},
+}
+FOUNDATION = {"bench.cells", "bench.records"}
+
+
+def imports(file: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def test_packages_import_only_what_lies_below():
+    files = [file for package in MAY for file in (ROOT / package).rglob("*.py")]
+    assert len(files) > 25
+    for file in files:
+        package = file.relative_to(ROOT).parts[0]
+        ours = {name.split(".")[0] for name in imports(file)} & set(MAY)
+        assert ours <= MAY[package], f"{file} imports {ours - MAY[package]}"
+
+
+def test_cells_and_records_stand_on_nothing_of_bench():
+    for name in FOUNDATION:
+        file = ROOT / (name.replace(".", "/") + ".py")
+        assert not {i for i in imports(file) if i.startswith("bench.")}, name
+
+
+def test_methods_and_evaluations_do_not_import_one_another():
+    for package in ("methods", "evals", "archs"):
+        for file in (ROOT / "crt" / package).glob("*.py"):
+            assert not {i for i in imports(file) if i.startswith(f"crt.{package}.")}, file
+
+
+def test_ffcv_is_imported_only_where_data_is_read_or_written():
+    for package in MAY:
+        for file in (ROOT / package).rglob("*.py"):
+            if file.parent.name != "data":
+                assert not {i for i in imports(file) if i.split(".")[0] == "ffcv"}, file

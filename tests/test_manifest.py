@@ -1,0 +1,198 @@
+"""Manifests: the product, teachers, identities, and every mistake refused with its place."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from bench import manifest as manifests
+from bench.submit import app
+
+ROOT = Path(__file__).parents[1]
+HEAD = """
+dataset: cifar10
+threat: {sigma: 0.25}
+recipe: {epochs: 2, batch_size: 64, lr: 0.1}
+arch: resnet20
+"""
+
+
+def read(tmp_path: Path, text: str, quick: bool = False) -> manifests.Manifest:
+    path = tmp_path / "m.yaml"
+    path.write_text(text)
+    return manifests.read(path, quick)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "manifests").rglob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("quick", [False, True])
+def test_every_manifest_reads(path, quick):
+    full, manifest = manifests.read(path), manifests.read(path, quick)
+    assert len(manifest.cells) == len(full.cells)
+    assert [c.arch for c in manifest.cells] == [c.arch for c in full.cells]
+    assert (manifest.cells[0].id == full.cells[0].id) != quick
+    assert path.read_text().startswith("# ")
+
+
+def test_product_runs_over_the_axes_in_order(tmp_path):
+    text = (
+        HEAD.replace("arch: resnet20", "arch: [resnet20, dla]")
+        + "cells: [{method: [Standard, Gaussian], seed: [0, 1]}]"
+    )
+    cells = read(tmp_path, text).cells
+    assert [(c.arch, c.method.name, c.seed) for c in cells] == [
+        (arch, method, seed) for arch in ("resnet20", "dla") for method in ("Standard", "Gaussian") for seed in (0, 1)
+    ]
+    assert len({c.id for c in cells}) == 8
+
+
+def test_teacher_has_the_id_of_the_cell_that_trains_it(tmp_path):
+    recipe = "{epochs: 1, batch_size: 64, lr: 0.1}"
+    cells = read(
+        tmp_path,
+        HEAD
+        + f"""
+evals: [Clean]
+cells:
+  - {{method: SmoothMix, recipe: {recipe}, paper: {{acr: 0.5}}}}
+  - {{method: CRT, seed: 3, teacher: {{arch: resnet20, method: SmoothMix, recipe: {recipe}}}}}
+""",
+    ).cells
+    assert cells[1].teacher.id == cells[0].id
+    assert (cells[0].wave, cells[1].wave) == (0, 1)
+
+
+def test_identity_is_sensitive_to_what_determines_weights_and_to_nothing_else(tmp_path):
+    def one(extra: str) -> str:
+        return read(tmp_path, HEAD + f"cells: [{{method: SmoothMix{extra}}}]").cells[0].id
+
+    same = one("")
+    assert one(", evals: [Clean]") == one(", paper: {acr: 0.5}") == one(", seed: 0") == same
+    assert read(tmp_path, HEAD + "cells: [{method: {SmoothMix: {T: 4}}}]").cells[0].id == same
+    assert read(tmp_path, HEAD + "cells: [{method: {SmoothMix: {T: 5}}}]").cells[0].id != same
+    for change in (", seed: 1", ", threat: {sigma: 0.5}", ", loader: torch", ", images: 640", ", pipeline: plain"):
+        assert one(change) != same
+
+
+def test_numbers_as_people_write_them(tmp_path):
+    cell = read(
+        tmp_path,
+        HEAD.replace("0.25", "8/255") + "cells: [{method: Standard, recipe: {epochs: 2, batch_size: 64, lr: 1e-4}}]",
+    ).cells[0]
+    assert cell.threat.sigma == 8 / 255
+    assert cell.recipe.lr == 1e-4
+
+
+MISTAKES = {
+    "unknown top key": (HEAD + "cels: []", ["manifest.cels", "cells"]),
+    "unknown cell key": (HEAD + "cells: [{method: Standard, epoch: 3}]", ["cells[0].epoch", "allowed", "recipe"]),
+    "unknown method": (HEAD + "cells: [{method: Standrad}]", ["cells[0].method", "'Standrad'", "Standard"]),
+    "unknown arch": (HEAD + "cells: [{method: Standard, arch: cnn_smal}]", ["cells[0].arch", "'cnn_smal'", "cnn2c2f"]),
+    "unknown dataset": (
+        HEAD + "cells: [{method: Standard, dataset: cifar}]",
+        ["cells[0].dataset", "'cifar'", "digits"],
+    ),
+    "unknown loader": (HEAD + "cells: [{method: Standard, loader: dali}]", ["cells[0].loader", "'dali'", "ffcv"]),
+    "unknown argument": (HEAD + "cells: [{method: {SmoothMix: {temprature: 1}}}]", ["SmoothMix.temprature", "alpha"]),
+    "unknown eval": (
+        HEAD + "cells: [{method: Standard, evals: [Smooth]}]",
+        ["cells[0].evals[0]", "'Smooth'", "Smoothing"],
+    ),
+    "unknown recipe key": (HEAD + "cells: [{method: Standard, recipe: {epoch: 3}}]", ["recipe.epoch", "epochs"]),
+    "missing recipe key": (
+        HEAD + "cells: [{method: Standard, recipe: {epochs: 3, lr: 1}}]",
+        ["recipe.batch_size", "required"],
+    ),
+    "wrong type": (HEAD + "cells: [{method: {SmoothMix: {T: many}}}]", ["SmoothMix.T", "'many'"]),
+    "negative": (HEAD + "cells: [{method: Standard, threat: {sigma: -1}}]", ["threat.sigma", "-1", "greater"]),
+    "nan": (HEAD + "cells: [{method: Standard, threat: {sigma: .nan}}]", ["threat.sigma", "nan", "finite"]),
+    "infinite": (HEAD + "cells: [{method: {SmoothMix: {eta: .inf}}}]", ["SmoothMix.eta", "inf", "finite"]),
+    "boolean": (HEAD + "cells: [{method: Standard, threat: {sigma: true}}]", ["threat.sigma", "True", "number"]),
+    "sexagesimal": (HEAD + "cells: [{method: Standard, seed: 10:00:00}]", ["seed", "'10:00:00'", "number"]),
+    "half an epoch": (
+        HEAD + "cells: [{method: Standard, recipe: {epochs: 1.5, batch_size: 8, lr: 1}}]",
+        ["epochs", "1.5"],
+    ),
+    "no teacher": (HEAD + "cells: [{method: CRT}]", ["cells[0].teacher", "missing", "CRT"]),
+    "useless teacher": (
+        HEAD + "cells: [{method: Standard, teacher: {arch: resnet20, method: Gaussian, recipe: {}}}]",
+        ["cells[0].teacher"],
+    ),
+    "unknown teacher": (HEAD + "cells: [{method: CRT, teacher: {cell: x}}]", ["cells[0].teacher.cell", "'x'"]),
+    "teacher cycle": (
+        HEAD + "cells: [{name: a, method: CRT, teacher: {cell: b}}, {name: b, method: CRT, teacher: {cell: a}}]",
+        ["cycle", "a <- b <- a"],
+    ),
+    "same cell": (HEAD + "cells: [{method: Standard}, {method: Standard, seed: 0}]", ["cells[1]", "same", "cells[0]"]),
+    "same name": (HEAD + "cells: [{method: Standard, name: a}, {method: Gaussian, name: a}]", ["cells[1].name", "'a'"]),
+    "no cells": (HEAD, ["cells", "list"]),
+    "cells no list": (HEAD + "cells: 3", ["cells", "3"]),
+    "cell no mapping": (HEAD + "cells: [3]", ["cells[0]", "3", "mapping"]),
+    "empty axis": (HEAD + "cells: [{method: []}]", ["cells[0].method", "empty"]),
+    "empty": ("", ["empty"]),
+    "only a list": ("- 1", ["mapping"]),
+    "broken": ("cells: [", ["line"]),
+    "tab": ("a:\n\t- 1", ["line 2"]),
+    "twice the key": ("title: a\ntitle: b", ["line", "'title'", "twice"]),
+    "code": ("title: !!python/object/apply:os.system ['true']", ["line 1", "python/object"]),
+    "baseline not there": (
+        HEAD + "baseline: Gaussian\ncells: [{method: Standard}]",
+        ["baseline", "'Gaussian'", "Standard"],
+    ),
+    "timing, no baseline": (HEAD + "timing: {runs: 2}\ncells: [{method: Standard}]", ["baseline", "missing"]),
+    "timing, wrong": (
+        HEAD + "timing: {runs: 0}\nbaseline: Standard\ncells: [{method: Standard}]",
+        ["timing.runs", "0"],
+    ),
+    "ranks": (HEAD + "cells: [{method: Standard, ranks: 3}]", ["batch_size", "64", "3 ranks"]),
+    "chunks": (HEAD + "cells: [{method: {SmoothMix: {m: 65}}}]", ["cells[0].method", "65"]),
+    "too many images": (HEAD + "cells: [{method: Standard, images: 50001}]", ["cells[0].images", "50000"]),
+    "milestones": (
+        HEAD + "cells: [{method: Standard, recipe: {epochs: 2, batch_size: 8, lr: 1, schedule: multistep}}]",
+        ["milestones"],
+    ),
+    "paper list": (HEAD + "cells: [{method: [Standard, Gaussian], paper: {acr: [1]}}]", ["paper.acr", "2"]),
+    "smoothing without noise": (
+        HEAD + "cells: [{method: Standard, threat: {}, evals: [Smoothing]}]",
+        ["evals[0].Smoothing", "sigma"],
+    ),
+    "n too small": (HEAD + "cells: [{method: Standard, evals: [Smoothing: {n: 5}]}]", ["Smoothing", "abstain"]),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistake_is_one_message_and_exit_code_2(tmp_path, name):
+    text, words = MISTAKES[name]
+    path = tmp_path / "m.yaml"
+    path.write_text(text)
+    result = CliRunner().invoke(app, [str(path), "--runs", str(tmp_path / "runs"), "--data", str(tmp_path)])
+    assert result.exit_code == 2, result.output
+    assert result.stderr.startswith(f"error: {path}")
+    for word in words:
+        assert word in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_binary_missing_and_folder_are_refused(tmp_path):
+    binary = tmp_path / "m.yaml"
+    binary.write_bytes(bytes(range(256)))
+    for path, word in ((binary, "text"), (tmp_path / "none.yaml", "No such file"), (tmp_path, "directory")):
+        with pytest.raises(ValueError, match=word):
+            manifests.read(path)
+
+
+def test_dry_run_needs_no_data_and_writes_nothing(tmp_path):
+    result = CliRunner().invoke(
+        app,
+        [
+            str(ROOT / "manifests/table3.yaml"),
+            "--dry-run",
+            "--runs",
+            str(tmp_path / "r"),
+            "--data",
+            str(tmp_path / "d"),
+        ],
+    )
+    assert result.exit_code == 0
+    assert "warning" in result.stderr and "crt.data.beton" in result.stderr
+    assert list(tmp_path.iterdir()) == []
