@@ -1,0 +1,83 @@
+"""What every loader is: an order of images, and batches of it on the device."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from crt.data import Dataset
+from crt.data.beton import Beton
+
+Batch = tuple[Tensor, Tensor, Tensor]
+
+
+def epoch_order(n: int, seed: int, epoch: int, rank: int = 0, world: int = 1, shuffle: bool = True) -> np.ndarray:
+    """This rank's images of an epoch, int64: every `world`-th of one order that depends on seed and epoch alone.
+
+    The ranks' k-th batches together are the k-th batch of one process. What `world` does not divide is left out.
+    """
+    order = np.random.default_rng((seed, epoch)).permutation(n) if shuffle else np.arange(n)
+    return order[: n - n % world][rank::world].copy()
+
+
+class Order:
+    """Which images a rank delivers, epoch by epoch."""
+
+    def __init__(self, n: int, seed: int, rank: int, world: int, shuffle: bool):
+        self.n, self.seed, self.rank, self.world, self.shuffle = n, seed, rank, world, shuffle
+
+    def of(self, epoch: int) -> np.ndarray:
+        """See `epoch_order`."""
+        return epoch_order(self.n, self.seed, epoch, self.rank, self.world, self.shuffle)
+
+
+class Loader:
+    """Batches of (images (B, C, H, W) float32 in [0, 1], labels (B,) int64, indices (B,) int64) on the device.
+
+    A batch is the consumer's to keep, and the last one may be smaller. Each iteration takes the order of `epoch` and
+    moves it on by one; set it to resume. `images` is what one epoch of this rank delivers.
+    """
+
+    def __init__(
+        self,
+        beton: Beton,
+        dataset: Dataset,
+        augment: bool,
+        order: Order,
+        batch_size: int,
+        device: torch.device,
+        workers: int | None,
+    ):
+        self.beton, self.order, self.batch_size, self.device, self.workers = beton, order, batch_size, device, workers
+        self.pad = dataset.pad if augment else 0
+        self.flip = dataset.flip and augment
+        self.images = order.n // order.world
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return math.ceil(self.images / self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        epoch, self.epoch = self.epoch, self.epoch + 1
+        return self.batches(epoch)
+
+    def batches(self, epoch: int) -> Iterator[Batch]:
+        """One epoch."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Let go of threads and memory."""
+
+
+def own(tensor: Tensor, device: torch.device) -> Tensor:
+    """A copy on the device; through pinned memory of its own to a GPU, so that nobody waits for the copy."""
+    if device.type != "cuda":
+        return tensor.to(device, copy=True)
+    return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor).to(device, non_blocking=True)
+
+
+def pixels(x: Tensor) -> Tensor:
+    """Bytes (B, H, W, C) to float32 in [0, 1] of shape (B, C, H, W)."""
+    return x.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format).div_(255)

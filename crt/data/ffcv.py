@@ -1,0 +1,110 @@
+"""The loader of FFCV (https://github.com/libffcv/ffcv), with its pitfalls closed off."""
+
+import os
+import time
+from collections.abc import Iterator
+from queue import Empty
+
+import torch
+
+from crt.data.batches import Batch, Loader, own, pixels
+
+STALL = 300.0
+"""Seconds without a batch after which FFCV's thread is given up; its first batch waits for a compiler."""
+
+
+class FFCV(Loader):
+    """FFCV with the file in the operating system's cache.
+
+    The order is exact; the crops and flips come from numba's per-thread generators, which nothing can seed
+    (https://github.com/libffcv/ffcv/issues/164).
+    """
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self._running = None
+        try:
+            from ffcv.fields.basics import IntDecoder
+            from ffcv.fields.rgb_image import SimpleRGBImageDecoder
+            from ffcv.loader import Loader as Reader
+            from ffcv.transforms import RandomHorizontalFlip, RandomTranslate, ToTensor
+            from ffcv.traversal_order.base import TraversalOrder
+        except ImportError as error:
+            raise ValueError(f"loader ffcv cannot be imported ({error}); torch and memory do without") from error
+
+        order = self.order
+
+        class Traversal(TraversalOrder):
+            def __init__(self):
+                pass
+
+            def __call__(self, reader):  # FFCV wants an instance, and calls it
+                return self
+
+            def sample_order(self, epoch):
+                return order.of(epoch)
+
+        crop = [RandomTranslate(padding=self.pad, fill=(0, 0, 0))] if self.pad else []
+        flip = [RandomHorizontalFlip()] if self.flip else []
+        threads = torch.get_num_threads()
+        self._reader = Reader(
+            str(self.beton.file),
+            batch_size=self.batch_size,
+            num_workers=min(self.workers or threads, len(os.sched_getaffinity(0))),
+            os_cache=True,
+            order=Traversal(),
+            seed=order.seed,
+            drop_last=False,
+            pipelines={
+                "image": [SimpleRGBImageDecoder(), *crop, *flip, ToTensor()],
+                "label": [IntDecoder(), ToTensor()],
+                "index": [IntDecoder(), ToTensor()],
+            },
+        )
+        torch.set_num_threads(threads)  # FFCV sets torch's threads to its own number
+
+    def batches(self, epoch: int) -> Iterator[Batch]:
+        self.close()
+        threads = torch.get_num_threads()
+        self._reader.next_epoch = epoch
+        self._running = running = iter(self._reader)
+        try:
+            for _ in range(len(self)):
+                x, y, index = self._next(running)
+                torch.set_num_threads(threads)
+                # FFCV's own ToDevice reuses its pinned buffers by count, whether or not the device has copied them
+                yield (
+                    pixels(own(x, self.device)),
+                    own(y.flatten(), self.device),
+                    own(index.flatten(), self.device),
+                )
+        finally:
+            self._stop(running)
+
+    def _next(self, running) -> Batch:
+        """FFCV's next batch; RuntimeError where its thread died or stalls, for which FFCV itself waits for ever."""
+        deadline = time.monotonic() + STALL
+        while True:
+            alive = running.is_alive()
+            try:
+                _, batch = running.output_queue.get(timeout=1.0)
+                return batch
+            except Empty:
+                if not alive or time.monotonic() > deadline:
+                    what = "has been silent for too long" if alive else "died (its traceback is above)"
+                    raise RuntimeError(f"{self.beton.file}: FFCV's thread {what}") from None
+
+    def _stop(self, running) -> None:
+        """End FFCV's thread: left alone, it can abort the process at exit."""
+        running.iter_ixes = iter(())
+        while running.is_alive():
+            try:
+                running.output_queue.get(timeout=0.02)
+            except Empty:
+                pass
+        running.close()
+
+    def close(self) -> None:
+        if self._running is not None:
+            self._stop(self._running)
+            self._running = None
