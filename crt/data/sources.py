@@ -63,7 +63,9 @@ def folder(dataset: Dataset, split: str, source: Path, track: Callable[[Iterable
         except (UnidentifiedImageError, OSError, zipfile.BadZipFile) as error:
             raise ValueError(f"{source}: {split}/{kind}/{name} cannot be read ({error})") from None
         except ValueError:
-            raise ValueError(f"{source}: {split}/{kind}/{name} is {image.shape} (allowed: {images[row].shape})") from None
+            raise ValueError(
+                f"{source}: {split}/{kind}/{name} is {image.shape} (allowed: {images[row].shape})"
+            ) from None
     return images, np.array([classes.index(kind) for _, kind, _ in members], np.int64)
 
 
