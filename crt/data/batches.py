@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -42,6 +43,7 @@ class Loader:
 
     def __init__(
         self,
+        file: Path,
         beton: Beton,
         dataset: Dataset,
         augment: bool,
@@ -51,6 +53,7 @@ class Loader:
         workers: int | None,
     ):
         self.beton, self.order, self.batch_size, self.device, self.workers = beton, order, batch_size, device, workers
+        self.file, self.height, self.width = file, *dataset.shape[1:]
         self.pad = dataset.pad if augment else 0
         self.flip = dataset.flip and augment
         self.images = order.n // order.world

@@ -18,7 +18,7 @@ class Torch(Loader):
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         data = torch.utils.data.DataLoader(
-            Augmented(self.beton, self.pad, self.flip, self.order.seed, epoch),
+            Augmented(self.beton, (self.height, self.width), self.pad, self.flip, self.order.seed, epoch),
             batch_size=self.batch_size,
             sampler=self.order.of(epoch).tolist(),
             num_workers=self.workers or 0,
@@ -31,10 +31,10 @@ class Torch(Loader):
 class Augmented(torch.utils.data.Dataset):
     """Images (H, W, 3) uint8 with label and index, for one epoch."""
 
-    def __init__(self, beton: Beton, pad: int, flip: bool, seed: int, epoch: int):
+    def __init__(self, beton: Beton, size: tuple[int, int], pad: int, flip: bool, seed: int, epoch: int):
         from torchvision.transforms import v2
 
-        crop = [v2.RandomCrop((beton.height, beton.width), padding=pad)] if pad else []
+        crop = [v2.RandomCrop(size, padding=pad)] if pad else []
         self.transform = v2.Compose([v2.Identity(), *crop, *([v2.RandomHorizontalFlip()] if flip else [])])
         self.beton, self.seed, self.epoch = beton, seed, epoch
 

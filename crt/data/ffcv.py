@@ -48,7 +48,7 @@ class FFCV(Loader):
         flip = [RandomHorizontalFlip()] if self.flip else []
         threads = torch.get_num_threads()
         self._reader = Reader(
-            str(self.beton.file),
+            str(self.file),
             batch_size=self.batch_size,
             num_workers=min(self.workers or threads, len(os.sched_getaffinity(0))),
             os_cache=True,
@@ -92,7 +92,7 @@ class FFCV(Loader):
             except Empty:
                 if not alive or time.monotonic() > deadline:
                     what = "has been silent for too long" if alive else "died (its traceback is above)"
-                    raise RuntimeError(f"{self.beton.file}: FFCV's thread {what}") from None
+                    raise RuntimeError(f"{self.file}: FFCV's thread {what}") from None
 
     def _stop(self, running) -> None:
         """End FFCV's thread: left alone, it can abort the process at exit."""

@@ -41,8 +41,9 @@ def loader(
         raise ValueError(f"unknown loader {kind!r} (allowed: {', '.join(LOADERS)})")
     if pipeline not in PIPELINES:
         raise ValueError(f"unknown pipeline {pipeline!r} (allowed: {', '.join(PIPELINES)})")
-    beton = Beton(ensure(dataset, split, data))
+    file = ensure(dataset, split, Path(data))
+    beton = Beton(file)
     if images is not None and not world <= images <= len(beton):
-        raise ValueError(f"{beton.file}: {images} images asked for, from {world} to {len(beton)} allowed")
+        raise ValueError(f"{file}: {images} images asked for, from {world} to {len(beton)} allowed")
     order = Order(images or len(beton), seed, rank, world, shuffle)
-    return KINDS[kind](beton, dataset, pipeline == "crt", order, batch_size, torch.device(device), workers)
+    return KINDS[kind](file, beton, dataset, pipeline == "crt", order, batch_size, torch.device(device), workers)

@@ -26,8 +26,8 @@ class Memory(Loader):
         random = np.random.default_rng((self.order.seed, epoch, 1))
         corner = random.integers(0, 2 * self.pad + 1, (self.order.n, 2))[order]
         mirrored = (random.random(self.order.n) < 0.5 * self.flip)[order]
-        rows = corner[:, :1] + np.arange(self.beton.height)
-        columns = corner[:, 1:] + np.arange(self.beton.width)
+        rows = corner[:, :1] + np.arange(self.height)
+        columns = corner[:, 1:] + np.arange(self.width)
         columns[mirrored] = columns[mirrored, ::-1]
         order, rows, columns = (torch.from_numpy(a).to(self.device) for a in (order, rows, columns))
         for index, r, c in zip(*(a.split(self.batch_size) for a in (order, rows, columns)), strict=True):
