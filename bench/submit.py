@@ -108,13 +108,15 @@ def _print(console: Console, manifest: Manifest, waves: list[list[Job]]) -> None
     table = Table("wave", "job", "ranks", "hours (estimate)", title=manifest.title)
     for number, wave in enumerate(waves):
         for job in wave:
-            table.add_row(str(number), job.name, str(job.ranks), f"{_operations(job) / FLOPS / 3600:.2f}")
+            table.add_row(str(number), job.name, str(job.ranks), f"{_operations(job) / FLOPS / 3600:.2g}")
     console.print(table)
     if manifest.quick:
         cell = manifest.cells[0]
         images = manifest.timing.images if manifest.timing else cell.images
-        console.print(f"--quick: a declared reduction to {images} training images; not the paper's experiment.")
-    console.print(f"Hours are counted operations at {FLOPS / 1e9:.0f} GFLOP/s (two ordinary cores), not a measurement.")
+        console.print(
+            f"--quick: a declared reduction to {images} training images; not the paper's experiment.", soft_wrap=True
+        )
+    console.print(f"Hours are counted operations at {FLOPS / 1e9:.0f} GFLOP/s (two ordinary cores).", soft_wrap=True)
 
 
 def _operations(job: Job) -> float:

@@ -44,7 +44,8 @@ def _run(job: Job, logs: Path) -> bool:
         _follow(running)
         running.results()
     except UncompletedJobError:
-        return _report(job, running, "ended without a result")
+        said = (running.stderr() or "").strip().splitlines() or ["nothing"]
+        return _report(job, running, f"ended without a result, its last words: {said[-1]}")
     except KeyboardInterrupt:
         running.cancel(check=False)
         raise
