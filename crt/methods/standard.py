@@ -1,8 +1,8 @@
-"""Standard training: the cross-entropy of clean images, what every cost is measured against."""
+"""Standard training: the cross-entropy on clean images."""
 
-import torch.nn.functional as F
 from pydantic.dataclasses import dataclass
 from torch import Tensor
+from torch.nn import functional as F
 
 from crt.classifier import Classifier
 from crt.method import STRICT, Method, Step
@@ -12,7 +12,7 @@ __all__ = ["Standard"]
 
 @dataclass(kw_only=True, config=STRICT)
 class Standard(Method):
-    """mean CE(z(x), y)."""
+    """No robustness: the clock's baseline."""
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, step: Step) -> Tensor:
         return F.cross_entropy(model(x), y)

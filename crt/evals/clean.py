@@ -1,0 +1,30 @@
+"""Clean accuracy: the network's own class, certified nowhere."""
+
+from typing import ClassVar
+
+import torch
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from crt.classifier import Classifier
+from crt.judgement import Judgement
+from crt.threat import Threat
+
+__all__ = ["Clean"]
+
+
+@dataclass(kw_only=True, config=ConfigDict(extra="forbid"))
+class Clean:
+    """The class of the largest logit, radius 0."""
+
+    threat: Threat
+
+    execution: ClassVar[frozenset[str]] = frozenset()
+
+    def judge(self, model: Classifier, x: Tensor, y: int, generator_seed: tuple[int, int]) -> Judgement:
+        """Judge `x` (C, H, W) in [0, 1] by a model in eval mode; NaN logits abstain."""
+        with torch.no_grad():
+            logits = model(x[None])[0]
+            found = torch.where(logits.isnan().any(), -1, logits.argmax())
+        return Judgement(prediction=int(found), radius=0.0)

@@ -1,0 +1,19 @@
+"""Gaussian augmentation (Cohen et al., 2019, https://arxiv.org/abs/1902.02918, section 3.3)."""
+
+import torch
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+from torch.nn import functional as F
+
+from crt.classifier import Classifier
+from crt.method import STRICT, Method, Step
+
+__all__ = ["Gaussian"]
+
+
+@dataclass(kw_only=True, config=STRICT)
+class Gaussian(Method):
+    """The cross-entropy at one noisy copy of each image."""
+
+    def loss(self, model: Classifier, x: Tensor, y: Tensor, step: Step) -> Tensor:
+        return F.cross_entropy(model(x + self.threat.sigma * torch.randn_like(x)), y)

@@ -1,0 +1,61 @@
+"""SmoothMix (Jeong et al., 2021, https://arxiv.org/abs/2111.09277)."""
+
+import math
+from typing import Literal
+
+import torch
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+from torch.nn import functional as F
+
+from crt.attacks import noisy_logits, smooth_ascent, within
+from crt.classifier import Classifier
+from crt.method import STRICT, Method, Step
+from crt.quantity import Count, NonNegative, Positive
+
+__all__ = ["SmoothMix"]
+
+
+@dataclass(kw_only=True, config=STRICT)
+class SmoothMix(Method):
+    """Gaussian augmentation, and less confidence the nearer a mix lies to a smoothed adversarial example."""
+
+    T: Count = 4
+    """Steps of the attack."""
+    m: Count = 2
+    """Noise vectors of each image, and parts of a loaded batch."""
+    eta: NonNegative = 5.0
+    """Weight of the mixing loss."""
+    alpha: Positive = 0.5
+    """l2 length of an attack's step; the paper takes 0.5, 1 and 2 at sigma 0.25, 0.5 and 1."""
+    mix_step: Literal[0, 1] = 0
+    """Mix from the image (0) or from the attack's first iterate (1, the paper's one-step adversary)."""
+    warmup: Count = 10
+    """Epochs in which the mixing loss and the one-step radius rise to their full size."""
+
+    @property
+    def chunks(self) -> int:
+        return self.m
+
+    def loss(self, model: Classifier, x: Tensor, y: Tensor, step: Step) -> Tensor:
+        rise = min(1.0, (math.floor(step.epoch) + 1) / self.warmup)
+        noise = self.threat.sigma * torch.randn((self.m, *x.shape), dtype=x.dtype, device=x.device)
+        iterates = smooth_ascent(model, x, y, noise, self.T, self.alpha)
+        if self.mix_step:
+            x = (x + within(iterates[0] - x, rise * self.alpha)).clamp(0, 1)
+        share = 0.5 * torch.rand((len(x), 1, 1, 1), dtype=x.dtype, device=x.device)
+        # Two calls, so that each has its own batch statistics, as in the paper's code.
+        clean = noisy_logits(model, x, noise)
+        mixed = noisy_logits(model, (1 - share) * x + share * iterates[-1], noise)
+        smoothed = clean.softmax(-1).mean(0)
+        share = share.flatten(1)
+        target = (1 - share) * smoothed + share / smoothed.shape[1]
+        right = smoothed.argmax(1) == y
+        cross_entropy = F.cross_entropy(clean.flatten(0, 1), y.repeat(self.m))
+        return cross_entropy + self.eta * rise * (right * divergence(target, mixed)).mean()
+
+
+def divergence(target: Tensor, logits: Tensor) -> Tensor:
+    """KL(target || softmax(logits)) over the last dimension, with a finite gradient where the target is 0."""
+    log_target = target.clamp_min(torch.finfo(target.dtype).tiny).log()
+    return (target * (log_target - logits.log_softmax(-1))).sum(-1)
