@@ -22,6 +22,13 @@ def weights(cell: Cell, runs: Path) -> dict:
     return torch.load(runs / cell.id / "model.pt", weights_only=True)
 
 
+def fresh(cell: Cell, runs: Path, data: Path) -> multiprocessing.Process:
+    """The cell's run, started in a process of its own, as launchers do."""
+    process = multiprocessing.get_context("spawn").Process(target=run.run_cell, args=(cell, runs, data, "fresh"))
+    process.start()
+    return process
+
+
 def test_cell_is_trained_judged_and_done(tiny, digits, tmp_path):
     manifest = tiny(method="Gaussian", evals=DATA, loader="memory")
     cell, runs = manifest.cells[0], tmp_path / "runs"
@@ -51,11 +58,11 @@ def test_new_evaluation_does_not_train_again(tiny, digits, tmp_path):
 @pytest.mark.parametrize("loader", ["torch", "memory"])
 def test_killed_in_an_epoch_and_resumed_equals_undisturbed(tiny, digits, tmp_path, loader):
     cell = tiny(method="SmoothMix", epochs=5, loader=loader).cells[0]
-    run.run_cell(cell, tmp_path / "whole", digits, "shared")
+    whole, runs = tmp_path / "whole", tmp_path / "cut"
+    process = fresh(cell, whole, digits)
+    process.join()
     # Kill -9 when the record of epoch 1 is there and epoch 2 is under way.
-    runs = tmp_path / "cut"
-    process = multiprocessing.get_context("spawn").Process(target=run.run_cell, args=(cell, runs, digits, "fresh"))
-    process.start()
+    process = fresh(cell, runs, digits)
     epochs = lambda: [r.epoch for r in read_all(runs / cell.id) if isinstance(r, Epoch)]  # noqa: E731
     while len(epochs()) < 2:
         assert process.is_alive()
@@ -63,9 +70,9 @@ def test_killed_in_an_epoch_and_resumed_equals_undisturbed(tiny, digits, tmp_pat
     os.kill(process.pid, signal.SIGKILL)
     process.join()
     assert not (runs / cell.id / "model.pt").exists()
-    run.run_cell(cell, runs, digits, "shared")
+    fresh(cell, runs, digits).join()
     assert Counter(epochs()) == dict.fromkeys(range(5), 1)
-    for name, value in weights(cell, tmp_path / "whole").items():
+    for name, value in weights(cell, whole).items():
         assert torch.equal(value, weights(cell, runs)[name]), name
 
 
