@@ -4,8 +4,9 @@ import os
 import sys
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, BinaryIO
 
 import numpy as np
 import typer
@@ -23,9 +24,10 @@ _FIELD = np.dtype([("type", "<u1"), ("name", ("<u1", 16)), ("arguments", ("<u1",
 _IMAGE = np.dtype([("mode", "<u1"), ("width", "<u2"), ("height", "<u2"), ("pointer", "<u8")])
 _ROW = np.dtype([("image", _IMAGE), ("label", "<i8"), ("index", "<i8")], align=True)
 _FIELDS = [(2, "image"), (1, "label"), (1, "index")]
+_ALLOCATION = np.dtype([("image", "<u8"), ("pointer", "<u8"), ("size", "<u8")])
+"""The table with which a whole file ends: an entry an image."""
 _VERSION, _RAW = 2, 1
-_ENTRY = 24
-"""Bytes of one entry of the allocation table, with which a whole file ends: one an image."""
+_PAGE = 2**23
 _TOLERANCE = 2e-3
 
 
@@ -47,15 +49,19 @@ class Beton:
         found = [(int(f["type"]), bytes(f["name"]).split(b"\0")[0].decode(errors="replace")) for f in fields]
         if found != _FIELDS:
             raise ValueError(f"{path}: holds the fields {found} (allowed: {_FIELDS})")
-        if header["table"] == 0 or size < int(header["table"]) + count * _ENTRY:
+        if header["table"] == 0 or size < int(header["table"]) + count * _ALLOCATION.itemsize:
             raise ValueError(f"{path}: cut off after {size} bytes (write it again: python -m crt.data.beton)")
         rows = np.fromfile(path, _ROW, count, offset=_HEADER.itemsize + fields.nbytes)
         image = rows["image"]
         if count == 0 or (image["mode"] != _RAW).any():
             raise ValueError(f"{path}: holds no raw images")
         self.labels: NDArray[np.int64] = rows["label"].astype(np.int64)
-        self._pointers = image["pointer"].astype(np.int64)
         self.height, self.width = int(image["height"][0]), int(image["width"][0])
+        self._pointers = image["pointer"].astype(np.int64)
+        if self._pointers.min() < 0 or self._pointers.max() + 3 * self.height * self.width > size:
+            raise ValueError(f"{path}: images lie outside the file (write it again: python -m crt.data.beton)")
+        if (image["height"] != self.height).any() or (image["width"] != self.width).any():
+            raise ValueError(f"{path}: images of several sizes")
         self._bytes = np.memmap(path, np.uint8, "r")
 
     def __len__(self) -> int:
@@ -85,66 +91,66 @@ def ensure(dataset: Dataset, split: str, data: Path) -> Path:
     return path
 
 
-class _Rows:
-    """What FFCV's writer asks for: rows of image, label and index."""
-
-    def __init__(self, images: NDArray[np.uint8], labels: NDArray[np.int64]):
-        self.images, self.labels = images, labels
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> tuple:
-        return self.images[index], int(self.labels[index]), int(index)
-
-
 def write(
     dataset: Dataset, split: str, data: Path, images: NDArray[np.uint8], labels: NDArray[np.int64], show: bool = True
 ) -> Path:
     """Check and write a split of images (N, H, W, 3); several processes may do so at once. ValueError if unlike."""
-    from ffcv.fields import IntField, RGBImageField
-    from ffcv.writer import DatasetWriter
-
     check(dataset, split, images, labels)
     path = dataset.path(split, data)
+    part = None
     try:
         data.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=data)
-        os.close(handle)
-    except OSError as error:
-        raise ValueError(f"{data}: {error.strerror} (allowed: a folder for --data that can be written)") from None
-    part = Path(name)
-    try:
-        fields = {"image": RGBImageField(write_mode="raw"), "label": IntField(), "index": IntField()}
-        # FFCV's own bar knows no terminal: it is silenced, and one worker keeps the rows in order.
-        with _quiet_bar(show):
-            DatasetWriter(str(part), fields, num_workers=1).from_indexed_dataset(_Rows(images, labels))
-        if len(Beton(part)) != len(labels):
-            raise ValueError(f"{part}: the writer lost images")
+        with tempfile.NamedTemporaryFile(prefix=f".{path.name}.", dir=data, delete=False) as file:
+            part = Path(file.name)
+            _lay_out(file, images, labels, show)
+            file.flush()
+            os.fsync(file.fileno())
         part.chmod(0o644)
         part.replace(path)
+    except OSError as error:
+        raise ValueError(
+            f"{path}: {error.strerror} (allowed: a folder for --data with room that can be written)"
+        ) from None
     finally:
-        part.unlink(missing_ok=True)
+        if part is not None:
+            part.unlink(missing_ok=True)
     return path
 
 
-class _quiet_bar:
-    """FFCV draws its progress by tqdm: only on a terminal, and only where somebody asked to see it."""
+def _lay_out(file: BinaryIO, images: NDArray[np.uint8], labels: NDArray[np.int64], show: bool) -> None:
+    """Header, fields, a row an image, pages of whole images, the allocation table.
 
-    def __init__(self, show: bool):
-        self.show = show and sys.stderr.isatty()
+    FFCV's own writer is not used: it forks, and on a full disk it waits for ever.
+    """
+    count, size = len(images), images[0].nbytes
+    fields = np.zeros(len(_FIELDS), _FIELD)
+    for field, (kind, name) in zip(fields, _FIELDS, strict=True):
+        field["type"] = kind
+        field["name"][: len(name)] = list(name.encode())
+    start = -(-(_HEADER.itemsize + fields.nbytes + count * _ROW.itemsize) // _PAGE) * _PAGE
+    page, place = np.divmod(np.arange(count), _PAGE // size)
+    pointers = start + page * _PAGE + place * size
+    table = int(pointers[-1]) + size
+    rows = np.zeros(count, _ROW)
+    rows["image"]["mode"] = _RAW
+    rows["image"]["height"], rows["image"]["width"] = images.shape[1:3]
+    rows["image"]["pointer"] = pointers
+    rows["label"], rows["index"] = labels, np.arange(count)
+    allocations = np.zeros(count, _ALLOCATION)
+    allocations["image"], allocations["pointer"], allocations["size"] = np.arange(count), pointers, size
+    header = np.array((_VERSION, len(_FIELDS), _PAGE, count, table), _HEADER)
+    for part in (header, fields, rows):
+        file.write(part.tobytes())
+    pages = range(int(page[-1]) + 1)
+    for number in track(pages, f"writing {Path(file.name).name[1:-9]}", console=_console(), disable=not show):
+        file.seek(start + number * _PAGE)
+        file.write(images[page == number].tobytes())
+    file.seek(table)
+    file.write(allocations.tobytes())
 
-    def __enter__(self) -> None:
-        from ffcv import writer
 
-        self.kept = writer.tqdm
-        if not self.show:
-            writer.tqdm = lambda *_, **kwargs: self.kept(**(kwargs | {"disable": True}))
-
-    def __exit__(self, *_: object) -> None:
-        from ffcv import writer
-
-        writer.tqdm = self.kept
+def _console() -> Console:
+    return Console(stderr=True, quiet=not sys.stderr.isatty())
 
 
 def check(dataset: Dataset, split: str, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> None:
@@ -185,7 +191,6 @@ def main(
 
 
 def _convert(dataset: Dataset, source: Path | None, data: Path) -> None:
-    console = Console(stderr=True)
     if source is not None and not source.is_dir():
         raise ValueError(f"{source}: no such folder (allowed for --source: a folder of the images)")
     # Both splits are read and checked before either is written.
@@ -196,8 +201,8 @@ def _convert(dataset: Dataset, source: Path | None, data: Path) -> None:
         elif source is None or (source / "cifar-10-batches-py").is_dir():
             splits[split] = pickles(split, source, data)
         else:
-            bar = lambda items, split=split: track(items, f"reading {split}", console=console)  # noqa: E731
-            splits[split] = folder(dataset, split, source, bar if console.is_terminal else list)
+            bar = partial(track, description=f"reading {split}", console=_console())
+            splits[split] = folder(dataset, split, source, bar)
         check(dataset, split, *splits[split])
     for split, (images, labels) in splits.items():
         path = write(dataset, split, data, images, labels)
