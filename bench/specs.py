@@ -35,9 +35,10 @@ def typed(kind: type[BaseModel], value: Any, where: str) -> Any:
 def explain(error: ValidationError, where: str) -> str:
     first = error.errors()[0]
     place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    value = "" if first["type"] == "missing" or isinstance(first["input"], dict) else f" {first['input']!r}:"
-    return f"{where}{place}:{value} {message[0].lower() + message[1:]}"
+    message = first["msg"].removeprefix("Value error, ")
+    scalar = isinstance(first["input"], str | int | float | list | tuple | None)
+    value = f" {first['input']!r}:" if scalar and first["type"] != "missing" else ""
+    return f"{where}{place}:{value} {message}"
 
 
 def spec(package: str, value: Any, threat: Threat, where: str) -> tuple[Spec, Any]:

@@ -1,0 +1,199 @@
+"""The same cells on a terminal, in Markdown and as CSV."""
+
+import math
+from collections.abc import Callable
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from bench.cells import Manifest
+from reports.load import Measured
+from reports.stats import RUNS
+
+DASH = "–"
+Grid = tuple[str, list[str], list[list[str]]]
+
+
+def grids(timing: pd.DataFrame, robustness: pd.DataFrame) -> list[Grid]:
+    """Title, heads and cells of each table to show."""
+    shown = [_grid("Time", timing, _TIME)]
+    if timing.filter(regex="^paper_").notna().any(axis=None):
+        shown.append(_grid("Time, as measured and as published", timing, _PAPER))
+    if not robustness.empty:
+        columns = dict(_ROBUST)
+        for column in ("noisy", "acr", *(c for c in robustness if c.startswith("certified_at_") and c[-1].isdigit())):
+            if column in robustness:
+                head = column.replace("certified_at_", "r = ")
+                columns[head] = _spread(column, _decimal(3) if column == "acr" else _percent)
+        shown.append(_grid("Robustness (certified accuracy in %, at l2 radius r)", robustness, columns))
+        papers = [c for c in robustness if c.startswith("paper_")]
+        if robustness[papers].notna().any(axis=None) if papers else False:
+            published = {"arch": _text("arch"), "method": _method, "ACR": _value("paper_acr", _decimal(3))}
+            published |= {f"r = {c[-4:]}": _value(c, _percent) for c in papers if c != "paper_acr"}
+            shown.append(_grid("As published", robustness, published))
+    return shown
+
+
+def head(manifest: Manifest, measured: list[Measured]) -> list[str]:
+    """What must be known before the numbers are read."""
+    starts = [start for m in measured for start in m.starts]
+    lines = []
+    if manifest.quick:
+        lines.append(
+            "--quick: a declared reduction of images, epochs, batch, runs and draws; not the paper's experiment."
+        )
+    for line in dict.fromkeys(
+        f"{s.device} ({s.cpu}, {s.threads} of {s.cpus} threads, ranks: {s.world_size}), torch {s.torch},"
+        f" loader {s.loader},"
+        f" {'fresh processes' if s.process == 'fresh' else 'runs share a process'}"
+        for s in starts
+    ):
+        lines.append(line)
+    commits = sorted({f"{s.commit[:10]}{' with changes' if s.dirty else ''}" for s in starts if s.commit})
+    if commits:
+        lines.append(f"commit {', '.join(commits)}")
+    if starts:
+        runs = max(len(m.runs) for m in measured)
+        unit = f"over {runs} runs" if runs >= RUNS else "within run (about the clock, not about the cluster)"
+        lines.append(f"Intervals: 95 %, of times {unit}, of accuracies Wilson's.")
+        lines.append(
+            "Seconds are of a whole epoch of the dataset, warm-up left out; hours = s/epoch x epochs (computed)."
+        )
+        if manifest.timing:
+            batches = {m.cell.recipe.batch_size for m in measured}
+            kind = "like for like" if len(batches) == 1 else f"as published, batches {sorted(batches)}"
+            lines.append(
+                f"Slowdown: paired by round ({kind}). Networks were not trained to the end; teachers untrained."
+            )
+        elif manifest.baseline:
+            lines.append("Slowdown: unpaired, of separate runs; no interval from a single run.")
+    return lines
+
+
+def show(console: Console, title: str, lines: list[str], tables: list[Grid]) -> None:
+    """On a terminal."""
+    console.print(f"[bold]{title}[/bold]", highlight=False)
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    for caption, heads, rows in tables:
+        table = Table(*heads, title=caption, title_justify="left", padding=(0, 0, 0, 1))
+        for column in table.columns[2:]:
+            column.justify = "right"
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
+
+
+def markdown(title: str, lines: list[str], tables: list[Grid]) -> str:
+    """The report as Markdown."""
+    parts = [f"# {title}", "\n".join(f"- {line}" for line in lines)]
+    for caption, heads, rows in tables:
+        body = ["| " + " | ".join(row) + " |" for row in (heads, ["---"] * len(heads), *rows)]
+        parts += [f"## {caption}", "\n".join(body)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def latex(tables: list[Grid]) -> str:
+    """The tables in LaTeX, for booktabs."""
+    escape = str.maketrans({"_": r"\_", "%": r"\%", "&": r"\&", "–": "--", "±": r"$\pm$", "<": "$<$", "#": r"\#"})
+    parts = []
+    for caption, heads, rows in tables:
+        lines = [" & ".join(cell.translate(escape) for cell in row) + r" \\" for row in (heads, *rows)]
+        parts.append(
+            "\n".join(
+                [
+                    f"% {caption}",
+                    rf"\begin{{tabular}}{{ll{'r' * (len(heads) - 2)}}}",
+                    r"\toprule",
+                    lines[0],
+                    r"\midrule",
+                    *lines[1:],
+                    r"\bottomrule",
+                    r"\end{tabular}",
+                ]
+            )
+        )
+    return "\n\n".join(parts) + "\n"
+
+
+def _grid(caption: str, frame: pd.DataFrame, columns: dict[str, Callable[[pd.Series], str]]) -> Grid:
+    rows = [[cell(row) for cell in columns.values()] for _, row in frame.iterrows()]
+    return caption, list(columns), rows
+
+
+def _missing(value: object) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _significant(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f}"
+
+
+def _whole_percent(value: float) -> str:
+    return f"{100 * value:.0f}"
+
+
+def _decimal(digits: int) -> Callable[[float], str]:
+    return lambda value: f"{value:.{digits}f}"
+
+
+def _text(column: str) -> Callable[[pd.Series], str]:
+    return lambda row: DASH if _missing(row[column]) else str(row[column])
+
+
+def _method(row: pd.Series) -> str:
+    """The method, and whom it learned from."""
+    teacher = row.get("teacher")
+    return row["method"] + ("" if _missing(teacher) else f" from {teacher}")
+
+
+def _value(column: str, form: Callable[[float], str]) -> Callable[[pd.Series], str]:
+    return lambda row: DASH if _missing(row[column]) else form(row[column])
+
+
+def _spread(column: str, form: Callable[[float], str]) -> Callable[[pd.Series], str]:
+    """An estimate with its interval: `mean [low, high]`."""
+    ends = _whole_percent if form is _percent else form
+
+    def cell(row: pd.Series) -> str:
+        mean, low, high = (row[column + end] for end in ("", "_low", "_high"))
+        if _missing(mean):
+            return DASH
+        return form(mean) + ("" if _missing(low) else f" [{ends(low)}, {ends(high)}]")
+
+    return cell
+
+
+_WHO = {"arch": _text("arch"), "method": _text("method")}
+_TIME = _WHO | {
+    "batch": _value("batch", str),
+    "s/epoch": _spread("s_per_epoch", _significant),
+    "images/s": _value("images_per_s", _significant),
+    "slowdown": _spread("slowdown", _decimal(2)),
+    "ideal": _value("ideal", _decimal(2)),
+    "efficiency": _value("efficiency", _decimal(2)),
+    "hours": _value("hours", _significant),
+    "with teacher": _value("hours_with_teacher", _significant),
+}
+_PAPER = _WHO | {
+    "s/epoch": _value("s_per_epoch", _significant),
+    "paper s/epoch": _value("paper_s_per_epoch", _significant),
+    "slowdown": _value("slowdown", _decimal(2)),
+    "paper slowdown": _value("paper_slowdown", _decimal(2)),
+    "hours": _value("hours", _significant),
+    "paper hours": _value("paper_hours", _significant),
+}
+_ROBUST = {
+    "arch": _text("arch"),
+    "method": _method,
+    "evaluation": _text("eval"),
+    "epochs": _text("epochs"),
+    "images": _value("images", _decimal(0)),
+    "abstained": _value("abstained", _percent),
+    "clean": _spread("clean", _percent),
+}
