@@ -30,7 +30,7 @@ def grids(timing: pd.DataFrame, robustness: pd.DataFrame) -> list[Grid]:
         papers = [c for c in robustness if c.startswith("paper_")]
         if robustness[papers].notna().any(axis=None) if papers else False:
             published = {"arch": _text("arch"), "method": _method, "ACR": _value("paper_acr", _decimal(3))}
-            published |= {f"r = {c[-4:]}": _value(c, _percent) for c in papers if c != "paper_acr"}
+            published |= {f"r = {c[-4:]}": _value(c, _printed) for c in papers if c != "paper_acr"}
             shown.append(_grid("As published", robustness, published))
     return shown
 
@@ -78,8 +78,9 @@ def show(console: Console, title: str, lines: list[str], tables: list[Grid]) -> 
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     for caption, heads, rows in tables:
         table = Table(*heads, title=caption, title_justify="left", padding=(0, 0, 0, 1))
-        for column in table.columns[2:]:
-            column.justify = "right"
+        for number, column in enumerate(table.columns):
+            column.overflow = "fold"
+            column.justify = "right" if number > 1 else "left"
         for row in rows:
             table.add_row(*row)
         console.print(table)
@@ -132,6 +133,11 @@ def _significant(value: float) -> str:
 
 def _percent(value: float) -> str:
     return f"{100 * value:.1f}"
+
+
+def _printed(value: float) -> str:
+    """A published percentage, in its own digits."""
+    return f"{100 * value:.2f}"
 
 
 def _whole_percent(value: float) -> str:

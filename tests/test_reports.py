@@ -1,0 +1,192 @@
+"""Reports: intervals against scipy, tables against hand-made records, refusals, and what is missing."""
+
+import csv
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats as scipy_stats
+from typer.testing import CliRunner
+
+from bench import manifest as manifests
+from bench.records import End, Epoch, Start, Verdict, append
+from reports import stats
+from reports.__main__ import app
+from reports.tables import TIMING
+
+TRAINED = """
+title: Hand-made
+baseline: Standard
+dataset: digits
+threat: {sigma: 0.25}
+arch: cnn2c2f
+recipe: {epochs: 4, batch_size: 64, lr: 0.1}
+evals: [Clean: {images: 4}, Smoothing: {n: 100, images: 4}]
+cells:
+  - {method: Standard}
+  - {method: Gaussian, paper: {s_per_epoch: 9.5, acr: 0.486, certified: {0.25: 67.75}}}
+"""
+TIMED = """
+title: Hand-timed
+baseline: Standard
+timing: {runs: 3, rounds: 2, images: 64}
+dataset: digits
+threat: {sigma: 0.25}
+arch: cnn2c2f
+recipe: {epochs: 4, batch_size: 64, lr: 0.1}
+cells: [{method: [Standard, Gaussian]}]
+"""
+
+
+def start(**changes) -> Start:
+    values = dict(
+        time=0.0, commit="c" * 40, dirty=False, python="3.11", torch="2", torchvision="1", cuda=None, ffcv="1",
+        loader="ffcv", precision="fp32", device="cpu", driver=None, host="h", cpu="x", cpus=2, threads=2, load=0.0,
+        allocator="default", world_size=1, nodes=1, process="fresh", job=None,
+    )  # fmt: skip
+    return Start(**(values | changes))
+
+
+def epoch(arm: str, number: int, seconds: float, images: int, turn: int | None = None) -> Epoch:
+    return Epoch(
+        arm=arm,
+        round=turn,
+        epoch=number,
+        seconds=seconds,
+        warmup=number == 0,
+        images=images,
+        lr=0.1,
+        loss=1,
+        memory=None,
+    )
+
+
+def report(tmp_path: Path, text: str, *options: str):
+    (tmp_path / "m.yaml").write_text(text)
+    command = [str(tmp_path / "m.yaml"), "--runs", str(tmp_path / "runs"), "--csv", str(tmp_path / "m.csv"), *options]
+    return CliRunner().invoke(app, command)
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with open(path) as file:
+        return list(csv.DictReader(file))
+
+
+def cells(tmp_path: Path, text: str) -> manifests.Manifest:
+    (tmp_path / "m.yaml").write_text(text)
+    return manifests.read(tmp_path / "m.yaml")
+
+
+def trained(tmp_path: Path, **changes) -> None:
+    for k, cell in enumerate(cells(tmp_path, TRAINED).cells):
+        file = tmp_path / "runs" / cell.id / "rank0.jsonl"
+        flops = {cell.id: 10.0 * (k + 1)}
+        append(file, start(flops=flops, **(changes if k else {})))
+        for number, seconds in enumerate((50.0, 1.0, 2.0, 3.0)):
+            append(file, epoch(cell.id, number, seconds * (k + 1), 1437))
+        clean, smoothing = cell.evals
+        for index, (prediction, radius) in enumerate(((1, 0.3), (1, 0.2), (-1, 0.0), (0, 0.5))):
+            append(file, Verdict(eval=clean.id, index=index, label=1, prediction=1, radius=0, seconds=1))
+            append(
+                file, Verdict(eval=smoothing.id, index=index, label=1, prediction=prediction, radius=radius, seconds=1)
+            )
+        append(file, Verdict(eval=clean.id, index=99, label=1, prediction=0, radius=0, seconds=1))
+        append(file, End(time=1.0))
+
+
+def test_trained_cells(tmp_path):
+    trained(tmp_path)
+    result = report(tmp_path, TRAINED, "--out", str(tmp_path / "m.md"), "--latex", str(tmp_path / "m.tex"))
+    assert result.exit_code == 0, result.output
+    standard, gaussian = rows(tmp_path / "m.csv")
+    assert list(standard) == TIMING
+    assert float(standard["s_per_epoch"]) == 2.0 and float(gaussian["s_per_epoch"]) == 4.0
+    half = scipy_stats.t.ppf(0.975, 2) * math.sqrt(1 / 3)
+    assert float(standard["s_per_epoch_low"]) == pytest.approx(2 - half)
+    assert float(gaussian["slowdown"]) == pytest.approx(2.0) and gaussian["slowdown_low"] == ""
+    assert float(gaussian["ideal"]) == 2.0 and float(gaussian["efficiency"]) == pytest.approx(1.0)
+    assert float(gaussian["hours"]) == pytest.approx(16 / 3600)
+    assert (gaussian["paper_s_per_epoch"], standard["paper_s_per_epoch"], standard["memory_mb"]) == ("9.5", "", "")
+    robust = rows(tmp_path / "m-robustness.csv")[1]
+    assert float(robust["acr"]) == pytest.approx((0.3 + 0.2) / 4)
+    assert [float(robust[f"certified_at_{r}"]) for r in ("0.00", "0.25", "0.50")] == [0.5, 0.25, 0.0]
+    assert (float(robust["abstained"]), robust["images"], float(robust["clean"])) == (0.25, "4", 1.0)
+    assert float(robust["paper_acr"]) == 0.486 and float(robust["paper_certified_at_0.25"]) == pytest.approx(0.6775)
+    text = (tmp_path / "m.md").read_text()
+    assert "| cnn2c2f | Gaussian | 64 | 4 [" in text and "| 2.00 | 2.00 | 1.00 |" in text and "67.75" in text
+    assert r"\toprule" in (tmp_path / "m.tex").read_text()
+
+
+def test_paired_study_is_scaled_and_its_interval_is_over_runs(tmp_path):
+    manifest = cells(tmp_path, TIMED)
+    (study,) = manifest.studies
+    standard, gaussian = (cell.id for cell in study.arms)
+    logs = []
+    for run, (slow, factors) in enumerate(((1.0, (2.0, 2.2)), (3.0, (2.1, 1.9)), (10.0, (2.4, 2.0)))):
+        file = tmp_path / "runs" / study.id / f"run{run}" / "rank0.jsonl"
+        append(file, start(flops={standard: 1.0, gaussian: 1.5}))
+        for turn, factor in enumerate((7.0, *factors)):
+            append(file, epoch(standard, turn, slow * (turn + 1), 64, turn))
+            append(file, epoch(gaussian, turn, slow * (turn + 1) * factor, 64, turn))
+        logs.append(np.log(factors).mean())
+    result = report(tmp_path, TIMED)
+    assert result.exit_code == 0, result.output
+    row = rows(tmp_path / "m.csv")[1]
+    assert (row["runs"], row["rounds"]) == ("3", "2")
+    assert float(row["slowdown"]) == pytest.approx(math.exp(np.mean(logs)))
+    low, high = scipy_stats.t.interval(0.95, 2, np.mean(logs), scipy_stats.sem(logs))
+    assert float(row["slowdown_low"]) == pytest.approx(math.exp(low))
+    assert float(row["slowdown_high"]) == pytest.approx(math.exp(high))
+    base = rows(tmp_path / "m.csv")[0]
+    assert float(base["s_per_epoch"]) == pytest.approx(np.mean([2.5 * s for s in (1, 3, 10)]) * 1437 / 64)
+    assert "over 3 runs" in result.output
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("device", "H100"), ("loader", "torch"), ("threads", 1), ("torch", "3"), ("precision", "bf16")]
+)
+def test_unlike_times_are_not_divided(tmp_path, field, value):
+    trained(tmp_path, **{field: value})
+    result = report(tmp_path, TRAINED)
+    assert result.exit_code == 2
+    assert field in result.stderr and str(value) in result.stderr
+    assert not (tmp_path / "m.csv").exists()
+
+
+def test_what_is_missing_is_a_dash_and_never_zero(tmp_path):
+    result = report(tmp_path, TRAINED)
+    assert result.exit_code == 0 and "No records" in result.output and "–" in result.output
+    for row in rows(tmp_path / "m.csv"):
+        assert {row[name] for name in TIMING[10:22] if name != "ideal"} == {""}
+    row = rows(tmp_path / "m-robustness.csv")[0]
+    assert {row["acr"], row["images"], row["clean"], row["certified_at_0.00"]} == {""}
+
+
+def test_records_of_a_newer_schema_and_a_torn_line(tmp_path):
+    trained(tmp_path)
+    (file, *_) = (tmp_path / "runs").glob("*/rank0.jsonl")
+    whole = file.read_bytes()
+    file.write_bytes(whole + b'{"kind": "epo')
+    assert report(tmp_path, TRAINED).exit_code == 0
+    file.write_bytes(whole.replace(b'"schema":1', b'"schema":2'))
+    result = report(tmp_path, TRAINED)
+    assert result.exit_code == 2 and "schema 2" in result.stderr and str(file) in result.stderr
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path):
+    result = report(tmp_path, TRAINED, "--out", str(tmp_path / "none" / "m.md"))
+    assert result.exit_code == 2 and str(tmp_path / "none") in result.stderr
+
+
+def test_intervals_against_scipy():
+    values = [1.0, 2.0, 4.0, 4.5]
+    low, high = scipy_stats.t.interval(0.95, 3, np.mean(values), scipy_stats.sem(values))
+    assert stats.mean_ci(values) == pytest.approx((np.mean(values), low, high))
+    assert stats.mean_ci([3.0])[0] == 3.0 and math.isnan(stats.mean_ci([3.0])[1])
+    p, n, z = 0.3, 50, scipy_stats.norm.ppf(0.975)
+    middle, half = (
+        (p + z**2 / 2 / n) / (1 + z**2 / n),
+        z * math.sqrt(p * (1 - p) / n + z**2 / 4 / n**2) / (1 + z**2 / n),
+    )
+    assert stats.wilson(15, 50) == pytest.approx((p, middle - half, middle + half))
