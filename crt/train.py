@@ -1,5 +1,6 @@
 """The only training loop: the code that the clock is put on."""
 
+import inspect
 from collections.abc import Iterable
 
 import torch
@@ -17,7 +18,10 @@ def objective(method: Method, model: Classifier) -> nn.Module:
     bound = Objective(method, model)
     if dist.world_size() == 1:
         return bound
-    return DistributedDataParallel(bound, forward_sync_buffers=False)
+    # Each rank keeps its own BatchNorm statistics while it trains; torch renamed the option in 2.13.
+    known = inspect.signature(DistributedDataParallel).parameters
+    buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    return DistributedDataParallel(bound, **{buffers: False})
 
 
 def optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
