@@ -79,7 +79,8 @@ def show(console: Console, title: str, lines: list[str], tables: list[Grid]) -> 
     for caption, heads, rows in tables:
         table = Table(*heads, title=caption, title_justify="left", padding=(0, 0, 0, 1))
         for number, column in enumerate(table.columns):
-            column.overflow = "fold"
+            # Names may fold; a number that is cut or broken would be another number.
+            column.overflow, column.no_wrap = "fold", number > 1
             column.justify = "right" if number > 1 else "left"
         for row in rows:
             table.add_row(*row)
