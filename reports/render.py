@@ -21,15 +21,16 @@ def grids(timing: pd.DataFrame, robustness: pd.DataFrame) -> list[Grid]:
     if timing.filter(regex="^paper_").notna().any(axis=None):
         shown.append(_grid("Time, as measured and as published", timing, _PAPER))
     if not robustness.empty:
-        columns = dict(_ROBUST)
-        for column in ("noisy", "acr", *(c for c in robustness if c.startswith("certified_at_") and c[-1].isdigit())):
-            if column in robustness:
-                head = column.replace("certified_at_", "r = ")
-                columns[head] = _spread(column, _decimal(3) if column == "acr" else _percent)
-        shown.append(_grid("Robustness (certified accuracy in %, at l2 radius r)", robustness, columns))
+        plain = _ROBUST | ({"noisy": _spread("noisy", _percent)} if "noisy" in robustness else {})
+        shown.append(_grid("Judged (accuracy in %)", robustness, plain))
+        radii = [c for c in robustness if c.startswith("certified_at_") and c[-1].isdigit()]
+        if radii:
+            columns = _WHOM | {"ACR": _spread("acr", _decimal(3))}
+            columns |= {c.replace("certified_at_", "r = "): _spread(c, _percent) for c in radii}
+            shown.append(_grid("Robustness (certified accuracy in %, at l2 radius r)", robustness, columns))
         papers = [c for c in robustness if c.startswith("paper_")]
         if robustness[papers].notna().any(axis=None) if papers else False:
-            published = {"arch": _text("arch"), "method": _method, "ACR": _value("paper_acr", _decimal(3))}
+            published = _WHOM | {"ACR": _value("paper_acr", _decimal(3))}
             published |= {f"r = {c[-4:]}": _value(c, _printed) for c in papers if c != "paper_acr"}
             shown.append(_grid("As published", robustness, published))
     return shown
@@ -195,9 +196,8 @@ _PAPER = _WHO | {
     "hours": _value("hours", _significant),
     "paper hours": _value("paper_hours", _significant),
 }
-_ROBUST = {
-    "arch": _text("arch"),
-    "method": _method,
+_WHOM = {"arch": _text("arch"), "method": _method}
+_ROBUST = _WHOM | {
     "evaluation": _text("eval"),
     "epochs": _text("epochs"),
     "images": _value("images", _decimal(0)),
