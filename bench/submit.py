@@ -105,10 +105,11 @@ def _jobs(manifest: Manifest, runs: Path, data: Path, process: str) -> list[list
 
 
 def _print(console: Console, manifest: Manifest, waves: list[list[Job]]) -> None:
-    table = Table("wave", "job", "ranks", "hours (estimate)", title=manifest.title)
+    table = Table("wave", "job", "ranks", title=manifest.title)
+    table.add_column("hours (estimate)", justify="right")
     for number, wave in enumerate(waves):
         for job in wave:
-            table.add_row(str(number), job.name, str(job.ranks), f"{_operations(job) / FLOPS / 3600:.2g}")
+            table.add_row(str(number), job.name, str(job.ranks), _hours(_operations(job) / FLOPS / 3600))
     console.print(table)
     if manifest.quick:
         cell = manifest.cells[0]
@@ -117,6 +118,10 @@ def _print(console: Console, manifest: Manifest, waves: list[list[Job]]) -> None
             f"--quick: a declared reduction to {images} training images; not the paper's experiment.", soft_wrap=True
         )
     console.print(f"Hours are counted operations at {FLOPS / 1e9:.0f} GFLOP/s (two ordinary cores).", soft_wrap=True)
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}"
 
 
 def _operations(job: Job) -> float:

@@ -15,7 +15,7 @@ from bench.cells import Cell
 from bench.plan import finished, plan
 from bench.records import End, Epoch, Start, Verdict, read_all
 
-DATA = "[Clean: {images: 6}, Smoothing: {n: 100, n0: 10, images: 4, every: 3}]"
+DATA = "[Clean: {images: 6}, Noisy: {images: 2}, Smoothing: {n: 100, n0: 10, images: 4, every: 3}]"
 
 
 def weights(cell: Cell, runs: Path) -> dict:
@@ -39,7 +39,9 @@ def test_cell_is_trained_judged_and_done(tiny, digits, tmp_path):
     epochs = [r for r in records if isinstance(r, Epoch)]
     assert [(r.epoch, r.warmup, r.images) for r in epochs] == [(0, True, 128), (1, False, 128), (2, False, 128)]
     judged = [(r.eval.split("-")[0], r.index) for r in records if isinstance(r, Verdict)]
-    assert judged == [("Clean", i) for i in range(6)] + [("Smoothing", i) for i in (0, 3, 6, 9)]
+    assert judged == [("Clean", i) for i in range(6)] + [("Noisy", 0), ("Noisy", 1)] + [
+        ("Smoothing", i) for i in (0, 3, 6, 9)
+    ]
     assert finished(cell, runs) and plan(manifest, runs) == []
 
 

@@ -9,6 +9,7 @@ from torch import nn
 
 from crt.evals.clean import Clean
 from crt.evals.smoothing import Smoothing, pa_low
+from crt.plugins import plugins
 from crt.threat import Threat
 
 THREAT = Threat(sigma=0.25)
@@ -170,3 +171,19 @@ def test_clean_is_the_largest_logit_at_radius_zero():
         assert (found.prediction, found.radius, found.details) == (int(distance > 0), 0.0, {})
     with pytest.raises(ValidationError):
         Clean(threat=Threat(), n=3)
+
+
+def test_noisy_predicts_the_class_of_one_seeded_draw():
+    threat, x = Threat(sigma=0.5), torch.full((3, 4, 4), 0.5)
+
+    class Side(torch.nn.Module):
+        def forward(self, x):
+            margin = x.mean((1, 2, 3)) - 0.5
+            return torch.stack([-margin, margin], 1)
+
+    noisy = plugins("crt.evals")["Noisy"](threat=threat)
+    found = [noisy.judge(Side(), x, 0, (7, i)).prediction for i in range(200)]
+    assert found == [noisy.judge(Side(), x, 0, (7, i)).prediction for i in range(200)]
+    assert 70 < sum(found) < 130
+    still = plugins("crt.evals")["Noisy"](threat=Threat())
+    assert {still.judge(Side(), x + 0.1, 0, (7, i)).prediction for i in range(20)} == {1}

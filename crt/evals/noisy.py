@@ -19,11 +19,15 @@ class Noisy:
     """The most likely class of x + noise, one draw an image, with radius 0."""
 
     threat: Threat
-    execution: ClassVar[tuple[str, ...]] = ()
 
-    @torch.no_grad()
-    def judge(self, model: Classifier, x: Tensor, y: int, seed: tuple[int, int]) -> Judgement:
-        """Judge one image `x` (C, H, W) in [0, 1]; `seed` is (the run's, the image's)."""
-        generator = torch.Generator(x.device).manual_seed(1_000_003 * seed[0] + seed[1])
+    execution: ClassVar[frozenset[str]] = frozenset()
+
+    def judge(self, model: Classifier, x: Tensor, y: int, generator_seed: tuple[int, int]) -> Judgement:
+        """Judge `x` (C, H, W) in [0, 1] by a model in eval mode; NaN logits abstain."""
+        seed, index = generator_seed
+        generator = torch.Generator(x.device).manual_seed(1_000_003 * seed + index)
         noise = torch.randn(x.shape, generator=generator, device=x.device)
-        return Judgement(model((x + self.threat.sigma * noise)[None]).argmax(1).item(), 0.0, {})
+        with torch.no_grad():
+            logits = model((x + self.threat.sigma * noise)[None])[0]
+            found = torch.where(logits.isnan().any(), -1, logits.argmax())
+        return Judgement(prediction=int(found), radius=0.0)
