@@ -1,0 +1,213 @@
+#!/usr/bin/env bash
+# A throw-away Slurm cluster on one machine: two nodes, with accounting or without. Root, Debian or Ubuntu.
+#
+#   slurm/testcluster.sh up [--no-accounting] [FOLDER]     start it; then: export SLURM_CONF=FOLDER/slurm.conf
+#   slurm/testcluster.sh status [FOLDER]                   its daemons and nodes
+#   slurm/testcluster.sh restart DAEMON [FOLDER]           start slurmctld, n1 or n2 again (stopped first where it runs)
+#   slurm/testcluster.sh down [FOLDER]                     stop it and delete FOLDER
+#
+# Needs: slurm-wlm slurmctld slurmd slurmdbd munge mariadb-server (make system-slurm installs them).
+# Everything lies in FOLDER (default /tmp/testcluster) but the nodes' names, which go into /etc/hosts and out again.
+# A daemon is stopped by the pid that it wrote, never by name.
+set -euo pipefail
+
+NODES=(n1 n2)
+HOSTS_LINE="127.0.0.1 n1 n2 # testcluster"
+
+fail() { echo "error: $*" >&2; exit 2; }
+
+pid_of() { [ -s "$FOLDER/run/$1.pid" ] && tr -d '[:space:]' < "$FOLDER/run/$1.pid"; }
+
+alive() { local pid; pid=$(pid_of "$1") && kill -0 "$pid" 2>/dev/null; }
+
+stop() {
+  local pid
+  pid=$(pid_of "$1") || return 0
+  kill "$pid" 2>/dev/null || return 0
+  for _ in $(seq 100); do kill -0 "$pid" 2>/dev/null || return 0; sleep 0.1; done
+  kill -9 "$pid" 2>/dev/null || true
+}
+
+wait_for() { # SECONDS WHAT COMMAND...
+  local seconds=$1 what=$2
+  shift 2
+  for _ in $(seq $((seconds * 5))); do "$@" >/dev/null 2>&1 && return 0; sleep 0.2; done
+  fail "$what did not start within $seconds s; see $FOLDER/log"
+}
+
+check() {
+  [ "$(id -u)" = 0 ] || fail "the cluster's daemons need root"
+  local need="munged slurmctld slurmd sbatch"
+  [ "$ACCOUNTING" = 1 ] && need="$need slurmdbd mariadbd mariadb-install-db"
+  for program in $need; do
+    command -v "$program" >/dev/null ||
+      fail "$program: not installed (apt-get install slurm-wlm slurmctld slurmd slurmdbd munge mariadb-server)"
+  done
+}
+
+# Ports of this cluster's own, so that it stands beside another Slurm or database: a block of ten from the folder's name.
+ports() { BASE=$((20000 + $(printf %s "$FOLDER" | cksum | cut -d' ' -f1) % 1000 * 10)); }
+
+write_conf() {
+  local cpus memory
+  cpus=$(nproc)
+  memory=$(awk '/MemTotal/ {print int($2 / 1024)}' /proc/meminfo)
+  cat > "$FOLDER/slurm.conf" <<CONF
+ClusterName=testcluster
+SlurmctldHost=localhost(127.0.0.1)
+SlurmctldPort=$BASE
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+AuthInfo=socket=$FOLDER/run/munge.socket,cred_expire=5
+CredType=cred/munge
+StateSaveLocation=$FOLDER/state
+SlurmdSpoolDir=$FOLDER/spool-%n
+SlurmctldPidFile=$FOLDER/run/slurmctld.pid
+SlurmdPidFile=$FOLDER/run/%n.pid
+SlurmctldLogFile=$FOLDER/log/slurmctld.log
+SlurmdLogFile=$FOLDER/log/%n.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+MpiDefault=none
+ReturnToService=2
+SchedulerType=sched/backfill
+SchedulerParameters=bf_interval=2,sched_min_interval=100000
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+SlurmdParameters=config_overrides
+SlurmdTimeout=10
+MinJobAge=3600
+MaxArraySize=${MAX_ARRAY:-1001}
+KillWait=5
+JobAcctGatherType=jobacct_gather/linux
+CONF
+  if [ "$ACCOUNTING" = 1 ]; then
+    cat >> "$FOLDER/slurm.conf" <<CONF
+AccountingStorageType=accounting_storage/slurmdbd
+AccountingStorageHost=127.0.0.1
+AccountingStoragePort=$((BASE + 3))
+AccountingStoragePass=$FOLDER/run/munge.socket
+CONF
+    cat > "$FOLDER/slurmdbd.conf" <<CONF
+AuthType=auth/munge
+AuthInfo=socket=$FOLDER/run/munge.socket
+DbdHost=localhost
+DbdAddr=127.0.0.1
+DbdPort=$((BASE + 3))
+SlurmUser=root
+PidFile=$FOLDER/run/slurmdbd.pid
+LogFile=$FOLDER/log/slurmdbd.log
+StorageType=accounting_storage/mysql
+StorageHost=127.0.0.1
+StoragePort=$((BASE + 4))
+StorageUser=slurm
+StoragePass=slurm
+StorageLoc=slurm_acct_db
+CONF
+    chmod 600 "$FOLDER/slurmdbd.conf"
+  fi
+  local i=0
+  for node in "${NODES[@]}"; do
+    i=$((i + 1))
+    echo "NodeName=$node NodeHostname=localhost NodeAddr=127.0.0.1 Port=$((BASE + i)) CPUs=$cpus RealMemory=$memory" \
+      >> "$FOLDER/slurm.conf"
+  done
+  echo "PartitionName=main Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP" >> "$FOLDER/slurm.conf"
+}
+
+start_munge() {
+  chown munge "$FOLDER/run"
+  install -o munge -m 400 /dev/null "$FOLDER/munge.key"
+  head -c 1024 /dev/urandom > "$FOLDER/munge.key"
+  runuser -u munge -- "$(command -v munged)" --key-file="$FOLDER/munge.key" --socket="$FOLDER/run/munge.socket" \
+    --pid-file="$FOLDER/run/munged.pid" --log-file="$FOLDER/run/munged.log" --seed-file="$FOLDER/run/munged.seed"
+  wait_for 10 munged munge --socket="$FOLDER/run/munge.socket" -n
+}
+
+start_accounting() {
+  local sql="mariadb --no-defaults --protocol=socket --socket=$FOLDER/db/mysql.sock"
+  install -d -o mysql "$FOLDER/db"
+  mariadb-install-db --no-defaults --user=mysql --datadir="$FOLDER/db/data" --skip-test-db > "$FOLDER/log/database.log" 2>&1
+  (cd "$FOLDER" && setsid mariadbd --no-defaults --user=mysql --datadir="$FOLDER/db/data" --socket="$FOLDER/db/mysql.sock" \
+    --port=$((BASE + 4)) --bind-address=127.0.0.1 --pid-file="$FOLDER/db/mariadbd.pid" --innodb-buffer-pool-size=64M \
+    >> "$FOLDER/log/database.log" 2>&1 < /dev/null &)
+  wait_for 30 mariadbd $sql -e "select 1"
+  cp "$FOLDER/db/mariadbd.pid" "$FOLDER/run/mariadbd.pid"
+  $sql -e "create user slurm@'%' identified by 'slurm'; create user slurm@localhost identified by 'slurm';
+           grant all on slurm_acct_db.* to slurm@'%'; grant all on slurm_acct_db.* to slurm@localhost"
+  SLURM_CONF=$FOLDER/slurm.conf slurmdbd
+  wait_for 30 slurmdbd timeout 5 sacctmgr -n show cluster
+  sacctmgr -i add cluster testcluster > "$FOLDER/log/sacctmgr.log"
+}
+
+start() {
+  case $1 in
+    slurmctld) slurmctld -i && wait_for 20 slurmctld timeout 5 scontrol ping ;;
+    n1 | n2) slurmd -N "$1" && wait_for 20 "$1" alive "$1" ;;
+    *) fail "$1: no such daemon (allowed: slurmctld, n1, n2)" ;;
+  esac
+}
+
+up() {
+  check
+  alive munged && fail "$FOLDER: a cluster is there already (slurm/testcluster.sh down $FOLDER)"
+  if [ -e "$FOLDER" ]; then
+    # Only what an earlier cluster left is cleared away.
+    [ -d "$FOLDER/log" ] && grep -qs ClusterName=testcluster "$FOLDER/slurm.conf" || fail "$FOLDER: exists, and is no test cluster's"
+    rm -rf "$FOLDER"
+  fi
+  mkdir -p "$FOLDER"/{run,log,state}
+  chmod 755 "$FOLDER"
+  # What half a start leaves behind is taken away again.
+  # Its logs stay.
+  trap 'status=$?; [ $status = 0 ] || { tail -n 3 "$FOLDER"/log/* >&2; KEEP=1 down; }' EXIT
+  grep -qF "$HOSTS_LINE" /etc/hosts || echo "$HOSTS_LINE" >> /etc/hosts
+  write_conf
+  start_munge
+  [ "$ACCOUNTING" = 1 ] && start_accounting
+  start slurmctld
+  for node in "${NODES[@]}"; do start "$node"; done
+  wait_for 20 "both nodes" bash -c '[ "$(sinfo -h -N -t idle -o %N | sort -u | wc -l)" = 2 ]'
+  echo "export SLURM_CONF=$FOLDER/slurm.conf"
+}
+
+down() {
+  if [ -e "$FOLDER/slurm.conf" ] && alive slurmctld; then
+    scancel --state=PENDING -u root 2>/dev/null || true
+    scancel -u root 2>/dev/null || true
+    for _ in $(seq 50); do [ -z "$(squeue -h 2>/dev/null)" ] && break; sleep 0.2; done
+  fi
+  for daemon in "${NODES[@]}" slurmctld slurmdbd mariadbd munged; do stop "$daemon"; done
+  if grep -qF "$HOSTS_LINE" /etc/hosts; then
+    # /etc/hosts may be mounted: written to, it cannot be replaced.
+    local rest
+    rest=$(grep -vF "$HOSTS_LINE" /etc/hosts)
+    printf '%s\n' "$rest" > /etc/hosts
+  fi
+  [ -n "${KEEP:-}" ] || rm -rf "$FOLDER"
+}
+
+status() {
+  for daemon in munged mariadbd slurmdbd slurmctld "${NODES[@]}"; do
+    if alive "$daemon"; then echo "$daemon: runs (pid $(pid_of "$daemon"))"; else echo "$daemon: does not run"; fi
+  done
+  if alive slurmctld; then sinfo -N; fi
+}
+
+COMMAND=${1:-}
+[ $# -gt 0 ] && shift
+ACCOUNTING=1
+if [ "${1:-}" = --no-accounting ]; then ACCOUNTING=0; shift; fi
+if [ "$COMMAND" = restart ]; then DAEMON=${1:-}; [ $# -gt 0 ] && shift; fi
+FOLDER=$(realpath -m "${1:-/tmp/testcluster}")
+export SLURM_CONF=$FOLDER/slurm.conf
+ports
+
+case $COMMAND in
+  up) up ;;
+  down) down ;;
+  status) status ;;
+  restart) stop "$DAEMON"; start "$DAEMON" ;;
+  *) fail "slurm/testcluster.sh up|down|status|restart (see the head of the file)" ;;
+esac
