@@ -82,6 +82,11 @@ class Cell(BaseModel):
         return f"{self.arch}-{self.method.name}-s{self.seed}-{digest(body)}"
 
     @property
+    def questions(self) -> str:
+        """A digest of what its evaluations ask, images included: names the job that answers."""
+        return digest([[spec.id, spec.every, spec.images] for spec in self.evals])
+
+    @property
     def wave(self) -> int:
         """How many teachers stand before it."""
         return self.teacher.wave + 1 if self.teacher else 0

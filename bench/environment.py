@@ -11,6 +11,7 @@ from typing import Literal
 
 import torch
 
+from bench.attempt import job_id
 from bench.cells import Cell
 from bench.records import Start
 from crt import dist
@@ -42,7 +43,7 @@ def start(cell: Cell, process: Literal["fresh", "shared"], flops: dict[str, floa
         world_size=dist.world_size(),
         nodes=cell.nodes,
         process=process,
-        job=os.environ.get("SLURM_JOB_ID"),
+        job=job_id(),
         flops=flops,
     )
 

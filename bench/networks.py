@@ -1,14 +1,18 @@
-"""From a cell's words to the network, its method and what a training step of it costs."""
+"""From a cell's words to the network, its method, its batches and what a training step of it costs."""
 
 import math
 from functools import cache
+from pathlib import Path
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.cells import Cell, Paper
+from crt import dist
 from crt.classifier import Classifier
 from crt.data import DATASETS
+from crt.data.batches import Loader
+from crt.data.loader import loader
 from crt.method import Method, Objective, Step
 from crt.plugins import find
 
@@ -27,6 +31,33 @@ def method(cell: Cell, teacher: Classifier | None) -> Method:
     if teacher is not None:
         teacher.eval().requires_grad_(False)
     return find("crt.methods", cell.method.name)(threat=cell.threat, teacher=teacher, **cell.method.args)
+
+
+def trained(cell: Cell, runs: Path) -> Classifier:
+    """The cell's network with the weights it was trained to, on this rank's device; ValueError where there are none."""
+    path = runs / cell.id / "model.pt"
+    if not path.exists():
+        raise ValueError(f"{path}: missing, so its network was not trained to the end (submit again to train it)")
+    model = network(cell)
+    model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    return model.to(dist.device())
+
+
+def batches(cell: Cell, data: Path, images: int | None) -> Loader:
+    """This rank's share of the cell's training images, the first `images` of the file, read from `data`."""
+    return loader(
+        cell.loader,
+        DATASETS[cell.dataset],
+        "train",
+        data=data,
+        pipeline=cell.pipeline,
+        batch_size=cell.recipe.batch_size // dist.world_size(),
+        device=dist.device(),
+        seed=cell.seed,
+        images=images,
+        rank=dist.rank(),
+        world=dist.world_size(),
+    )
 
 
 def step_flops(cell: Cell) -> float:

@@ -1,36 +1,132 @@
-"""What is left to do, in what order."""
+"""What a manifest asks for, as jobs in waves, each with how far it is."""
 
 from collections.abc import Iterable
 from pathlib import Path
 
-from bench.cells import Cell, Manifest, Study
-from bench.records import End, Verdict, read_all
+from bench.attempt import Place
+from bench.cells import Cell, Manifest
+from bench.judge import run_judge
+from bench.prepare import run_prepare
+from bench.records import End, Epoch, Verdict, read, read_all
+from bench.study import run_study
+from bench.train import run_cell
 from crt.data import DATASETS
+from launchers.job import Job, Wave
 
 
-def plan(manifest: Manifest, runs: Path) -> list[list[Cell]]:
-    """Waves of unfinished cells, teachers first: what is in a wave may run at once."""
-    waves: dict[int, dict[str, Cell]] = {}
+def waves(
+    manifest: Manifest, place: Place, shards: int | None = None, sources: dict[str, Path] | None = None
+) -> list[Wave]:
+    """Every job of the manifest, finished ones marked: datasets first, then teachers before students.
+
+    What judges a wave's networks waits for that wave alone, and no training waits for it. `shards` are the jobs that
+    a cell's judging is spread over, each of one rank; without it, one job of the cell's own ranks. `sources` names
+    the folders that missing datasets are written from.
+    """
+    found: list[Wave] = []
+    _add(found, "data", _preparing(manifest, place, sources or {}), None)
+    ready = 0 if found else None
+    if manifest.timing:
+        _add(found, "time", _timing(manifest, place), ready)
+        return found
+    training: dict[int, int] = {}
+    levels = _levels(manifest)
+    for level in sorted(levels):
+        training[level] = len(found)
+        jobs = [_train(cell, place) for cell in levels[level]]
+        _add(found, f"train{level}", jobs, training.get(level - 1, ready))
+    for level in sorted(levels):
+        cells = [cell for cell in manifest.cells if cell.wave == level and cell.evals]
+        jobs = [job for cell in cells for job in _judging(cell, place, shards)]
+        _add(found, f"judge{level}", jobs, training[level])
+    return found
+
+
+def _add(found: list[Wave], name: str, jobs: Iterable[Job], after: int | None) -> None:
+    jobs = tuple(jobs)
+    if jobs:
+        found.append(Wave(name=name, jobs=jobs, after=after))
+
+
+def _levels(manifest: Manifest) -> dict[int, list[Cell]]:
+    """The manifest's cells and the teachers they need, by the number of teachers before them."""
+    levels: dict[int, dict[str, Cell]] = {}
     for cell in manifest.cells:
-        wanted = [cell, *lineage(cell)] if not finished(cell, runs) else []
-        for one in wanted:
-            if not finished(one, runs):
-                waves.setdefault(one.wave, {}).setdefault(one.id, one)
-    for cell in manifest.cells:
-        # The manifest's own cell stands for a teacher of the same id: it has the evaluations.
-        if cell.id in waves.get(cell.wave, {}):
-            waves[cell.wave][cell.id] = cell
-    return [list(waves[wave].values()) for wave in sorted(waves)]
+        for one in (cell, *lineage(cell)):
+            levels.setdefault(one.wave, {}).setdefault(one.id, one)
+    return {level: list(cells.values()) for level, cells in levels.items()}
 
 
-def timings(manifest: Manifest, runs: Path) -> list[tuple[Study, int]]:
-    """The runs of studies that have not ended, round by round over the studies."""
-    return [
-        (study, run)
-        for run in range(manifest.timing.runs)
-        for study in manifest.studies
-        if not any(isinstance(record, End) for record in read_all(runs / study.id / f"run{run}"))
-    ]
+def _preparing(manifest: Manifest, place: Place, sources: dict[str, Path]) -> Iterable[Job]:
+    for name in sorted({cell.dataset for cell in manifest.cells}):
+        dataset = DATASETS[name]
+        missing = [split for split in ("train", "test") if not dataset.path(split, place.data).exists()]
+        if missing and name in sources:
+            yield Job(
+                name=f"data/{name}",
+                ranks=1,
+                nodes=1,
+                function=run_prepare,
+                args=(name, sources[name], place),
+                records=place.data / f"{name}.jsonl",
+                timed=False,
+            )
+
+
+def _train(cell: Cell, place: Place) -> Job:
+    folder = place.runs / cell.id
+    epochs = {r.epoch for r in read(folder / "train.jsonl") if isinstance(r, Epoch)}
+    return Job(
+        name=f"train/{cell.id}",
+        ranks=cell.ranks,
+        nodes=cell.nodes,
+        function=run_cell,
+        args=(cell, place),
+        records=folder / "train.jsonl",
+        steps=(len(epochs), cell.recipe.epochs),
+        done=(folder / "model.pt").exists(),
+    )
+
+
+def _judging(cell: Cell, place: Place, shards: int | None) -> Iterable[Job]:
+    folder = place.runs / cell.id
+    judged = {(r.eval, r.index) for r in read_all(folder) if isinstance(r, Verdict)}
+    images = DATASETS[cell.dataset].test_images
+    # The number of shards depends on what is asked, not on what is left, so that a shard keeps its name.
+    parts = min(shards or 1, max(len(spec.indices(images)) for spec in cell.evals))
+    for shard in range(parts):
+        asked = [(spec.id, index) for spec in cell.evals for index in spec.indices(images)[shard::parts]]
+        done = sum(question in judged for question in asked)
+        ranks = 1 if shards else cell.ranks
+        yield Job(
+            name=f"judge/{cell.id}/{cell.questions}/{shard}of{parts}",
+            ranks=ranks,
+            nodes=1 if shards else cell.nodes,
+            function=run_judge,
+            args=(cell, shard, parts, place),
+            records=folder / f"judge-{cell.questions}-{shard * ranks}of{parts * ranks}.jsonl",
+            timed=False,
+            steps=(done, len(asked)),
+            done=done == len(asked) and (folder / "model.pt").exists(),
+        )
+
+
+def _timing(manifest: Manifest, place: Place) -> Iterable[Job]:
+    """Run by run over the studies, so that what is cut short has some of each."""
+    for run in range(manifest.timing.runs):
+        for study in manifest.studies:
+            file = place.runs / study.id / f"run{run}" / "time.jsonl"
+            records = read(file)
+            yield Job(
+                name=f"time/{study.id}/run{run}",
+                ranks=study.arms[0].ranks,
+                nodes=study.arms[0].nodes,
+                function=run_study,
+                args=(study, run, place),
+                records=file,
+                steps=(sum(isinstance(r, Epoch) for r in records), len(study.arms) * (1 + study.timing.rounds)),
+                done=any(isinstance(r, End) for r in records),
+            )
 
 
 def lineage(cell: Cell) -> Iterable[Cell]:
@@ -38,13 +134,3 @@ def lineage(cell: Cell) -> Iterable[Cell]:
     while cell.teacher is not None:
         cell = cell.teacher
         yield cell
-
-
-def finished(cell: Cell, runs: Path) -> bool:
-    """Whether the cell is trained and every image of its evaluations is judged."""
-    folder = runs / cell.id
-    if not (folder / "model.pt").exists():
-        return False
-    judged = {(r.eval, r.index) for r in read_all(folder) if isinstance(r, Verdict)}
-    images = DATASETS[cell.dataset].test_images
-    return all((spec.id, index) in judged for spec in cell.evals for index in spec.indices(images))

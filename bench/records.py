@@ -1,4 +1,4 @@
-"""What a run writes: one JSON line an event, one file a rank, append only."""
+"""What a run writes: one JSON line an event, one file a writer, append only."""
 
 import json
 import os
@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 SCHEMA = 1
-"""1: Start, Epoch, Verdict, End."""
+"""1: Start, Epoch, Verdict, Fail, End."""
 
 
 class _Record(BaseModel):
@@ -74,6 +74,16 @@ class Verdict(_Record):
     details: dict[str, float] = {}
 
 
+class Fail(_Record):
+    """Why an attempt stopped, in its own words."""
+
+    kind: Literal["fail"] = "fail"
+    time: float
+    reason: str
+    host: str
+    job: str | None
+
+
 class End(_Record):
     """All that was asked for is written."""
 
@@ -81,11 +91,11 @@ class End(_Record):
     time: float
 
 
-Record = Annotated[Start | Epoch | Verdict | End, Field(discriminator="kind")]
-_RECORD = TypeAdapter(Record)
+Record = Start | Epoch | Verdict | Fail | End
+_RECORD = TypeAdapter(Annotated[Record, Field(discriminator="kind")])
 
 
-def append(path: Path, record: _Record) -> None:
+def append(path: Path, record: Record) -> None:
     """Add one line in one write; a torn last line left by a killed writer is cut off first."""
     path.parent.mkdir(parents=True, exist_ok=True)
     line = record.model_dump_json(by_alias=True).encode() + b"\n"
@@ -103,7 +113,7 @@ def _torn(file) -> bool:
     return file.read(1) != b"\n"
 
 
-def read(path: Path) -> list[_Record]:
+def read(path: Path) -> list[Record]:
     """The records of a file, a torn last line left out; ValueError naming file and line where one cannot be read."""
     if not path.exists():
         return []
@@ -127,6 +137,6 @@ def read(path: Path) -> list[_Record]:
     return records
 
 
-def read_all(folder: Path) -> list[_Record]:
-    """The records of every rank of a cell or of one run of a study."""
-    return [record for path in sorted(folder.glob("rank*.jsonl")) for record in read(path)]
+def read_all(folder: Path) -> list[Record]:
+    """The records of every writer in a cell's folder or in that of one run of a study."""
+    return [record for path in sorted(folder.glob("*.jsonl")) for record in read(path)]

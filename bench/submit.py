@@ -1,27 +1,33 @@
 """Submit a manifest: `python -m bench.submit manifests/table4.yaml`."""
 
+import fnmatch
 import os
 import shutil
 import sys
+import time
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from bench import estimate, profiles
 from bench import manifest as manifests
-from bench.cells import Cell, Manifest
+from bench.attempt import Place
+from bench.cells import Manifest
 from bench.environment import check_install
-from bench.networks import forward_flops, step_flops
-from bench.plan import lineage, plan, timings
+from bench.plan import lineage, waves
 from bench.quick import FLOPS
-from bench.run import run_cell, run_study
 from crt.data import DATASETS
 from crt.data.beton import ensure
-from launchers import inline, local
-from launchers.job import Job
+from launchers import inline, local, slurm
+from launchers.job import Job, Wave, unfinished
+from launchers.ledger import Ledger
+from launchers.profile import Profile
 
 
 class Launcher(StrEnum):
@@ -30,6 +36,7 @@ class Launcher(StrEnum):
     auto = "auto"
     inline = "inline"
     local = "local"
+    slurm = "slurm"
 
 
 app = typer.Typer(add_completion=False)
@@ -38,119 +45,192 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def main(
     manifest: Annotated[Path, typer.Argument(help="The YAML file of a table.")],
-    launcher: Annotated[Launcher, typer.Option(help="auto: a process a rank on this machine.")] = Launcher.auto,
+    launcher: Annotated[Launcher, typer.Option(help="auto: Slurm where sbatch is, else this machine.")] = Launcher.auto,
+    profile: Annotated[Path | None, typer.Option(help="What Slurm is asked for (default: slurm/default.yaml).")] = None,
     runs: Annotated[Path, typer.Option(help="Where records and weights are kept.")] = Path("runs"),
     data: Annotated[Path, typer.Option(help="Where the .beton files are.")] = Path("data"),
     quick: Annotated[bool, typer.Option("--quick", help="The declared reduction: minutes on two cores.")] = False,
+    only: Annotated[str | None, typer.Option(help="Only cells whose id has this in it; * and ? stand for any.")] = None,
+    failed: Annotated[bool, typer.Option("--failed", help="Only what was tried before and did not end well.")] = False,
+    max_gpu_hours: Annotated[
+        float | None, typer.Option(min=0, help="Submit nothing if more hours are expected.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
 ) -> None:
     """Train, time and judge what the manifest asks for and the runs folder does not hold yet."""
     try:
         check_install()
-        failed = submit(manifests.read(manifest, quick), manifest, launcher, runs.absolute(), data.absolute(), dry_run)
+        if launcher is Launcher.auto:
+            launcher = Launcher.slurm if shutil.which("sbatch") else Launcher.local
+        if profile and launcher is not Launcher.slurm:
+            raise ValueError(f"--profile {profile}: of use to Slurm alone (allowed: with --launcher slurm)")
+        asked = chosen(manifests.read(manifest, quick), only)
+        submission = Submission(
+            asked, manifest, launcher, runs.absolute(), data.absolute(), profile, failed, max_gpu_hours
+        )
+        wrong = submission.dry() if dry_run else submission.launch()
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(2) from None
-    raise typer.Exit(1 if failed else 0)
+    raise typer.Exit(1 if wrong else 0)
 
 
-def submit(manifest: Manifest, path: Path, launcher: Launcher, runs: Path, data: Path, dry_run: bool) -> int:
-    """Plan, print, launch; how many jobs failed. ValueError for what the user can mend, before anything runs."""
-    console = Console()
-    process = "shared" if launcher is Launcher.inline else "fresh"
-    waves = _jobs(manifest, runs, data, process)
-    _print(console, manifest, waves)
-    if not any(waves):
-        console.print(f"Nothing left to do. Report: python -m reports {path}", soft_wrap=True)
-        return 0
-    _check_data(manifest, data, dry_run)
-    if dry_run:
-        return 0
-    _check_writable(runs)
-    if launcher is Launcher.inline:
-        failed = inline.launch(waves)
-    else:
-        failed = local.launch(waves, runs / "logs")
-    flags = (" --quick" if manifest.quick else "") + (f" --runs {runs}" if runs != Path("runs").absolute() else "")
-    console.print(f"Report: python -m reports {path}{flags}", soft_wrap=True)
-    return failed
-
-
-def _jobs(manifest: Manifest, runs: Path, data: Path, process: str) -> list[list[Job]]:
+def chosen(manifest: Manifest, pattern: str | None) -> Manifest:
+    """The manifest's cells whose id has the pattern in it; of a timing study, whole studies. ValueError if none has."""
+    if pattern is None:
+        return manifest
+    hit = lambda name: fnmatch.fnmatchcase(name, f"*{pattern}*")  # noqa: E731
     if manifest.timing:
-        wave = [
-            Job(
-                name=f"{study.id}/run{run}",
-                ranks=study.arms[0].ranks,
-                nodes=study.arms[0].nodes,
-                function=run_study,
-                args=(study, run, runs, data, process),
-            )
-            for study, run in timings(manifest, runs)
-        ]
-        return [wave] if wave else []
-    return [
-        [
-            Job(
-                name=cell.id,
-                ranks=cell.ranks,
-                nodes=cell.nodes,
-                function=run_cell,
-                args=(cell, runs, data, process),
-            )
-            for cell in wave
-        ]
-        for wave in plan(manifest, runs)
-    ]
+        cells = [a for s in manifest.studies if hit(s.id) or any(hit(a.id) for a in s.arms) for a in s.arms]
+    else:
+        cells = [cell for cell in manifest.cells if hit(cell.id)]
+    if not cells:
+        raise ValueError(f"--only {pattern}: in no cell's id (there are: {', '.join(c.id for c in manifest.cells)})")
+    return manifest.model_copy(update={"cells": tuple(cells)})
 
 
-def _print(console: Console, manifest: Manifest, waves: list[list[Job]]) -> None:
-    table = Table("wave", "job", "ranks", title=manifest.title)
-    table.add_column("hours (estimate)", justify="right")
-    for number, wave in enumerate(waves):
-        for job in wave:
-            table.add_row(str(number), job.name, str(job.ranks), _hours(_operations(job) / FLOPS / 3600))
-    console.print(table)
-    if manifest.quick:
-        cell = manifest.cells[0]
-        images = manifest.timing.images if manifest.timing else cell.images
-        console.print(
-            f"--quick: a declared reduction to {images} training images; not the paper's experiment.", soft_wrap=True
+class Submission:
+    """One manifest on its way to a launcher."""
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        path: Path,
+        launcher: Launcher,
+        runs: Path,
+        data: Path,
+        profile: Path | None,
+        failed: bool,
+        most: float | None,
+    ):
+        self.manifest, self.path, self.launcher, self.failed, self.most = manifest, path, launcher, failed, most
+        on_slurm = launcher is Launcher.slurm
+        self.profile = profiles.read(profile or profiles.DEFAULT) if on_slurm else Profile(tflops=FLOPS / 1e12)
+        process = "shared" if launcher is Launcher.inline else "fresh"
+        stage = self.profile.stage
+        self.place = Place(runs=runs, data=data, process=process, stage=stage, submitted=time.time())
+        self.ledger = Ledger(runs)
+        self.console = Console()
+
+    def plan(self) -> list[Wave]:
+        """Every job, as the records are now."""
+        shards = self.profile.shards if self.launcher is Launcher.slurm else None
+        found = waves(self.manifest, self.place, shards, self.profile.sources)
+        return _keep(found, lambda job: job.records.exists()) if self.failed else found
+
+    def dry(self) -> int:
+        """Print cells, waves, hours and, for Slurm, the exact text for sbatch: without data, GPU or Slurm."""
+        found = self._show()
+        self._check_data(dry=True)
+        if self.launcher is Launcher.slurm:
+            logs = self.place.runs / "logs"
+            for array in slurm.arrays(self.manifest.name, found, self.profile, self.profile.max_array, set()):
+                names = f"{array.jobs[0].name} … {array.jobs[-1].name}" if len(array.jobs) > 1 else array.jobs[0].name
+                after = found[array.wave].after
+                waits = f", after the jobs of {found[after].name}" if after is not None else ""
+                self.console.rule(f"{found[array.wave].name}: {len(array.jobs)} jobs{waits}")
+                print(f"# {names}\n{slurm.text(array, logs, self.profile)}")
+        return 0
+
+    def launch(self) -> int:
+        """Hand over what is left to do; how many jobs failed. ValueError before anything runs."""
+        if self.launcher is Launcher.slurm:
+            slurm.check()
+        found = self._show()
+        if not unfinished(found):
+            self.console.print(f"Nothing left to do. {self._report()}", soft_wrap=True)
+            return 0
+        self._check_data(dry=False)
+        _check_writable(self.place.runs)
+        logs = self.place.runs / "logs"
+        wrong = 0
+        if self.launcher is Launcher.inline:
+            wrong = inline.launch(found)
+        elif self.launcher is Launcher.local:
+            wrong = local.launch(found, logs)
+        else:
+            done = slurm.launch(self.manifest.name, self.plan, logs, self.profile, self.ledger)
+            for job, array in done:
+                self.console.print(f"queued {job}: {found[array.wave].name}, {len(array.jobs)} jobs", soft_wrap=True)
+            if not done:
+                self.console.print("Everything that is left to do is queued already.", soft_wrap=True)
+            self.console.print(f"Status: python -m bench.status {self.path}{self._flags()}", soft_wrap=True)
+        self.console.print(self._report(), soft_wrap=True)
+        return wrong
+
+    def _show(self) -> list[Wave]:
+        """The table of what is left, with hours; ValueError where they are more than the user allows."""
+        found = self.plan()
+        gpus = self.launcher is Launcher.slurm
+        here = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+        known = estimate.rates(self.place.runs, self.profile.device if gpus else here)
+        table = Table("wave", "what", "jobs", "ranks", title=self.manifest.title)
+        table.add_column("hours", justify="right")
+        table.add_column("from")
+        total = 0.0
+        for wave in found:
+            for name, jobs in _together(wave).items():
+                each = [estimate.hours(job, self.profile.tflops * 1e12, known) for job in jobs]
+                hours = sum(h for h, _ in each)
+                total += hours * jobs[0].ranks
+                told = "records" if all(told for _, told in each) else "estimate"
+                table.add_row(wave.name, name, str(len(jobs)), str(jobs[0].ranks), _hours(hours), told)
+        self.console.print(table)
+        if self.manifest.quick:
+            cell = self.manifest.cells[0]
+            images = self.manifest.timing.images if self.manifest.timing else cell.images
+            self.console.print(
+                f"--quick: a declared reduction to {images} training images; not the paper's experiment.",
+                soft_wrap=True,
+            )
+        self.console.print(
+            f"In all {_hours(total)} hours x ranks; estimates: counted operations at {self.profile.tflops:g} TFLOP/s.",
+            soft_wrap=True,
         )
-    console.print(f"Hours are counted operations at {FLOPS / 1e9:.0f} GFLOP/s (two ordinary cores).", soft_wrap=True)
+        if self.most is not None and total > self.most:
+            raise ValueError(
+                f"--max-gpu-hours {self.most:g}: {_hours(total)} hours x ranks are expected (choose with --only)"
+            )
+        return found
+
+    def _check_data(self, dry: bool) -> None:
+        cells = self.manifest.cells
+        needed = {(c.dataset, "train") for cell in cells for c in (cell, *lineage(cell))}
+        needed |= {(cell.dataset, "test") for cell in cells if cell.evals and not self.manifest.timing}
+        for dataset, split in sorted(needed):
+            if dataset in self.profile.sources or (dry and dataset == "digits"):
+                continue
+            try:
+                ensure(DATASETS[dataset], split, self.place.data)
+            except ValueError as error:
+                if not dry:
+                    raise
+                print(f"warning: {error}", file=sys.stderr)
+
+    def _flags(self) -> str:
+        runs = self.place.runs
+        return (" --quick" if self.manifest.quick else "") + (
+            f" --runs {runs}" if runs != Path("runs").absolute() else ""
+        )
+
+    def _report(self) -> str:
+        return f"Report: python -m reports {self.path}{self._flags()}"
+
+
+def _keep(found: list[Wave], wanted: Callable[[Job], bool]) -> list[Wave]:
+    return [Wave(name=w.name, jobs=tuple(job for job in w.jobs if wanted(job)), after=w.after) for w in found]
+
+
+def _together(wave: Wave) -> dict[str, list[Job]]:
+    """The wave's unfinished jobs by what they work on: shards and runs of one thing are a row."""
+    rows: dict[str, list[Job]] = {}
+    for job in unfinished([wave]):
+        rows.setdefault("/".join(job.name.split("/")[:2]), []).append(job)
+    return rows
 
 
 def _hours(hours: float) -> str:
     return f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}"
-
-
-def _operations(job: Job) -> float:
-    """Counted floating-point operations of a job: training, and every forward of its evaluations."""
-    if job.function is run_study:
-        study = job.args[0]
-        images = study.timing.images or DATASETS[study.arms[0].dataset].train_images
-        return sum(step_flops(arm) for arm in study.arms) * images * (1 + study.timing.rounds)
-    cell: Cell = job.args[0]
-    dataset = DATASETS[cell.dataset]
-    training = step_flops(cell) * (cell.images or dataset.train_images) * cell.recipe.epochs
-    draws = sum(
-        len(spec.indices(dataset.test_images)) * (spec.args.get("n", 1) + spec.args.get("n0", 0)) for spec in cell.evals
-    )
-    return training + draws * forward_flops(cell)
-
-
-def _check_data(manifest: Manifest, data: Path, dry_run: bool) -> None:
-    needed = {(c.dataset, "train") for cell in manifest.cells for c in (cell, *lineage(cell))}
-    needed |= {(cell.dataset, "test") for cell in manifest.cells if cell.evals and not manifest.timing}
-    for dataset, split in sorted(needed):
-        if dry_run and dataset == "digits":
-            continue
-        try:
-            ensure(DATASETS[dataset], split, data)
-        except ValueError as error:
-            if not dry_run:
-                raise
-            print(f"warning: {error}", file=sys.stderr)
 
 
 def _check_writable(runs: Path) -> None:

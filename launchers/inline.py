@@ -1,15 +1,16 @@
 """One after another, in this process."""
 
-from launchers.job import Job
+from launchers.job import Wave, unfinished
 
 
-def launch(waves: list[list[Job]]) -> int:
+def launch(waves: list[Wave]) -> int:
     """Run every job; ValueError for one that asks for more than one rank. How many failed: none, or it raises."""
-    for job in (job for wave in waves for job in wave):
+    jobs = unfinished(waves)
+    for job in jobs:
         if job.ranks > 1:
             raise ValueError(
                 f"{job.name}: {job.ranks} ranks do not fit in one process (allowed: --launcher local, slurm)"
             )
-    for job in (job for wave in waves for job in wave):
+    for job in jobs:
         job.function(*job.args)
     return 0

@@ -3,22 +3,21 @@
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from submitit.core.utils import UncompletedJobError
 from submitit.local.local import LocalExecutor, LocalJob
 
-from launchers.job import Job
+from launchers.job import ALLOCATOR, Job, Wave, unfinished
 
-ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**31)}
-"""glibc's defaults fault large tensors in again at each use, or not, by the process's history: fixed for every rank."""
 _MINUTES = 60 * 24 * 30
 
 
-def launch(waves: list[list[Job]], logs: Path) -> int:
+def launch(waves: list[Wave], logs: Path) -> int:
     """Run every job, each in fresh processes, its output passed on; how many failed (their logs are named)."""
     failed = 0
-    for job in (job for wave in waves for job in wave):
+    for job in unfinished(waves):
         failed += not _run(job, logs)
     return failed
 
@@ -35,7 +34,7 @@ def _run(job: Job, logs: Path) -> bool:
     try:
         # The allocator reads its settings when a process starts, so they must be in what it inherits.
         environment = {"CUDA_VISIBLE_DEVICES": visible}
-        running = executor.submit(Job(**{**job.__dict__, "environment": environment}))
+        running = executor.submit(replace(job, environment=environment))
     finally:
         for name, value in before.items():
             if value is None:

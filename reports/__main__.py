@@ -17,7 +17,9 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def main(
     manifest: Annotated[Path, typer.Argument(help="The YAML file of a table.")],
-    runs: Annotated[Path, typer.Option(help="Where the records are.")] = Path("runs"),
+    runs: Annotated[
+        list[Path], typer.Option(help="Where the records are; given several times, each folder has its own tables.")
+    ] = [Path("runs")],  # noqa: B006
     quick: Annotated[bool, typer.Option("--quick", help="Report what was submitted with --quick.")] = False,
     csv: Annotated[Path | None, typer.Option(help="Write the timing table here, in full precision.")] = None,
     latex: Annotated[Path | None, typer.Option(help="Write the tables here, for booktabs.")] = None,
@@ -34,16 +36,20 @@ def main(
         raise typer.Exit(2) from None
 
 
-def _report(path: Path, runs: Path, quick: bool, csv: Path | None, latex: Path | None, out: Path | None) -> None:
+def _report(path: Path, runs: list[Path], quick: bool, csv: Path | None, latex: Path | None, out: Path | None) -> None:
     manifest = manifests.read(path, quick)
-    measured = load(manifest, runs)
+    measured = load(manifest, list(dict.fromkeys(runs)))
     timing, robustness = tables.timing(manifest, measured), tables.robustness(measured)
     lines, grids = render.head(manifest, measured), render.grids(timing, robustness)
     console = Console() if sys.stdout.isatty() else Console(width=160)
     render.show(console, manifest.title, lines, grids)
     if not any(m.starts for m in measured):
         flag = " --quick" if quick else ""
-        console.print(f"No records in {runs} yet: python -m bench.submit {path}{flag}", soft_wrap=True, highlight=False)
+        console.print(
+            f"No records in {', '.join(map(str, runs))} yet: python -m bench.submit {path}{flag}",
+            soft_wrap=True,
+            highlight=False,
+        )
     if csv:
         written = [(csv, timing)]
         if not robustness.empty:

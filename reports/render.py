@@ -17,6 +17,12 @@ Grid = tuple[str, list[str], list[list[str]]]
 
 def grids(timing: pd.DataFrame, robustness: pd.DataFrame) -> list[Grid]:
     """Title, heads and cells of each table to show."""
+    if "folder" in timing:
+        return [
+            (f"{caption}, {folder}", heads, rows)
+            for folder in timing["folder"].unique()
+            for caption, heads, rows in grids(_of(timing, folder), _of(robustness, folder))
+        ]
     shown = [_grid("Time", timing, _TIME)]
     if timing.filter(regex="^paper_").notna().any(axis=None):
         shown.append(_grid("Time, as measured and as published", timing, _PAPER))
@@ -34,6 +40,11 @@ def grids(timing: pd.DataFrame, robustness: pd.DataFrame) -> list[Grid]:
             published |= {f"r = {c[-4:]}": _value(c, _printed) for c in papers if c != "paper_acr"}
             shown.append(_grid("As published", robustness, published))
     return shown
+
+
+def _of(frame: pd.DataFrame, folder: str) -> pd.DataFrame:
+    """One runs folder's rows: tables of two folders stand apart, for nothing is divided across them."""
+    return frame if frame.empty else frame[frame["folder"] == folder].drop(columns="folder")
 
 
 def head(manifest: Manifest, measured: list[Measured]) -> list[str]:

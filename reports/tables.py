@@ -22,9 +22,17 @@ _STEP = 0.25
 
 def timing(manifest: Manifest, measured: list[Measured]) -> pd.DataFrame:
     """A row a cell; seconds are of a whole epoch of the dataset. ValueError for a ratio of unlike things."""
-    times = {m.cell.id: _hours(m) for m in measured}
-    rows = [_timing_row(manifest, m, _baseline(manifest, m, measured), times) for m in measured]
-    return pd.DataFrame(rows, columns=TIMING)
+    rows = []
+    for m in measured:
+        beside = [other for other in measured if other.folder == m.folder]
+        times = {other.cell.id: _hours(other) for other in beside}
+        rows.append(_timing_row(manifest, m, _baseline(manifest, m, beside), times) | {"folder": str(m.folder)})
+    return pd.DataFrame(rows, columns=_columns(TIMING, measured))
+
+
+def _columns(names: list[str], measured: list[Measured]) -> list[str]:
+    """The folder is a column where there are several."""
+    return names + ["folder"] * (len({m.folder for m in measured}) > 1)
 
 
 def _timing_row(manifest: Manifest, m: Measured, baseline: Measured | None, times: dict[str, float]) -> dict:
@@ -119,19 +127,21 @@ def robustness(measured: list[Measured]) -> pd.DataFrame:
             if spec.name in ("Clean", "Noisy") and len(m.cell.evals) > 1:
                 continue
             rows.append(_robustness_row(m, spec))
-    return pd.DataFrame(rows)
+    frame = pd.DataFrame(rows)
+    return frame if frame.empty else frame[_columns([name for name in frame if name != "folder"], measured)]
 
 
 def _robustness_row(m: Measured, spec) -> dict:
-    cell, verdicts = m.cell, m.verdicts.get(spec.id, [])
+    cell, verdicts = m.cell, list(m.verdicts.get(spec.id, {}).values())
     radii = np.array([v.radius if v.prediction == v.label else -1.0 for v in verdicts])
-    plain = {s.name: m.verdicts.get(s.id, []) for s in cell.evals if s.name in ("Clean", "Noisy")}
+    plain = {s.name: list(m.verdicts.get(s.id, {}).values()) for s in cell.evals if s.name in ("Clean", "Noisy")}
     row = {
         "dataset": cell.dataset,
         "arch": cell.arch,
         "method": name(cell),
         "teacher": lineage(cell.teacher),
         "eval": spec.label,
+        "folder": str(m.folder),
         "sigma": cell.threat.sigma,
         "eps": cell.threat.eps,
         "epochs": f"{m.epochs}/{cell.recipe.epochs}",

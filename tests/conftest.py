@@ -48,7 +48,8 @@ cells:
     arch: cnn2c2f
     seed: {seed}
     ranks: {ranks}
-    recipe: {{epochs: {epochs}, batch_size: 32, lr: 0.01}}
+    recipe: &r {{epochs: {epochs}, batch_size: 32, lr: 0.01}}
+    teacher: {teacher}
 """
 
 
@@ -57,7 +58,15 @@ def tiny(tmp_path: Path):
     """A one-cell manifest with the given differences from Standard, three epochs, torch loader."""
 
     def make(**changes) -> manifests.Manifest:
-        values = {"loader": "torch", "method": "Standard", "epochs": 3, "ranks": 1, "seed": 0, "evals": "[]"}
+        values = {
+            "loader": "torch",
+            "method": "Standard",
+            "epochs": 3,
+            "ranks": 1,
+            "seed": 0,
+            "evals": "[]",
+            "teacher": "null",
+        }
         path = tmp_path / "tiny.yaml"
         path.write_text(TINY.format(**(values | changes)))
         return manifests.read(path)

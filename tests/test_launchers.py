@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from bench.records import Epoch, Start, Verdict, read, read_all
 from bench.submit import app
 from launchers import inline, local
-from launchers.job import Job
+from launchers.job import Job, Wave
 
 
 def _note(path: Path, word: str) -> None:
@@ -23,15 +23,19 @@ def _fail(path: Path, word: str) -> None:
 
 
 def job(function, path: Path, word: str, ranks: int = 1) -> Job:
-    return Job(name=word, ranks=ranks, nodes=1, function=function, args=(path, word))
+    return Job(name=word, ranks=ranks, nodes=1, function=function, args=(path, word), records=path)
+
+
+def wave(*jobs: Job) -> Wave:
+    return Wave(name="wave", jobs=jobs, after=None)
 
 
 def test_inline_keeps_the_order_and_refuses_ranks(tmp_path):
     out = tmp_path / "out"
-    assert inline.launch([[job(_note, out, "a"), job(_note, out, "b")], [job(_note, out, "c")]]) == 0
+    assert inline.launch([wave(job(_note, out, "a"), job(_note, out, "b")), wave(job(_note, out, "c"))]) == 0
     assert [line.split()[0] for line in out.read_text().splitlines()] == ["a", "b", "c"]
     with pytest.raises(ValueError, match="2 ranks"):
-        inline.launch([[job(_note, out, "d"), job(_note, out, "e", ranks=2)]])
+        inline.launch([wave(job(_note, out, "d"), job(_note, out, "e", ranks=2))])
     assert len(out.read_text().splitlines()) == 3
 
 
@@ -40,7 +44,7 @@ def test_local_runs_one_after_another_and_leaves_the_gpus_as_they_were(tmp_path,
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))  # where the new process finds this module
     jobs = [job(_note, out, "a", ranks=2), job(_fail, out, "b"), job(_note, out, "c")]
-    assert local.launch([jobs], tmp_path / "logs") == 1
+    assert local.launch([wave(*jobs)], tmp_path / "logs") == 1
     lines = out.read_text().splitlines()
     assert sorted(lines[:2]) == ["a 0 7", "a 1 7"] and lines[2:] == ["c 0 7"]
     failure = capfd.readouterr().err
@@ -65,10 +69,11 @@ cells: [{method: Gaussian}]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.output
     (folder,) = runs.glob("cnn2c2f-*")
-    first, second = read(folder / "rank0.jsonl"), read(folder / "rank1.jsonl")
-    assert next(r for r in first if isinstance(r, Start)).world_size == 2
-    assert [r.images for r in first if isinstance(r, Epoch)] == [128, 128]
-    assert [[r.index for r in part if isinstance(r, Verdict)] for part in (first, second)] == [[0, 2, 4], [1, 3]]
+    trained = read(folder / "train.jsonl")
+    assert next(r for r in trained if isinstance(r, Start)).world_size == 2
+    assert [r.images for r in trained if isinstance(r, Epoch)] == [128, 128]
+    judged = [read(file) for file in sorted(folder.glob("judge-*.jsonl"))]
+    assert [[r.index for r in part if isinstance(r, Verdict)] for part in judged] == [[0, 2, 4], [1, 3]]
     before = len(read_all(folder))
     again = CliRunner().invoke(app, command)
     assert again.exit_code == 0 and "Nothing left to do" in again.output
@@ -85,7 +90,7 @@ def test_a_folder_that_cannot_be_used_is_refused_before_anything_runs(tmp_path, 
     file = tmp_path / "file"
     file.write_text("")
     folders = {"runs": tmp_path / "runs", "data": digits} | {place: file / "folder"}
-    command = [str(path), "--runs", str(folders["runs"]), "--data", str(folders["data"])]
+    command = [str(path), "--runs", str(folders["runs"]), "--data", str(folders["data"]), "--launcher", "local"]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 2
     assert str(file) in result.stderr and "Traceback" not in result.output

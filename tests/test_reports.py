@@ -80,7 +80,7 @@ def cells(tmp_path: Path, text: str) -> manifests.Manifest:
 
 def trained(tmp_path: Path, **changes) -> None:
     for k, cell in enumerate(cells(tmp_path, TRAINED).cells):
-        file = tmp_path / "runs" / cell.id / "rank0.jsonl"
+        file = tmp_path / "runs" / cell.id / "train.jsonl"
         flops = {cell.id: 10.0 * (k + 1)}
         append(file, start(flops=flops, **(changes if k else {})))
         for number, seconds in enumerate((50.0, 1.0, 2.0, 3.0)):
@@ -124,7 +124,7 @@ def test_paired_study_is_scaled_and_its_interval_is_over_runs(tmp_path):
     standard, gaussian = (cell.id for cell in study.arms)
     logs = []
     for run, (slow, factors) in enumerate(((1.0, (2.0, 2.2)), (3.0, (2.1, 1.9)), (10.0, (2.4, 2.0)))):
-        file = tmp_path / "runs" / study.id / f"run{run}" / "rank0.jsonl"
+        file = tmp_path / "runs" / study.id / f"run{run}" / "time.jsonl"
         append(file, start(flops={standard: 1.0, gaussian: 1.5}))
         for turn, factor in enumerate((7.0, *factors)):
             append(file, epoch(standard, turn, slow * (turn + 1), 64, turn))
@@ -165,7 +165,7 @@ def test_what_is_missing_is_a_dash_and_never_zero(tmp_path):
 
 def test_records_of_a_newer_schema_and_a_torn_line(tmp_path):
     trained(tmp_path)
-    (file, *_) = (tmp_path / "runs").glob("*/rank0.jsonl")
+    (file, *_) = (tmp_path / "runs").glob("*/train.jsonl")
     whole = file.read_bytes()
     file.write_bytes(whole + b'{"kind": "epo')
     assert report(tmp_path, TRAINED).exit_code == 0

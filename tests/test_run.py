@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench import run
-from bench.cells import Cell
-from bench.plan import finished, plan
-from bench.records import End, Epoch, Start, Verdict, read_all
+from bench import study, train
+from bench.attempt import Claim, Place, SupersededError
+from bench.cells import Cell, Manifest
+from bench.judge import run_judge
+from bench.plan import waves
+from bench.records import End, Epoch, Fail, Start, Verdict, read, read_all
 
 DATA = "[Clean: {images: 6}, Noisy: {images: 2}, Smoothing: {n: 100, n0: 10, images: 4, every: 3}]"
 
@@ -22,39 +24,106 @@ def weights(cell: Cell, runs: Path) -> dict:
     return torch.load(runs / cell.id / "model.pt", weights_only=True)
 
 
+def place(runs: Path, data: Path, process: str = "shared") -> Place:
+    return Place(runs=runs, data=data, process=process)
+
+
+def left(manifest: Manifest, at: Place) -> list[str]:
+    return [job.name for wave in waves(manifest, at) for job in wave.jobs if not job.done]
+
+
 def fresh(cell: Cell, runs: Path, data: Path) -> multiprocessing.Process:
     """The cell's run, started in a process of its own, as launchers do."""
-    process = multiprocessing.get_context("spawn").Process(target=run.run_cell, args=(cell, runs, data, "fresh"))
+    process = multiprocessing.get_context("spawn").Process(
+        target=train.run_cell, args=(cell, place(runs, data, "fresh"))
+    )
     process.start()
     return process
 
 
 def test_cell_is_trained_judged_and_done(tiny, digits, tmp_path):
     manifest = tiny(method="Gaussian", evals=DATA, loader="memory")
-    cell, runs = manifest.cells[0], tmp_path / "runs"
-    assert [[c.id for c in wave] for wave in plan(manifest, runs)] == [[cell.id]]
-    run.run_cell(cell, runs, digits, "shared")
-    records = read_all(runs / cell.id)
+    cell, at = manifest.cells[0], place(tmp_path / "runs", digits)
+    judging = f"judge/{cell.id}/{cell.questions}/0of1"
+    assert left(manifest, at) == [f"train/{cell.id}", judging]
+    train.run_cell(cell, at)
+    assert left(manifest, at) == [judging]
+    run_judge(cell, 0, 1, at)
+    records = read(at.runs / cell.id / "train.jsonl")
     assert isinstance(records[0], Start) and isinstance(records[-1], End)
     epochs = [r for r in records if isinstance(r, Epoch)]
     assert [(r.epoch, r.warmup, r.images) for r in epochs] == [(0, True, 128), (1, False, 128), (2, False, 128)]
-    judged = [(r.eval.split("-")[0], r.index) for r in records if isinstance(r, Verdict)]
+    judged = [(r.eval.split("-")[0], r.index) for r in read_all(at.runs / cell.id) if isinstance(r, Verdict)]
     assert judged == [("Clean", i) for i in range(6)] + [("Noisy", 0), ("Noisy", 1)] + [
         ("Smoothing", i) for i in (0, 3, 6, 9)
     ]
-    assert finished(cell, runs) and plan(manifest, runs) == []
+    assert left(manifest, at) == []
+
+
+def test_judging_in_shards_gives_the_same_verdicts_as_in_one(tiny, digits, tmp_path):
+    cell = tiny(method="Gaussian", evals=DATA, loader="memory").cells[0]
+    verdicts = []
+    for shards in (1, 3):
+        at = place(tmp_path / str(shards), digits)
+        train.run_cell(cell, at)
+        for shard in range(shards):
+            run_judge(cell, shard, shards, at)
+        found = [r for r in read_all(at.runs / cell.id) if isinstance(r, Verdict)]
+        verdicts.append({(r.eval, r.index): (r.prediction, r.radius) for r in found})
+        assert len(found) == len(verdicts[-1]) == 12
+    assert verdicts[0] == verdicts[1]
 
 
 def test_new_evaluation_does_not_train_again(tiny, digits, tmp_path):
-    runs = tmp_path / "runs"
+    at = place(tmp_path / "runs", digits)
     cell = tiny().cells[0]
-    run.run_cell(cell, runs, digits, "shared")
-    before = (runs / cell.id / "model.pt").stat().st_mtime_ns
-    more = tiny(evals="[Clean: {images: 5}]").cells[0]
-    assert more.id == cell.id and not finished(more, runs)
-    run.run_cell(more, runs, digits, "shared")
-    assert (runs / cell.id / "model.pt").stat().st_mtime_ns == before
-    assert sum(isinstance(r, Verdict) for r in read_all(runs / cell.id)) == 5
+    train.run_cell(cell, at)
+    before = (at.runs / cell.id / "model.pt").stat().st_mtime_ns
+    more = tiny(evals="[Clean: {images: 5}]")
+    assert more.cells[0].id == cell.id and len(left(more, at)) == 1
+    train.run_cell(more.cells[0], at)
+    run_judge(more.cells[0], 0, 1, at)
+    assert (at.runs / cell.id / "model.pt").stat().st_mtime_ns == before
+    assert sum(isinstance(r, Verdict) for r in read_all(at.runs / cell.id)) == 5
+
+
+def test_student_without_its_teacher_says_why(tiny, digits, tmp_path):
+    teacher = tiny(loader="memory").cells[0]
+    student = tiny(method="CRT", loader="memory", teacher="{arch: cnn2c2f, method: Standard, recipe: *r}").cells[0]
+    at = place(tmp_path / "runs", digits)
+    with pytest.raises(ValueError, match="not trained to the end"):
+        train.run_cell(student, at)
+    (failure,) = read(at.runs / student.id / "train.jsonl")
+    assert isinstance(failure, Fail) and student.teacher.id in failure.reason and teacher.arch == "cnn2c2f"
+
+
+def test_attempt_that_was_given_up_cannot_write(tmp_path):
+    first = Claim(tmp_path / "train.jsonl")
+    first.append(End(time=1.0))
+    second = Claim(tmp_path / "train.jsonl")
+    with pytest.raises(SupersededError):
+        first.append(End(time=2.0))
+    second.append(End(time=3.0))
+    assert [r.time for r in read(tmp_path / "train.jsonl")] == [1.0, 3.0]
+
+
+def test_two_processes_do_not_work_on_one_cell(tiny, digits, tmp_path):
+    cell = tiny(epochs=200).cells[0]
+    process = fresh(cell, tmp_path / "runs", digits)
+    file = tmp_path / "runs" / cell.id / "train.jsonl"
+    while not any(isinstance(r, Epoch) for r in read(file)):
+        assert process.is_alive()
+        time.sleep(0.01)
+    with pytest.raises(ValueError, match=f"process {process.pid} .* is at work on it"):
+        train.run_cell(cell, place(tmp_path / "runs", digits))
+    process.kill()
+    process.join()
+
+
+def test_clock_of_a_node_far_behind_is_named(tiny, digits, tmp_path):
+    at = Place(runs=tmp_path / "runs", data=digits, process="fresh", submitted=time.time() + 7200)
+    with pytest.raises(ValueError, match=r"clock is 2\.0 hours behind"):
+        train.run_cell(tiny().cells[0], at)
 
 
 @pytest.mark.parametrize("loader", ["torch", "memory"])
@@ -80,24 +149,24 @@ def test_killed_in_an_epoch_and_resumed_equals_undisturbed(tiny, digits, tmp_pat
 
 def test_record_lost_between_checkpoint_and_line_is_written_on_resume(tiny, digits, tmp_path, monkeypatch):
     cell, runs = tiny().cells[0], tmp_path / "runs"
-    append = run.append
+    append = train.append
 
     def dies(path, record):
         if isinstance(record, Epoch) and record.epoch == 1:
             raise KeyboardInterrupt
         append(path, record)
 
-    monkeypatch.setattr(run, "append", dies)
+    monkeypatch.setattr(train, "append", dies)
     with pytest.raises(KeyboardInterrupt):
-        run.run_cell(cell, runs, digits, "shared")
-    monkeypatch.setattr(run, "append", append)
-    run.run_cell(cell, runs, digits, "shared")
+        train.run_cell(cell, place(runs, digits))
+    monkeypatch.setattr(train, "append", append)
+    train.run_cell(cell, place(runs, digits))
     assert sorted(r.epoch for r in read_all(runs / cell.id) if isinstance(r, Epoch)) == [0, 1, 2]
 
 
 def test_turns_are_balanced():
     arms = ["a", "b", "c"]
-    turns = list(run._turns(arms, 6, seed=0))
+    turns = list(study._turns(arms, 6, seed=0))
     assert turns[:3] == [(0, "a"), (0, "b"), (0, "c")]
     rounds = [[arm for number, arm in turns if number == k] for k in range(1, 7)]
     for block in (rounds[:3], rounds[3:]):

@@ -184,13 +184,14 @@ def main(
     try:
         if dataset not in DATASETS:
             raise ValueError(f"dataset: {dataset!r} (allowed: {', '.join(DATASETS)})")
-        _convert(DATASETS[dataset], source, data)
+        convert(DATASETS[dataset], source, data)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(2) from None
 
 
-def _convert(dataset: Dataset, source: Path | None, data: Path) -> None:
+def convert(dataset: Dataset, source: Path | None, data: Path) -> None:
+    """Read, check and write both splits; without `source`, download them. ValueError where they are others."""
     if source is not None and not source.is_dir():
         raise ValueError(f"{source}: no such folder (allowed for --source: a folder of the images)")
     # Both splits are read and checked before either is written.

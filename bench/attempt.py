@@ -1,0 +1,145 @@
+"""One attempt at a job: where it works, the right to write its records, and the reason where it fails."""
+
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from bench.cells import Cell
+from bench.records import Fail, Record, append
+from crt import dist
+from crt.data import DATASETS
+from crt.data.stage import stage
+
+_SKEW = 300.0
+"""Seconds that clocks may be apart; Slurm's own authentication allows as much."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a job reads and writes."""
+
+    runs: Path
+    data: Path
+    process: Literal["fresh", "shared"]
+    stage: Path | None = None
+    """Node-local storage that .beton files are copied to before they are read."""
+    submitted: float = 0.0
+    """When the job was handed over (seconds since 1970): no clock of a node may be before it."""
+
+    def images(self, cell: Cell, split: str) -> Path:
+        """The folder to read a split from: the node's own copy where the profile names a place for it."""
+        return stage(DATASETS[cell.dataset], split, self.data, self.stage) if self.stage else self.data
+
+
+class SupersededError(Exception):
+    """A later attempt at the same job writes its records now."""
+
+
+class Claim:
+    """The right to write a records file, held by the last attempt to start.
+
+    A node that Slurm gives up may still be running its job when the requeued one starts elsewhere: the old attempt
+    finds its claim gone before it writes. ValueError where another job's process on this host is at work on the file.
+    """
+
+    def __init__(self, file: Path):
+        self.file = file
+        self._path = file.with_suffix(".claim")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        self._mine = {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "job": os.environ.get("SLURM_JOB_ID"),
+            "time": time.time(),
+        }
+        with self._locked() as claim:
+            other = _read(claim)
+            if other and _at_work(other, self._mine):
+                raise ValueError(
+                    f"{file}: process {other['pid']} on {other['host']} is at work on it (wait, or end it)"
+                )
+            claim.seek(0)
+            claim.truncate()
+            claim.write(json.dumps(self._mine))
+            claim.flush()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """For what must not be written by two; SupersededError where a later attempt has taken over."""
+        with self._locked() as claim:
+            if _read(claim) != self._mine:
+                raise SupersededError(f"{self.file}: a later attempt has taken over")
+            yield
+
+    def append(self, record: Record) -> None:
+        with self.held():
+            append(self.file, record)
+
+    @contextmanager
+    def _locked(self) -> Iterator:
+        # A lock of this kind works over NFS and ends with the process that holds it.
+        with open(self._path, "a+") as claim:
+            fcntl.lockf(claim, fcntl.LOCK_EX)
+            yield claim
+
+
+def _read(claim) -> dict | None:
+    claim.seek(0)
+    text = claim.read()
+    try:
+        return json.loads(text) if text else None
+    except ValueError:
+        return None
+
+
+def _at_work(other: dict, mine: dict) -> bool:
+    """Whether the other process lives and is not an earlier attempt of the same Slurm job."""
+    if other["host"] != mine["host"] or other["pid"] == mine["pid"]:
+        return False
+    if mine["job"] is not None and other["job"] == mine["job"]:
+        return False
+    try:
+        os.kill(other["pid"], 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+@contextmanager
+def attempt(file: Path, place: Place) -> Iterator[Claim]:
+    """Join the other ranks and claim this rank's records file; what goes wrong is recorded there, with its reason."""
+    claim = Claim(file)
+    try:
+        _check_clock(place)
+        with dist.process_group():
+            yield claim
+    except SupersededError:
+        raise
+    except Exception as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        claim.append(Fail(time=time.time(), reason=reason[0], host=socket.gethostname(), job=job_id()))
+        raise
+
+
+def job_id() -> str | None:
+    """The Slurm job that this process belongs to, as squeue prints it."""
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{task}" if array else os.environ.get("SLURM_JOB_ID")
+
+
+def _check_clock(place: Place) -> None:
+    behind = place.submitted - time.time()
+    if behind > _SKEW:
+        raise ValueError(
+            f"{socket.gethostname()}: its clock is {behind / 3600:.1f} hours behind that of the host which submitted"
+            f" (allowed: {_SKEW / 60:.0f} minutes; set the nodes' clocks)"
+        )

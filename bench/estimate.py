@@ -1,0 +1,55 @@
+"""How long jobs will take: from records of the same device where there are some, else from counted operations."""
+
+from pathlib import Path
+
+from bench.judge import run_judge
+from bench.networks import forward_flops, step_flops
+from bench.records import Epoch, Start, read
+from bench.study import run_study
+from bench.train import run_cell
+from crt.data import DATASETS
+from launchers.job import Job
+
+Rates = dict[str, float]
+"""Counted operations a second that a rank was seen to do, by `arch-Method`."""
+
+
+def rates(runs: Path, device: str | None) -> Rates:
+    """What the records in a runs folder show of `device` (a GPU's name as torch gives it, or cpu)."""
+    seen: dict[str, list[float]] = {}
+    for file in (*runs.glob("*/train.jsonl"), *runs.glob("*/run*/time.jsonl")) if device else ():
+        start = None
+        for record in read(file):
+            if isinstance(record, Start):
+                start = record
+            elif isinstance(record, Epoch) and start and start.device == device and not record.warmup:
+                rate = start.flops.get(record.arm, 0.0) * record.images / record.seconds / start.world_size
+                seen.setdefault(_kind(record.arm), []).append(rate)
+    return {kind: sorted(found)[len(found) // 2] for kind, found in seen.items()}
+
+
+def _kind(cell_id: str) -> str:
+    return cell_id.rsplit("-", 2)[0]
+
+
+def hours(job: Job, flops: float, known: Rates) -> tuple[float, bool]:
+    """Hours that are left of a job at `flops` a second and rank, and whether records told (else it is an estimate)."""
+    left = 1 - job.steps[0] / job.steps[1]
+    if job.function is run_study:
+        study = job.args[0]
+        images = study.timing.images or DATASETS[study.arms[0].dataset].train_images
+        each = [(_kind(arm.id), step_flops(arm) * images * (1 + study.timing.rounds)) for arm in study.arms]
+        told = all(kind in known for kind, _ in each)
+        seconds = sum(operations / (known[kind] if told else flops) for kind, operations in each)
+        return seconds * left / job.ranks / 3600, told
+    cell = job.args[0]
+    if job.function is run_cell:
+        images = cell.images or DATASETS[cell.dataset].train_images
+        rate = known.get(_kind(cell.id))
+        return step_flops(cell) * images * cell.recipe.epochs * left / (rate or flops) / job.ranks / 3600, bool(rate)
+    if job.function is run_judge:
+        shards = job.args[2]
+        images = DATASETS[cell.dataset].test_images
+        draws = sum(len(spec.indices(images)) * (spec.args.get("n", 1) + spec.args.get("n0", 0)) for spec in cell.evals)
+        return draws / shards * forward_flops(cell) * left / flops / job.ranks / 3600, False
+    return 0.0, False

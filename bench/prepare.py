@@ -1,0 +1,13 @@
+"""Write a dataset's .beton files where they are missing."""
+
+from pathlib import Path
+
+from bench.attempt import Place, attempt
+from crt.data import DATASETS
+from crt.data.beton import convert
+
+
+def run_prepare(name: str, source: Path, place: Place) -> None:
+    """Write the dataset's train and test files from the images in `source`; ValueError where those are others."""
+    with attempt(place.data / f"{name}.jsonl", place):
+        convert(DATASETS[name], source, place.data)

@@ -1,0 +1,69 @@
+"""What a cluster is asked for: the profiles in `slurm/`."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+
+def _word(value: object) -> object:
+    # A number that names something (an account) is a word to Slurm; True and lists are not.
+    return str(value) if type(value) is int else value
+
+
+def _minutes(value: object) -> object:
+    if isinstance(value, str) and ":" in value:
+        raise ValueError("whole minutes (1440 is a day)")
+    return value
+
+
+Whole = Annotated[int, Field(strict=True, ge=0)]
+Count = Annotated[int, Field(strict=True, ge=1)]
+Word = Annotated[str, BeforeValidator(_word), Field(strict=True, min_length=1, pattern=r"^[^\n]+$")]
+Memory = Annotated[str, Field(strict=True, pattern=r"^[0-9]+[KMGT]B?$")]
+
+
+class Profile(BaseModel):
+    """One cluster, or one kind of its nodes; the names are sbatch's where it has one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    partition: Word | None = None
+    account: Word | None = None
+    qos: Word | None = None
+    constraint: Word | None = None
+    exclude: Word | None = None
+    time: Annotated[Count, BeforeValidator(_minutes)] = 1440
+    """Minutes that a job may take; it is requeued when they are over, and goes on from its last epoch."""
+    signal_delay_s: Count = 90
+    """Seconds before the end at which a job is told."""
+    cpus_per_task: Count = 4
+    """Cores of a rank: its threads."""
+    gpus_per_rank: Whole = 0
+    """0 for ranks on CPUs (gloo), 1 for ranks on GPUs (NCCL)."""
+    mem: Memory | None = None
+    """Memory of a node, as `64G`."""
+    exclusive: bool = True
+    """Whether a job whose seconds are results has its nodes to itself."""
+    array_parallelism: Count = 64
+    """Jobs of an array that may run at once."""
+    max_array: Count = 1000
+    """Jobs in an array; the site's own limit holds where it is smaller."""
+    max_timeouts: Count = 100
+    """Times that a job may be requeued for want of time."""
+    shards: Count = 8
+    """Jobs that judging a cell's images is spread over."""
+    setup: tuple[str, ...] = ()
+    """Lines of shell before the job: modules, environments."""
+    srun_args: tuple[str, ...] = ()
+    """Options of srun, as a container's."""
+    python: str | None = None
+    """The interpreter on the nodes, where it is another than here."""
+    stage: Path | None = None
+    """Storage of each node's own that .beton files are copied to."""
+    sources: dict[str, Path] = {}
+    """Where the images of a dataset lie that has no .beton files yet."""
+    device: Word | None = None
+    """The nodes' GPU as torch names it (or cpu): hours are then estimated from records of it."""
+    tflops: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.04
+    """What a rank computes in a second, in 10^12 operations: for estimates of hours alone."""

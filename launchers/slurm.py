@@ -1,0 +1,136 @@
+"""An array for each wave and shape through submitit's SlurmExecutor; returns as soon as all are queued."""
+
+import shlex
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from submitit.core.utils import FailedJobError, FailedSubmissionError
+from submitit.slurm.slurm import SlurmExecutor, _make_sbatch_string
+
+from launchers.job import ALLOCATOR, Job, Wave
+from launchers.ledger import Ledger, entry, latest
+from launchers.profile import Profile
+from launchers.states import ask, queued, site
+
+
+@dataclass(frozen=True, kw_only=True)
+class Array:
+    """Jobs of one shape, and the sbatch text that asks for them."""
+
+    wave: int
+    jobs: tuple[Job, ...]
+    parameters: dict
+
+
+def arrays(title: str, waves: list[Wave], profile: Profile, limit: int, queued: set[str]) -> list[Array]:
+    """What there is to submit: unfinished jobs that are not queued, by wave and shape, at most `limit` in an array."""
+    found = []
+    for number, wave in enumerate(waves):
+        shapes: dict[tuple, list[Job]] = {}
+        for job in wave.jobs:
+            if not job.done and job.name not in queued:
+                shapes.setdefault((job.ranks, job.nodes, job.timed), []).append(job)
+        for jobs in shapes.values():
+            parameters = _parameters(f"{title}-{wave.name}", jobs[0], profile)
+            for first in range(0, len(jobs), limit):
+                found.append(Array(wave=number, jobs=tuple(jobs[first : first + limit]), parameters=parameters))
+    return found
+
+
+def text(array: Array, logs: Path, profile: Profile, **more: object) -> str:
+    """The script that sbatch is given."""
+    command = f"{profile.python or shlex.quote(sys.executable)} -u -m submitit.core._submit {shlex.quote(str(logs))}"
+    count = len(array.jobs) if len(array.jobs) > 1 else None
+    return _make_sbatch_string(command, logs, map_count=count, **array.parameters, **more)
+
+
+def check() -> None:
+    """ValueError where Slurm does not answer."""
+    site()
+
+
+def launch(
+    title: str, plan: Callable[[], list[Wave]], logs: Path, profile: Profile, ledger: Ledger
+) -> list[tuple[str, Array]]:
+    """Queue what is neither finished nor queued; the arrays' ids.
+
+    ValueError with Slurm's own words where it refuses or does not answer: before anything is queued where a trial
+    (`sbatch --test-only`) can tell, else with what is queued already, which stays.
+    """
+    there = site()
+    with ledger.locked():
+        waves = plan()
+        seen, comments = queued()
+        ids = {name: job for name, job in latest(ledger.entries(there.name, comments)).items() if job in seen}
+        wanted = arrays(title, waves, profile, min(profile.max_array, there.max_array), set(ids))
+        for array in wanted:
+            _try(text(array, logs, profile))
+        known = [{ids[job.name].split("_")[0] for job in wave.jobs if job.name in ids} for wave in waves]
+        done: list[tuple[str, Array]] = []
+        for array in wanted:
+            before = _before(waves, array.wave, known)
+            tag = uuid.uuid4().hex
+            note = entry(tag, there.name, tuple(job.name for job in array.jobs))
+            ledger.note(note)
+            try:
+                job = _submit(array, logs, profile, tag, before)
+            except (FailedJobError, FailedSubmissionError, subprocess.SubprocessError) as error:
+                said = str(error).strip().splitlines() or ["nothing"]
+                rest = f"; queued already: {', '.join(job for job, _ in done)}" if done else ""
+                raise ValueError(f"sbatch: {said[-1]}{rest}") from None
+            ledger.note(note.model_copy(update={"id": job}))
+            known[array.wave].add(job)
+            done.append((job, array))
+    return done
+
+
+def _before(waves: list[Wave], number: int, known: list[set[str]]) -> list[str]:
+    """The arrays that a wave waits for: those of the nearest wave before it that has any in the queue."""
+    after = waves[number].after
+    while after is not None and not known[after]:
+        after = waves[after].after
+    return sorted(known[after]) if after is not None else []
+
+
+def _submit(array: Array, logs: Path, profile: Profile, tag: str, before: list[str]) -> str:
+    executor = SlurmExecutor(folder=logs, max_num_timeout=profile.max_timeouts, python=profile.python)
+    # Not afterok: one failed teacher must not keep back every student, but its own, which see that it is not there.
+    dependency = {"dependency": f"afterany:{':'.join(before)}"} if before else {}
+    executor.update_parameters(**array.parameters, comment=tag, **dependency)
+    (first, *_) = executor.submit_array(array.jobs)
+    return first.job_id.split("_")[0]
+
+
+def _try(script: str) -> None:
+    """Let sbatch check partition, account, limits and options without queueing anything."""
+    with tempfile.NamedTemporaryFile("w", suffix=".sh") as file:
+        file.write(script)
+        file.flush()
+        ask("sbatch", "--test-only", file.name)
+
+
+def _parameters(name: str, job: Job, profile: Profile) -> dict:
+    """submitit's own parameters for a shape: None is left out."""
+    same = ("partition", "account", "qos", "constraint", "exclude", "time", "signal_delay_s", "cpus_per_task", "mem")
+    per_node = job.ranks // job.nodes
+    # The allocator reads its settings when a process starts: so they are set before srun.
+    fixed = {"OMP_NUM_THREADS": str(profile.cpus_per_task)} | ALLOCATOR
+    given = {
+        **{key: getattr(profile, key) for key in same},
+        "job_name": name,
+        "nodes": job.nodes,
+        "ntasks_per_node": per_node,
+        "gpus_per_node": per_node * profile.gpus_per_rank or None,
+        "exclusive": True if profile.exclusive and job.timed else None,
+        "array_parallelism": profile.array_parallelism,
+        "setup": [*(f"export {key}={value}" for key, value in fixed.items()), *profile.setup],
+        # One rank's end is the end of all; else the others wait for it until the time is over.
+        "srun_args": ["--kill-on-bad-exit=1", *profile.srun_args],
+        "additional_parameters": {"requeue": True},
+    }
+    return {key: value for key, value in given.items() if value is not None}

@@ -1,0 +1,116 @@
+"""What Slurm says of jobs, in our own words."""
+
+import getpass
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+_SECONDS = 60
+_STATES = {
+    "PENDING": ("waiting", ""),
+    "REQUEUED": ("waiting", "requeued"),
+    "REQUEUE_FED": ("waiting", "requeued to another cluster"),
+    "REQUEUE_HOLD": ("waiting", "held after a requeue: scontrol release JOB"),
+    "SPECIAL_EXIT": ("waiting", "held by the site: scontrol release JOB"),
+    "RESV_DEL_HOLD": ("waiting", "held, its reservation is gone: scontrol release JOB"),
+    "CONFIGURING": ("running", "its nodes start"),
+    "RUNNING": ("running", ""),
+    "COMPLETING": ("running", "ends"),
+    "STAGE_OUT": ("running", "ends"),
+    "SIGNALING": ("running", "was told to stop"),
+    "RESIZING": ("running", ""),
+    "SUSPENDED": ("running", "suspended"),
+    "STOPPED": ("running", "stopped"),
+    "COMPLETED": ("ended", ""),
+    "FAILED": ("failed", "ended with an error"),
+    "TIMEOUT": ("failed", "out of time (a longer time: in the profile; it goes on from its last epoch)"),
+    "OUT_OF_MEMORY": ("failed", "out of memory (mem: in the profile)"),
+    "NODE_FAIL": ("failed", "its node failed"),
+    "BOOT_FAIL": ("failed", "its node did not start"),
+    "LAUNCH_FAILED": ("failed", "its node could not start it"),
+    "RECONFIG_FAIL": ("failed", "its node could not be set up"),
+    "DEADLINE": ("failed", "past its deadline"),
+    "CANCELLED": ("failed", "cancelled"),
+    "PREEMPTED": ("failed", "preempted and not requeued"),
+    "REVOKED": ("failed", "taken by another cluster"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """A job as Slurm sees it."""
+
+    job: str
+    state: str
+    """waiting, running, ended or failed."""
+    reason: str
+    node: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """The cluster that answers."""
+
+    name: str
+    max_array: int
+    """Jobs in one array."""
+
+
+def ask(*command: str) -> str:
+    """What a Slurm command prints; ValueError with Slurm's own words where it cannot answer."""
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS)
+    except FileNotFoundError:
+        raise ValueError(f"{command[0]}: not found, so there is no Slurm here (allowed: --launcher local)") from None
+    except subprocess.TimeoutExpired:
+        raise ValueError(f"{command[0]}: Slurm has not answered in {_SECONDS} s") from None
+    if answer.returncode:
+        said = (answer.stderr or answer.stdout).strip().splitlines() or ["nothing"]
+        raise ValueError(f"{command[0]}: {said[-1]}")
+    return answer.stdout
+
+
+def site() -> Site:
+    """The cluster's name and its limit on arrays; ValueError where Slurm does not answer."""
+    settings = dict(
+        [part.strip() for part in line.split("=", 1)]
+        for line in ask("scontrol", "show", "config").splitlines()
+        if "=" in line
+    )
+    # MaxArraySize is one more than the largest index.
+    return Site(name=settings.get("ClusterName", "?"), max_array=int(settings.get("MaxArraySize", "1001")) - 1 or 1)
+
+
+def queued() -> tuple[dict[str, Seen], dict[str, str]]:
+    """The user's jobs that Slurm has not ended, by id (`17`, `17_4`), and array ids by the comment they were given."""
+    seen, comments = {}, {}
+    answer = ask("squeue", "-h", "-r", "-u", getpass.getuser(), "-o", "%i|%T|%r|%N|%F|%k")
+    for line in answer.splitlines():
+        job, word, why, node, array, comment = line.split("|", 5)
+        state, said = _STATES.get(word, ("running", word))
+        if state in ("waiting", "running"):
+            # A pending job's reason is why it waits; a running one's is the last reason it waited for.
+            reason = said or (why if state == "waiting" else "")
+            seen[job] = Seen(job=job, state=state, reason=reason, node=node)
+            comments[comment] = array
+    return seen, comments
+
+
+def ended(jobs: Iterable[str]) -> dict[str, Seen]:
+    """What accounting says of jobs, by id; nothing where the site keeps no accounts."""
+    jobs = list(jobs)
+    if not jobs:
+        return {}
+    try:
+        answer = ask("sacct", "-n", "-P", "-X", "--array", "-o", "JobID,State,NodeList", "-j", ",".join(jobs))
+    except ValueError:
+        return {}
+    seen = {}
+    for line in answer.splitlines():
+        job, word, node = line.split("|", 2)
+        # `CANCELLED by 1000` names who did it.
+        word, _, by = word.partition(" ")
+        state, said = _STATES.get(word, ("failed", word))
+        reason = f"{word}: {said} {by}".strip() if state == "failed" else said
+        seen[job] = Seen(job=job, state=state, reason=reason, node=node)
+    return seen
