@@ -106,12 +106,11 @@ def _at_work(other: dict, mine: dict) -> bool:
     if mine["job"] is not None and other["job"] == mine["job"]:
         return False
     try:
-        os.kill(other["pid"], 0)
-    except ProcessLookupError:
+        state = Path(f"/proc/{other['pid']}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
         return False
-    except PermissionError:
-        return True
-    return True
+    # Ended, but not yet reaped by its parent.
+    return state not in "ZX"
 
 
 @contextmanager

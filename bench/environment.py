@@ -34,7 +34,7 @@ def start(cell: Cell, process: Literal["fresh", "shared"], flops: dict[str, floa
         precision=cell.recipe.precision,
         device=torch.cuda.get_device_name() if gpu else "cpu",
         driver=_driver() if gpu else None,
-        host=socket.gethostname(),
+        host=os.environ.get("SLURMD_NODENAME") or socket.gethostname(),
         cpu=_cpu(),
         cpus=len(os.sched_getaffinity(0)),
         threads=torch.get_num_threads(),

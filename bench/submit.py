@@ -24,7 +24,7 @@ from bench.plan import lineage, waves
 from bench.quick import FLOPS
 from crt.data import DATASETS
 from crt.data.beton import ensure
-from launchers import inline, local, slurm
+from launchers import inline, local, slurm, states
 from launchers.job import Job, Wave, unfinished
 from launchers.ledger import Ledger
 from launchers.profile import Profile
@@ -135,7 +135,7 @@ class Submission:
     def launch(self) -> int:
         """Hand over what is left to do; how many jobs failed. ValueError before anything runs."""
         if self.launcher is Launcher.slurm:
-            slurm.check()
+            states.check()
         found = self._show()
         if not unfinished(found):
             self.console.print(f"Nothing left to do. {self._report()}", soft_wrap=True)

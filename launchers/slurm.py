@@ -49,11 +49,6 @@ def text(array: Array, logs: Path, profile: Profile, **more: object) -> str:
     return _make_sbatch_string(command, logs, map_count=count, **array.parameters, **more)
 
 
-def check() -> None:
-    """ValueError where Slurm does not answer."""
-    site()
-
-
 def launch(
     title: str, plan: Callable[[], list[Wave]], logs: Path, profile: Profile, ledger: Ledger
 ) -> list[tuple[str, Array]]:
@@ -68,8 +63,8 @@ def launch(
         seen, comments = queued()
         ids = {name: job for name, job in latest(ledger.entries(there.name, comments)).items() if job in seen}
         wanted = arrays(title, waves, profile, min(profile.max_array, there.max_array), set(ids))
-        for array in wanted:
-            _try(text(array, logs, profile))
+        for script in dict.fromkeys(text(array, logs, profile) for array in wanted):
+            _try(script)
         known = [{ids[job.name].split("_")[0] for job in wave.jobs if job.name in ids} for wave in waves]
         done: list[tuple[str, Array]] = []
         for array in wanted:

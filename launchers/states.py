@@ -70,6 +70,13 @@ def ask(*command: str) -> str:
     return answer.stdout
 
 
+def check() -> None:
+    """ValueError where Slurm's controller does not answer."""
+    said = ask("scontrol", "ping").strip()
+    if " UP" not in said:
+        raise ValueError(f"scontrol: {said.splitlines()[0] if said else 'no controller'} (allowed: --launcher local)")
+
+
 def site() -> Site:
     """The cluster's name and its limit on arrays; ValueError where Slurm does not answer."""
     settings = dict(
@@ -78,7 +85,7 @@ def site() -> Site:
         if "=" in line
     )
     # MaxArraySize is one more than the largest index.
-    return Site(name=settings.get("ClusterName", "?"), max_array=int(settings.get("MaxArraySize", "1001")) - 1 or 1)
+    return Site(name=settings.get("ClusterName", "?"), max_array=int(settings.get("MaxArraySize", "1001")) - 1)
 
 
 def queued() -> tuple[dict[str, Seen], dict[str, str]]:

@@ -18,13 +18,19 @@ fail() { echo "error: $*" >&2; exit 2; }
 
 pid_of() { [ -s "$FOLDER/run/$1.pid" ] && tr -d '[:space:]' < "$FOLDER/run/$1.pid"; }
 
-alive() { local pid; pid=$(pid_of "$1") && kill -0 "$pid" 2>/dev/null; }
+# Ended but not yet reaped (in a container without an init) is ended.
+lives() { [ -e "/proc/$1/status" ] && ! grep -q '^State:[[:space:]]*Z' "/proc/$1/status" 2>/dev/null; }
+
+alive() { local pid; pid=$(pid_of "$1") && lives "$pid"; }
+
+# A daemon must not hold its starter's output open: who reads it would wait for the daemon's end.
+quietly() { "$@" >> "$FOLDER/log/starts.log" 2>&1 < /dev/null; }
 
 stop() {
   local pid
   pid=$(pid_of "$1") || return 0
   kill "$pid" 2>/dev/null || return 0
-  for _ in $(seq 100); do kill -0 "$pid" 2>/dev/null || return 0; sleep 0.1; done
+  for _ in $(seq 100); do lives "$pid" || return 0; sleep 0.1; done
   kill -9 "$pid" 2>/dev/null || true
 }
 
@@ -120,7 +126,7 @@ start_munge() {
   chown munge "$FOLDER/run"
   install -o munge -m 400 /dev/null "$FOLDER/munge.key"
   head -c 1024 /dev/urandom > "$FOLDER/munge.key"
-  runuser -u munge -- "$(command -v munged)" --key-file="$FOLDER/munge.key" --socket="$FOLDER/run/munge.socket" \
+  quietly runuser -u munge -- "$(command -v munged)" --key-file="$FOLDER/munge.key" --socket="$FOLDER/run/munge.socket" \
     --pid-file="$FOLDER/run/munged.pid" --log-file="$FOLDER/run/munged.log" --seed-file="$FOLDER/run/munged.seed"
   wait_for 10 munged munge --socket="$FOLDER/run/munge.socket" -n
 }
@@ -129,22 +135,22 @@ start_accounting() {
   local sql="mariadb --no-defaults --protocol=socket --socket=$FOLDER/db/mysql.sock"
   install -d -o mysql "$FOLDER/db"
   mariadb-install-db --no-defaults --user=mysql --datadir="$FOLDER/db/data" --skip-test-db > "$FOLDER/log/database.log" 2>&1
-  (cd "$FOLDER" && setsid mariadbd --no-defaults --user=mysql --datadir="$FOLDER/db/data" --socket="$FOLDER/db/mysql.sock" \
+  setsid mariadbd --no-defaults --user=mysql --datadir="$FOLDER/db/data" --socket="$FOLDER/db/mysql.sock" \
     --port=$((BASE + 4)) --bind-address=127.0.0.1 --pid-file="$FOLDER/db/mariadbd.pid" --innodb-buffer-pool-size=64M \
-    >> "$FOLDER/log/database.log" 2>&1 < /dev/null &)
+    >> "$FOLDER/log/database.log" 2>&1 < /dev/null &
   wait_for 30 mariadbd $sql -e "select 1"
   cp "$FOLDER/db/mariadbd.pid" "$FOLDER/run/mariadbd.pid"
   $sql -e "create user slurm@'%' identified by 'slurm'; create user slurm@localhost identified by 'slurm';
            grant all on slurm_acct_db.* to slurm@'%'; grant all on slurm_acct_db.* to slurm@localhost"
-  SLURM_CONF=$FOLDER/slurm.conf slurmdbd
+  quietly slurmdbd
   wait_for 30 slurmdbd timeout 5 sacctmgr -n show cluster
   sacctmgr -i add cluster testcluster > "$FOLDER/log/sacctmgr.log"
 }
 
 start() {
   case $1 in
-    slurmctld) slurmctld -i && wait_for 20 slurmctld timeout 5 scontrol ping ;;
-    n1 | n2) slurmd -N "$1" && wait_for 20 "$1" alive "$1" ;;
+    slurmctld) quietly slurmctld -i && wait_for 20 slurmctld timeout 5 scontrol ping ;;
+    n1 | n2) quietly slurmd -N "$1" && wait_for 20 "$1" alive "$1" ;;
     *) fail "$1: no such daemon (allowed: slurmctld, n1, n2)" ;;
   esac
 }
@@ -159,6 +165,8 @@ up() {
   fi
   mkdir -p "$FOLDER"/{run,log,state}
   chmod 755 "$FOLDER"
+  runuser -u munge -- test -x "$FOLDER/run" || { rm -rf "$FOLDER"; fail "$FOLDER: a folder above it is closed to the user munge"; }
+  [ ${#FOLDER} -le 80 ] || { rm -rf "$FOLDER"; fail "$FOLDER: too long a path for a socket"; }
   # What half a start leaves behind is taken away again.
   # Its logs stay.
   trap 'status=$?; [ $status = 0 ] || { tail -n 3 "$FOLDER"/log/* >&2; KEEP=1 down; }' EXIT

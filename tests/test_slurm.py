@@ -1,0 +1,334 @@
+"""On a real Slurm of two nodes: waves, shards, ranks over nodes, interruptions, the queue and its limits."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench import manifest as manifests
+from bench.records import Epoch, Fail, Start, Verdict, read, read_all
+
+ROOT = Path(__file__).parents[1]
+SCRIPT = ROOT / "slurm" / "testcluster.sh"
+PROFILE = "{time: 30, cpus_per_task: 1, shards: 2, exclusive: false, array_parallelism: 8}"
+HEAD = """
+dataset: digits
+pipeline: plain
+loader: memory
+threat: {norm: l2, sigma: 0.25}
+images: 256
+arch: cnn2c2f
+"""
+WAVES = (
+    HEAD
+    + """
+recipe: {epochs: 2, batch_size: 32, lr: 0.01}
+evals: [Clean: {images: 8}, Smoothing: {n: 100, n0: 10, images: 8}]
+cells:
+  - {method: Gaussian}
+  - {method: SmoothMix, name: teacher}
+  - {method: CRT, teacher: {cell: teacher}}
+"""
+)
+EPOCHS = 20
+LONG = HEAD.replace("images: 256", "images: 1437") + f"""
+cells: [{{method: SmoothMix, recipe: {{epochs: {EPOCHS}, batch_size: 32, lr: 0.01}}}}]
+"""
+
+ours = pytest.mark.skipif(os.getuid() != 0, reason="the test cluster's daemons need root")
+
+
+class Cluster:
+    """The test cluster, and a user's shell on it."""
+
+    def __init__(self, folder: Path, accounting: bool):
+        self.folder, self.accounting = folder, accounting
+        self.environment = os.environ | {"SLURM_CONF": str(folder / "slurm.conf"), "PYTHONPATH": str(ROOT)}
+
+    def do(self, *command: str, check: bool = True) -> str:
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=120, cwd=ROOT)
+        assert not check or done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+        return done.stdout + done.stderr
+
+    def bench(self, module: str, *options: object, code: int = 0) -> str:
+        command = [sys.executable, "-m", module, *map(str, options)]
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=300, cwd=ROOT)
+        assert done.returncode == code, f"{command}: {done.returncode} {done.stdout}{done.stderr}"
+        assert "Traceback" not in done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def queue(self) -> list[str]:
+        return self.do("squeue", "-h", "-r", "-o", "%i").split()
+
+    def wait(self, what, seconds: float = 240) -> None:
+        until = time.monotonic() + seconds
+        while not what():
+            assert time.monotonic() < until, self.do("squeue", "-r", check=False) + self.logs()
+            time.sleep(0.2)
+
+    def logs(self) -> str:
+        return self.do("tail", "-n", "20", str(self.folder / "log" / "slurmctld.log"), check=False)
+
+
+@pytest.fixture(scope="module")
+def cluster(request):
+    accounting = request.param == "accounting"
+    # Not pytest's folder: that is root's alone, and the daemons have users of their own.
+    folder = Path(tempfile.gettempdir()) / f"testcluster-{os.getpid()}"
+    options = [] if accounting else ["--no-accounting"]
+    up = subprocess.run([SCRIPT, "up", *options, folder], capture_output=True, text=True, timeout=180)
+    assert up.returncode == 0, up.stdout + up.stderr
+    yield Cluster(folder, accounting)
+    subprocess.run([SCRIPT, "down", folder], check=True, timeout=120)
+
+
+def both(test):
+    return ours(pytest.mark.parametrize("cluster", ["accounting", "no accounting"], indirect=True)(test))
+
+
+def with_accounting(test):
+    return ours(pytest.mark.parametrize("cluster", ["accounting"], indirect=True)(test))
+
+
+@pytest.fixture
+def table(tmp_path, digits):
+    """Write a manifest and a profile; the options that every command takes."""
+
+    def make(text: str, profile: str = PROFILE, name: str = "runs") -> tuple[list, list]:
+        (tmp_path / "m.yaml").write_text(text)
+        (tmp_path / "profile.yaml").write_text(profile)
+        where = [tmp_path / "m.yaml", "--runs", tmp_path / name, "--data", digits]
+        return [*where, "--profile", tmp_path / "profile.yaml"], where
+
+    return make
+
+
+def epochs(folder: Path) -> list[int]:
+    return [r.epoch for file in folder.glob("*/train.jsonl") for r in read(file) if isinstance(r, Epoch)]
+
+
+def model(folder: Path) -> dict:
+    (file,) = folder.glob("*/model.pt")
+    return torch.load(file, weights_only=True)
+
+
+def figures(file: Path) -> list[dict]:
+    with open(file) as lines:
+        return list(csv.DictReader(lines))
+
+
+@with_accounting
+def test_waves_of_arrays_status_and_the_same_report_as_on_one_machine(cluster, table, tmp_path, digits):
+    submit, where = table(WAVES)
+    said = cluster.bench("bench.submit", *submit)
+    assert [line.split(": ")[1] for line in said.splitlines() if line.startswith("queued")] == [
+        "train0, 2 jobs",
+        "train1, 1 jobs",
+        "judge0, 4 jobs",
+        "judge1, 2 jobs",
+    ]
+    cluster.wait(lambda: epochs(tmp_path / "runs"))
+    middle = cluster.bench("bench.status", *where)
+    assert "running" in middle and "waiting" in middle and "Dependency" in middle
+    assert "queued already" in cluster.bench("bench.submit", *submit)
+    cluster.wait(lambda: not cluster.queue())
+    end = cluster.bench("bench.status", *where)
+    assert "9 finished" in end and "failed" not in end
+    assert "Nothing left to do" in cluster.bench("bench.submit", *submit)
+    starts = [r for r in read_all(next((tmp_path / "runs").glob("*CRT*"))) if isinstance(r, Start)]
+    assert all(start.process == "fresh" and start.job and start.host in ("n1", "n2") for start in starts)
+    verdicts = [r for file in (tmp_path / "runs").glob("*/*.jsonl") for r in read(file) if isinstance(r, Verdict)]
+    assert len(verdicts) == 3 * 16
+    local = [tmp_path / "m.yaml", "--runs", tmp_path / "local", "--data", digits, "--launcher", "local"]
+    cluster.environment["OMP_NUM_THREADS"] = "1"
+    cluster.bench("bench.submit", *local)
+    for name in ("runs", "local"):
+        options = ["--runs", tmp_path / name, "--csv", tmp_path / f"{name}.csv"]
+        cluster.bench("reports", tmp_path / "m.yaml", *options)
+    assert figures(tmp_path / "runs-robustness.csv") == figures(tmp_path / "local-robustness.csv")
+    same = ("arch", "method", "batch", "precision", "loader", "device", "ideal", "rounds", "runs")
+    slurm, local = (figures(tmp_path / f"{name}.csv") for name in ("runs", "local"))
+    assert [[row[key] for key in same] for row in slurm] == [[row[key] for key in same] for row in local]
+
+
+@with_accounting
+def test_two_nodes_of_one_rank_equal_one_process(cluster, table, tmp_path):
+    cell = (
+        HEAD + "cells: [{{method: Standard, ranks: {n}, nodes: {n}, recipe: {{epochs: 2, batch_size: 32, lr: 0.01}}}}]"
+    )
+    for n in (1, 2):
+        submit, _ = table(cell.format(n=n), name=f"ranks{n}")
+        cluster.bench("bench.submit", *submit)
+    cluster.wait(lambda: not cluster.queue())
+    one, two = model(tmp_path / "ranks1"), model(tmp_path / "ranks2")
+    assert max((one[name] - two[name]).abs().max() for name in one) < 1e-5
+    (start,) = [r for f in (tmp_path / "ranks2").glob("*/train.jsonl") for r in read(f) if isinstance(r, Start)]
+    assert (start.world_size, start.nodes) == (2, 2)
+
+
+@both
+def test_interrupted_in_every_way_and_equal_to_the_undisturbed(cluster, table, tmp_path):
+    ways = ("whole", "signal", "cancel", "submitter", "node")
+    submit = {way: table(LONG, name=way)[0] for way in ways}
+    job = {}
+    for way in ways:
+        before = set(cluster.queue())
+        cluster.bench("bench.submit", *submit[way])
+        (job[way],) = set(cluster.queue()) - before
+    # A submitter killed between sbatch and its note of the id.
+    ledger = tmp_path / "submitter" / "queue.jsonl"
+    ledger.write_text(ledger.read_text().splitlines()[0] + "\n")
+    cluster.wait(lambda: all(len(epochs(tmp_path / way)) >= 2 for way in ways))
+    cluster.do("scancel", "--signal=USR2", job["signal"])
+    cluster.do("scancel", job["cancel"])
+    # The node's own daemon dies; what it ran lives on, and must not write beside the requeued job.
+    node = cluster.do("squeue", "-h", "-j", job["node"], "-o", "%N").strip()
+    os.kill(int((cluster.folder / "run" / f"{node}.pid").read_text()), signal.SIGKILL)
+    cluster.do("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
+    cluster.do(str(SCRIPT), "restart", "slurmctld", str(cluster.folder))
+    assert all(len(epochs(tmp_path / way)) < EPOCHS for way in ("signal", "cancel", "node"))
+    _, where = table(LONG, name="cancel")
+    cluster.wait(lambda: job["cancel"] not in cluster.queue())
+    status = cluster.bench("bench.status", *where)
+    assert "failed" in status and ("CANCELLED" if cluster.accounting else "ended before it was done") in status
+    cluster.bench("bench.submit", *submit["cancel"])
+    assert "queued already" in cluster.bench("bench.submit", *submit["submitter"])
+    cluster.wait(lambda: not cluster.queue())
+    cluster.do(str(SCRIPT), "restart", node, str(cluster.folder))
+    cluster.do("scontrol", "update", f"nodename={node}", "state=resume", check=False)
+    whole = model(tmp_path / "whole")
+    for way in ways:
+        assert Counter(epochs(tmp_path / way)) == dict.fromkeys(range(EPOCHS), 1), way
+        for name, value in model(tmp_path / way).items():
+            assert torch.equal(value, whole[name]), (way, name)
+    for way in ("signal", "cancel", "node"):
+        (file,) = (tmp_path / way).glob("*/train.jsonl")
+        assert sum(isinstance(r, Start) for r in read(file)) >= 2, way
+
+
+@pytest.fixture
+def drained(cluster):
+    """Nodes that start nothing, so that what is queued stays so."""
+    cluster.do("scontrol", "update", "nodename=n1,n2", "state=drain", "reason=test")
+    yield
+    cluster.do("scontrol", "update", "nodename=n1,n2", "state=resume")
+
+
+@with_accounting
+def test_two_submits_at_once_and_more_cells_than_an_array_holds(cluster, drained, table, tmp_path):
+    many = (
+        HEAD
+        + f"seed: {list(range(300))}\nrecipe: {{epochs: 1, batch_size: 32, lr: 0.1}}\ncells: [{{method: Standard}}]"
+    )
+    submit, where = table(many, PROFILE[:-1] + ", max_array: 100}")
+    command = [sys.executable, "-m", "bench.submit", *map(str, submit)]
+    shells = [subprocess.Popen(command, env=cluster.environment, stdout=subprocess.PIPE, cwd=ROOT) for _ in range(2)]
+    said = sorted(shell.communicate(timeout=120)[0].decode().count("queued ") for shell in shells)
+    assert said == [0, 3] or said == [1, 3], said
+    assert len(cluster.queue()) == 300
+    lines = [json.loads(line) for line in (tmp_path / "runs" / "queue.jsonl").read_text().splitlines()]
+    names = Counter(name for line in lines if line["id"] for name in line["jobs"])
+    assert len(names) == 300 and set(names.values()) == {1}
+    assert [len(line["jobs"]) for line in lines if line["id"]] == [100, 100, 100]
+    assert "cancelled 300 jobs" in cluster.bench("bench.cancel", *where)
+    assert cluster.queue() == []
+
+
+@with_accounting
+def test_failed_teacher_stops_its_own_students_and_failed_alone_are_tried_again(cluster, table, tmp_path):
+    text = (
+        HEAD
+        + """
+recipe: {epochs: 1, batch_size: 32, lr: 0.01}
+cells:
+  - {method: SmoothMix, name: good}
+  - {method: SmoothMix, seed: 1, name: bad}
+  - {method: CRT, teacher: {cell: good}}
+  - {method: CRT, seed: 1, teacher: {cell: bad}}
+"""
+    )
+    submit, where = table(text)
+    good, bad, student, orphan = manifests.read(tmp_path / "m.yaml").cells
+    # A folder in the place of its records: the bad teacher cannot begin.
+    (tmp_path / "runs" / bad.id / "train.jsonl").mkdir(parents=True)
+    (tmp_path / "runs" / bad.id / "train.jsonl").rmdir()
+    (tmp_path / "runs" / bad.id / "checkpoint.pt").write_text("not a checkpoint")
+    cluster.bench("bench.submit", *submit)
+    cluster.wait(lambda: not cluster.queue())
+    finished = [cell for cell in (good, bad, student, orphan) if (tmp_path / "runs" / cell.id / "model.pt").exists()]
+    assert finished == [good, student]
+    *_, last = read(tmp_path / "runs" / orphan.id / "train.jsonl")
+    assert isinstance(last, Fail) and bad.id in last.reason
+    status = cluster.bench("bench.status", *where)
+    assert "2 failed" in status and "not trained to the end" in status
+    (tmp_path / "runs" / bad.id / "checkpoint.pt").unlink()
+    again = cluster.bench("bench.submit", *submit, "--failed", "--only", "s1")
+    assert again.count("queued ") == 2
+    cluster.wait(lambda: not cluster.queue())
+    assert "4 finished" in cluster.bench("bench.status", *where)
+
+
+@with_accounting
+def test_missing_dataset_is_a_wave_and_nodes_read_their_own_copy(cluster, table, tmp_path):
+    text = (
+        HEAD + "cells: [{method: Standard, recipe: {epochs: 1, batch_size: 32, lr: 0.1}, evals: [Clean: {images: 4}]}]"
+    )
+    profile = f"{PROFILE[:-1]}, stage: {tmp_path / 'node'}, sources: {{digits: {tmp_path}}}}}"
+    submit, _ = table(text, profile)
+    submit[submit.index("--data") + 1] = tmp_path / "empty"
+    assert "data, 1 jobs" in cluster.bench("bench.submit", *submit)
+    cluster.wait(lambda: not cluster.queue())
+    notes = {json.loads(file.read_text())["source"] for file in (tmp_path / "node").glob("beton-*/*.json")}
+    assert notes == {str(tmp_path / "empty" / f"digits-{split}.beton") for split in ("train", "test")}
+    assert sum(isinstance(r, Verdict) for f in (tmp_path / "runs").glob("*/*.jsonl") for r in read(f)) == 4
+
+
+@with_accounting
+@pytest.mark.parametrize(
+    ("profile", "words"),
+    [
+        ("{partition: nowhere}", ["sbatch", "partition"]),
+        ("{time: '10:00:00'}", ["profile.time", "10:00:00", "whole minutes"]),
+        ("{partitoin: main}", ["profile.partitoin", "unknown key", "partition"]),
+        ("{cpus_per_task: 1.5}", ["profile.cpus_per_task", "1.5"]),
+        ("{account: [1]}", ["profile.account"]),
+        ("{mem: 12}", ["profile.mem"]),
+        ("{cpus_per_task: 4000}", ["sbatch"]),
+    ],
+)
+def test_bad_profile_is_one_message_and_nothing_is_queued(cluster, table, tmp_path, profile, words):
+    submit, _ = table(LONG, profile)
+    said = cluster.bench("bench.submit", *submit, code=2)
+    (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert all(word in line for word in words), line
+    assert cluster.queue() == [] and not list((tmp_path / "runs").glob("*/*"))
+
+
+def test_slurm_that_does_not_answer_or_is_not_there(table, tmp_path, monkeypatch):
+    submit, where = table(LONG)
+    there = Cluster(tmp_path / "none", accounting=False)
+    there.folder.mkdir()
+    (there.folder / "slurm.conf").write_text(
+        "ClusterName=none\nSlurmctldHost=localhost(127.0.0.1)\nSlurmctldPort=19999\nNodeName=n1\n"
+        "PartitionName=p Nodes=n1\n"
+    )
+    if shutil.which("sbatch"):
+        for launcher in ("auto", "slurm"):
+            said = there.bench("bench.submit", *where, "--launcher", launcher, code=2)
+            assert "error: scontrol: " in said
+    there.environment["PATH"] = str(tmp_path)
+    assert "no Slurm here" in there.bench("bench.submit", *submit, "--launcher", "slurm", code=2)
+    said = there.bench("bench.submit", *where, "--launcher", "slurm", "--dry-run")
+    assert "#SBATCH --time=" in said and "submitit.core._submit" in said and not (tmp_path / "runs").exists()
+    assert "--max-gpu-hours" in there.bench("bench.submit", *where, "--max-gpu-hours", "0", code=2)
+    assert "--only nothing" in there.bench("bench.submit", *where, "--only", "nothing", code=2)
