@@ -121,12 +121,25 @@ def attempt(file: Path, place: Place) -> Iterator[Claim]:
         _check_clock(place)
         with dist.process_group():
             yield claim
-    except SupersededError:
+    except SupersededError as end:
+        if job_id() is not None:
+            _stay(end)
         raise
     except Exception as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         claim.append(Fail(time=time.time(), reason=reason[0], host=socket.gethostname(), job=job_id()))
         raise
+
+
+def _stay(end: SupersededError) -> None:
+    """Do nothing until Slurm clears the node it had given up.
+
+    To end would be to end the later attempt too: both are the same job and step to Slurm, and srun of this one would
+    report the step's end, or have it killed.
+    """
+    print(f"{end}; this one waits to be cleared away", flush=True)
+    while True:
+        time.sleep(_SKEW)
 
 
 def job_id() -> str | None:

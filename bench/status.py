@@ -111,7 +111,10 @@ def _state(job: Job, queue: str | None, seen: dict[str, Seen], accounts: dict[st
     records = read(job.records)
     start = next((r for r in reversed(records) if isinstance(r, Start)), None)
     fail = records[-1] if records and isinstance(records[-1], Fail) else None
-    known = seen.get(queue or "") or accounts.get(queue or "")
+    account = accounts.get(queue or "")
+    if account and account.state in ("running", "waiting"):
+        account = None  # the accounts lag behind: squeue no longer has it
+    known = seen.get(queue or "") or account
     node = (known.node if known else "") or (start.host if start else "")
     same = {"job": job, "id": queue or "", "node": node}
     if job.done:
@@ -159,8 +162,12 @@ def _tail(logs: Path, queue: str | None) -> tuple[str, ...]:
     for file in sorted(files, key=lambda f: f.stat().st_mtime)[-1:]:
         with open(file, "rb") as log:
             log.seek(max(0, file.stat().st_size - 4096))
-            lines = [line for line in log.read().decode(errors="replace").splitlines() if line.strip()]
+            lines = [line for line in log.read().decode(errors="replace").splitlines() if _tells(line)]
     return tuple(lines[-_LINES:])
+
+
+def _tells(line: str) -> bool:
+    return bool(line.strip()) and not line.startswith("submitit INFO")
 
 
 def show(console: Console, manifest: Manifest, found: list[State], note: str) -> None:

@@ -3,7 +3,6 @@
 import shlex
 import subprocess
 import sys
-import tempfile
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -54,8 +53,7 @@ def launch(
 ) -> list[tuple[str, Array]]:
     """Queue what is neither finished nor queued; the arrays' ids.
 
-    ValueError with Slurm's own words where it refuses or does not answer: before anything is queued where a trial
-    (`sbatch --test-only`) can tell, else with what is queued already, which stays.
+    ValueError with Slurm's own words where it refuses or does not answer; nothing is queued then.
     """
     there = site()
     with ledger.locked():
@@ -63,8 +61,6 @@ def launch(
         seen, comments = queued()
         ids = {name: job for name, job in latest(ledger.entries(there.name, comments)).items() if job in seen}
         wanted = arrays(title, waves, profile, min(profile.max_array, there.max_array), set(ids))
-        for script in dict.fromkeys(text(array, logs, profile) for array in wanted):
-            _try(script)
         known = [{ids[job.name].split("_")[0] for job in wave.jobs if job.name in ids} for wave in waves]
         done: list[tuple[str, Array]] = []
         for array in wanted:
@@ -75,9 +71,12 @@ def launch(
             try:
                 job = _submit(array, logs, profile, tag, before)
             except (FailedJobError, FailedSubmissionError, subprocess.SubprocessError) as error:
+                # All or nothing: sbatch is the judge of what it takes (a trial by --test-only refuses what waits for
+                # nodes that are drained), so what went before the refusal is taken back.
+                if done:
+                    ask("scancel", *(job for job, _ in done))
                 said = str(error).strip().splitlines() or ["nothing"]
-                rest = f"; queued already: {', '.join(job for job, _ in done)}" if done else ""
-                raise ValueError(f"sbatch: {said[-1]}{rest}") from None
+                raise ValueError(f"sbatch: {said[-1]} (nothing is queued)") from None
             ledger.note(note.model_copy(update={"id": job}))
             known[array.wave].add(job)
             done.append((job, array))
@@ -99,14 +98,6 @@ def _submit(array: Array, logs: Path, profile: Profile, tag: str, before: list[s
     executor.update_parameters(**array.parameters, comment=tag, **dependency)
     (first, *_) = executor.submit_array(array.jobs)
     return first.job_id.split("_")[0]
-
-
-def _try(script: str) -> None:
-    """Let sbatch check partition, account, limits and options without queueing anything."""
-    with tempfile.NamedTemporaryFile("w", suffix=".sh") as file:
-        file.write(script)
-        file.flush()
-        ask("sbatch", "--test-only", file.name)
 
 
 def _parameters(name: str, job: Job, profile: Profile) -> dict:

@@ -56,7 +56,9 @@ ports() { BASE=$((20000 + $(printf %s "$FOLDER" | cksum | cut -d' ' -f1) % 1000 
 
 write_conf() {
   local cpus memory
-  cpus=$(nproc)
+  # More than a small machine has, so that several jobs run side by side on it.
+  cpus=$(nproc --all)
+  [ "$cpus" -ge 8 ] || cpus=8
   memory=$(awk '/MemTotal/ {print int($2 / 1024)}' /proc/meminfo)
   cat > "$FOLDER/slurm.conf" <<CONF
 ClusterName=testcluster
