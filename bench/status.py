@@ -93,11 +93,13 @@ def states(manifest: Manifest, runs: Path, data: Path) -> tuple[list[State], str
     place = Place(runs=runs, data=data, process="fresh")
     jobs = [job for wave in waves(manifest, place, _shards(manifest, ids)) for job in wave.jobs]
     gone = [ids[job.name] for job in jobs if job.name in ids and ids[job.name] not in seen and not job.done]
-    accounts = ended(gone)
-    if gone and accounts:
-        note += " and sacct"
-    elif gone and cluster:
-        note += "; sacct does not answer, so how jobs ended is known from the records"
+    accounts = {}
+    if gone and cluster:
+        try:
+            accounts = ended(gone)
+            note += " and sacct"
+        except ValueError as error:
+            note += f"; how jobs ended from the records ({error})"
     return [_state(job, ids.get(job.name), seen, accounts, runs / "logs") for job in jobs], note
 
 

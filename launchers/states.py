@@ -1,6 +1,7 @@
 """What Slurm says of jobs, in our own words."""
 
 import getpass
+import re
 import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -104,20 +105,26 @@ def queued() -> tuple[dict[str, Seen], dict[str, str]]:
 
 
 def ended(jobs: Iterable[str]) -> dict[str, Seen]:
-    """What accounting says of jobs, by id; nothing where the site keeps no accounts."""
-    jobs = list(jobs)
-    if not jobs:
-        return {}
-    try:
-        answer = ask("sacct", "-n", "-P", "-X", "--array", "-o", "JobID,State,NodeList", "-j", ",".join(jobs))
-    except ValueError:
+    """What accounting says of jobs, by id; ValueError with sacct's words where the site keeps no accounts."""
+    arrays = sorted({job.split("_")[0] for job in jobs})
+    if not arrays:
         return {}
     seen = {}
-    for line in answer.splitlines():
+    for line in ask("sacct", "-n", "-P", "-X", "-o", "JobID,State,NodeList", "-j", ",".join(arrays)).splitlines():
         job, word, node = line.split("|", 2)
         # `CANCELLED by 1000` names who did it.
         word, _, by = word.partition(" ")
         state, said = _STATES.get(word, ("failed", word))
         reason = f"{word}: {said} {by}".strip() if state == "failed" else said
-        seen[job] = Seen(job=job, state=state, reason=reason, node=node)
+        for one in _each(job):
+            seen[one] = Seen(job=one, state=state, reason=reason, node=node)
     return seen
+
+
+def _each(job: str) -> list[str]:
+    """`7_[0-2,5%8]`, as elements of an array that never started are written, is 7_0, 7_1, 7_2 and 7_5."""
+    group = re.fullmatch(r"(\d+)_\[([\d,-]+)(?:%\d+)?\]", job)
+    if not group:
+        return [job]
+    spans = [part.split("-") for part in group[2].split(",")]
+    return [f"{group[1]}_{k}" for span in spans for k in range(int(span[0]), int(span[-1]) + 1)]

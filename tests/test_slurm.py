@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from bench import manifest as manifests
 from bench.records import Epoch, Fail, Start, Verdict, read, read_all
 from bench.submit import app
+from launchers.states import _each
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "slurm" / "testcluster.sh"
@@ -354,3 +355,8 @@ def test_dry_run_needs_no_slurm_and_prints_the_text_for_sbatch(table, tmp_path, 
     for line in ("--requeue", "ml cuda", "OMP_NUM_THREADS=6", "MALLOC_TRIM_THRESHOLD_=", "--kill-on-bad-exit=1"):
         assert line in train, line
     assert not (tmp_path / "runs").exists()
+
+
+def test_elements_of_an_array_that_never_started_are_named_one_by_one():
+    assert _each("7_[0-2,5%8]") == ["7_0", "7_1", "7_2", "7_5"]
+    assert _each("7_[4]") == ["7_4"] and _each("7_4") == ["7_4"] and _each("7") == ["7"]
