@@ -116,7 +116,10 @@ class Submission:
         """Every job, as the records are now."""
         shards = self.profile.shards if self.launcher is Launcher.slurm else None
         found = waves(self.manifest, self.place, shards, self.profile.sources)
-        return _keep(found, lambda job: job.records.exists()) if self.failed else found
+        if not self.failed:
+            return found
+        tried = self.ledger.names()
+        return _keep(found, lambda job: job.records.exists() or job.name in tried)
 
     def dry(self) -> int:
         """Print cells, waves, hours and, for Slurm, the exact text for sbatch: without data, GPU or Slurm."""
@@ -165,6 +168,7 @@ class Submission:
         here = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
         known = estimate.rates(self.place.runs, self.profile.device if gpus else here)
         table = Table("wave", "what", "jobs", "ranks", title=self.manifest.title)
+        table.columns[1].overflow = "fold"
         table.add_column("hours", justify="right")
         table.add_column("from")
         total = 0.0

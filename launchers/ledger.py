@@ -1,7 +1,6 @@
 """Which jobs were handed to Slurm: one JSON line before an array is submitted, one with its id after."""
 
 import fcntl
-import json
 import os
 import time
 from collections.abc import Iterator
@@ -55,16 +54,20 @@ class Ledger:
 
     def entries(self, cluster: str, comments: dict[str, str]) -> list[Entry]:
         """The arrays handed to `cluster`, oldest first; `comments` give the ids of those whose submitter died."""
-        found: dict[str, Entry] = {}
-        for line in self.file.read_text().splitlines() if self.file.exists() else ():
-            try:
-                entry = Entry.model_validate(json.loads(line))
-            except (ValueError, ValidationError):
-                continue  # torn by a submitter's death: its array is not known, and its jobs find their claims
-            if entry.cluster == cluster:
-                found[entry.tag] = entry
+        found = {entry.tag: entry for entry in self._lines() if entry.cluster == cluster}
         known = [e if e.id else e.model_copy(update={"id": comments.get(e.tag)}) for e in found.values()]
         return [entry for entry in known if entry.id]
+
+    def names(self) -> set[str]:
+        """Every job that was ever handed to a cluster."""
+        return {name for entry in self._lines() for name in entry.jobs}
+
+    def _lines(self) -> Iterator[Entry]:
+        for line in self.file.read_text().splitlines() if self.file.exists() else ():
+            try:
+                yield Entry.model_validate_json(line)
+            except ValidationError:
+                continue  # torn by a submitter's death: its array was not queued yet, or is known by the next line
 
 
 def latest(entries: list[Entry]) -> dict[str, str]:

@@ -154,6 +154,21 @@ def test_unlike_times_are_not_divided(tmp_path, field, value):
     assert not (tmp_path / "m.csv").exists()
 
 
+def test_two_runs_folders_have_tables_of_their_own_and_no_common_ratio(tmp_path):
+    trained(tmp_path)
+    (tmp_path / "runs").rename(tmp_path / "old")
+    trained(tmp_path, device="H100")
+    # On either side the two cells are unlike or alike; across the folders nothing is divided.
+    manifest = cells(tmp_path, TRAINED)
+    (tmp_path / "runs" / manifest.cells[0].id / "train.jsonl").unlink()
+    result = report(tmp_path, TRAINED, "--runs", str(tmp_path / "old"))
+    assert result.exit_code == 0, result.output
+    found = rows(tmp_path / "m.csv")
+    assert [row["folder"] for row in found] == [str(tmp_path / "runs")] * 2 + [str(tmp_path / "old")] * 2
+    assert [row["slowdown"] for row in found] == ["", "", "1.0", "2.0"]
+    assert result.output.count(f"Time, {tmp_path / 'old'}") == 1
+
+
 def test_what_is_missing_is_a_dash_and_never_zero(tmp_path):
     result = report(tmp_path, TRAINED)
     assert result.exit_code == 0 and "No records" in result.output and "–" in result.output
