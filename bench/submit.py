@@ -154,7 +154,7 @@ class Submission:
         else:
             done = slurm.launch(self.manifest.name, self.plan, logs, self.profile, self.ledger)
             for job, array in done:
-                self.console.print(f"queued {job}: {found[array.wave].name}, {len(array.jobs)} jobs", soft_wrap=True)
+                self.console.print(f"queued {job}: {array.name}, {len(array.jobs)} jobs", soft_wrap=True)
             if not done:
                 self.console.print("Everything that is left to do is queued already.", soft_wrap=True)
             self.console.print(f"Status: python -m bench.status {self.path}{self._flags()}", soft_wrap=True)

@@ -22,6 +22,7 @@ class Array:
     """Jobs of one shape, and the sbatch text that asks for them."""
 
     wave: int
+    name: str
     jobs: tuple[Job, ...]
     parameters: dict
 
@@ -37,7 +38,9 @@ def arrays(title: str, waves: list[Wave], profile: Profile, limit: int, queued: 
         for jobs in shapes.values():
             parameters = _parameters(f"{title}-{wave.name}", jobs[0], profile)
             for first in range(0, len(jobs), limit):
-                found.append(Array(wave=number, jobs=tuple(jobs[first : first + limit]), parameters=parameters))
+                found.append(
+                    Array(wave=number, name=wave.name, jobs=tuple(jobs[first : first + limit]), parameters=parameters)
+                )
     return found
 
 
