@@ -85,6 +85,7 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 SlurmdParameters=config_overrides
 SlurmdTimeout=10
+EnforcePartLimits=ALL
 MinJobAge=3600
 MaxArraySize=${MAX_ARRAY:-1001}
 KillWait=5
@@ -182,6 +183,16 @@ up() {
   echo "export SLURM_CONF=$FOLDER/slurm.conf"
 }
 
+# What a node whose daemon was killed still runs: nobody else would end it.
+end_orphans() {
+  for process in /proc/[0-9]*; do
+    if { [ "$(cat "$process/comm" 2>/dev/null)" = slurmstepd ] && [ "$(readlink "$process/cwd")" = "$FOLDER/log" ]; } \
+      || tr '\0' '\n' 2>/dev/null < "$process/environ" | grep -cxE "SLURM_CONF=$SLURM_CONF|SLURM_JOB_ID=.*" | grep -qx 2; then
+      kill -KILL "${process#/proc/}" 2>/dev/null || true
+    fi
+  done
+}
+
 down() {
   if [ -e "$FOLDER/slurm.conf" ] && alive slurmctld; then
     scancel --state=PENDING -u root 2>/dev/null || true
@@ -189,6 +200,7 @@ down() {
     for _ in $(seq 50); do [ -z "$(squeue -h 2>/dev/null)" ] && break; sleep 0.2; done
   fi
   for daemon in "${NODES[@]}" slurmctld slurmdbd mariadbd munged; do stop "$daemon"; done
+  end_orphans
   if grep -qF "$HOSTS_LINE" /etc/hosts; then
     # /etc/hosts may be mounted: written to, it cannot be replaced.
     local rest
