@@ -2,10 +2,12 @@
 
 import hashlib
 import json
-from typing import Any
+from itertools import product
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from crt.plugins import find
 from crt.quantity import Count, Real, Whole
 from crt.recipe import Recipe
 from crt.threat import Threat
@@ -69,6 +71,8 @@ class Cell(BaseModel):
     nodes: Count = 1
     images: Count | None = None
     """Training images used (the first of the file), where not all."""
+    loop: Literal["train", "bare"] = "train"
+    """`bare`: a plain loop written out by hand, which shows what the harness costs."""
     quick: bool = False
     teacher: "Cell | None" = None
     evals: tuple[Spec, ...] = ()
@@ -79,7 +83,22 @@ class Cell(BaseModel):
         body = self.model_dump(mode="json", exclude={"evals", "paper", "teacher", "method"})
         body["method"] = [self.method.name, self.method.args]
         body["teacher"] = self.teacher.id if self.teacher else None
+        if self.loop == "train":
+            del body["loop"]
         return f"{self.arch}-{self.method.name}-s{self.seed}-{digest(body)}"
+
+    @property
+    def kin(self) -> tuple:
+        """What cells must share to be timed in one process, and to be compared."""
+        return self.dataset, self.pipeline, self.loader, self.arch, self.ranks, self.nodes
+
+    @property
+    def per_step(self) -> int:
+        """Images that one optimizer step is taken on: the part of a loaded batch, over all ranks together."""
+        return (
+            self.recipe.batch_size
+            // find("crt.methods", self.method.name)(threat=self.threat, **self.method.args).chunks
+        )
 
     @property
     def questions(self) -> str:
@@ -119,6 +138,10 @@ class Study(BaseModel):
         return f"{self.name}-{self.arms[0].arch}-{digest([arms, shape])}"
 
 
+BARE = "bare loop"
+"""The baseline of a manifest that measures the harness itself."""
+
+
 class Manifest(BaseModel):
     """A table: its cells, and how they are timed where it is a timing study."""
 
@@ -133,9 +156,32 @@ class Manifest(BaseModel):
 
     @property
     def studies(self) -> list[Study]:
-        """The cells by what one process can share: dataset, pipeline, loader, architecture, ranks and nodes."""
+        """The cells by what one process can share, each with the baseline in every batch size and precision."""
         groups: dict[tuple, list[Cell]] = {}
         for cell in self.cells:
-            key = (cell.dataset, cell.pipeline, cell.loader, cell.arch, cell.ranks, cell.nodes)
-            groups.setdefault(key, []).append(cell)
-        return [Study(name=self.name, timing=self.timing, arms=tuple(arms)) for arms in groups.values()]
+            groups.setdefault(cell.kin, []).append(cell)
+        arms = [(*cells, *self._companions(cells)) for cells in groups.values()]
+        return [Study(name=self.name, timing=self.timing, arms=each) for each in arms]
+
+    def is_baseline(self, cell: Cell) -> bool:
+        """Whether others are compared with this cell."""
+        if self.baseline == BARE:
+            return cell.loop == "bare"
+        return cell.method.name == self.baseline and cell.loop == "train"
+
+    def _companions(self, cells: list[Cell]) -> list[Cell]:
+        """The baseline in the batch sizes and precisions of the other arms, where it is not there itself.
+
+        They make every ratio one of like things, and give batch and precision factors of their own.
+        """
+        base = next(cell for cell in cells if self.is_baseline(cell))
+        there = [(cell.per_step, cell.recipe.precision) for cell in cells if self.is_baseline(cell)]
+        steps = dict.fromkeys(cell.per_step for cell in cells)
+        precisions = dict.fromkeys(cell.recipe.precision for cell in cells)
+        return [
+            base.model_copy(
+                update={"recipe": base.recipe.model_copy(update={"batch_size": step, "precision": precision})}
+            )
+            for step, precision in product(steps, precisions)
+            if (step, precision) not in there
+        ]

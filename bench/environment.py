@@ -1,10 +1,14 @@
 """What is written of the machine that does the work, by the process that does it."""
 
+import hashlib
 import os
 import platform
 import socket
+import stat
 import subprocess
 import time
+from collections.abc import Sequence
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
@@ -13,18 +17,26 @@ import torch
 
 from bench.attempt import job_id
 from bench.cells import Cell
+from bench.gpu import facts
+from bench.networks import step_flops
+from bench.passes import count
 from bench.records import Start
 from crt import dist
 
+_LARGE = 10 * 2**20
+"""Bytes above which an untracked file is not read: a job's start must not wait for one."""
 
-def start(cell: Cell, process: Literal["fresh", "shared"], flops: dict[str, float]) -> Start:
-    """A Start record of this process, here and now."""
-    commit, dirty = _source()
+
+def start(arms: Sequence[Cell], process: Literal["fresh", "shared"], seed: int, trains: bool = True) -> Start:
+    """A Start record of this process, here and now; what training of the arms costs is counted where it `trains`."""
+    cell = arms[0]
+    commit, dirty, diff = _source()
     gpu = torch.cuda.is_available()
     return Start(
         time=time.time(),
         commit=commit,
         dirty=dirty,
+        diff=diff,
         python=platform.python_version(),
         torch=torch.__version__,
         torchvision=_version("torchvision"),
@@ -33,7 +45,6 @@ def start(cell: Cell, process: Literal["fresh", "shared"], flops: dict[str, floa
         loader=cell.loader,
         precision=cell.recipe.precision,
         device=torch.cuda.get_device_name() if gpu else "cpu",
-        driver=_driver() if gpu else None,
         host=os.environ.get("SLURMD_NODENAME") or socket.gethostname(),
         cpu=_cpu(),
         cpus=len(os.sched_getaffinity(0)),
@@ -44,7 +55,10 @@ def start(cell: Cell, process: Literal["fresh", "shared"], flops: dict[str, floa
         nodes=cell.nodes,
         process=process,
         job=job_id(),
-        flops=flops,
+        seed=seed,
+        flops={arm.id: step_flops(arm) for arm in arms if trains},
+        passes={arm.id: asdict(count(arm)) for arm in arms if trains},
+        **facts(),
     )
 
 
@@ -55,15 +69,45 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _source() -> tuple[str | None, bool | None]:
-    """The commit that runs and whether files differ from it; nothing where this is no checkout."""
-    git = ["git", "-C", str(Path(__file__).parent)]
+def _source(folder: Path = Path(__file__).parent) -> tuple[str | None, bool | None, str | None]:
+    """The commit that runs, whether files differ from it, and a digest of how; nothing where this is no checkout."""
     try:
-        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
-        dirty = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True)
+        places = os.fsdecode(_git(folder, "rev-parse", "HEAD", "--show-toplevel"))
+        commit, top = places.removesuffix("\n").split("\n", 1)
+        dirty = bool(_git(folder, "status", "--porcelain"))
+        return commit, dirty, _difference(Path(top)) if dirty else None
     except (OSError, subprocess.CalledProcessError):
-        return None, None
-    return commit.stdout.strip(), bool(dirty.stdout.strip())
+        return None, None, None
+
+
+def _git(folder: Path, *arguments: str) -> bytes:
+    return subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, check=True).stdout
+
+
+def _difference(top: Path) -> str:
+    """16 hex digits of the SHA-256 of what tracked files differ in and of the untracked ones that are not ignored."""
+    # What a user's configuration does to a diff is kept out of it.
+    form = "--full-index --unified=3 --diff-algorithm=myers --src-prefix=a/ --dst-prefix=b/ --submodule=short"
+    plain = "--no-color --no-ext-diff --no-textconv --no-renames --no-indent-heuristic"
+    digest = hashlib.sha256(_git(top, "diff", *form.split(), *plain.split(), "HEAD"))
+    for name in sorted(_git(top, "ls-files", "--others", "--exclude-standard", "-z").split(b"\0")[:-1]):
+        digest.update(b"\0" + name + b"\0" + _content(top / os.fsdecode(name)))
+    return digest.hexdigest()[:16]
+
+
+def _content(path: Path) -> bytes:
+    """A file's digest, a link's target; of a large file size and time of change, of anything else nothing."""
+    try:
+        facts = path.lstat()
+        if stat.S_ISLNK(facts.st_mode):
+            return os.fsencode(path.readlink())
+        if not stat.S_ISREG(facts.st_mode):
+            return b""
+        if facts.st_size > _LARGE:
+            return f"{facts.st_size} {facts.st_mtime_ns}".encode()
+        return hashlib.sha256(path.read_bytes()).digest()
+    except OSError:
+        return b""
 
 
 def _cpu() -> str:
@@ -71,14 +115,6 @@ def _cpu() -> str:
         if line.startswith("model name"):
             return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
-
-
-def _driver() -> str | None:
-    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    try:
-        return subprocess.run(query, capture_output=True, text=True, check=True).stdout.split("\n")[0].strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
 
 
 def _allocator() -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from bench.cells import Cell, Manifest, Paper, Timing
+from bench.cells import BARE, Cell, Manifest, Paper, Timing
 from bench.specs import explain, keys, spec, typed
 from crt.data import DATASETS, PIPELINES
 from crt.data.loader import LOADERS
@@ -17,8 +17,9 @@ from crt.recipe import Recipe
 from crt.threat import Threat
 
 AXES = ("dataset", "arch", "method", "threat", "recipe", "seed", "teacher", "ranks")
-_CELL = (*AXES, "pipeline", "loader", "nodes", "images", "evals", "paper", "name")
-_TOP = ("title", "baseline", "timing", "recipes", "cells", *(key for key in _CELL if key not in ("paper", "name")))
+_CELL = (*AXES, "pipeline", "loader", "nodes", "images", "loop", "evals", "paper", "name")
+_ONLY_IN_CELLS = ("loop", "paper", "name")
+_TOP = ("title", "baseline", "timing", "recipes", "cells", *(key for key in _CELL if key not in _ONLY_IN_CELLS))
 _INHERITED = ("dataset", "threat", "pipeline", "loader", "ranks", "nodes", "images")
 _TEACHER = (*_INHERITED, "arch", "method", "recipe", "seed", "teacher")
 _DEFAULTS = {"pipeline": "crt", "loader": "ffcv", "threat": {}, "seed": 0, "ranks": 1, "nodes": 1}
@@ -119,20 +120,26 @@ class _Reader:
         found = [cell for cell, _ in cells.values()]
         baseline = self.top.get("baseline")
         if baseline is not None:
-            _choice(baseline, {cell.method.name for cell in found}, "baseline")
+            bare = {BARE} if any(cell.loop == "bare" for cell in found) else set()
+            _choice(baseline, {cell.method.name for cell in found} | bare, "baseline")
         elif timing:
             raise ValueError("baseline: missing (a timing study needs the method that others are compared with)")
-        if timing and baseline:
-            self._one_baseline(found, baseline)
         title = self.top.get("title", name)
-        return Manifest(name=name, title=str(title), baseline=baseline, timing=timing, cells=tuple(found))
+        manifest = Manifest(name=name, title=str(title), baseline=baseline, timing=timing, cells=tuple(found))
+        if timing:
+            self._one_baseline(manifest)
+        elif any(cell.loop == "bare" for cell in found):
+            raise ValueError("loop: 'bare' (allowed: in a timing study, for it trains nothing to an end)")
+        return manifest
 
-    def _one_baseline(self, cells: list[Cell], baseline: str) -> None:
-        shape = lambda cell: (cell.dataset, cell.arch, cell.pipeline, cell.loader, cell.ranks, cell.nodes)  # noqa: E731
-        for cell in cells:
-            same = sum(other.method.name == baseline for other in cells if shape(other) == shape(cell))
-            if same != 1:
-                raise ValueError(f"baseline: {cell.arch} has {same} cells of {baseline} (allowed: one an architecture)")
+    def _one_baseline(self, manifest: Manifest) -> None:
+        for cell in manifest.cells:
+            there = [c for c in manifest.cells if c.kin == cell.kin and manifest.is_baseline(c)]
+            kinds = {(other.per_step, other.recipe.precision) for other in there}
+            if not there or len(kinds) < len(there):
+                where = f"{cell.arch}, ranks {cell.ranks}, nodes {cell.nodes}"
+                allowed = "one, or one a batch size and precision"
+                raise ValueError(f"baseline: {where}: {len(there)} cells of {manifest.baseline} (allowed: {allowed})")
 
     def block(self, i: int) -> list[Cell]:
         """The product of a block's axes, in the order in which the axes are written in the schema."""
@@ -190,7 +197,7 @@ class _Reader:
             "recipe": typed(Recipe, written["recipe"], f"{where}.recipe"),
             "teacher": teacher,
             "evals": tuple(spec("crt.evals", e, threat, f"{where}.evals[{k}]")[0] for k, e in enumerate(evals)),
-            **{key: written[key] for key in ("seed", "ranks", "nodes", "images") if key in written},
+            **{key: written[key] for key in ("seed", "ranks", "nodes", "images", "loop") if key in written},
         }
         try:
             cell = Cell(**fields)
@@ -204,6 +211,8 @@ class _Reader:
             raise ValueError(
                 f"{where}.recipe.batch_size: {cell.recipe.batch_size} does not divide by {cell.ranks} ranks"
             )
+        if cell.loop == "bare" and (cell.method.name != "Standard" or cell.ranks > 1):
+            raise ValueError(f"{where}.loop: 'bare' (allowed: for Standard on one rank)")
         chunks = kind(threat=cell.threat, **cell.method.args).chunks
         if chunks > cell.recipe.batch_size // cell.ranks:
             raise ValueError(

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-SCHEMA = 1
-"""1: Start, Epoch, Verdict, Fail, End."""
+SCHEMA = 2
+"""1: Start, Epoch, Verdict, Fail, End. 2: Phases; Start.diff, passes, gpu; Epoch.gpu."""
 
 
 class _Record(BaseModel):
@@ -44,6 +44,31 @@ class Start(_Record):
     job: str | None
     flops: dict[str, float] = {}
     """Counted floating-point operations of training on one loaded image, by cell id."""
+    passes: dict[str, dict[str, float]] = {}
+    """Counted passes of one loaded batch through student and teacher, by cell id."""
+    seed: int
+    """Of the weights and the order; of a timing study, of the arms' order."""
+    diff: str | None = None
+    """A digest of how the files differ from the commit."""
+    watts: float | None = None
+    """The GPU's power limit; its highest clocks in MHz."""
+    max_sm: int | None = None
+    max_memory: int | None = None
+
+
+class GPU(_Record):
+    """Before and after an epoch: clocks in MHz, temperatures in °C; None is what the device does not say."""
+
+    sm_before: int | None = None
+    sm_after: int | None = None
+    memory_before: int | None = None
+    memory_after: int | None = None
+    celsius_before: int | None = None
+    celsius_after: int | None = None
+    throttle: tuple[str, ...] | None = None
+    """What held the clocks down at either end, sorted; an idle device is not held down."""
+    joules: float | None = None
+    """Energy of the whole board in between."""
 
 
 class Epoch(_Record):
@@ -53,12 +78,23 @@ class Epoch(_Record):
     arm: str
     round: int | None = None
     epoch: int
-    seconds: float
+    seconds: Annotated[float, Field(gt=0)]
     warmup: bool
     images: int
     lr: float
     loss: float
     memory: float | None
+    gpu: GPU | None = None
+
+
+class Phases(_Record):
+    """Seconds of this rank by phase in an epoch that was looked into, which costs time: never a timed one."""
+
+    kind: Literal["phases"] = "phases"
+    arm: str
+    images: int
+    host: dict[str, float]
+    device: dict[str, float] | None
 
 
 class Verdict(_Record):
@@ -91,7 +127,7 @@ class End(_Record):
     time: float
 
 
-Record = Start | Epoch | Verdict | Fail | End
+Record = Start | Epoch | Phases | Verdict | Fail | End
 _RECORD = TypeAdapter(Annotated[Record, Field(discriminator="kind")])
 
 

@@ -6,11 +6,15 @@ from collections.abc import Iterator
 import torch
 
 from bench.attempt import Place, attempt
+from bench.bare import bare_epoch
 from bench.cells import Cell, Study
 from bench.environment import start
-from bench.networks import batches, method, network, step_flops
+from bench.gpu import Watch
+from bench.networks import batches, method, network
+from bench.phases import Phases
 from bench.progress import Progress
 from bench.records import End, Epoch
+from bench.records import Phases as PhasesRecord
 from bench.timer import Timer
 from bench.train import write
 from crt import dist
@@ -19,7 +23,10 @@ from crt.train import objective, optimizer, train_epoch
 
 
 def run_study(study: Study, run: int, place: Place) -> None:
-    """Time every arm in this process: an epoch of warm-up each, then rounds in random balanced order."""
+    """Time every arm in this process: an epoch of warm-up each, then rounds in random balanced order.
+
+    Last, an epoch of each is looked into for its phases.
+    """
     folder = place.runs / study.id / f"run{run}"
     file = folder / ("time.jsonl" if dist.rank() == 0 else f"time-rank{dist.rank()}.jsonl")
     with attempt(file, place) as claim:
@@ -29,7 +36,7 @@ def run_study(study: Study, run: int, place: Place) -> None:
                 # A study's rounds are one experiment: what a cut-off attempt left is set aside, not continued.
                 if file.exists():
                     file.rename(file.with_suffix(f".{time.time():.0f}.cut"))
-            claim.append(start(study.arms[0], place.process, {arm.id: step_flops(arm) for arm in study.arms}))
+            claim.append(start(study.arms, place.process, seed=run))
         dist.barrier()
         arms = [_Arm(arm) for arm in study.arms]
         shared = {arm.cell.recipe.batch_size: None for arm in arms}
@@ -37,12 +44,17 @@ def run_study(study: Study, run: int, place: Place) -> None:
             cell = next(arm.cell for arm in arms if arm.cell.recipe.batch_size == size)
             shared[size] = batches(cell, place.images(cell, "train"), study.timing.images)
         title = f"{study.id} run {run + 1}/{study.timing.runs}"
-        with Progress(title, len(arms) * (1 + study.timing.rounds), 0, "epoch") as progress:
+        with Progress(title, len(arms) * (2 + study.timing.rounds), 0, "epoch") as progress:
             for number, (turn, arm) in enumerate(_turns(arms, study.timing.rounds, seed=run)):
                 record = _epoch(arm, turn, number, shared[arm.cell.recipe.batch_size])
                 if dist.rank() == 0:
                     claim.append(record)
                 progress.step(f"{arm.cell.method.label} {record.images / record.seconds:,.0f} images/s")
+            for arm in study.arms:
+                record = _phases(arm, study.timing.rounds + 1, shared[arm.recipe.batch_size])
+                if dist.rank() == 0:
+                    claim.append(record)
+                progress.step(f"{arm.method.label} phases")
         for loaded in shared.values():
             loaded.close()
         if dist.rank() == 0:
@@ -52,8 +64,8 @@ def run_study(study: Study, run: int, place: Place) -> None:
 def _epoch(arm: "_Arm", turn: int, number: int, loaded: Loader) -> Epoch:
     """One epoch of one arm on the clock; `number` orders the images, `turn` is its round (0: warm-up)."""
     loaded.epoch = number
-    with Timer() as timer:
-        loss = train_epoch(arm.goal, arm.method, arm.steps, loaded, arm.cell.recipe, turn)
+    with Watch() as watch, Timer() as timer:
+        loss = arm.train(loaded, turn)
     return Epoch(
         arm=arm.cell.id,
         round=turn,
@@ -64,7 +76,18 @@ def _epoch(arm: "_Arm", turn: int, number: int, loaded: Loader) -> Epoch:
         lr=arm.cell.recipe.lr_at(turn),
         loss=dist.mean(loss),
         memory=timer.memory,
+        gpu=watch.gpu,
     )
+
+
+def _phases(cell: Cell, turn: int, loaded: Loader) -> PhasesRecord:
+    """An epoch on a network of its own, for what looks into the all-reduce can never be taken off again."""
+    arm = _Arm(cell)
+    seen = Phases(loaded, arm.goal)
+    dist.barrier()
+    arm.train(seen, turn)
+    images = loaded.images * dist.world_size()
+    return PhasesRecord(arm=cell.id, images=images, host=seen.host, device=seen.device)
 
 
 class _Arm:
@@ -77,6 +100,12 @@ class _Arm:
         self.method = method(cell, teacher)
         self.goal = objective(self.method, self.model)
         self.steps = optimizer(self.model, cell.recipe)
+
+    def train(self, batches: Loader | Phases, epoch: int) -> torch.Tensor:
+        """One epoch; a loss of it."""
+        if self.cell.loop == "bare":
+            return bare_epoch(self.model, self.steps, batches)
+        return train_epoch(self.goal, self.method, self.steps, batches, self.cell.recipe, epoch)
 
 
 def _turns(arms: list[_Arm], rounds: int, seed: int) -> Iterator[tuple[int, _Arm]]:

@@ -10,7 +10,8 @@ from torch import nn
 from bench.attempt import Claim, Place, attempt
 from bench.cells import Cell
 from bench.environment import start
-from bench.networks import batches, method, network, step_flops, trained
+from bench.gpu import Watch
+from bench.networks import batches, method, network, trained
 from bench.progress import Progress
 from bench.records import End, Epoch, append, read
 from bench.timer import Timer
@@ -29,7 +30,7 @@ def run_cell(cell: Cell, place: Place) -> None:
         if dist.rank() == 0:
             with claim.held():
                 write(folder / "cell.json", cell.model_dump_json(indent=1).encode())
-            claim.append(start(cell, place.process, {cell.id: step_flops(cell)}))
+            claim.append(start((cell,), place.process, cell.seed))
         dist.barrier()
         _train(cell, teacher, place, claim)
         if dist.rank() == 0:
@@ -47,7 +48,7 @@ def _train(cell: Cell, teacher: nn.Module | None, place: Place, claim: Claim) ->
     with Progress(cell.id, recipe.epochs, first, "epoch") as progress:
         for epoch in range(first, recipe.epochs):
             loaded.epoch = epoch
-            with Timer() as timer:
+            with Watch() as watch, Timer() as timer:
                 loss = train_epoch(goal, bound, steps, loaded, recipe, epoch)
             record = Epoch(
                 arm=cell.id,
@@ -58,6 +59,7 @@ def _train(cell: Cell, teacher: nn.Module | None, place: Place, claim: Claim) ->
                 lr=recipe.lr_at(epoch),
                 loss=dist.mean(loss),
                 memory=timer.memory,
+                gpu=watch.gpu,
             )
             _checkpoint(folder, model, steps, record, claim)
             progress.step(f"loss {record.loss:.3f}, {record.images / record.seconds:,.0f} images/s")

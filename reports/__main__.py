@@ -1,15 +1,21 @@
 """Report a manifest: `python -m reports manifests/table4.yaml`."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
+import pandas as pd
 import typer
 from rich.console import Console
 
 from bench import manifest as manifests
-from reports import render, tables
+from reports import plots, render, tables
+from reports.factors import factors, means
+from reports.latex import latex as document
 from reports.load import load
+from reports.ratios import FIELDS
+from reports.scaling import scaling
 
 app = typer.Typer(add_completion=False)
 
@@ -22,12 +28,19 @@ def main(
     ] = [Path("runs")],  # noqa: B006
     quick: Annotated[bool, typer.Option("--quick", help="Report what was submitted with --quick.")] = False,
     csv: Annotated[Path | None, typer.Option(help="Write the timing table here, in full precision.")] = None,
-    latex: Annotated[Path | None, typer.Option(help="Write the tables here, for booktabs.")] = None,
+    latex: Annotated[Path | None, typer.Option(help="Write the tables here, for booktabs and siunitx.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write the report here, as Markdown.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Write the plots here; the name's end says the format.")] = None,
+    allow: Annotated[
+        list[str], typer.Option(help="Compare times that are unlike in this field, and mark the ratio.")
+    ] = [],  # noqa: B006
 ) -> None:
     """Print what the records say of a manifest's cells; what is not there is a dash."""
     try:
-        _report(manifest, runs, quick, csv, latex, out)
+        for name in allow:
+            if name not in FIELDS:
+                raise ValueError(f"--allow {name}: no such field (allowed: {', '.join(FIELDS)})")
+        _report(manifest, runs, quick, csv, latex, out, plot, allow)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(2) from None
@@ -36,12 +49,27 @@ def main(
         raise typer.Exit(2) from None
 
 
-def _report(path: Path, runs: list[Path], quick: bool, csv: Path | None, latex: Path | None, out: Path | None) -> None:
+def _report(
+    path: Path,
+    runs: list[Path],
+    quick: bool,
+    csv: Path | None,
+    latex: Path | None,
+    out: Path | None,
+    plot: Path | None,
+    allow: list[str],
+) -> None:
     manifest = manifests.read(path, quick)
     measured = load(manifest, list(dict.fromkeys(runs)))
-    timing, robustness = tables.timing(manifest, measured), tables.robustness(measured)
-    lines, grids = render.head(manifest, measured), render.grids(timing, robustness)
-    console = Console() if sys.stdout.isatty() else Console(width=160)
+    frames = {
+        "timing": tables.timing(manifest, measured, allow),
+        "robustness": tables.robustness(measured),
+        "means": means(manifest, measured),
+        "factors": factors(manifest, measured, allow),
+        "scaling": scaling(measured, allow),
+    }
+    lines, grids = render.head(manifest, measured, frames["timing"]), render.grids(frames)
+    console = Console() if sys.stdout.isatty() else Console(width=render.WIDTH)
     render.show(console, manifest.title, lines, grids)
     if not any(m.starts for m in measured):
         flag = " --quick" if quick else ""
@@ -50,17 +78,53 @@ def _report(path: Path, runs: list[Path], quick: bool, csv: Path | None, latex: 
             soft_wrap=True,
             highlight=False,
         )
-    if csv:
-        written = [(csv, timing)]
-        if not robustness.empty:
-            written.append((csv.with_name(f"{csv.stem}-robustness.csv"), robustness))
-        for file, frame in written:
+    for file in _write(manifest.title, lines, grids, frames, csv, latex, out, plot):
+        console.print(f"wrote {file}", soft_wrap=True, highlight=False)
+
+
+def _write(
+    title: str,
+    lines: list[str],
+    grids: list[render.Grid],
+    frames: dict[str, pd.DataFrame],
+    csv: Path | None,
+    latex: Path | None,
+    out: Path | None,
+    plot: Path | None,
+) -> Iterator[Path]:
+    """The files that were asked for; a table with nothing in it has none."""
+    for name, frame in frames.items() if csv else ():
+        file = csv if name == "timing" else csv.with_name(f"{csv.stem}-{name}.csv")
+        if name == "timing" or not frame.empty:
             frame.to_csv(file, index=False)
-            console.print(f"wrote {file}", soft_wrap=True, highlight=False)
-    for file, text in ((out, render.markdown(manifest.title, lines, grids)), (latex, render.latex(grids))):
-        if file:
-            file.write_text(text)
-            console.print(f"wrote {file}", soft_wrap=True, highlight=False)
+            yield file
+    if out:
+        out.write_text(render.markdown(title, lines, grids))
+        yield out
+    if latex:
+        latex.write_text(document(title, lines, frames["timing"], frames["robustness"]))
+        yield latex
+    if plot:
+        yield from _draw(frames, plot)
+
+
+def _draw(frames: dict[str, pd.DataFrame], plot: Path) -> Iterator[Path]:
+    """A file for each plot that there are numbers for; ValueError where there are none for any."""
+    whys = []
+    for name, draw, frame in (
+        ("slowdown", plots.slowdown, frames["timing"]),
+        ("cumulative", plots.cumulative, frames["timing"]),
+        ("scaling", plots.scaling, frames["scaling"]),
+    ):
+        file = plot.with_name(f"{plot.stem}-{name}{plot.suffix}")
+        try:
+            draw(frame, file)
+        except ValueError as why:
+            whys.append(f"{name}: {why}")
+        else:
+            yield file
+    if len(whys) == 3:
+        raise ValueError(f"--plot {plot}: {'; '.join(whys)}")
 
 
 if __name__ == "__main__":

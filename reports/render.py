@@ -5,25 +5,37 @@ from collections.abc import Callable
 
 import pandas as pd
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from bench.cells import Manifest
 from reports.load import Measured
+from reports.remarks import remarks
 from reports.stats import RUNS
 
 DASH = "–"
+WIDTH = 160
+"""Columns of a terminal that a table may take before names fold."""
 Grid = tuple[str, list[str], list[list[str]]]
 
 
-def grids(timing: pd.DataFrame, robustness: pd.DataFrame) -> list[Grid]:
+def grids(frames: dict[str, pd.DataFrame]) -> list[Grid]:
     """Title, heads and cells of each table to show."""
+    timing, robustness = frames["timing"], frames["robustness"]
     if "folder" in timing:
         return [
             (f"{caption}, {folder}", heads, rows)
             for folder in timing["folder"].unique()
-            for caption, heads, rows in grids(_of(timing, folder), _of(robustness, folder))
+            for caption, heads, rows in grids({key: _of(frame, folder) for key, frame in frames.items()})
         ]
-    shown = [_grid("Time", timing, _TIME)]
+    shown = [_grid("Time", timing, _time(timing, robustness))]
+    for caption, key, form in (
+        ("Time of an epoch, over architectures", "means", _MEANS),
+        ("Factors of the whole time: total = epochs x passes x batch x precision x host", "factors", _FACTORS),
+        ("Speedup by ranks", "scaling", _SCALING),
+    ):
+        if not frames[key].empty:
+            shown.append(_grid(caption, frames[key], form))
     if timing.filter(regex="^paper_").notna().any(axis=None):
         shown.append(_grid("Time, as measured and as published", timing, _PAPER))
     if not robustness.empty:
@@ -47,7 +59,7 @@ def _of(frame: pd.DataFrame, folder: str) -> pd.DataFrame:
     return frame if frame.empty else frame[frame["folder"] == folder].drop(columns="folder")
 
 
-def head(manifest: Manifest, measured: list[Measured]) -> list[str]:
+def head(manifest: Manifest, measured: list[Measured], timing: pd.DataFrame) -> list[str]:
     """What must be known before the numbers are read."""
     starts = [start for m in measured for start in m.starts]
     lines = []
@@ -67,19 +79,27 @@ def head(manifest: Manifest, measured: list[Measured]) -> list[str]:
         lines.append(f"commit {', '.join(commits)}")
     if starts:
         runs = max(len(m.runs) for m in measured)
-        unit = f"over {runs} runs" if runs >= RUNS else "within run (about the clock, not about the cluster)"
-        lines.append(f"Intervals: 95 %, of times {unit}, of accuracies Wilson's.")
+        few = f"within run, for there are fewer than {RUNS} (about the clock, not about the cluster)"
+        lines.append(
+            f"Intervals: 95 %, of times {f'over {runs} runs' if runs >= RUNS else few}, of accuracies Wilson's."
+        )
         lines.append(
             "Seconds are of a whole epoch of the dataset, warm-up left out; hours = s/epoch x epochs (computed)."
         )
+        kinds = sorted(timing["pair"].dropna().unique())
         if manifest.timing:
-            batches = {m.cell.recipe.batch_size for m in measured}
-            kind = "like for like" if len(batches) == 1 else f"as published, batches {sorted(batches)}"
             lines.append(
-                f"Slowdown: paired by round ({kind}). Networks were not trained to the end; teachers untrained."
+                f"Slowdown: of {manifest.baseline}, paired by round ({' and '.join(kinds)}: images to a step)."
+                " Networks were not trained to the end; teachers untrained."
             )
         elif manifest.baseline:
-            lines.append("Slowdown: unpaired, of separate runs; no interval from a single run.")
+            lines.append(
+                f"Slowdown: of {manifest.baseline}, unpaired ({' and '.join(kinds)});"
+                " a single run tells nothing of how runs differ, so it has no interval."
+            )
+        if timing["unlike"].notna().any():
+            lines.append("*: a ratio of unlike things, let pass by --allow.")
+    lines += remarks(measured)
     return lines
 
 
@@ -94,9 +114,12 @@ def show(console: Console, title: str, lines: list[str], tables: list[Grid]) -> 
             # Names may fold; a number that is cut or broken would be another number.
             column.overflow, column.no_wrap = "fold", number > 1
             column.justify = "right" if number > 1 else "left"
+            column.min_width = (8, 14)[number] if number < 2 else None
         for row in rows:
             table.add_row(*row)
-        console.print(table)
+        need = Measurement.get(console, console.options.update_width(1000), table)
+        # Wider than a narrow terminal rather than cut; its own wrapping loses nothing.
+        console.print(table, width=max(need.minimum, min(need.maximum, max(console.width, WIDTH))), crop=False)
 
 
 def markdown(title: str, lines: list[str], tables: list[Grid]) -> str:
@@ -106,29 +129,6 @@ def markdown(title: str, lines: list[str], tables: list[Grid]) -> str:
         body = ["| " + " | ".join(row) + " |" for row in (heads, ["---"] * len(heads), *rows)]
         parts += [f"## {caption}", "\n".join(body)]
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def latex(tables: list[Grid]) -> str:
-    """The tables in LaTeX, for booktabs."""
-    escape = str.maketrans({"_": r"\_", "%": r"\%", "&": r"\&", "–": "--", "±": r"$\pm$", "<": "$<$", "#": r"\#"})
-    parts = []
-    for caption, heads, rows in tables:
-        lines = [" & ".join(cell.translate(escape) for cell in row) + r" \\" for row in (heads, *rows)]
-        parts.append(
-            "\n".join(
-                [
-                    f"% {caption}",
-                    rf"\begin{{tabular}}{{ll{'r' * (len(heads) - 2)}}}",
-                    r"\toprule",
-                    lines[0],
-                    r"\midrule",
-                    *lines[1:],
-                    r"\bottomrule",
-                    r"\end{tabular}",
-                ]
-            )
-        )
-    return "\n\n".join(parts) + "\n"
 
 
 def _grid(caption: str, frame: pd.DataFrame, columns: dict[str, Callable[[pd.Series], str]]) -> Grid:
@@ -142,6 +142,10 @@ def _missing(value: object) -> bool:
 
 def _significant(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def _three(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def _percent(value: float) -> str:
@@ -189,15 +193,63 @@ def _spread(column: str, form: Callable[[float], str]) -> Callable[[pd.Series], 
 
 
 _WHO = {"arch": _text("arch"), "method": _text("method")}
-_TIME = _WHO | {
-    "batch": _value("batch", str),
-    "s/epoch": _spread("s_per_epoch", _significant),
-    "images/s": _value("images_per_s", _significant),
-    "slowdown": _spread("slowdown", _decimal(2)),
+
+
+def _slowdown(row: pd.Series) -> str:
+    """Marked where unlike things were divided."""
+    return _spread("slowdown", _decimal(2))(row) + ("" if _missing(row["unlike"]) else " *")
+
+
+def _time(timing: pd.DataFrame, robustness: pd.DataFrame) -> dict[str, Callable[[pd.Series], str]]:
+    """The columns of the time table: beside the time, what it bought where that was measured."""
+    apart = timing["as_published"].notna() & (timing["as_published"] != timing["slowdown"])
+    columns = _WHO | {
+        "batch": _value("batch", str),
+        "s/epoch": _spread("s_per_epoch", _three),
+        "images/s": _value("images_per_s", _three),
+        "slowdown": _slowdown,
+    }
+    if apart.any():
+        columns["as published"] = _spread("as_published", _decimal(2))
+    columns |= {"ideal": _value("ideal", _decimal(2)), "efficiency": _spread("efficiency", _decimal(2))}
+    if timing["loader_share"].notna().any():
+        columns["loader %"] = _value("loader_share", _percent)
+    columns |= {
+        "hours": _value("hours", _three),
+        "with teacher": _value("hours_with_teacher", _three),
+    }
+    if "acr" in robustness:
+        bought = robustness.dropna(subset="acr").drop_duplicates(["dataset", "arch", "method"])
+        found = {(r["dataset"], r["arch"], r["method"]): r["acr"] for _, r in bought.iterrows()}
+        columns["ACR"] = lambda row: _of_cell(found, row)
+    return columns
+
+
+def _of_cell(found: dict[tuple, float], row: pd.Series) -> str:
+    value = found.get((row["dataset"], row["arch"], row["method"]))
+    return DASH if value is None else _decimal(3)(value)
+
+
+_MEANS = {
+    "slower / faster": lambda row: f"{row['slower']} / {row['faster']}",
+    "architectures": _value("architectures", str),
+    "geometric mean": _spread("geometric", _decimal(2)),
+    "arithmetic mean": _spread("arithmetic", _decimal(2)),
     "ideal": _value("ideal", _decimal(2)),
-    "efficiency": _value("efficiency", _decimal(2)),
-    "hours": _value("hours", _significant),
-    "with teacher": _value("hours_with_teacher", _significant),
+}
+_FACTORS = {
+    "arch": _text("arch"),
+    "slower / faster": lambda row: f"{row['slower']} / {row['faster']}",
+    "total": _spread("total", _decimal(2)),
+    **{key: _value(key, _decimal(2)) for key in ("epochs", "passes", "batch", "precision", "host")},
+}
+_SCALING = _WHO | {
+    "kind": _text("kind"),
+    "ranks": _value("ranks", str),
+    "nodes": _value("nodes", str),
+    "batch": _value("batch", str),
+    "speedup": _spread("speedup", _decimal(2)),
+    "efficiency": _spread("efficiency", _decimal(2)),
 }
 _PAPER = _WHO | {
     "s/epoch": _value("s_per_epoch", _significant),

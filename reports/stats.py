@@ -1,7 +1,7 @@
-"""Means and proportions with 95 % intervals."""
+"""Means, ratios and proportions with 95 % intervals, and flags for odd times."""
 
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -9,6 +9,8 @@ from scipy import stats
 CONFIDENCE = 0.95
 RUNS = 3
 """Fresh runs from which an interval is over runs; with fewer it is within a run, and says so."""
+_TREND, _CHANGE = 0.01, 0.02
+_SCORE = 3.5
 
 
 class Interval(NamedTuple):
@@ -19,28 +21,92 @@ class Interval(NamedTuple):
     high: float
 
 
+class _Mean(NamedTuple):
+    """A mean, the variance of it, and the degrees of freedom of that variance."""
+
+    mean: float
+    variance: float
+    df: float
+
+
 NOTHING = Interval(math.nan, math.nan, math.nan)
 
 
 def mean_ci(values: list[float]) -> Interval:
     """Mean and Student's t interval of independent values."""
-    if not values:
-        return NOTHING
-    mean = float(np.mean(values))
-    if len(values) < 2:
-        return Interval(mean, math.nan, math.nan)
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * stats.sem(values))
-    return Interval(mean, mean - half, mean + half)
+    return _interval(_independent(values))
+
+
+def runs_ci(runs: list[list[float]]) -> Interval:
+    """Mean of run means and Student's t interval over them; runs without values do not count."""
+    return _interval(_over_runs(runs))
+
+
+def within_ci(values: list[float]) -> Interval:
+    """Mean of one run's values, in the order of time, and a t interval that allows for autocorrelation.
+
+    Values are taken for AR(1): n of them are worth n_eff = n (1 - r) / (1 + r) independent ones, clipped to [2, n]
+    (Bayley and Hammersley 1946), and the variance of their mean is sum (x - mean)^2 / (n (n_eff - 1)).
+    The lag-1 estimate r is too small by about (1 + 3 phi) / n (Marriott and Pope 1954), which is put right: at
+    n = 10 it lifts the coverage from 86 to 91 % at phi = 0.5, from 67 to 83 % at 0.9, and from 96 to 97 % at 0.
+    Fewer than 4 values tell nothing of r, which then counts as 0.
+    """
+    return _interval(_within(values))
 
 
 def nested_ci(runs: list[list[float]]) -> Interval:
-    """Mean of run means, its interval over runs where there are RUNS of them, else over all values ("within run")."""
-    runs = [values for values in runs if values]
-    means = [float(np.mean(values)) for values in runs]
-    if len(runs) >= RUNS:
-        return mean_ci(means)
-    within = mean_ci([value for values in runs for value in values])
-    return within._replace(mean=float(np.mean(means))) if runs else NOTHING
+    """Mean of run means, its interval over runs where there are RUNS of them, else within the runs there are."""
+    return _interval(_nested(runs))
+
+
+def paired_ratio(logs: list[list[float]]) -> Interval:
+    """Geometric mean ratio from each run's log-ratios of paired rounds; interval as of nested_ci."""
+    return _exp(nested_ci(logs))
+
+
+def welch_ratio(a: list[list[float]], b: list[list[float]]) -> Interval:
+    """Ratio of the geometric means of run means, Welch's interval on logs; the runs of a and b are independent.
+
+    With a single run on a side there is an estimate and no interval.
+    """
+    logs_a, logs_b = np.log(_means(a)), np.log(_means(b))
+    if not len(logs_a) or not len(logs_b):
+        return NOTHING
+    low = high = math.nan
+    if len(logs_a) > 1 and len(logs_b) > 1:
+        low, high = stats.ttest_ind(logs_a, logs_b, equal_var=False).confidence_interval(CONFIDENCE)
+    return _exp(Interval(logs_a.mean() - logs_b.mean(), low, high))
+
+
+def fieller_ratio(a: list[list[float]], b: list[list[float]]) -> Interval:
+    """Ratio of the arithmetic means of run means, Fieller's interval; the runs of a and b are independent.
+
+    The degrees of freedom are Satterthwaite's, of mean(a) - ratio * mean(b) at the estimate. Times are positive, so the
+    set is cut at 0; where mean(b) is not told from 0 it has no upper end, and high is inf.
+    """
+    above, below = _over_runs(a), _over_runs(b)
+    ratio = above.mean / below.mean
+    t = _quantile(_combine([above, below], np.array([1, -ratio])).df)
+    product = above.mean * below.mean
+    first, last = below.mean**2 - t**2 * below.variance, above.mean**2 - t**2 * above.variance
+    root = math.sqrt(max(product**2 - first * last, 0))
+    high = math.inf if first <= 0 else (product + root) / first
+    return Interval(ratio, max(last, 0) / (product + root), high)
+
+
+def mean_ratio(logs: list[list[list[float]]], kind: Literal["geometric", "arithmetic"]) -> Interval:
+    """Mean over architectures of the paired ratio; nothing where an architecture has none.
+
+    Architectures are a fixed set and their runs are independent: the variances of their log-ratios add up, each with
+    the squared derivative of the log of the mean (the delta method, exact for the geometric), df after Satterthwaite.
+    """
+    parts = [_nested(runs) for runs in logs]
+    means = np.array([part.mean for part in parts])
+    if not parts or np.isnan(means).any():
+        return NOTHING
+    weights = {"geometric": np.ones_like, "arithmetic": np.exp}[kind](means)
+    mean = means.mean() if kind == "geometric" else math.log(weights.mean())
+    return _exp(_interval(_combine(parts, weights / weights.sum())._replace(mean=mean)))
 
 
 def wilson(count: int, total: int) -> Interval:
@@ -49,3 +115,82 @@ def wilson(count: int, total: int) -> Interval:
         return NOTHING
     interval = stats.binomtest(count, total).proportion_ci(CONFIDENCE, method="wilson")
     return Interval(count / total, interval.low, interval.high)
+
+
+def drift(values: list[float]) -> float | None:
+    """Relative change over a run's times where they have a trend (Kendall's tau) worth naming, else None.
+
+    The change is that of the Theil-Sen line through the logs, from the first value to the last. Autocorrelation
+    looks like a trend: of simulated runs of 10 epochs without one, 1, 7 and 20 % are named at phi = 0, 0.5 and 0.9.
+    """
+    if len(values) < 2 or not stats.kendalltau(range(len(values)), values).pvalue < _TREND:
+        return None
+    change = math.expm1(stats.theilslopes(np.log(values)).slope * (len(values) - 1))
+    return change if abs(change) >= _CHANGE else None
+
+
+def outliers(values: list[float]) -> list[int]:
+    """Indices of times far from the others, by the modified z-score of the logs (Iglewicz and Hoaglin 1993).
+
+    A flag and no more: no interval here leaves a value out, and 1 in 8 simulated runs of 10 normal logs has one.
+    """
+    if not len(values):
+        return []
+    logs = np.log(values)
+    far = np.abs(logs - np.median(logs)) > _SCORE * stats.median_abs_deviation(logs, scale="normal")
+    return np.flatnonzero(far).tolist()
+
+
+def _means(runs: list[list[float]]) -> list[float]:
+    return [float(np.mean(values)) for values in runs if len(values)]
+
+
+def _independent(values: list[float]) -> _Mean:
+    n = len(values)
+    if n < 2:
+        return _Mean(float(values[0]) if n else math.nan, math.nan, math.nan)
+    return _Mean(float(np.mean(values)), float(np.var(values, ddof=1)) / n, n - 1)
+
+
+def _within(values: list[float]) -> _Mean:
+    n = len(values)
+    if n < 2:
+        return _independent(values)
+    off = np.array(values) - np.mean(values)
+    squares = off @ off
+    r = (n * (off[1:] @ off[:-1]) / squares + 1) / (n - 3) if n > 3 and squares else 0.0
+    r = min(max(r, 0.0), 1.0)
+    worth = max(n * (1 - r) / (1 + r), 2.0)
+    return _Mean(float(np.mean(values)), float(squares / n / (worth - 1)), worth - 1)
+
+
+def _over_runs(runs: list[list[float]]) -> _Mean:
+    return _independent(_means(runs))
+
+
+def _nested(runs: list[list[float]]) -> _Mean:
+    if len(_means(runs)) >= RUNS:
+        return _over_runs(runs)
+    parts = [_within(values) for values in runs if len(values)]
+    return _combine(parts, np.full(len(parts), 1 / len(parts))) if parts else _independent([])
+
+
+def _combine(parts: list[_Mean], weights: np.ndarray) -> _Mean:
+    """The weighted sum of independent means, its degrees of freedom after Welch and Satterthwaite."""
+    means, variances, df = np.array(parts).T
+    variances = weights**2 * variances
+    total = float(variances.sum())
+    return _Mean(float(weights @ means), total, total**2 / float(np.sum(variances**2 / df)) if total else 1.0)
+
+
+def _quantile(df: float) -> float:
+    return float(stats.t.ppf((1 + CONFIDENCE) / 2, df))
+
+
+def _interval(part: _Mean) -> Interval:
+    half = _quantile(part.df) * math.sqrt(part.variance)
+    return Interval(part.mean, part.mean - half, part.mean + half)
+
+
+def _exp(interval: Interval) -> Interval:
+    return Interval(*map(float, np.exp(interval)))

@@ -43,7 +43,7 @@ def start(**changes) -> Start:
     values = dict(
         time=0.0, commit="c" * 40, dirty=False, python="3.11", torch="2", torchvision="1", cuda=None, ffcv="1",
         loader="ffcv", precision="fp32", device="cpu", driver=None, host="h", cpu="x", cpus=2, threads=2, load=0.0,
-        allocator="default", world_size=1, nodes=1, process="fresh", job=None,
+        allocator="default", world_size=1, nodes=1, process="fresh", job=None, seed=0,
     )  # fmt: skip
     return Start(**(values | changes))
 
@@ -144,14 +144,21 @@ def test_paired_study_is_scaled_and_its_interval_is_over_runs(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("device", "H100"), ("loader", "torch"), ("threads", 1), ("torch", "3"), ("precision", "bf16")]
+    ("field", "value"), [("device", "H100"), ("loader", "torch"), ("threads", 1), ("torch", "3"), ("driver", "570")]
 )
 def test_unlike_times_are_not_divided(tmp_path, field, value):
     trained(tmp_path, **{field: value})
     result = report(tmp_path, TRAINED)
     assert result.exit_code == 2
     assert field in result.stderr and str(value) in result.stderr
-    assert not (tmp_path / "m.csv").exists()
+    assert f"--allow {field}" in result.stderr and not (tmp_path / "m.csv").exists()
+    assert report(tmp_path, TRAINED, "--allow", field).exit_code == 0
+    assert [row["unlike"] for row in rows(tmp_path / "m.csv")] == ["", field]
+
+
+def test_what_allow_does_not_know_is_named(tmp_path):
+    result = report(tmp_path, TRAINED, "--allow", "colour")
+    assert result.exit_code == 2 and "--allow colour" in result.stderr and "device" in result.stderr
 
 
 def test_two_runs_folders_have_tables_of_their_own_and_no_common_ratio(tmp_path):
@@ -184,9 +191,9 @@ def test_records_of_a_newer_schema_and_a_torn_line(tmp_path):
     whole = file.read_bytes()
     file.write_bytes(whole + b'{"kind": "epo')
     assert report(tmp_path, TRAINED).exit_code == 0
-    file.write_bytes(whole.replace(b'"schema":1', b'"schema":2'))
+    file.write_bytes(whole.replace(b'"schema":2', b'"schema":3'))
     result = report(tmp_path, TRAINED)
-    assert result.exit_code == 2 and "schema 2" in result.stderr and str(file) in result.stderr
+    assert result.exit_code == 2 and "schema 3" in result.stderr and str(file) in result.stderr
 
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path):

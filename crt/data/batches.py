@@ -70,15 +70,15 @@ class Loader:
         """One epoch."""
         raise NotImplementedError
 
+    def own(self, tensor: Tensor) -> Tensor:
+        """A copy on the device; through pinned memory of its own to a GPU, so that nobody waits for the copy."""
+        if self.device.type != "cuda":
+            return tensor.to(self.device, copy=True)
+        pinned = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+        return pinned.copy_(tensor).to(self.device, non_blocking=True)
+
     def close(self) -> None:
         """Let go of threads and memory."""
-
-
-def own(tensor: Tensor, device: torch.device) -> Tensor:
-    """A copy on the device; through pinned memory of its own to a GPU, so that nobody waits for the copy."""
-    if device.type != "cuda":
-        return tensor.to(device, copy=True)
-    return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor).to(device, non_blocking=True)
 
 
 def pixels(x: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crt.data.batches import Batch, Loader, own, pixels
+from crt.data.batches import Batch, Loader, pixels
 from crt.data.beton import Beton
 
 
@@ -25,7 +25,7 @@ class Torch(Loader):
             generator=torch.Generator().manual_seed(epoch),  # else it draws from the network's generator
         )
         for x, y, index in data:
-            yield pixels(own(x, self.device)), own(y, self.device), own(index, self.device)
+            yield pixels(self.own(x)), self.own(y), self.own(index)
 
 
 class Augmented(torch.utils.data.Dataset):

@@ -7,7 +7,7 @@ from queue import Empty
 
 import torch
 
-from crt.data.batches import Batch, Loader, own, pixels
+from crt.data.batches import Batch, Loader, pixels
 
 STALL = 300.0
 """Seconds without a batch after which FFCV's thread is given up; its first batch waits for a compiler."""
@@ -74,9 +74,9 @@ class FFCV(Loader):
                 torch.set_num_threads(threads)
                 # FFCV's own ToDevice reuses its pinned buffers by count, whether or not the device has copied them
                 yield (
-                    pixels(own(x, self.device)),
-                    own(y.flatten(), self.device),
-                    own(index.flatten(), self.device),
+                    pixels(self.own(x)),
+                    self.own(y.flatten()),
+                    self.own(index.flatten()),
                 )
         finally:
             self._stop(running)

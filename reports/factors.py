@@ -1,0 +1,98 @@
+"""A speedup taken apart, and means of ratios over architectures."""
+
+import math
+from collections.abc import Collection, Iterator
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+
+from bench.cells import Manifest
+from reports.load import Measured
+from reports.ratios import carrier, pairs, ratio
+from reports.stats import mean_ratio
+from reports.tables import columns, name, named, whole_hours
+
+_PRODUCT = ("epochs", "passes", "batch", "precision")
+
+
+def factors(manifest: Manifest, measured: list[Measured], allow: Collection[str] = ()) -> pd.DataFrame:
+    """Of each two arms timed side by side, how many times as long the slower takes to its end, and why.
+
+    total = epochs x passes x batch x precision x host. Passes is the ratio of counted operations; batch and precision
+    are what the baseline gains by them, measured; host is the rest: what arithmetic does not explain.
+    """
+    rows = [_row(manifest, slow, fast, measured, allow) for slow, fast in _couples(manifest, measured)]
+    names = ["dataset", "arch", "slower", "faster", "total", "total_low", "total_high", *_PRODUCT, "host"]
+    return pd.DataFrame(rows, columns=columns(names, measured))
+
+
+def _couples(manifest: Manifest, measured: list[Measured]) -> Iterator[tuple[Measured, Measured]]:
+    """Every two of the manifest's cells that one process may time, the slower first."""
+    arms = [m for m in measured if m.runs and m.flops and m.cell in manifest.cells]
+    for one, other in combinations(arms, 2):
+        if one.folder == other.folder and one.cell.kin == other.cell.kin:
+            slow, fast = sorted((one, other), key=whole_hours, reverse=True)
+            yield slow, fast
+
+
+def _row(manifest: Manifest, slow: Measured, fast: Measured, measured: list[Measured], allow: Collection[str]) -> dict:
+    # The precision is a factor of its own here, so it may differ.
+    per_epoch = ratio(slow, fast, manifest.timing is not None, {*allow, "precision"}).interval
+    epochs = slow.cell.recipe.epochs / fast.cell.recipe.epochs
+    of = lambda m: (m.cell.per_step, m.cell.recipe.precision)  # noqa: E731
+    (step, precision), (other_step, other_precision) = of(slow), of(fast)
+    found = {
+        "epochs": epochs,
+        "passes": slow.flops / fast.flops,
+        "batch": _gain(manifest, slow, measured, (step, precision), (other_step, precision)),
+        "precision": _gain(manifest, slow, measured, (other_step, precision), (other_step, other_precision)),
+    }
+    explained = math.prod(found.values())
+    return {
+        "dataset": slow.cell.dataset,
+        "arch": slow.cell.arch,
+        "slower": name(slow.cell),
+        "faster": name(fast.cell),
+        "total": epochs * per_epoch.mean,
+        "total_low": epochs * per_epoch.low,
+        "total_high": epochs * per_epoch.high,
+        **found,
+        "host": epochs * per_epoch.mean / explained,
+        "folder": str(slow.folder),
+    }
+
+
+def _gain(manifest: Manifest, m: Measured, measured: list[Measured], slow: tuple, fast: tuple) -> float:
+    """How many times as long the baseline takes in one batch size and precision as in another; NaN if not measured."""
+    if slow == fast:
+        return 1.0
+    one, other = (carrier(manifest, m, measured, *each) for each in (slow, fast))
+    if one is None or other is None:
+        return math.nan
+    return ratio(one, other, manifest.timing is not None, {"precision"}).interval.mean
+
+
+def means(manifest: Manifest, measured: list[Measured]) -> pd.DataFrame:
+    """Over the architectures of a timing study, how many times as long an epoch of one method takes as another's.
+
+    Each in its own recipe. The geometric mean does not depend on which of the two is called the slower; the
+    arithmetic one is there because papers print it.
+    """
+    groups: dict[tuple[str, str, str, str], list[tuple[Measured, Measured]]] = {}
+    for slow, fast in _couples(manifest, measured) if manifest.timing else ():
+        key = (slow.cell.dataset, name(slow.cell), name(fast.cell), str(slow.folder))
+        groups.setdefault(key, []).append((slow, fast))
+    rows = []
+    for (dataset, slower, faster, folder), couples in groups.items():
+        logs = [pairs(slow, fast) for slow, fast in couples]
+        if len(couples) < 2 or not all(logs):
+            continue
+        row = {"dataset": dataset, "slower": slower, "faster": faster, "architectures": len(couples), "folder": folder}
+        for kind in ("geometric", "arithmetic"):
+            row |= named(kind, mean_ratio(logs, kind))
+        ideals = [slow.flops / fast.flops for slow, fast in couples]
+        rows.append(row | {"ideal": float(np.exp(np.mean(np.log(ideals))))})
+    spread = [f"{kind}{end}" for kind in ("geometric", "arithmetic") for end in ("", "_low", "_high")]
+    names = ["dataset", "slower", "faster", "architectures", *spread, "ideal"]
+    return pd.DataFrame(rows, columns=columns(names, measured))

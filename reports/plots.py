@@ -1,0 +1,196 @@
+"""Figures of a paper column's width: slowdown, cumulative hours, scaling; PDF or PNG by the file's suffix."""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import cycle
+from pathlib import Path
+
+import matplotlib
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
+
+_WIDTH = 3.4
+"""Inches."""
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Okabe and Ito's, which the colour-blind tell apart."""
+_MARKERS = "osD^vPX<>"
+_STYLE = {
+    "font.size": 8,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 3,
+    "errorbar.capsize": 2,
+    "pdf.fonttype": 42,  # publishers refuse Type 3
+}
+
+
+class Nothing(ValueError):
+    """There is nothing to draw; says why."""
+
+
+def write(frames: dict[str, pd.DataFrame], path: Path) -> Iterator[Path]:
+    """The figures that the report's frames allow, each beside `path` with its name after the stem."""
+    for draw, frame in ((slowdown, "timing"), (cumulative, "timing"), (scaling, "scaling")):
+        file = path.with_name(f"{path.stem}-{draw.__name__}{path.suffix}")
+        with suppress(Nothing):
+            draw(frames[frame], file)
+            yield file
+
+
+def slowdown(timing: pd.DataFrame, path: Path) -> None:
+    """Slowdown over the baseline with its interval, beside the ideal, of each architecture's methods.
+
+    Nothing is raised where nothing was measured.
+    """
+    _write(_slowdown, timing, path)
+
+
+def cumulative(timing: pd.DataFrame, path: Path) -> None:
+    """Hours spent when each architecture, in the table's order, is released: trained directly, and from a teacher.
+
+    The teacher's hours are paid once. Only architectures count that every method drawn has hours of. Nothing is
+    raised where there are none, or no method of either kind, or two cells of one method and architecture.
+    """
+    _write(_cumulative, timing, path)
+
+
+def scaling(frame: pd.DataFrame, path: Path) -> None:
+    """Speedup over one rank with its interval, and the ideal, a panel each for strong and weak scaling.
+
+    Columns: those of `reports.scaling`. Nothing is raised where nothing was measured.
+    """
+    _write(_scaling, frame, path)
+
+
+def break_even(teacher_hours: float, student_hours: float, direct_hours: float) -> float:
+    """Least number n of students with teacher + n student < n direct; infinite if there is none."""
+    if student_hours >= direct_hours:
+        return math.inf
+    return math.floor(teacher_hours / (direct_hours - student_hours)) + 1.0
+
+
+def _write(draw: Callable[[pd.DataFrame], Figure], frame: pd.DataFrame, path: Path) -> None:
+    with matplotlib.rc_context(_STYLE):
+        draw(frame).savefig(path, dpi=300)
+
+
+def _styles() -> Iterator[dict]:
+    """Colour and marker of one method after the other."""
+    return ({"color": colour, "marker": marker} for colour, marker in zip(cycle(_COLOURS), cycle(_MARKERS)))
+
+
+def _named(frame: pd.DataFrame) -> pd.DataFrame:
+    """Methods of several runs folders under names of their own."""
+    return frame.assign(method=frame["method"] + ", " + frame["folder"]) if "folder" in frame else frame
+
+
+def _errors(frame: pd.DataFrame, name: str) -> list[pd.Series]:
+    """Distances to the ends of the interval; none where it is missing."""
+    return [(frame[name] - frame[f"{name}_low"]).fillna(0), (frame[f"{name}_high"] - frame[name]).fillna(0)]
+
+
+def _legend(figure: Figure) -> None:
+    """One for all panels, above them."""
+    handles = {
+        name: handle for axes in figure.axes for handle, name in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    columns = 1 if max(map(len, handles)) > 24 else 2
+    figure.legend(handles.values(), handles, loc="outside upper center", ncols=columns)
+
+
+def _slowdown(timing: pd.DataFrame) -> Figure:
+    frame = timing[(timing["method"] != timing["baseline"]) & timing["slowdown"].notna()]
+    if frame.empty:
+        raise Nothing("no slowdown to draw: no method but the baseline was measured beside it")
+    frame = _named(frame)
+    archs = [arch for arch in timing["arch"].unique() if arch in set(frame["arch"])]
+    # A row a measurement, those of an architecture together, half a row between architectures.
+    frame = frame.sort_values("arch", key=lambda names: names.map(archs.index), kind="stable")
+    frame = frame.assign(place=[row + archs.index(arch) / 2 for row, arch in enumerate(frame["arch"])])
+    figure = Figure(figsize=(_WIDTH, 1.2 + 0.14 * (frame["method"].nunique() + len(frame))), layout="constrained")
+    axes = figure.subplots()
+    for (method, rows), style in zip(frame.groupby("method", sort=False), _styles(), strict=False):
+        axes.errorbar(rows["slowdown"], rows["place"], xerr=_errors(rows, "slowdown"), ls="", label=method, **style)
+    ideal = frame.dropna(subset="ideal")
+    axes.plot(ideal["ideal"], ideal["place"], "|", color="black", markersize=9, label="ideal (FLOPs)")
+    drawn = pd.concat([frame["slowdown"], ideal["ideal"]])
+    if drawn.max() > 5 * drawn.min():
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("")
+    axes.axvline(1, color="grey", lw=0.6, ls=":")
+    axes.set_yticks(frame.groupby("arch", sort=False)["place"].mean(), archs)
+    axes.tick_params("y", length=0)
+    axes.set_ylim(frame["place"].max() + 0.6, -0.6)
+    axes.set_xlabel(f"slowdown over {frame['baseline'].iloc[0]} (times)")
+    _legend(figure)
+    return figure
+
+
+def _cumulative(timing: pd.DataFrame) -> Figure:
+    frame = _named(timing[(timing["method"] != timing["baseline"]) & timing["hours"].notna()])
+    twice = frame[frame.duplicated(["method", "arch"])]
+    if not twice.empty:
+        raise Nothing(f"hours cannot be summed: {twice['method'].iloc[0]} has {twice['arch'].iloc[0]} twice")
+    taught = frame.dropna(subset="hours_with_teacher")
+    direct = frame[~frame["method"].isin(taught["method"])]
+    if taught.empty or direct.empty:
+        kind = "from a teacher, teacher included" if taught.empty else "without a teacher"
+        raise Nothing(f"no cumulative hours to draw: no method trained {kind} was timed")
+    hours = pd.concat([taught, direct]).pivot(index="arch", columns="method", values="hours")
+    hours = hours.reindex(dict.fromkeys(timing["arch"])).dropna()
+    if hours.empty:
+        raise Nothing("no cumulative hours to draw: no architecture was timed with every method")
+    figure = Figure(figsize=(_WIDTH, 2.6), layout="constrained")
+    axes = figure.subplots()
+    number = range(len(hours) + 1)
+    sums = {method: [0.0, *hours[method].cumsum()] for method in hours}
+    styles = _styles()
+    directs, students = direct["method"].unique(), taught["method"].unique()
+    for method, style in zip(directs, styles, strict=False):
+        axes.plot(number, sums[method], label=method, **style)
+    for method, style in zip(students, styles, strict=False):
+        axes.plot(number, sums[method], ls="--", markerfacecolor="white", label=f"{method}, teacher at hand", **style)
+        first = taught[taught["method"] == method].set_index("arch").loc[hours.index[0]]
+        # Of a chain of students, later teachers are students paid before.
+        teacher = first["hours_with_teacher"] - first["hours"]
+        axes.plot(number, [teacher + spent for spent in sums[method]], label=f"{method} and its teacher", **style)
+        for other in directs:
+            least = break_even(teacher, hours[method].mean(), hours[other].mean())
+            label = f"break-even with {other}: " + (f"n = {least:.0f}" if least < math.inf else "never")
+            axes.axvline(least if least <= len(hours) else math.nan, color=style["color"], lw=0.8, ls=":", label=label)
+    axes.set_xticks(number, ["none", *hours.index], rotation=30, ha="right", rotation_mode="anchor")
+    axes.set(xlabel="architectures released", ylabel="cumulative time (h)", ylim=(0, None))
+    _legend(figure)
+    return figure
+
+
+def _scaling(frame: pd.DataFrame) -> Figure:
+    frame = _named(frame).dropna(subset="speedup").sort_values(["ranks", "nodes"])
+    kinds = [kind for kind in ("strong", "weak") if kind in set(frame["kind"])]
+    if not kinds:
+        raise Nothing("no scaling to draw: no speedup was measured")
+    styles = dict(zip(frame.groupby(["arch", "method"]).groups, _styles(), strict=False))
+    nodes = {1: [1]} | dict(frame.groupby("ranks")["nodes"].unique())
+    figure = Figure(figsize=(_WIDTH, 0.8 + 1.7 * len(kinds)), layout="constrained")
+    panels = figure.subplots(len(kinds), squeeze=False, sharex=True)[:, 0]
+    for axes, kind in zip(panels, kinds, strict=True):
+        most = frame["ranks"].max()
+        axes.plot([1, most], [1, most], color="grey", lw=0.8, ls=":", label="ideal")
+        for who, rows in frame[frame["kind"] == kind].groupby(["arch", "method"]):
+            label = " ".join(who)
+            axes.errorbar(rows["ranks"], rows["speedup"], yerr=_errors(rows, "speedup"), label=label, **styles[who])
+        axes.set_xscale("log", base=2)
+        axes.set_yscale("log", base=2)
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.set_xticks(list(nodes), [f"{ranks}\n({', '.join(map(str, on))})" for ranks, on in nodes.items()])
+        axes.set_ylabel(f"{kind} speedup (times)")
+    panels[-1].set_xlabel("ranks (nodes)")
+    _legend(figure)
+    return figure

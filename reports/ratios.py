@@ -1,0 +1,104 @@
+"""Ratios of times: between what may be compared, paired where both were timed in one process."""
+
+import math
+from collections.abc import Collection
+from typing import NamedTuple
+
+from bench.cells import Manifest
+from crt.data import DATASETS
+from reports.load import Measured
+from reports.stats import NOTHING, Interval, paired_ratio, welch_ratio
+
+COMPARED = (
+    "device",
+    "cpu",
+    "driver",
+    "python",
+    "torch",
+    "cuda",
+    "ffcv",
+    "loader",
+    "threads",
+    "allocator",
+    "world_size",
+    "nodes",
+)
+"""What two times must share before one is divided by the other, beside their precision."""
+FIELDS = (*COMPARED, "precision")
+
+
+class Ratio(NamedTuple):
+    """How many times as long, and the fields in which the two are unlike, which were let pass."""
+
+    interval: Interval
+    unlike: tuple[str, ...] = ()
+
+
+def seconds(m: Measured) -> list[list[float]]:
+    """Run by run, seconds of each timed epoch, brought to the whole training set."""
+    whole = DATASETS[m.cell.dataset].train_images
+    return [[e.seconds * whole / e.images for e in run.values()] for run in m.runs.values()]
+
+
+def unlike(one: Measured, other: Measured, allow: Collection[str] = ()) -> tuple[str, ...]:
+    """The allowed fields in which the machines, programs or settings of two times differ.
+
+    ValueError naming the first that differs and is not allowed.
+    """
+    found = []
+    for name in FIELDS:
+        if name == "precision":
+            values = {m.cell.recipe.precision for m in (one, other)}
+        else:
+            values = {getattr(start, name) for start in (*one.starts, *other.starts)}
+        if len(values) > 1 and name not in allow:
+            raise ValueError(
+                f"{one.cell.id} and {other.cell.id} cannot be compared: they differ in"
+                f" {name}: {', '.join(sorted(map(str, values)))} (--allow {name} compares them, and marks it)"
+            )
+        found += [name] * (len(values) > 1)
+    return tuple(found)
+
+
+def pairs(m: Measured, base: Measured) -> list[list[float]]:
+    """Log-ratios of the times of one image, of each run the rounds that both have."""
+    per_image = lambda epoch: epoch.seconds / epoch.images  # noqa: E731
+    both = [(m.runs[run], base.runs[run]) for run in sorted(m.runs.keys() & base.runs.keys())]
+    return [
+        [math.log(per_image(mine[turn]) / per_image(theirs[turn])) for turn in sorted(mine.keys() & theirs.keys())]
+        for mine, theirs in both
+    ]
+
+
+def ratio(m: Measured, base: Measured | None, paired: bool, allow: Collection[str] = ()) -> Ratio:
+    """Of geometric means, with its interval; ValueError for unlike things that are not allowed."""
+    if base is None or not m.runs or not base.runs:
+        return Ratio(NOTHING)
+    if m is base:
+        return Ratio(Interval(1.0, math.nan, math.nan))
+    fields = unlike(m, base, allow)
+    return Ratio(paired_ratio(pairs(m, base)) if paired else welch_ratio(seconds(m), seconds(base)), fields)
+
+
+def _kin(m: Measured, measured: list[Measured]) -> list[Measured]:
+    """What may stand beside it in one process."""
+    return [other for other in measured if other.folder == m.folder and other.cell.kin == m.cell.kin]
+
+
+def published_base(manifest: Manifest, m: Measured, measured: list[Measured]) -> Measured | None:
+    """The baseline in its own recipe."""
+    return next((other for other in _kin(m, measured) if manifest.is_baseline(other.cell)), None)
+
+
+def carrier(manifest: Manifest, m: Measured, measured: list[Measured], step: int, precision: str) -> Measured | None:
+    """The baseline in a batch size and precision."""
+    for other in _kin(m, measured):
+        mine = (other.cell.per_step, other.cell.recipe.precision)
+        if manifest.is_baseline(other.cell) and mine == (step, precision):
+            return other
+    return None
+
+
+def like_base(manifest: Manifest, m: Measured, measured: list[Measured]) -> Measured | None:
+    """The baseline that takes as many images to a step, at the same precision."""
+    return carrier(manifest, m, measured, m.cell.per_step, m.cell.recipe.precision)

@@ -1,0 +1,161 @@
+"""Passes counted in the training loop against the cost model of the papers, and against counted operations."""
+
+import inspect
+from pathlib import Path
+
+import pytest
+import torch
+from pydantic import TypeAdapter
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.utils import parametrizations
+
+from bench import manifest as manifests
+from bench import passes
+from bench.cells import Cell, Spec
+from bench.networks import forward_flops, step_flops
+from bench.passes import Passes, count
+from crt.attacks import frozen
+from crt.method import Method
+from crt.plugins import find, plugins
+
+MANIFEST = Path(__file__).parents[1] / "manifests" / "table4.yaml"
+STANDARD = next(cell for cell in manifests.read(MANIFEST).cells if cell.method.name == "Standard")
+
+ROWS = {
+    "Standard": lambda: Passes(1, 0, 0, 1),
+    "Gaussian": lambda: Passes(1, 0, 0, 1),
+    "SmoothMix": lambda m=2, T=4, mix_step=0: Passes(m * (T + 2), 0, m * T, 2 * m),
+    "CRT": lambda alpha=1.0: Passes(1, 1, 0, 1),
+}
+"""Each method's row as a function of those of its arguments that could bear on it."""
+
+CASES = [
+    *((name, {}) for name in ROWS),
+    ("SmoothMix", {"mix_step": 1}),
+    ("SmoothMix", {"m": 1, "T": 1}),
+    ("SmoothMix", {"m": 3, "T": 2}),
+    ("CRT", {"alpha": 0.5}),
+]
+
+
+def cell(name: str, arch: str = "cnn2c2f", precision: str = "fp32", **arguments) -> Cell:
+    kind = plugins("crt.methods").get(name)
+    body = {
+        "arch": arch,
+        "method": Spec(name=name, args=arguments, label=name, id=name),
+        "recipe": STANDARD.recipe.model_copy(update={"precision": precision}),
+        "teacher": STANDARD.model_copy(update={"arch": arch}) if kind and kind.needs_teacher else None,
+    }
+    return STANDARD.model_copy(update=body)
+
+
+def test_every_method_has_its_row():
+    assert set(ROWS) == set(plugins("crt.methods"))
+
+
+@pytest.mark.parametrize(("name", "arguments"), CASES)
+def test_rows_have_the_methods_own_defaults(name, arguments):
+    bound = find("crt.methods", name)(threat=STANDARD.threat)
+    defaults = {key: value.default for key, value in inspect.signature(ROWS[name]).parameters.items()}
+    assert defaults == {key: getattr(bound, key) for key in defaults} and set(arguments) <= set(defaults)
+
+
+@pytest.mark.parametrize(("name", "arguments"), CASES)
+def test_passes_of_a_loaded_batch(name, arguments):
+    assert count(cell(name, **arguments)) == ROWS[name](**arguments)
+
+
+@pytest.mark.parametrize("arch", sorted(plugins("crt.archs")))
+def test_the_architecture_does_not_bear_on_it(arch):
+    assert count(cell("SmoothMix", arch, m=1, T=1)) == ROWS["SmoothMix"](m=1, T=1)
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_precision_does_not_bear_on_it(name):
+    assert count(cell(name, precision="bf16")) == ROWS[name]()
+
+
+@pytest.mark.parametrize("name", sorted(ROWS))
+def test_operations_agree(name):
+    arch = "regnetx_200mf"
+    found, forward = count(cell(name, arch)), forward_flops(cell("Standard", arch))
+    assert found == ROWS[name]()
+    # The teacher has the same architecture; the first convolution of a full backward gives its input no gradient.
+    units = 3 * found.steps + found.teacher_forwards
+    assert step_flops(cell(name, arch)) == pytest.approx(units * forward, rel=0.03)
+
+
+def attack(model: nn.Module, x: torch.Tensor, y: torch.Tensor, how: str) -> torch.Tensor:
+    x = x.clone().requires_grad_()
+    if how == "frozen":
+        with frozen(model):
+            F.cross_entropy(model(x), y).backward()
+    elif how == "grad":
+        torch.autograd.grad(F.cross_entropy(model(x), y), x)
+    else:
+        F.cross_entropy(model(x), y).backward()
+    return x.detach()
+
+
+class Attacked(Method):
+    """One attack step on the images and two calls of the network in one backward pass, half of it from features."""
+
+    how = "frozen"
+
+    def loss(self, model, x, y, step):
+        x = attack(model, x, y, self.how)
+        with torch.no_grad():
+            model(x)
+        return F.cross_entropy(model(x), y) + model.features(x[: len(x) // 2]).square().mean()
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [
+        ("frozen", Passes(3.5, 0, 1, 1.5)),
+        ("grad", Passes(3.5, 0, 1, 1.5)),
+        ("forgotten", Passes(3.5, 0, 0, 2.5)),
+    ],
+)
+def test_a_backward_is_what_it_computes(monkeypatch, how, expected):
+    method = Attacked(threat=STANDARD.threat)
+    method.how = how
+    monkeypatch.setattr(passes, "method", lambda *_: method)
+    assert count(cell("Standard")) == expected
+
+
+@pytest.mark.parametrize(("chunks", "replays"), [(3, 1), (1, 4), (2, 3)])
+def test_chunks_share_a_batch_and_replays_multiply_it(monkeypatch, chunks, replays):
+    class Split(find("crt.methods", "Standard")):
+        pass
+
+    Split.chunks, Split.replays = chunks, replays
+    monkeypatch.setattr(passes, "method", lambda *_: Split(threat=STANDARD.threat))
+    assert count(cell("Standard")) == Passes(replays, 0, 0, replays)
+
+
+def test_weights_that_are_computed_from_others(monkeypatch):
+    real = passes.network
+
+    def network(of: Cell) -> nn.Module:
+        model = real(of)
+        layer = next(module for module in model.body.modules() if isinstance(module, nn.Conv2d))
+        layer.bias = None
+        parametrizations.weight_norm(layer)
+        return model
+
+    monkeypatch.setattr(passes, "network", network)
+    assert count(cell("SmoothMix")) == ROWS["SmoothMix"]()
+
+
+def test_it_is_written_with_names():
+    row, kind = ROWS["SmoothMix"](), TypeAdapter(Passes)
+    text = b'{"forwards":12.0,"teacher_forwards":0.0,"input_backwards":8.0,"backwards":4.0}'
+    assert kind.dump_json(row) == text and kind.validate_json(text) == row
+
+
+def test_counting_draws_no_random_numbers():
+    before = torch.get_rng_state()
+    count(cell("SmoothMix"))
+    assert torch.equal(before, torch.get_rng_state())

@@ -1,0 +1,154 @@
+"""Figures: what is drawn is what is in the frames, and what is missing is left out."""
+
+import math
+from fractions import Fraction
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.axes import Axes
+
+from bench import manifest as manifests
+from reports import plots
+from reports.tables import TIMING
+
+NAN = math.nan
+TABLE4 = Path(__file__).parents[1] / "manifests" / "table4.yaml"
+
+
+def timing(rows: list[tuple]) -> pd.DataFrame:
+    """Rows of arch, method, slowdown, ideal, hours, hours with teacher; intervals of a tenth to either side."""
+    frame = pd.DataFrame(rows, columns=["arch", "method", "slowdown", "ideal", "hours", "hours_with_teacher"])
+    ends = {"slowdown_low": frame["slowdown"] - 0.1, "slowdown_high": frame["slowdown"] + 0.1}
+    return frame.assign(baseline="Standard", **ends).reindex(columns=TIMING)
+
+
+STUDY = [
+    ("r110", "Standard", 1.0, 1.0, 2.0, NAN),
+    ("r110", "SmoothMix", 10.0, 9.5, 20.0, NAN),
+    ("dla", "SmoothMix", 12.0, NAN, 24.0, NAN),
+    ("rx", "SmoothMix", NAN, 9.5, NAN, NAN),
+    ("vit", "SmoothMix", 9.0, 9.5, 18.0, NAN),
+    ("vit", "CRT", 1.2, 1.1, 4.0, 24.0),
+    ("dla", "CRT", 1.1, 1.0, 3.0, 23.0),
+    ("rx", "CRT", 1.3, 1.0, 5.0, 25.0),
+]
+SCALING = pd.DataFrame(
+    [
+        ("dla", "CRT", "strong", 4, 2, 3.0, 2.8, 3.3, 0.75),
+        ("dla", "CRT", "strong", 2, 1, 1.8, NAN, NAN, 0.9),
+        ("dla", "CRT", "weak", 2, 1, 1.9, 1.8, 2.0, 0.95),
+        ("rx", "CRT", "weak", 2, 1, NAN, NAN, NAN, NAN),
+    ],
+    columns=["arch", "method", "kind", "ranks", "nodes", "speedup", "speedup_low", "speedup_high", "efficiency"],
+)
+
+
+def lines(axes: Axes) -> dict[str, list[tuple[float, float]]]:
+    """Points by the name in the legend."""
+    handles, names = axes.get_legend_handles_labels()
+    return {
+        name: [tuple(map(float, point)) for point in getattr(handle, "lines", [handle])[0].get_xydata()]
+        for handle, name in zip(handles, names, strict=True)
+    }
+
+
+def ends(axes: Axes, name: str, axis: int) -> list[tuple[float, float]]:
+    """The intervals of one name's points."""
+    (bars,) = (c.lines[2][0] for c in axes.containers if c.get_label() == name)
+    return [tuple(float(end) for end in segment[:, axis]) for segment in bars.get_segments()]
+
+
+def test_slowdown_is_drawn_as_measured():
+    (axes,) = plots._slowdown(timing(STUDY)).axes
+    drawn = lines(axes)
+    assert [x for x, _ in drawn["SmoothMix"]] == [10.0, 12.0, 9.0]
+    assert [x for x, _ in drawn["CRT"]] == [1.1, 1.3, 1.2]
+    assert [x for x, _ in drawn["ideal (FLOPs)"]] == [9.5, 1.0, 1.0, 9.5, 1.1]
+    assert ends(axes, "CRT", 0) == [pytest.approx(pair) for pair in ((1.0, 1.2), (1.2, 1.4), (1.1, 1.3))]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["r110", "dla", "rx", "vit"]
+    places = [y for name in ("SmoothMix", "CRT") for _, y in drawn[name]]
+    assert len(set(places)) == len(places) and axes.get_xscale() == "log"
+
+
+def test_slowdown_of_one_architecture_without_intervals():
+    frame = timing(STUDY[:2]).assign(slowdown_low=NAN, slowdown_high=NAN)
+    (axes,) = plots._slowdown(frame).axes
+    assert lines(axes)["SmoothMix"] == [(10.0, 0.0)] and ends(axes, "SmoothMix", 0) == [(10.0, 10.0)]
+
+
+def test_hours_are_summed_over_what_both_were_timed_on():
+    (axes,) = plots._cumulative(timing(STUDY)).axes
+    drawn = lines(axes)
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["none", "dla", "vit"]
+    assert drawn["SmoothMix"] == [(0, 0), (1, 24), (2, 42)]
+    assert drawn["CRT, teacher at hand"] == [(0, 0), (1, 3), (2, 7)]
+    assert drawn["CRT and its teacher"] == [(0, 20), (1, 23), (2, 27)]
+    assert drawn["break-even with SmoothMix: n = 2"][0][0] == 2  # 20 + 2 x 3.5 < 2 x 21, and 20 + 3.5 > 21
+
+
+def test_teachers_of_a_chain_are_paid_once():
+    chain = [("a", "CRT", NAN, NAN, 3.0, 23.0), ("b", "CRT", NAN, NAN, 4.0, 27.0), ("c", "CRT", NAN, NAN, 2.0, 29.0)]
+    direct = [(arch, "SmoothMix", NAN, NAN, 2.0, NAN) for arch in "abc"]
+    drawn = lines(plots._cumulative(timing(direct + chain)).axes[0])
+    assert drawn["CRT and its teacher"][-1] == (3, 29.0)
+    assert "break-even with SmoothMix: never" in drawn
+
+
+def test_published_hours_of_table_4():
+    # The CRT paper prints 96.21 h and 11.70 h for the three students, the teacher not counted; its Table 4, of which
+    # these are the sums, rounds each total to a hundredth of an hour.
+    cells = manifests.read(TABLE4).cells
+    rows = [(c.arch, c.method.name, NAN, NAN, c.paper.hours or NAN, NAN) for c in cells]
+    frame = timing(rows)
+    teacher = frame.set_index(["arch", "method"]).loc[("resnet110", "SmoothMix"), "hours"]
+    frame.loc[frame["method"] == "CRT", "hours_with_teacher"] = frame["hours"] + teacher
+    drawn = lines(plots._cumulative(frame).axes[0])
+    assert drawn["SmoothMix"][-1] == (3, pytest.approx(96.21, abs=0.015))
+    assert drawn["CRT, teacher at hand"][-1] == (3, pytest.approx(11.70, abs=0.005))
+    assert drawn["CRT and its teacher"][-1] == (3, pytest.approx(11.70 + 18.98, abs=0.005))
+
+
+def test_scaling_is_drawn_as_measured():
+    strong, weak = plots._scaling(SCALING).axes
+    assert lines(strong) == {"ideal": [(1, 1), (4, 4)], "dla CRT": [(2, 1.8), (4, 3.0)]}
+    assert lines(weak) == {"ideal": [(1, 1), (4, 4)], "dla CRT": [(2, 1.9)]}
+    assert ends(strong, "dla CRT", 1) == [pytest.approx((1.8, 1.8)), pytest.approx((2.8, 3.3))]
+    assert [label.get_text() for label in weak.get_xticklabels()] == ["1\n(1)", "2\n(1)", "4\n(2)"]
+    assert len(plots._scaling(SCALING[:1]).axes) == 1
+
+
+def test_break_even_against_counting():
+    rng = np.random.default_rng(0)
+    for teacher, student, direct in rng.integers(0, 40, (300, 3)).tolist():
+        hours = [Fraction(h, 4) for h in (teacher, student, direct)]
+        counted = (
+            next((n for n in count(1) if hours[0] + n * hours[1] < n * hours[2]), None) if student < direct else None
+        )
+        assert plots.break_even(*map(float, hours)) == (math.inf if counted is None else counted)
+
+
+@pytest.mark.parametrize("suffix", ["pdf", "png"])
+def test_write_names_what_it_drew(tmp_path, suffix):
+    frames = {"timing": timing(STUDY), "scaling": SCALING}
+    written = list(plots.write(frames, tmp_path / f"m.{suffix}"))
+    assert [file.name for file in written] == [f"m-{name}.{suffix}" for name in ("slowdown", "cumulative", "scaling")]
+    starts = {file.read_bytes()[:4] for file in written}
+    assert starts == {b"%PDF" if suffix == "pdf" else b"\x89PNG"}
+
+
+def test_nothing_to_draw_is_said_in_a_sentence_and_written_nowhere(tmp_path):
+    frames = {"timing": timing(STUDY).assign(slowdown=NAN, hours=NAN), "scaling": SCALING[:0]}
+    assert list(plots.write(frames, tmp_path / "m.pdf")) == [] and list(tmp_path.iterdir()) == []
+    for draw, frame, said in (
+        (plots.slowdown, frames["timing"], "no slowdown to draw"),
+        (plots.cumulative, frames["timing"], "from a teacher"),
+        (plots.cumulative, timing(STUDY[5:]), "without a teacher"),
+        (plots.cumulative, timing(STUDY[1:2] + STUDY[5:]), "no architecture"),
+        (plots.cumulative, timing(STUDY + STUDY), "SmoothMix has r110 twice"),
+        (plots.scaling, frames["scaling"], "no scaling to draw"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            draw(frame, tmp_path / "m.pdf")
