@@ -135,7 +135,7 @@ def _time(frame: pd.DataFrame, robustness: pd.DataFrame) -> list[_Column]:
         cell += [rf"{{\scriptsize unlike {escape(field)}}}" for field in ("" if pd.isna(unlike) else unlike).split()]
     published = frame["as_published"].notna() & (frame["as_published"] != frame["slowdown"])
     who = ["dataset", "arch", "method"]
-    bought = robustness.dropna(subset="acr").drop_duplicates(who) if "acr" in robustness else None
+    bought = robustness.dropna(subset="acr").drop_duplicates(who)[[*who, "acr"]] if "acr" in robustness else None
     return [
         *_who(frame),
         _number(frame, "batch", "batch", _fixed(0)),
@@ -204,7 +204,7 @@ def _number(
     cells = [[_DASH if text is None else text] for text in texts]
     if f"{name}_low" in frame:
         for cell, low, high in zip(cells, frame[f"{name}_low"], frame[f"{name}_high"], strict=True):
-            if _there(low) and _there(high):
+            if cell[0] != _DASH and _there(low) and _there(high):
                 cell.append(rf"{{\scriptsize[{ends(low)}, {ends(high)}]}}")
     parts = [text.split(".") for text in texts if text is not None]
     whole = max((len(part[0]) for part in parts), default=1)
@@ -245,7 +245,7 @@ def _environment(caption: str, columns: list[_Column]) -> str:
     return "\n".join(
         [
             r"\begin{table*}[htbp]",
-            r"\centering\small\setlength{\tabcolsep}{3pt}\setlength{\belowcaptionskip}{6pt}",
+            r"\centering\footnotesize\setlength{\tabcolsep}{3pt}\setlength{\belowcaptionskip}{6pt}",
             rf"\caption{{{caption}}}",
             rf"\begin{{tabular}}{{@{{}}{''.join(column.format for column in columns)}@{{}}}}",
             r"\toprule",

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from itertools import cycle
 from pathlib import Path
 
@@ -29,23 +28,10 @@ _STYLE = {
 }
 
 
-class Nothing(ValueError):
-    """There is nothing to draw; says why."""
-
-
-def write(frames: dict[str, pd.DataFrame], path: Path) -> Iterator[Path]:
-    """The figures that the report's frames allow, each beside `path` with its name after the stem."""
-    for draw, frame in ((slowdown, "timing"), (cumulative, "timing"), (scaling, "scaling")):
-        file = path.with_name(f"{path.stem}-{draw.__name__}{path.suffix}")
-        with suppress(Nothing):
-            draw(frames[frame], file)
-            yield file
-
-
 def slowdown(timing: pd.DataFrame, path: Path) -> None:
     """Slowdown over the baseline with its interval, beside the ideal, of each architecture's methods.
 
-    Nothing is raised where nothing was measured.
+    ValueError where nothing was measured.
     """
     _write(_slowdown, timing, path)
 
@@ -53,8 +39,8 @@ def slowdown(timing: pd.DataFrame, path: Path) -> None:
 def cumulative(timing: pd.DataFrame, path: Path) -> None:
     """Hours spent when each architecture, in the table's order, is released: trained directly, and from a teacher.
 
-    The teacher's hours are paid once. Only architectures count that every method drawn has hours of. Nothing is
-    raised where there are none, or no method of either kind, or two cells of one method and architecture.
+    The teacher's hours are paid once. Only architectures count that every method drawn has hours of. ValueError
+    where there are none, or no method of either kind, or two cells of one method and architecture.
     """
     _write(_cumulative, timing, path)
 
@@ -62,7 +48,7 @@ def cumulative(timing: pd.DataFrame, path: Path) -> None:
 def scaling(frame: pd.DataFrame, path: Path) -> None:
     """Speedup over one rank with its interval, and the ideal, a panel each for strong and weak scaling.
 
-    Columns: those of `reports.scaling`. Nothing is raised where nothing was measured.
+    Columns: those of `reports.scaling`. ValueError where nothing was measured.
     """
     _write(_scaling, frame, path)
 
@@ -84,9 +70,16 @@ def _styles() -> Iterator[dict]:
     return ({"color": colour, "marker": marker} for colour, marker in zip(cycle(_COLOURS), cycle(_MARKERS)))
 
 
-def _named(frame: pd.DataFrame) -> pd.DataFrame:
-    """Methods of several runs folders under names of their own."""
-    return frame.assign(method=frame["method"] + ", " + frame["folder"]) if "folder" in frame else frame
+def _labels(frame: pd.DataFrame) -> list[str]:
+    """Each row's method, and what else tells it from others of this name: ranks, runs folder, an unlike baseline."""
+    named = frame.reindex(columns=["method", "ranks", "folder", "unlike"]).itertuples(index=False)
+    return [
+        row.method
+        + (f", {row.ranks:g} ranks" if row.ranks > 1 else "")
+        + (f", {row.folder}" if isinstance(row.folder, str) else "")
+        + (f" (unlike {row.unlike})" if isinstance(row.unlike, str) else "")
+        for row in named
+    ]
 
 
 def _errors(frame: pd.DataFrame, name: str) -> list[pd.Series]:
@@ -106,8 +99,8 @@ def _legend(figure: Figure) -> None:
 def _slowdown(timing: pd.DataFrame) -> Figure:
     frame = timing[(timing["method"] != timing["baseline"]) & timing["slowdown"].notna()]
     if frame.empty:
-        raise Nothing("no slowdown to draw: no method but the baseline was measured beside it")
-    frame = _named(frame)
+        raise ValueError("no slowdown to draw: no method but the baseline was measured beside it")
+    frame = frame.assign(method=_labels(frame))
     archs = [arch for arch in timing["arch"].unique() if arch in set(frame["arch"])]
     # A row a measurement, those of an architecture together, half a row between architectures.
     frame = frame.sort_values("arch", key=lambda names: names.map(archs.index), kind="stable")
@@ -134,19 +127,20 @@ def _slowdown(timing: pd.DataFrame) -> Figure:
 
 
 def _cumulative(timing: pd.DataFrame) -> Figure:
-    frame = _named(timing[(timing["method"] != timing["baseline"]) & timing["hours"].notna()])
+    frame = timing[(timing["method"] != timing["baseline"]) & timing["hours"].notna()]
+    frame = frame.assign(method=_labels(frame.drop(columns="unlike")))
     twice = frame[frame.duplicated(["method", "arch"])]
     if not twice.empty:
-        raise Nothing(f"hours cannot be summed: {twice['method'].iloc[0]} has {twice['arch'].iloc[0]} twice")
+        raise ValueError(f"hours cannot be summed: {twice['method'].iloc[0]} has {twice['arch'].iloc[0]} twice")
     taught = frame.dropna(subset="hours_with_teacher")
     direct = frame[~frame["method"].isin(taught["method"])]
     if taught.empty or direct.empty:
-        kind = "from a teacher, teacher included" if taught.empty else "without a teacher"
-        raise Nothing(f"no cumulative hours to draw: no method trained {kind} was timed")
+        kind = "with a teacher, itself timed," if taught.empty else "without a teacher"
+        raise ValueError(f"no cumulative hours to draw: no method {kind} was timed")
     hours = pd.concat([taught, direct]).pivot(index="arch", columns="method", values="hours")
     hours = hours.reindex(dict.fromkeys(timing["arch"])).dropna()
     if hours.empty:
-        raise Nothing("no cumulative hours to draw: no architecture was timed with every method")
+        raise ValueError("no cumulative hours to draw: no architecture was timed with every method")
     figure = Figure(figsize=(_WIDTH, 2.6), layout="constrained")
     axes = figure.subplots()
     number = range(len(hours) + 1)
@@ -172,10 +166,11 @@ def _cumulative(timing: pd.DataFrame) -> Figure:
 
 
 def _scaling(frame: pd.DataFrame) -> Figure:
-    frame = _named(frame).dropna(subset="speedup").sort_values(["ranks", "nodes"])
+    frame = frame.dropna(subset="speedup").sort_values(["ranks", "nodes"])
+    frame = frame.assign(method=_labels(frame.drop(columns="ranks")))
     kinds = [kind for kind in ("strong", "weak") if kind in set(frame["kind"])]
     if not kinds:
-        raise Nothing("no scaling to draw: no speedup was measured")
+        raise ValueError("no scaling to draw: no speedup was measured")
     styles = dict(zip(frame.groupby(["arch", "method"]).groups, _styles(), strict=False))
     nodes = {1: [1]} | dict(frame.groupby("ranks")["nodes"].unique())
     figure = Figure(figsize=(_WIDTH, 0.8 + 1.7 * len(kinds)), layout="constrained")

@@ -79,6 +79,14 @@ def test_slowdown_of_one_architecture_without_intervals():
     assert lines(axes)["SmoothMix"] == [(10.0, 0.0)] and ends(axes, "SmoothMix", 0) == [(10.0, 10.0)]
 
 
+def test_what_is_not_alike_is_told_apart():
+    frame = timing([*STUDY[:2], STUDY[1]]).assign(
+        ranks=[1, 1, 2], folder=["a", "a", "b"], unlike=[None, None, "device"]
+    )
+    (axes,) = plots._slowdown(frame).axes
+    assert {"SmoothMix, a", "SmoothMix, 2 ranks, b (unlike device)"} < set(lines(axes))
+
+
 def test_hours_are_summed_over_what_both_were_timed_on():
     (axes,) = plots._cumulative(timing(STUDY)).axes
     drawn = lines(axes)
@@ -130,25 +138,23 @@ def test_break_even_against_counting():
         assert plots.break_even(*map(float, hours)) == (math.inf if counted is None else counted)
 
 
-@pytest.mark.parametrize("suffix", ["pdf", "png"])
-def test_write_names_what_it_drew(tmp_path, suffix):
-    frames = {"timing": timing(STUDY), "scaling": SCALING}
-    written = list(plots.write(frames, tmp_path / f"m.{suffix}"))
-    assert [file.name for file in written] == [f"m-{name}.{suffix}" for name in ("slowdown", "cumulative", "scaling")]
-    starts = {file.read_bytes()[:4] for file in written}
-    assert starts == {b"%PDF" if suffix == "pdf" else b"\x89PNG"}
+@pytest.mark.parametrize(("suffix", "start"), [("pdf", b"%PDF"), ("png", b"\x89PNG")])
+def test_the_suffix_says_the_format(tmp_path, suffix, start):
+    for draw, frame in ((plots.slowdown, timing(STUDY)), (plots.cumulative, timing(STUDY)), (plots.scaling, SCALING)):
+        draw(frame, tmp_path / f"m.{suffix}")
+        assert (tmp_path / f"m.{suffix}").read_bytes().startswith(start)
 
 
 def test_nothing_to_draw_is_said_in_a_sentence_and_written_nowhere(tmp_path):
-    frames = {"timing": timing(STUDY).assign(slowdown=NAN, hours=NAN), "scaling": SCALING[:0]}
-    assert list(plots.write(frames, tmp_path / "m.pdf")) == [] and list(tmp_path.iterdir()) == []
+    nothing = timing(STUDY).assign(slowdown=NAN, hours=NAN)
     for draw, frame, said in (
-        (plots.slowdown, frames["timing"], "no slowdown to draw"),
-        (plots.cumulative, frames["timing"], "from a teacher"),
+        (plots.slowdown, nothing, "no slowdown to draw"),
+        (plots.cumulative, nothing, "with a teacher"),
         (plots.cumulative, timing(STUDY[5:]), "without a teacher"),
         (plots.cumulative, timing(STUDY[1:2] + STUDY[5:]), "no architecture"),
         (plots.cumulative, timing(STUDY + STUDY), "SmoothMix has r110 twice"),
-        (plots.scaling, frames["scaling"], "no scaling to draw"),
+        (plots.scaling, SCALING[:0], "no scaling to draw"),
     ):
         with pytest.raises(ValueError, match=said):
             draw(frame, tmp_path / "m.pdf")
+    assert not list(tmp_path.iterdir())
