@@ -77,7 +77,7 @@ class Phases:
 
         return timed
 
-    def _all_reduce(self, _state: None, bucket) -> torch.futures.Future:
+    def _all_reduce(self, _state: None, bucket) -> torch.futures.Future[torch.Tensor]:
         gradients = bucket.buffer().div_(torch.distributed.get_world_size())
         with self._span("all_reduce"):
             torch.distributed.all_reduce(gradients)

@@ -102,7 +102,7 @@ def _write(
         out.write_text(render.markdown(title, lines, grids))
         yield out
     if latex:
-        latex.write_text(document(title, lines, frames["timing"], frames["robustness"]))
+        latex.write_text(document(title, lines, frames))
         yield latex
     if plot:
         yield from _draw(frames, plot)

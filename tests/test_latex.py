@@ -10,11 +10,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reports.latex import escape, latex
+from reports.booktabs import escape
+from reports.latex import latex as document
 from reports.tables import TIMING
 
 NAN = math.nan
 HARD = r"50 % of #1 {a} a_b & c^2 ~ \d [e] <- f -> g <h> --quick --- $1 α ≤ σ ± – é 漢 | “q”"
+
+
+def latex(title, lines, timing, robustness, **more):
+    empty = dict.fromkeys(("means", "factors", "scaling"), pd.DataFrame())
+    return document(title, lines, empty | {"timing": timing, "robustness": robustness} | more)
 
 
 def timing(**columns: object) -> pd.DataFrame:

@@ -1,0 +1,100 @@
+"""A timing study end to end: its records, its report, with two ranks too; the bare loop trains as the harness does."""
+
+import json
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from bench import manifest as manifests
+from bench import submit
+from bench.attempt import Place
+from bench.bare import bare_epoch
+from bench.networks import batches, method, network
+from bench.records import End, Epoch, Phases, Start, read
+from bench.study import run_study
+from crt.train import objective, optimizer, train_epoch
+from reports import __main__ as reports
+
+TIMED = """
+baseline: bare loop
+dataset: digits
+loader: memory
+pipeline: plain
+threat: {sigma: 0.25}
+arch: cnn2c2f
+recipe: {epochs: 2, batch_size: 32, lr: 0.1}
+timing: {runs: 1, rounds: 3, images: 64}
+cells:
+  - {method: Standard, loop: bare}
+  - {method: Standard}
+  - {method: SmoothMix}
+"""
+
+
+def test_study_times_every_arm_and_looks_into_its_phases(tmp_path, digits):
+    (tmp_path / "m.yaml").write_text(TIMED)
+    (study,) = manifests.read(tmp_path / "m.yaml").studies
+    run_study(study, 0, Place(runs=tmp_path / "runs", data=digits, process="shared"))
+    started, *records, ended = read(tmp_path / "runs" / study.id / "run0" / "time.jsonl")
+    assert isinstance(started, Start) and isinstance(ended, End)
+    arms = [arm.id for arm in study.arms]
+    assert len(arms) == 4 and set(started.flops) == set(started.passes) == set(arms)
+    for arm in arms:
+        own = [r for r in records if r.arm == arm]
+        assert [(r.round, r.warmup) for r in own[:-1]] == [(0, True), (1, False), (2, False), (3, False)]
+        assert all(isinstance(r, Epoch) and r.images == 64 for r in own[:-1])
+        assert isinstance(own[-1], Phases) and own[-1].host["compute"] > 0 and own[-1].host["all_reduce"] == 0
+    assert json.loads((tmp_path / "runs" / study.id / "study.json").read_text())["timing"]["rounds"] == 3
+    assert started.passes[study.arms[2].id] == {
+        "forwards": 12.0,
+        "teacher_forwards": 0.0,
+        "input_backwards": 8.0,
+        "backwards": 4.0,
+    }
+
+
+def test_two_ranks_wait_for_their_all_reduce(tmp_path, digits):
+    path = tmp_path / "m.yaml"
+    cells = "cells:\n  - {method: Standard}\n  - {method: SmoothMix}\n"
+    path.write_text(TIMED.replace("bare loop", "Standard").split("cells:")[0] + "ranks: 2\n" + cells)
+    where = [str(path), "--runs", str(tmp_path / "runs"), "--data", str(digits)]
+    done = CliRunner().invoke(submit.app, [*where, "--launcher", "local"])
+    assert done.exit_code == 0, done.output
+    (file,) = (tmp_path / "runs").glob("*/run0/time.jsonl")
+    seen = [r for r in read(file) if isinstance(r, Phases)]
+    assert len(seen) == 3 and all(r.host["all_reduce"] > 0 and r.images == 64 for r in seen)
+    told = CliRunner().invoke(reports.app, where[:3])
+    assert told.exit_code == 0 and "like for like" in told.output and "fewer than 3" in told.output
+
+
+def test_bare_loop_trains_as_the_harness_does(tmp_path, digits):
+    (tmp_path / "m.yaml").write_text(TIMED)
+    bare, cell, _ = manifests.read(tmp_path / "m.yaml").cells
+    models = []
+    for one in (bare, cell):
+        model, bound = network(one), method(one, None)
+        loaded = batches(one, digits, 64)
+        if one.loop == "bare":
+            bare_epoch(model, optimizer(model, one.recipe), loaded)
+        else:
+            train_epoch(objective(bound, model), bound, optimizer(model, one.recipe), loaded, one.recipe, 0)
+        models.append(model.state_dict())
+    for name, value in models[0].items():
+        assert torch.equal(value, models[1][name]), name
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("{method: SmoothMix}", "{method: SmoothMix, loop: bare}"), "for Standard on one rank"),
+        (("timing: {runs: 1, rounds: 3, images: 64}", ""), "in a timing study"),
+        (("baseline: bare loop\n", ""), "a timing study needs the method"),
+        (("baseline: bare loop", "baseline: CRT"), "'CRT' (allowed: SmoothMix, Standard, bare loop)"),
+    ],
+)
+def test_what_a_study_cannot_be_is_said(tmp_path, change, words):
+    (tmp_path / "m.yaml").write_text(TIMED.replace(*change))
+    with pytest.raises(ValueError) as error:
+        manifests.read(tmp_path / "m.yaml")
+    assert words in str(error.value)
