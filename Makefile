@@ -2,15 +2,15 @@
 PYTHON ?= python3
 BIN := .venv/bin
 APT := build-essential pkg-config libopencv-dev libturbojpeg0-dev
-SLURM := slurm-wlm slurmctld slurmd slurmdbd munge mariadb-server
+TESTED := slurm-wlm slurmctld slurmd slurmdbd munge mariadb-server texlive-science texlive-latex-recommended
 
-.PHONY: install system system-slurm quickstart test lint format
+.PHONY: install system system-test quickstart test lint format
 
 quickstart: install  ## train, certify and time on bundled digits, then print the report
 	$(BIN)/python -m bench.submit manifests/quickstart.yaml --launcher local
 	$(BIN)/python -m reports manifests/quickstart.yaml
 
-test: install system-slurm  ## every test, those of the cluster on a Slurm of its own
+test: install system-test  ## every test, those of the cluster on a Slurm of its own
 	OMP_NUM_THREADS=2 $(BIN)/python -m pytest -q --durations=10
 
 lint: install
@@ -30,13 +30,13 @@ system:
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(APT); \
 	else echo "FFCV needs system packages. Run: sudo apt-get install -y $(APT)" >&2; exit 2; fi
 
-# The test cluster's daemons; without root its tests are skipped, and pytest says so.
-system-slurm:
-	@missing=; for p in slurmctld slurmd slurmdbd munged mariadbd; do command -v $$p >/dev/null || missing=1; done; \
+# The test cluster's daemons, and LaTeX; where they are missing their tests are skipped, and pytest says so.
+system-test:
+	@missing=; for p in slurmctld slurmd slurmdbd munged mariadbd pdflatex; do command -v $$p >/dev/null || missing=1; done; \
 	if [ -z "$$missing" ]; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(SLURM); \
-	else echo "The tests on Slurm need root and: $(SLURM)" >&2; fi
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(TESTED); \
+	else echo "The tests on Slurm and of LaTeX need root and: $(TESTED)" >&2; fi
 
 # uv takes torch and torchvision from one place, so that their builds fit; pip may mix them.
 .venv/installed: requirements.lock | system
