@@ -54,6 +54,23 @@ class Paper(BaseModel):
     """Certified accuracy in percent by radius."""
 
 
+class Weights(BaseModel):
+    """A teacher that was trained elsewhere, known by the content of its file."""
+
+    model_config = _STRICT
+
+    dataset: str
+    arch: str
+    weights: str
+    """The file's path."""
+    sha256: str
+    seed: Whole = 0
+
+    @property
+    def id(self) -> str:
+        return f"{self.arch}-weights-{self.sha256[:8]}"
+
+
 class Cell(BaseModel):
     """One network; `id` is a digest of all that determines its weights and its time."""
 
@@ -74,7 +91,7 @@ class Cell(BaseModel):
     loop: Literal["train", "bare"] = "train"
     """`bare`: a plain loop written out by hand, which shows what the harness costs."""
     quick: bool = False
-    teacher: "Cell | None" = None
+    teacher: "Cell | Weights | None" = None
     evals: tuple[Spec, ...] = ()
     paper: Paper = Paper()
 
@@ -107,8 +124,13 @@ class Cell(BaseModel):
 
     @property
     def wave(self) -> int:
-        """How many teachers stand before it."""
-        return self.teacher.wave + 1 if self.teacher else 0
+        """How many teachers are trained before it."""
+        return len(self.lineage)
+
+    @property
+    def lineage(self) -> "tuple[Cell, ...]":
+        """The teachers that are trained before it, the nearest first."""
+        return (self.teacher, *self.teacher.lineage) if isinstance(self.teacher, Cell) else ()
 
 
 class Timing(BaseModel):

@@ -1,5 +1,6 @@
 """Read a manifest: YAML to cells, every name, argument and number checked here."""
 
+import hashlib
 import re
 from itertools import product
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from bench.cells import BARE, Cell, Manifest, Paper, Timing
+from bench.cells import BARE, Cell, Manifest, Paper, Timing, Weights
 from bench.specs import explain, keys, spec, typed
 from crt.data import DATASETS, PIPELINES
 from crt.data.loader import LOADERS
@@ -21,6 +22,7 @@ _CELL = (*AXES, "pipeline", "loader", "nodes", "images", "loop", "evals", "paper
 _ONLY_IN_CELLS = ("loop", "paper", "name")
 _TOP = ("title", "baseline", "timing", "recipes", "cells", *(key for key in _CELL if key not in _ONLY_IN_CELLS))
 _INHERITED = ("dataset", "threat", "pipeline", "loader", "ranks", "nodes", "images")
+_WEIGHTS = ("weights", "sha256", "arch")
 _TEACHER = (*_INHERITED, "arch", "method", "recipe", "seed", "teacher")
 _DEFAULTS = {"pipeline": "crt", "loader": "ffcv", "threat": {}, "seed": 0, "ranks": 1, "nodes": 1}
 
@@ -223,7 +225,7 @@ class _Reader:
         if cell.ranks % cell.nodes:
             raise ValueError(f"{where}.ranks: {cell.ranks} do not spread evenly over {cell.nodes} nodes")
 
-    def teacher(self, written: dict, where: str) -> Cell | None:
+    def teacher(self, written: dict, where: str) -> Cell | Weights | None:
         value = written.get("teacher")
         if value is None:
             return None
@@ -233,6 +235,21 @@ class _Reader:
             if name in self.open:
                 raise ValueError(f"{where}: a cycle of teachers: {' <- '.join([*self.open, name])}")
             return self.block(self.named[name])[0].model_copy(update={"evals": (), "paper": Paper()})
+        if isinstance(value, dict) and "weights" in value:
+            return self.weights(value, written["dataset"], where)
         keys(value, _TEACHER, where)
         inherited = {key: written[key] for key in _INHERITED if key in written}
         return self.cell(_DEFAULTS | inherited | value, where, teaching=True)
+
+    def weights(self, value: dict, dataset: str, where: str) -> Weights:
+        """A teacher from elsewhere: its file is there, and is the one that is meant."""
+        keys(value, _WEIGHTS, where)
+        arch = _choice(value.get("arch"), plugins("crt.archs"), f"{where}.arch")
+        try:
+            with open(str(value["weights"]), "rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise ValueError(f"{where}.weights: {value['weights']}: {error.strerror}") from None
+        if value.get("sha256", digest) != digest:
+            raise ValueError(f"{where}.sha256: {value['sha256']} (the file's is {digest})")
+        return Weights(dataset=dataset, arch=arch, weights=str(value["weights"]), sha256=digest)

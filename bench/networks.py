@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.cells import Cell, Paper
+from bench.cells import Cell, Paper, Weights
 from crt import dist
 from crt.classifier import Classifier
 from crt.data import DATASETS
@@ -17,7 +17,7 @@ from crt.method import Method, Objective, Step
 from crt.plugins import find
 
 
-def network(cell: Cell) -> Classifier:
+def network(cell: Cell | Weights) -> Classifier:
     """The cell's network with its first weights, drawn from its seed and the same on every rank."""
     dataset = DATASETS[cell.dataset]
     with torch.random.fork_rng(devices=[]):
@@ -33,8 +33,14 @@ def method(cell: Cell, teacher: Classifier | None) -> Method:
     return find("crt.methods", cell.method.name)(threat=cell.threat, teacher=teacher, **cell.method.args)
 
 
-def trained(cell: Cell, runs: Path) -> Classifier:
-    """The cell's network with the weights it was trained to, on this rank's device; ValueError where there are none."""
+def trained(cell: Cell | Weights, runs: Path) -> Classifier:
+    """The network with the weights it was trained to, on this rank's device; ValueError where there are none."""
+    if isinstance(cell, Weights):
+        from crt.weights import load_weights
+
+        model = network(cell)
+        load_weights(model, Path(cell.weights), cell.sha256)
+        return model.to(dist.device())
     path = runs / cell.id / "model.pt"
     if not path.exists():
         raise ValueError(f"{path}: missing, so its network was not trained to the end (submit again to train it)")

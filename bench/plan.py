@@ -52,7 +52,7 @@ def _levels(manifest: Manifest) -> dict[int, list[Cell]]:
     """The manifest's cells and the teachers they need, by the number of teachers before them."""
     levels: dict[int, dict[str, Cell]] = {}
     for cell in manifest.cells:
-        for one in (cell, *lineage(cell)):
+        for one in (cell, *cell.lineage):
             levels.setdefault(one.wave, {}).setdefault(one.id, one)
     return {level: list(cells.values()) for level, cells in levels.items()}
 
@@ -127,10 +127,3 @@ def _timing(manifest: Manifest, place: Place) -> Iterable[Job]:
                 steps=(sum(isinstance(r, Epoch) for r in records), len(study.arms) * (1 + study.timing.rounds)),
                 done=any(isinstance(r, End) for r in records),
             )
-
-
-def lineage(cell: Cell) -> Iterable[Cell]:
-    """The teachers before a cell, the nearest first."""
-    while cell.teacher is not None:
-        cell = cell.teacher
-        yield cell

@@ -18,9 +18,12 @@ BATCH = 32
 
 def reduce(manifest: Manifest) -> Manifest:
     """The same cells on few images: as many as the counted operations let into the budget."""
-    networks = {c.id: c for cell in manifest.cells for c in _lineage(cell)} if not manifest.timing else {}
-    trained = list(networks.values()) or list(manifest.cells)
-    passes = EPOCHS if not manifest.timing else 1 + ROUNDS
+    if manifest.timing:
+        trained = [arm for study in manifest.studies for arm in study.arms]
+        passes = 2 + ROUNDS
+    else:
+        trained = list({c.id: c for cell in manifest.cells for c in (*cell.lineage, cell)}.values())
+        passes = EPOCHS
     images = TRAIN_SECONDS * FLOPS / (passes * sum(step_flops(cell) for cell in trained))
     most = min(DATASETS[cell.dataset].train_images for cell in trained)
     images = max(2 * BATCH, min(most, int(images) // BATCH * BATCH))
@@ -35,10 +38,6 @@ def reduce(manifest: Manifest) -> Manifest:
     )
 
 
-def _lineage(cell: Cell) -> list[Cell]:
-    return [*(_lineage(cell.teacher) if cell.teacher else []), cell]
-
-
 def _reduced(cell: Cell, images: int, n: int) -> Cell:
     recipe = cell.recipe
     batch = max(cell.ranks, min(recipe.batch_size, BATCH * max(1, round(recipe.batch_size / 128))))
@@ -49,7 +48,7 @@ def _reduced(cell: Cell, images: int, n: int) -> Cell:
             "quick": True,
             "images": images,
             "recipe": short,
-            "teacher": _reduced(cell.teacher, images, n) if cell.teacher else None,
+            "teacher": _reduced(cell.teacher, images, n) if cell.lineage else cell.teacher,
             "evals": tuple(_judging(spec, cell.threat, n) for spec in cell.evals),
         }
     )

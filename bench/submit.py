@@ -20,7 +20,7 @@ from bench import manifest as manifests
 from bench.attempt import Place
 from bench.cells import Manifest
 from bench.environment import check_install
-from bench.plan import lineage, waves
+from bench.plan import waves
 from bench.quick import FLOPS
 from crt.data import DATASETS
 from crt.data.beton import ensure
@@ -199,7 +199,7 @@ class Submission:
 
     def _check_data(self, dry: bool) -> None:
         cells = self.manifest.cells
-        needed = {(c.dataset, "train") for cell in cells for c in (cell, *lineage(cell))}
+        needed = {(c.dataset, "train") for cell in cells for c in (cell, *cell.lineage)}
         needed |= {(cell.dataset, "test") for cell in cells if cell.evals and not self.manifest.timing}
         for dataset, split in sorted(needed):
             if dataset in self.profile.sources or (dry and dataset == "digits"):

@@ -1,6 +1,7 @@
 """One job after another on this machine, a process a rank, through submitit's LocalExecutor."""
 
 import os
+import signal
 import sys
 import time
 from dataclasses import replace
@@ -17,6 +18,8 @@ _MINUTES = 60 * 24 * 30
 def launch(waves: list[Wave], logs: Path) -> int:
     """Run every job, each in fresh processes, its output passed on; how many failed (their logs are named)."""
     failed = 0
+    # Told to end, it ends what it started, as it does when it is interrupted.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     for job in unfinished(waves):
         failed += not _run(job, logs)
     return failed

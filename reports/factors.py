@@ -45,8 +45,8 @@ def _row(manifest: Manifest, slow: Measured, fast: Measured, measured: list[Meas
     found = {
         "epochs": epochs,
         "passes": slow.flops / fast.flops,
-        "batch": _gain(manifest, slow, measured, (step, precision), (other_step, precision)),
-        "precision": _gain(manifest, slow, measured, (other_step, precision), (other_step, other_precision)),
+        "batch": _gain(manifest, slow, measured, (step, precision), (other_step, precision), allow),
+        "precision": _gain(manifest, slow, measured, (other_step, precision), (other_step, other_precision), allow),
     }
     explained = math.prod(found.values())
     return {
@@ -63,14 +63,16 @@ def _row(manifest: Manifest, slow: Measured, fast: Measured, measured: list[Meas
     }
 
 
-def _gain(manifest: Manifest, m: Measured, measured: list[Measured], slow: tuple, fast: tuple) -> float:
+def _gain(
+    manifest: Manifest, m: Measured, measured: list[Measured], slow: tuple, fast: tuple, allow: Collection[str]
+) -> float:
     """How many times as long the baseline takes in one batch size and precision as in another; NaN if not measured."""
     if slow == fast:
         return 1.0
     one, other = (carrier(manifest, m, measured, *each) for each in (slow, fast))
     if one is None or other is None:
         return math.nan
-    return ratio(one, other, manifest.timing is not None, {"precision"}).interval.mean
+    return ratio(one, other, manifest.timing is not None, {*allow, "precision"}).interval.mean
 
 
 def means(manifest: Manifest, measured: list[Measured]) -> pd.DataFrame:

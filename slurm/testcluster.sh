@@ -6,7 +6,7 @@
 #   slurm/testcluster.sh restart DAEMON [FOLDER]           start slurmctld, n1 or n2 again (stopped first where it runs)
 #   slurm/testcluster.sh down [FOLDER]                     stop it and delete FOLDER
 #
-# Needs: slurm-wlm slurmctld slurmd slurmdbd munge mariadb-server (make system-slurm installs them).
+# Needs: slurm-wlm slurmctld slurmd slurmdbd munge mariadb-server (make system-test installs them).
 # Everything lies in FOLDER (default /tmp/testcluster) but the nodes' names, which go into /etc/hosts and out again.
 # A daemon is stopped by the pid that it wrote, never by name.
 set -euo pipefail
