@@ -64,11 +64,13 @@ class Weights(BaseModel):
     weights: str
     """The file's path."""
     sha256: str
+    normalize: bool | None = None
+    """Whether the network takes normalized pixels, where the file does not tell."""
     seed: Whole = 0
 
     @property
     def id(self) -> str:
-        return f"{self.arch}-weights-{self.sha256[:8]}"
+        return f"{self.arch}-weights-{self.sha256[:8]}" + ("-raw" if self.normalize is False else "")
 
 
 class Cell(BaseModel):

@@ -22,7 +22,7 @@ _CELL = (*AXES, "pipeline", "loader", "nodes", "images", "loop", "evals", "paper
 _ONLY_IN_CELLS = ("loop", "paper", "name")
 _TOP = ("title", "baseline", "timing", "recipes", "cells", *(key for key in _CELL if key not in _ONLY_IN_CELLS))
 _INHERITED = ("dataset", "threat", "pipeline", "loader", "ranks", "nodes", "images")
-_WEIGHTS = ("weights", "sha256", "arch")
+_WEIGHTS = ("weights", "sha256", "arch", "normalize")
 _TEACHER = (*_INHERITED, "arch", "method", "recipe", "seed", "teacher")
 _DEFAULTS = {"pipeline": "crt", "loader": "ffcv", "threat": {}, "seed": 0, "ranks": 1, "nodes": 1}
 
@@ -250,6 +250,9 @@ class _Reader:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise ValueError(f"{where}.weights: {value['weights']}: {error.strerror}") from None
-        if value.get("sha256", digest) != digest:
+        if str(value.get("sha256", digest)).lower() != digest:
             raise ValueError(f"{where}.sha256: {value['sha256']} (the file's is {digest})")
-        return Weights(dataset=dataset, arch=arch, weights=str(value["weights"]), sha256=digest)
+        if not isinstance(value.get("normalize"), bool | None):
+            raise ValueError(f"{where}.normalize: {value['normalize']!r} (allowed: true, false)")
+        file = {"weights": str(value["weights"]), "sha256": digest, "normalize": value.get("normalize")}
+        return Weights(dataset=dataset, arch=arch, **file)

@@ -15,6 +15,7 @@ from crt.data.batches import Loader
 from crt.data.loader import loader
 from crt.method import Method, Objective, Step
 from crt.plugins import find
+from crt.weights import load_weights
 
 
 def network(cell: Cell | Weights) -> Classifier:
@@ -36,10 +37,8 @@ def method(cell: Cell, teacher: Classifier | None) -> Method:
 def trained(cell: Cell | Weights, runs: Path) -> Classifier:
     """The network with the weights it was trained to, on this rank's device; ValueError where there are none."""
     if isinstance(cell, Weights):
-        from crt.weights import load_weights
-
         model = network(cell)
-        load_weights(model, Path(cell.weights), cell.sha256)
+        load_weights(model, Path(cell.weights), cell.sha256, normalize=cell.normalize)
         return model.to(dist.device())
     path = runs / cell.id / "model.pt"
     if not path.exists():

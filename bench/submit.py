@@ -18,8 +18,9 @@ from rich.table import Table
 from bench import estimate, profiles
 from bench import manifest as manifests
 from bench.attempt import Place
-from bench.cells import Manifest
+from bench.cells import Cell, Manifest, Weights
 from bench.environment import check_install
+from bench.networks import trained
 from bench.plan import waves
 from bench.quick import FLOPS
 from crt.data import DATASETS
@@ -144,6 +145,9 @@ class Submission:
             self.console.print(f"Nothing left to do. {self._report()}", soft_wrap=True)
             return 0
         self._check_data(dry=False)
+        given = {cell.teacher.id: cell.teacher for cell in self._all() if isinstance(cell.teacher, Weights)}
+        for teacher in given.values():
+            trained(teacher, self.place.runs)
         _check_writable(self.place.runs)
         logs = self.place.runs / "logs"
         wrong = 0
@@ -197,9 +201,13 @@ class Submission:
             )
         return found
 
+    def _all(self) -> list[Cell]:
+        """The manifest's cells and the teachers that are trained before them."""
+        return [one for cell in self.manifest.cells for one in (cell, *cell.lineage)]
+
     def _check_data(self, dry: bool) -> None:
         cells = self.manifest.cells
-        needed = {(c.dataset, "train") for cell in cells for c in (cell, *cell.lineage)}
+        needed = {(cell.dataset, "train") for cell in self._all()}
         needed |= {(cell.dataset, "test") for cell in cells if cell.evals and not self.manifest.timing}
         for dataset, split in sorted(needed):
             if dataset in self.profile.sources or (dry and dataset == "digits"):

@@ -1,10 +1,17 @@
-"""Attacks that training and evaluation share; they differentiate with respect to the input alone."""
+"""Attacks that training and evaluation share, and what methods of randomized smoothing share with them.
 
+Attacks differentiate with respect to the input alone.
+"""
+
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+
+LOG_FLOOR = math.log(1e-20)
+"""An attack finds no gradient where the log-probability of the class is below it."""
 
 
 @contextmanager
@@ -22,11 +29,24 @@ def frozen(model: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(grad)
 
 
+def gaussian(x: Tensor, sigma: float, m: int) -> Tensor:
+    """Noise (m, B, C, H, W) for images `x` (B, C, H, W)."""
+    return sigma * torch.randn((m, *x.shape), dtype=x.dtype, device=x.device)
+
+
 def noisy_logits(model: nn.Module, x: Tensor, noise: Tensor) -> Tensor:
     """Logits (m, B, classes), float32 at least, of images `x` (B, C, H, W) under `noise` (m, B, C, H, W): one call."""
     logits = model((x + noise).flatten(0, 1))
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     return logits.unflatten(0, noise.shape[:2])
+
+
+def smooth_gradient(model: nn.Module, x: Tensor, y: Tensor, noise: Tensor, floor: float = LOG_FLOOR) -> Tensor:
+    """The gradient (B, C, H, W) of -log of the smoothed class's probability, whose log is held at `floor` at least."""
+    x = x.detach().requires_grad_()
+    log_p = noisy_logits(model, x, noise).log_softmax(-1).gather(-1, y.expand(len(noise), -1)[..., None])
+    (g,) = torch.autograd.grad(-(log_p.logsumexp(0) - math.log(len(noise))).clamp_min(floor).sum(), x)
+    return g
 
 
 def smooth_ascent(model: nn.Module, x: Tensor, y: Tensor, noise: Tensor, steps: int, size: float) -> list[Tensor]:
@@ -38,12 +58,29 @@ def smooth_ascent(model: nn.Module, x: Tensor, y: Tensor, noise: Tensor, steps: 
     iterates, now = [], x
     with frozen(model):
         for _ in range(steps):
-            now = now.detach().requires_grad_()
-            p = noisy_logits(model, now, noise).softmax(-1).mean(0).gather(1, y[:, None])
-            (g,) = torch.autograd.grad(-p.clamp_min(1e-20).log().sum(), now)
-            now = (now.detach() + size * g / (l2(g) + 1e-8)).clamp(0, 1)
+            g = smooth_gradient(model, now, y, noise)
+            now = (now + size * g / (l2(g) + 1e-8)).clamp(0, 1)
             iterates.append(now)
     return iterates
+
+
+def smooth_pgd(model: nn.Module, x: Tensor, y: Tensor, noise: Tensor, steps: int, eps: float) -> Tensor:
+    """The images after `steps` ascents of l2 length 2 `eps` / `steps` on -log of the smoothed class's probability.
+
+    The noise (m, B, C, H, W) is the same in every step; images stay in [0, 1] and within `eps` of `x` in l2.
+    Salman et al., 2019 (https://arxiv.org/abs/1906.04584), in the order of its code: first the box, then the ball.
+    """
+    # With a single noise vector the code takes the cross-entropy of the logits, which has no floor.
+    floor = LOG_FLOOR if len(noise) > 1 else -math.inf
+    now = x
+    with frozen(model):
+        for _ in range(steps):
+            g = smooth_gradient(model, now, y, noise, floor)
+            length = l2(g)
+            # An image without a gradient leaves in a random direction.
+            g = torch.where(length > 0, g / length, torch.randn_like(g))
+            now = x + within((now + 2 * eps / steps * g).clamp(0, 1) - x, eps)
+    return now
 
 
 def l2(d: Tensor) -> Tensor:
@@ -54,3 +91,14 @@ def l2(d: Tensor) -> Tensor:
 def within(d: Tensor, radius: float) -> Tensor:
     """`d` (B, C, H, W), those longer than `radius` in l2 scaled down to it."""
     return d * (radius / l2(d).clamp_min(torch.finfo(d.dtype).tiny)).clamp_max(1)
+
+
+def divergence(target: Tensor, logits: Tensor) -> Tensor:
+    """KL(target || softmax(logits)) over the last dimension, with a finite gradient where the target is 0."""
+    log_target = target.clamp_min(torch.finfo(target.dtype).tiny).log()
+    return (target * (log_target - logits.log_softmax(-1))).sum(-1)
+
+
+def risen(epoch: float, warmup: int) -> float:
+    """The share of its full size that something has which rises for `warmup` whole epochs, from 1 / `warmup` on."""
+    return min(1.0, (math.floor(epoch) + 1) / warmup)

@@ -3,10 +3,14 @@
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from bench import manifest as manifests
 from bench.submit import app
+from crt.archs.convnet import cnn2c2f
+from crt.classifier import Classifier
+from crt.data import DATASETS
 
 ROOT = Path(__file__).parents[1]
 HEAD = """
@@ -196,3 +200,52 @@ def test_dry_run_needs_no_data_and_writes_nothing(tmp_path):
     assert result.exit_code == 0
     assert "warning" in result.stderr and "crt.data.beton" in result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+GIVEN = """
+dataset: digits
+loader: memory
+pipeline: plain
+threat: {sigma: 0.25}
+recipe: {epochs: 1, batch_size: 32, lr: 0.1}
+images: 64
+cells: [{method: CRT, arch: cnn2c2f, teacher: {weights: FILE, arch: cnn2c2f}}]
+"""
+
+
+def given(tmp_path, file, **more) -> manifests.Manifest:
+    extra = "".join(f", {key}: {value}" for key, value in more.items())
+    (tmp_path / "m.yaml").write_text(GIVEN.replace("FILE, arch: cnn2c2f", f"{file}, arch: cnn2c2f{extra}"))
+    return manifests.read(tmp_path / "m.yaml")
+
+
+def test_a_teacher_from_elsewhere_is_known_by_the_content_of_its_file(tmp_path, digits):
+    model = Classifier(*cnn2c2f(), 10, DATASETS["digits"].mean, DATASETS["digits"].std)
+    torch.save({"state_dict": {f"module.{key}": value for key, value in model.state_dict().items()}}, tmp_path / "a.pt")
+    (cell,) = given(tmp_path, tmp_path / "a.pt").cells
+    (tmp_path / "a.pt").rename(tmp_path / "b.pt")
+    assert given(tmp_path, tmp_path / "b.pt").cells[0].id == cell.id and cell.wave == 0 and not cell.lineage
+    where = [str(tmp_path / "m.yaml"), "--runs", str(tmp_path / "runs"), "--data", str(digits)]
+    done = CliRunner().invoke(app, [*where, "--launcher", "inline"])
+    assert done.exit_code == 0 and (tmp_path / "runs" / cell.id / "model.pt").exists(), done.output
+    other = Classifier(*cnn2c2f(), 7, DATASETS["digits"].mean, DATASETS["digits"].std)
+    torch.save(other.state_dict(), tmp_path / "b.pt")
+    given(tmp_path, tmp_path / "b.pt")
+    refused = CliRunner().invoke(app, [*where[:2], str(tmp_path / "none"), *where[3:], "--launcher", "inline"])
+    assert refused.exit_code == 2 and "b.pt" in refused.stderr and not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"sha256": "0" * 64}, "teacher.sha256"),
+        ({"normalize": 1}, "teacher.normalize: 1"),
+        ({"epochs": 1}, "teacher.epochs: unknown key"),
+    ],
+)
+def test_a_teacher_that_is_not_what_was_meant_is_refused(tmp_path, more, words):
+    (tmp_path / "a.pt").write_bytes(b"weights")
+    with pytest.raises(ValueError, match=words):
+        given(tmp_path, tmp_path / "a.pt", **more)
+    with pytest.raises(ValueError, match="No such file"):
+        given(tmp_path, tmp_path / "none.pt")

@@ -1,6 +1,5 @@
-"""Every method on a toy problem; formulas re-stated in float64; passes counted against the papers' table."""
+"""Every method on a toy problem; attacks; passes counted with hooks against the papers' table."""
 
-import copy
 import math
 
 import pytest
@@ -11,9 +10,12 @@ from torch import nn
 from crt import attacks
 from crt.classifier import Classifier
 from crt.method import Objective, Step
+from crt.methods.consistency import Consistency
 from crt.methods.crt import CRT
 from crt.methods.gaussian import Gaussian
-from crt.methods.smoothmix import SmoothMix, divergence
+from crt.methods.macer import MACER
+from crt.methods.smoothadv import SmoothAdv
+from crt.methods.smoothmix import SmoothMix
 from crt.methods.standard import Standard
 from crt.plugins import find, plugins
 from crt.recipe import Recipe
@@ -117,6 +119,11 @@ def test_runs_under_autocast(name):
     [
         ("Standard", {}, (1, 0, 1, 0, 1)),
         ("Gaussian", {}, (1, 0, 1, 0, 1)),
+        ("SmoothAdv", {"m": 3, "T": 2}, (9, 6, 3, 0, 3)),
+        ("SmoothAdv", {"m": 3, "T": 2, "update": "single-noise"}, (7, 6, 1, 0, 1)),
+        ("SmoothAdv", {"m": 1, "T": 1}, (2, 1, 1, 0, 1)),
+        ("MACER", {}, (16, 0, 16, 0, 1)),
+        ("Consistency", {}, (2, 0, 2, 0, 2)),
         ("SmoothMix", {}, (12, 8, 4, 0, 2)),
         ("SmoothMix", {"mix_step": 1}, (12, 8, 4, 0, 2)),
         ("SmoothMix", {"m": 1, "T": 1}, (3, 1, 2, 0, 1)),
@@ -146,141 +153,6 @@ def test_passes_of_a_loaded_batch(name, arguments, expected):
     assert tuple(n / len(x) for n in passes.values()) == expected
 
 
-def softmax(z):
-    return (z - z.max()).exp() / (z - z.max()).exp().sum()
-
-
-def cross_entropy(logits, y):
-    return sum(-softmax(z)[label].log() for z, label in zip(logits, y, strict=True)) / len(y)
-
-
-def restated(model, x, y, noise, share, method, epoch, detach=False):
-    """SmoothMix image by image and noise by noise; the attack on an eval-mode copy. Also which images counted."""
-    weight = min(1, (int(epoch) + 1) / method.warmup)
-    frozen, classes = copy.deepcopy(model).eval(), 3
-    start, end = [], []
-    for i in range(len(x)):
-        now, first = x[i], None
-        for _ in range(method.T):
-            now = now.detach().requires_grad_()
-            p = sum(softmax(frozen((now + noise[j, i])[None])[0]) for j in range(method.m)) / method.m
-            (g,) = torch.autograd.grad(-torch.log(p[y[i]]), now)
-            g = g / (g.square().sum().sqrt() + 1e-8)
-            now = torch.minimum(torch.maximum(now + method.alpha * g, torch.zeros(())), torch.ones(())).detach()
-            first = now if first is None else first
-        length = float((first - x[i]).square().sum().sqrt())
-        shrunk = x[i] + (first - x[i]) * min(1.0, weight * method.alpha / length)
-        start.append(shrunk.clamp(0, 1) if method.mix_step else x[i])
-        end.append(now)
-    mixes = [(1 - lam) * a + lam * b for lam, a, b in zip(share, start, end, strict=True)]
-    clean = model(torch.stack([start[i] + noise[j, i] for j in range(method.m) for i in range(len(x))]))
-    mixed = model(torch.stack([mixes[i] + noise[j, i] for j in range(method.m) for i in range(len(x))]))
-    total, counted = cross_entropy(clean, list(y) * method.m), []
-    for i in range(len(x)):
-        mean = sum(softmax(clean[j * len(x) + i]) for j in range(method.m)) / method.m
-        counted.append(bool(mean.argmax() == y[i]))
-        target = (1 - share[i]) * (mean.detach() if detach else mean) + share[i] / classes
-        for j in range(method.m):
-            q = softmax(mixed[j * len(x) + i])
-            kl = sum(target[k] * (target[k].log() - q[k].log()) for k in range(classes))
-            total = total + method.eta * weight * counted[i] * kl / (method.m * len(x))
-    return total, counted
-
-
-@pytest.mark.parametrize(
-    ("arguments", "epoch"),
-    [({}, 0.9), ({}, 40.0), ({"mix_step": 1}, 2.7), ({"mix_step": 1, "m": 3}, 40.0), ({"T": 1, "m": 1, "eta": 1}, 3.0)],
-)
-def test_smoothmix_equals_its_restatement(arguments, epoch):
-    method, model, (x, y) = make("SmoothMix", **arguments), classifier(3).double().train(), toy(9)
-    x, twin, detached = x.double(), copy.deepcopy(model), copy.deepcopy(model)
-    y = y.roll(4)
-    y[:3] = torch.tensor([0, 1, 2])
-    torch.manual_seed(7)
-    noise = 0.25 * torch.randn((method.m, *x.shape), dtype=x.dtype)
-    share = 0.5 * torch.rand((9, 1, 1, 1), dtype=x.dtype).flatten()
-    torch.manual_seed(7)
-    loss = method.loss(model, x, y, Step(epoch, torch.arange(9)))
-    expected, counted = restated(twin, x, y, noise, share, method, epoch)
-    assert {True, False} == set(counted), "the mask must matter"
-    assert float(loss.detach()) == pytest.approx(float(expected.detach()), abs=1e-11)
-    loss.backward()
-    expected.backward()
-    restated(detached, x, y, noise, share, method, epoch, detach=True)[0].backward()
-    apart = 0.0
-    for a, b, c in zip(model.parameters(), twin.parameters(), detached.parameters(), strict=True):
-        torch.testing.assert_close(a.grad, b.grad, rtol=1e-8, atol=1e-11)
-        apart = max(apart, float((b.grad - c.grad).abs().max()))
-    assert apart > 1e-5, "the gradient through the smoothed target must matter"
-    # Running statistics: two train-mode forwards, and none of the attack.
-    for (name, a), b in zip(model.named_buffers(), twin.buffers(), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
-        assert int(a) == 2 if name.endswith("num_batches_tracked") else True
-
-
-def test_warmup_is_by_whole_epochs():
-    method, (x, y) = make("SmoothMix"), toy(9)
-    found = []
-    for epoch in (0.0, 0.99, 1.0, 9.0, 50.0):
-        torch.manual_seed(0)
-        found.append(float(method.loss(classifier(3).train(), x, y, Step(epoch, y)).detach()))
-    assert found[0] == found[1] != found[2] and found[3] == found[4]
-    assert found[2] - found[0] == pytest.approx((found[3] - found[0]) / 9, rel=1e-3)
-
-
-def test_divergence_is_finite_at_zero():
-    target = torch.tensor([[0.0, 0.25, 0.75]], requires_grad=True)
-    logits = torch.zeros(1, 3, requires_grad=True)
-    divergence(target, logits).sum().backward()
-    assert torch.isfinite(target.grad).all() and torch.isfinite(logits.grad).all()
-    expected = 0.25 * math.log(0.75) + 0.75 * math.log(2.25)
-    assert float(divergence(target, logits).detach()) == pytest.approx(expected, rel=1e-6)
-
-
-@pytest.mark.parametrize("target", ["logits", "softmax"])
-@pytest.mark.parametrize("alpha", [1.0, 0.3])
-def test_crt_equals_its_formula(target, alpha):
-    method, (x, y) = make("CRT", alpha=alpha, target=target), toy(6)
-    model, x, teacher = classifier(0).double().train(), x.double(), method.teacher.double()
-    torch.manual_seed(3)
-    noisy = x + 0.25 * torch.randn_like(x)
-    student = copy.deepcopy(model)
-    z, t = student(noisy), teacher(noisy)
-    if target == "softmax":
-        s, t = [softmax(row) for row in z], [softmax(row) for row in t]
-    else:
-        s = list(z)
-    distance = sum((a - b).square().sum().sqrt() for a, b in zip(s, t, strict=True)) / 6
-    expected = alpha * distance + (1 - alpha) * cross_entropy(z, y)
-    expected.backward()
-    torch.manual_seed(3)
-    loss = method.loss(model, x, y if alpha < 1 else None, late(6))
-    loss.backward()
-    assert float(loss.detach()) == pytest.approx(float(expected.detach()), abs=1e-12)
-    for a, b in zip(model.parameters(), student.parameters(), strict=True):
-        torch.testing.assert_close(a.grad, b.grad, rtol=1e-9, atol=1e-12)
-
-
-def test_crt_has_no_gradient_where_student_is_teacher():
-    method, (x, y) = make("CRT"), toy(6)
-    model = copy.deepcopy(method.teacher).requires_grad_()
-    loss = method.loss(model, x, y, late(6))
-    loss.backward()
-    assert float(loss.detach()) == 0 and all((p.grad == 0).all() for p in model.parameters())
-
-
-@pytest.mark.parametrize(("kind", "sigma"), [(Standard, 0.0), (Gaussian, 0.5)])
-def test_cross_entropy_at_one_noisy_copy(kind, sigma):
-    (x, y), model = toy(6), classifier(0).double().train()
-    x, twin = x.double(), copy.deepcopy(model)
-    torch.manual_seed(3)
-    expected = cross_entropy(twin(x + sigma * torch.randn_like(x)), y)
-    torch.manual_seed(3)
-    # Standard ignores the noise that the threat names.
-    found = kind(threat=Threat(sigma=0.5)).loss(model, x, y, late(6))
-    assert float(found.detach()) == pytest.approx(float(expected.detach()), abs=1e-12)
-
-
 def test_frozen_restores_what_was():
     model = classifier(0).train()
     model.body[1].eval()
@@ -290,6 +162,29 @@ def test_frozen_restores_what_was():
         assert not any(m.training for m in model.modules()) and not any(p.requires_grad for p in model.parameters())
         raise KeyError
     assert before == ([m.training for m in model.modules()], [p.requires_grad for p in model.parameters()])
+
+
+def unlikely():
+    """A network, an image and a label whose probability is e^-100, with a gradient that is 100 everywhere."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 2)).requires_grad_(False)
+    model[1].weight.copy_(torch.tensor([[100.0], [0.0]]).expand(2, 12))
+    model[1].bias.copy_(torch.tensor([-500.0, 0.0]))
+    return model, torch.full((1, 3, 2, 2), 0.5), torch.tensor([1])
+
+
+def test_smooth_pgd_takes_a_random_direction_without_a_gradient(monkeypatch):
+    model, x, y = unlikely()
+    monkeypatch.setattr(torch, "randn_like", lambda g: torch.full_like(g, -0.01))
+    found = attacks.smooth_pgd(model, x, y, torch.zeros(2, *x.shape), 1, 0.5)
+    torch.testing.assert_close(found, x - 0.01, rtol=0, atol=1e-7)
+    # A single noise vector has no floor: one normalized step of twice the radius, put back on the ball.
+    found = attacks.smooth_pgd(model, x, y, torch.zeros(1, *x.shape), 1, 0.5)
+    torch.testing.assert_close(found, x + 0.5 / math.sqrt(12), rtol=0, atol=1e-6)
+
+
+def test_smooth_ascent_stays_without_a_gradient():
+    model, x, y = unlikely()
+    assert torch.equal(attacks.smooth_ascent(model, x, y, torch.zeros(1, *x.shape), 1, 0.5)[0], x)
 
 
 def test_ascent_ascends_in_the_box_and_leaves_the_model():
@@ -312,11 +207,45 @@ def test_within_a_ball():
     torch.testing.assert_close(found[2], d[2] * 0.5 / math.sqrt(12))
 
 
+def test_divergence_is_finite_at_zero():
+    target = torch.tensor([[0.0, 0.25, 0.75]], requires_grad=True)
+    logits = torch.zeros(1, 3, requires_grad=True)
+    attacks.divergence(target, logits).sum().backward()
+    assert torch.isfinite(target.grad).all() and torch.isfinite(logits.grad).all()
+    expected = 0.25 * math.log(0.75) + 0.75 * math.log(2.25)
+    assert float(attacks.divergence(target, logits).detach()) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("SmoothAdv", {"T": 10, "m": 8, "eps": 1.0, "warmup": 10, "update": "multi-noise", "chunks": 8}),
+        ("MACER", {"k": 16, "lbd": 12.0, "gamma": 8.0, "beta": 16.0, "chunks": 1}),
+        ("Consistency", {"m": 2, "lbd": 20.0, "eta": 0.5, "chunks": 2}),
+        ("SmoothMix", {"T": 4, "m": 2, "eta": 5.0, "alpha": 0.5, "mix_step": 0, "warmup": 10, "chunks": 2}),
+        ("CRT", {"alpha": 1.0, "target": "logits", "chunks": 1}),
+    ],
+)
+def test_defaults_are_the_papers(name, expected):
+    method = make(name)
+    assert {key: getattr(method, key) for key in expected} == expected
+
+
 @pytest.mark.parametrize(
     ("kind", "wrong"),
     [
         (Standard, {"sigma": 1}),
         (Gaussian, {"threat": {"sigma": -1}}),
+        (SmoothAdv, {"eps": 0}),
+        (SmoothAdv, {"warmup": 0}),
+        (SmoothAdv, {"update": "multi"}),
+        (MACER, {"k": 0}),
+        (MACER, {"beta": 0}),
+        (MACER, {"lbd": -1}),
+        (MACER, {"lambda": 12}),
+        (Consistency, {"m": 0}),
+        (Consistency, {"lbd": -1}),
+        (Consistency, {"eta": "inf"}),
         (SmoothMix, {"T": 0}),
         (SmoothMix, {"m": 1.5}),
         (SmoothMix, {"eta": -1}),
@@ -331,9 +260,3 @@ def test_within_a_ball():
 def test_wrong_arguments_are_refused(kind, wrong):
     with pytest.raises(ValidationError):
         kind(**({"threat": THREAT} | wrong))
-
-
-def test_smoothmix_has_the_papers_defaults():
-    method = SmoothMix(threat=THREAT)
-    found = (method.T, method.m, method.eta, method.alpha, method.mix_step, method.warmup, method.chunks)
-    assert found == (4, 2, 5.0, 0.5, 0, 10, 2) and SmoothMix(threat=THREAT, m=3).chunks == 3

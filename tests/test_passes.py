@@ -25,18 +25,32 @@ STANDARD = next(cell for cell in manifests.read(MANIFEST).cells if cell.method.n
 ROWS = {
     "Standard": lambda: Passes(1, 0, 0, 1),
     "Gaussian": lambda: Passes(1, 0, 0, 1),
+    "SmoothAdv": lambda m=8, T=10, update="multi-noise": (
+        Passes(m * T + m, 0, m * T, m) if update == "multi-noise" else Passes(m * T + 1, 0, m * T, 1)
+    ),
+    "MACER": lambda k=16: Passes(k, 0, 0, k),
     "SmoothMix": lambda m=2, T=4, mix_step=0: Passes(m * (T + 2), 0, m * T, 2 * m),
+    "Consistency": lambda m=2: Passes(m, 0, 0, m),
     "CRT": lambda alpha=1.0: Passes(1, 1, 0, 1),
 }
 """Each method's row as a function of those of its arguments that could bear on it."""
 
 CASES = [
     *((name, {}) for name in ROWS),
+    ("SmoothAdv", {"m": 1, "T": 1}),
+    ("SmoothAdv", {"m": 3, "T": 2}),
+    ("SmoothAdv", {"m": 3, "T": 2, "update": "single-noise"}),
+    ("MACER", {"k": 1}),
+    ("MACER", {"k": 2}),
+    ("Consistency", {"m": 3}),
     ("SmoothMix", {"mix_step": 1}),
     ("SmoothMix", {"m": 1, "T": 1}),
     ("SmoothMix", {"m": 3, "T": 2}),
     ("CRT", {"alpha": 0.5}),
 ]
+
+SHORT = {"SmoothAdv": {"m": 2, "T": 2}, "SmoothMix": {"T": 2}}
+"""Fewer steps of the attacks, where only the kinds of passes matter."""
 
 
 def cell(name: str, arch: str = "cnn2c2f", precision: str = "fp32", **arguments) -> Cell:
@@ -73,17 +87,37 @@ def test_the_architecture_does_not_bear_on_it(arch):
 
 @pytest.mark.parametrize("name", ROWS)
 def test_precision_does_not_bear_on_it(name):
-    assert count(cell(name, precision="bf16")) == ROWS[name]()
+    arguments = SHORT.get(name, {})
+    assert count(cell(name, precision="bf16", **arguments)) == ROWS[name](**arguments)
 
 
 @pytest.mark.parametrize("name", sorted(ROWS))
 def test_operations_agree(name):
     arch = "regnetx_200mf"
-    found, forward = count(cell(name, arch)), forward_flops(cell("Standard", arch))
-    assert found == ROWS[name]()
+    arguments = SHORT.get(name, {})
+    found, forward = count(cell(name, arch, **arguments)), forward_flops(cell("Standard", arch))
+    assert found == ROWS[name](**arguments)
     # The teacher has the same architecture; the first convolution of a full backward gives its input no gradient.
     units = 3 * found.steps + found.teacher_forwards
-    assert step_flops(cell(name, arch)) == pytest.approx(units * forward, rel=0.03)
+    assert step_flops(cell(name, arch, **arguments)) == pytest.approx(units * forward, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "steps"),
+    [
+        ("SmoothAdv", {}, 61.33),
+        ("SmoothAdv", {"update": "single-noise"}, 54.33),
+        ("SmoothAdv", {"m": 1, "T": 1}, 1.67),
+        ("MACER", {}, 16),
+        ("MACER", {"k": 2}, 2),
+        ("SmoothMix", {}, 9.33),
+        ("SmoothMix", {"m": 1, "T": 1}, 2.67),
+        ("Consistency", {}, 2),
+        ("CRT", {}, 1),
+    ],
+)
+def test_steps_are_those_of_the_cost_model(name, arguments, steps):
+    assert ROWS[name](**arguments).steps == pytest.approx(steps, abs=0.005)
 
 
 def attack(model: nn.Module, x: torch.Tensor, y: torch.Tensor, how: str) -> torch.Tensor:

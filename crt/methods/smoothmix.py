@@ -1,6 +1,5 @@
 """SmoothMix (Jeong et al., 2021, https://arxiv.org/abs/2111.09277)."""
 
-import math
 from typing import Literal
 
 import torch
@@ -8,7 +7,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
-from crt.attacks import noisy_logits, smooth_ascent, within
+from crt.attacks import divergence, gaussian, noisy_logits, risen, smooth_ascent, within
 from crt.classifier import Classifier
 from crt.method import STRICT, Method, Step
 from crt.quantity import Count, NonNegative, Positive
@@ -38,8 +37,8 @@ class SmoothMix(Method):
         return self.m
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, step: Step) -> Tensor:
-        rise = min(1.0, (math.floor(step.epoch) + 1) / self.warmup)
-        noise = self.threat.sigma * torch.randn((self.m, *x.shape), dtype=x.dtype, device=x.device)
+        rise = risen(step.epoch, self.warmup)
+        noise = gaussian(x, self.threat.sigma, self.m)
         iterates = smooth_ascent(model, x, y, noise, self.T, self.alpha)
         if self.mix_step:
             x = (x + within(iterates[0] - x, rise * self.alpha)).clamp(0, 1)
@@ -53,9 +52,3 @@ class SmoothMix(Method):
         right = smoothed.argmax(1) == y
         cross_entropy = F.cross_entropy(clean.flatten(0, 1), y.repeat(self.m))
         return cross_entropy + self.eta * rise * (right * divergence(target, mixed)).mean()
-
-
-def divergence(target: Tensor, logits: Tensor) -> Tensor:
-    """KL(target || softmax(logits)) over the last dimension, with a finite gradient where the target is 0."""
-    log_target = target.clamp_min(torch.finfo(target.dtype).tiny).log()
-    return (target * (log_target - logits.log_softmax(-1))).sum(-1)

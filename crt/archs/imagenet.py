@@ -1,0 +1,40 @@
+"""Networks for ImageNet as torchvision builds them, from 224x224 images, their last layer cut off."""
+
+from torch import nn
+
+# torchvision takes a second or more to import, so only the networks that need it do.
+
+__all__ = ["imagenet_regnetx_4gf", "imagenet_resnet18", "imagenet_resnet50"]
+
+
+def _cut(network: nn.Module) -> tuple[nn.Module, int]:
+    width = network.fc.in_features
+    network.fc = nn.Identity()
+    return network, width
+
+
+def imagenet_resnet18() -> tuple[nn.Module, int]:
+    """He et al., 2016 (https://arxiv.org/abs/1512.03385), 11,689,512 parameters with a head of 1000."""
+    from torchvision.models import resnet18
+
+    return _cut(resnet18())
+
+
+def imagenet_resnet50() -> tuple[nn.Module, int]:
+    """He et al., 2016, with the stride in the 3x3 convolution, 25,557,032 parameters with a head of 1000."""
+    from torchvision.models import resnet50
+
+    return _cut(resnet50())
+
+
+def imagenet_regnetx_4gf() -> tuple[nn.Module, int]:
+    """RegNetX-4.0GF (Radosavovic et al., 2020, https://arxiv.org/abs/2003.13678), 22,118,248 with a head of 1000."""
+    from torchvision.models.regnet import BlockParams, BottleneckTransform, RegNet
+
+    stages = BlockParams([2, 5, 14, 2], [80, 240, 560, 1360], [40] * 4, [1.0] * 4, strides=[2] * 4)
+    network = RegNet(stages)
+    for module in network.modules():
+        if isinstance(module, BottleneckTransform):
+            # The published network's residuals begin at zero, torchvision's do not.
+            nn.init.zeros_(module.c[1].weight)
+    return _cut(network)

@@ -1,0 +1,50 @@
+"""SmoothAdv (Salman et al., 2019, https://arxiv.org/abs/1906.04584)."""
+
+import math
+from typing import ClassVar, Literal
+
+import torch
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+from torch.nn import functional as F
+
+from crt.attacks import gaussian, noisy_logits, risen, smooth_pgd
+from crt.classifier import Classifier
+from crt.method import STRICT, Method, Step
+from crt.quantity import Count, Positive
+
+__all__ = ["SmoothAdv"]
+
+
+@dataclass(kw_only=True, config=STRICT)
+class SmoothAdv(Method):
+    """The cross-entropy at noisy copies of adversarial examples of the smoothed classifier."""
+
+    T: Count = 10
+    """Steps of the attack."""
+    m: Count = 8
+    """Noise vectors of each image, the same in every step of the attack and in training."""
+    eps: Positive = 1.0
+    """l2 radius of the attack, in pixels of [0, 1]; the authors' commands count 256ths, and their models take 255."""
+    warmup: Count = 10
+    """Epochs in which the radius, and with it the step, rises to its full size; 1 for none."""
+    update: Literal["multi-noise", "single-noise"] = "multi-noise"
+    """Train on every noisy copy in m steps a loaded batch, as the published models were, or on each image's first."""
+
+    named: ClassVar[tuple[str, ...]] = ("eps", "update")
+
+    @property
+    def chunks(self) -> int:
+        return self.m if self.update == "multi-noise" else 1
+
+    def loss(self, model: Classifier, x: Tensor, y: Tensor, step: Step) -> Tensor:
+        noise = gaussian(x, self.threat.sigma, self.m)
+        eps = risen(step.epoch, self.warmup) * self.eps
+        # The attack never holds more inputs at once than images were loaded.
+        size = math.ceil(len(x) * self.chunks / self.m)
+        parts = zip(x.split(size), y.split(size), noise.split(size, dim=1), strict=True)
+        adversarial = torch.cat([smooth_pgd(model, *part, self.T, eps) for part in parts])
+        if self.update == "single-noise":
+            noise = noise[:1]
+        logits = noisy_logits(model, adversarial, noise)
+        return F.cross_entropy(logits.flatten(0, 1), y.repeat(len(noise)))
