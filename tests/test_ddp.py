@@ -7,48 +7,54 @@ import torch
 import torch.multiprocessing as mp
 
 from crt import dist
+from crt.archs.convnet import cnn2c2f
 from crt.classifier import Classifier
 from crt.data import DATASETS
-from crt.data.beton import ensure
 from crt.data.loader import loader
-from crt.plugins import find
+from crt.plugins import plugins
 from crt.recipe import Recipe
 from crt.threat import Threat
 from crt.train import objective, optimizer, train_epoch
 
 RECIPE = Recipe(epochs=1, batch_size=64, lr=0.05, weight_decay=1e-4)
-STEPS = 20
+STEPS = {"Standard": 20}
+ARGUMENTS = {"SmoothAdv": {"m": 2, "T": 2}, "MACER": {"k": 2}, "SmoothMix": {"eta": 0}}
+"""Small, and without what each rank draws for itself."""
 
 
 def train(rank: int, world: int, port: int, data: Path, out: Path) -> None:
     os.environ.update(RANK=str(rank), WORLD_SIZE=str(world), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     torch.set_num_threads(1)
-    torch.manual_seed(0)
-    body, width = find("crt.archs", "cnn2c2f")()
-    dataset = DATASETS["digits"]
-    model = Classifier(body, width, 10, dataset.mean, dataset.std)
-    method = find("crt.methods", "Standard")(threat=Threat())
-    batches = loader(
-        "torch", dataset, "train", data=data, pipeline="plain", batch_size=64 // world, device=torch.device("cpu"),
-        seed=0, images=64 * STEPS, rank=rank, world=world,
-    )  # fmt: skip
     with dist.process_group():
-        goal, steps = objective(method, model), optimizer(model, RECIPE)
-        train_epoch(goal, method, steps, batches, RECIPE, 0)
-    torch.save(model.state_dict(), out / f"{world}-{rank}.pt")
+        for name, kind in plugins("crt.methods").items():
+            model = network()
+            method = kind(threat=Threat(), **ARGUMENTS.get(name, {}))
+            method.teacher = network().eval().requires_grad_(False) if kind.needs_teacher else None
+            batches = loader(
+                "torch", DATASETS["digits"], "train", data=data, pipeline="plain", batch_size=64 // world,
+                device=torch.device("cpu"), seed=0, images=64 * STEPS.get(name, 3), rank=rank, world=world,
+            )  # fmt: skip
+            goal, steps = objective(method, model), optimizer(model, RECIPE)
+            train_epoch(goal, method, steps, batches, RECIPE, 0)
+            torch.save(model.state_dict(), out / f"{name}-{world}-{rank}.pt")
+
+
+def network() -> Classifier:
+    torch.manual_seed(0)
+    dataset = DATASETS["digits"]
+    return Classifier(*cnn2c2f(), 10, dataset.mean, dataset.std)
 
 
 def test_two_ranks_equal_one_process_and_each_other(digits, tmp_path):
-    ensure(DATASETS["digits"], "train", digits)
     mp.spawn(train, args=(1, 29581, digits, tmp_path), nprocs=1)
     mp.spawn(train, args=(2, 29582, digits, tmp_path), nprocs=2)
-    one, first, second = (torch.load(tmp_path / f"{name}.pt") for name in ("1-0", "2-0", "2-1"))
-    start = torch.manual_seed(0) and find("crt.archs", "cnn2c2f")()[0].state_dict()
-    moved = max((one[f"body.{name}"] - value).abs().max() for name, value in start.items())
-    assert moved > 1e-3
-    for name in one:
-        assert torch.equal(first[name], second[name]), name
-        assert (one[name] - first[name]).abs().max() <= 1e-5, name
+    start = network().state_dict()
+    for method in plugins("crt.methods"):
+        one, first, second = (torch.load(tmp_path / f"{method}-{name}.pt") for name in ("1-0", "2-0", "2-1"))
+        assert max((one[name] - value).abs().max() for name, value in start.items()) > 1e-4, method
+        for name in one:
+            assert torch.equal(first[name], second[name]), (method, name)
+            assert (one[name] - first[name]).abs().max() <= 1e-5, (method, name)
 
 
 def test_slowest_and_mean_over_ranks(tmp_path):
