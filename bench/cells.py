@@ -49,6 +49,9 @@ class Paper(BaseModel):
     s_per_epoch: Real | None = None
     hours: Real | None = None
     slowdown: Real | None = None
+    """Of an epoch."""
+    total: Real | None = None
+    """Of the whole training, over the baseline's."""
     acr: Real | None = None
     certified: dict[Real, Real] = Field(default_factory=dict)
     """Certified accuracy in percent by radius."""

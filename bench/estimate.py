@@ -8,6 +8,7 @@ from bench.records import Epoch, Start, read
 from bench.study import run_study
 from bench.train import run_cell
 from crt.data import DATASETS
+from crt.data.beton import held
 from launchers.job import Job
 
 Rates = dict[str, float]
@@ -49,7 +50,7 @@ def hours(job: Job, flops: float, known: Rates) -> tuple[float, bool]:
         return step_flops(cell) * images * cell.recipe.epochs * left / (rate or flops) / job.ranks / 3600, bool(rate)
     if job.function is run_judge:
         shards = job.args[2]
-        images = DATASETS[cell.dataset].test_images
+        images = held(DATASETS[cell.dataset], "test", job.args[3].data)
         draws = sum(len(spec.indices(images)) * (spec.args.get("n", 1) + spec.args.get("n0", 0)) for spec in cell.evals)
         return draws / shards * forward_flops(cell) * left / flops / job.ranks / 3600, False
     return 0.0, False

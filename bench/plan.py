@@ -11,6 +11,7 @@ from bench.records import End, Epoch, Verdict, read, read_all
 from bench.study import run_study
 from bench.train import run_cell
 from crt.data import DATASETS
+from crt.data.beton import held
 from launchers.job import Job, Wave
 
 
@@ -91,7 +92,7 @@ def _train(cell: Cell, place: Place) -> Job:
 def _judging(cell: Cell, place: Place, shards: int | None) -> Iterable[Job]:
     folder = place.runs / cell.id
     judged = {(r.eval, r.index) for r in read_all(folder) if isinstance(r, Verdict)}
-    images = DATASETS[cell.dataset].test_images
+    images = held(DATASETS[cell.dataset], "test", place.data)
     # The number of shards depends on what is asked, not on what is left, so that a shard keeps its name.
     parts = min(shards or 1, max(len(spec.indices(images)) for spec in cell.evals))
     for shard in range(parts):

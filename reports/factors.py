@@ -23,7 +23,18 @@ def factors(manifest: Manifest, measured: list[Measured], allow: Collection[str]
     are what the baseline gains by them, measured; host is the rest: what arithmetic does not explain.
     """
     rows = [_row(manifest, slow, fast, measured, allow) for slow, fast in _couples(manifest, measured)]
-    names = ["dataset", "arch", "slower", "faster", "total", "total_low", "total_high", *_PRODUCT, "host"]
+    names = [
+        "dataset",
+        "arch",
+        "slower",
+        "faster",
+        "total",
+        "total_low",
+        "total_high",
+        *_PRODUCT,
+        "host",
+        "paper_total",
+    ]
     return pd.DataFrame(rows, columns=columns(names, measured))
 
 
@@ -48,7 +59,7 @@ def _row(manifest: Manifest, slow: Measured, fast: Measured, measured: list[Meas
         "batch": _gain(manifest, slow, measured, (step, precision), (other_step, precision), allow),
         "precision": _gain(manifest, slow, measured, (other_step, precision), (other_step, other_precision), allow),
     }
-    explained = math.prod(found.values())
+    explained, paper = math.prod(found.values()), slow.cell.paper.total
     return {
         "dataset": slow.cell.dataset,
         "arch": slow.cell.arch,
@@ -59,6 +70,7 @@ def _row(manifest: Manifest, slow: Measured, fast: Measured, measured: list[Meas
         "total_high": epochs * per_epoch.high,
         **found,
         "host": epochs * per_epoch.mean / explained,
+        "paper_total": paper if manifest.is_baseline(fast.cell) and paper is not None else math.nan,
         "folder": str(slow.folder),
     }
 

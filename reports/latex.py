@@ -133,6 +133,7 @@ def _factors(frame: pd.DataFrame) -> list[Column]:
         *_couple(frame),
         number(frame, "total", "total", fixed(2)),
         *(number(frame, name, name, fixed(2)) for name in ("epochs", "passes", "batch", "precision", "host")),
+        *([number(frame, "paper_total", "published", fixed(2), "total")] if frame["paper_total"].notna().any() else []),
     ]
 
 

@@ -242,6 +242,7 @@ _FACTORS = {
     "slower / faster": lambda row: f"{row['slower']} / {row['faster']}",
     "total": _spread("total", _decimal(2)),
     **{key: _value(key, _decimal(2)) for key in ("epochs", "passes", "batch", "precision", "host")},
+    "paper total": _value("paper_total", _decimal(2)),
 }
 _SCALING = _WHO | {
     "kind": _text("kind"),

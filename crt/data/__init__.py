@@ -4,7 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PIPELINES = ("crt", "plain")
-"""crt: zero padding, random crop and, where the dataset says so, a flip; plain: the images as they are."""
+"""crt: zero padding, random crop and, where the dataset says so, a flip; plain: the images as they are.
+
+Of images of any size, crt takes a random part and plain the centre, resized.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,11 +20,16 @@ class Dataset:
     test_images: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    measured: tuple[tuple[float, float, float], tuple[float, float, float]]
+    measured: tuple[tuple[float, float, float], tuple[float, float, float]] | None = None
     """Mean and standard deviation of the training pixels, against which a written file is checked."""
     flip: bool
     shape: tuple[int, int, int] = (3, 32, 32)
     pad: int = 4
+    resize: int | None = None
+    """Where images are of any size: what the shorter side becomes before the centre of `shape` is cut out.
+
+    Of such a dataset a file may hold a part.
+    """
 
     def images(self, split: str) -> int:
         """How many images a split has."""
@@ -56,6 +64,18 @@ DATASETS = {
             std=(0.3759,) * 3,
             measured=((0.3055,) * 3, (0.3759,) * 3),
             flip=False,
+        ),
+        Dataset(
+            name="imagenet",
+            classes=tuple(map(str, range(1000))),
+            train_images=1_281_167,
+            test_images=50_000,
+            mean=(0.485, 0.456, 0.406),
+            std=(0.229, 0.224, 0.225),
+            flip=True,
+            shape=(3, 224, 224),
+            pad=0,
+            resize=256,
         ),
     )
 }

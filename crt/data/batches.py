@@ -54,6 +54,7 @@ class Loader:
     ):
         self.beton, self.order, self.batch_size, self.device, self.workers = beton, order, batch_size, device, workers
         self.file, self.height, self.width = file, *dataset.shape[1:]
+        self.augment, self.resize = augment, dataset.resize
         self.pad = dataset.pad if augment else 0
         self.flip = dataset.flip and augment
         self.images = order.n // order.world

@@ -1,6 +1,6 @@
 """Write and read .beton files: `python -m crt.data.beton cifar10 --source FOLDER --data data`."""
 
-import os
+import io
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -11,70 +11,72 @@ from typing import Annotated, BinaryIO
 import numpy as np
 import typer
 from numpy.typing import NDArray
+from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
-from crt.data import DATASETS, Dataset
+from crt.data import DATASETS, Dataset, imagenet, layout
 from crt.data.sources import digits, folder, pickles
 
-_HEADER = np.dtype(
-    [("version", "<u2"), ("fields", "<u2"), ("page", "<u4"), ("images", "<u8"), ("table", "<u8")], align=True
-)
-_FIELD = np.dtype([("type", "<u1"), ("name", ("<u1", 16)), ("arguments", ("<u1", (1024,)))], align=True)
-_IMAGE = np.dtype([("mode", "<u1"), ("width", "<u2"), ("height", "<u2"), ("pointer", "<u8")])
-_ROW = np.dtype([("image", _IMAGE), ("label", "<i8"), ("index", "<i8")], align=True)
-_FIELDS = [(2, "image"), (1, "label"), (1, "index")]
-_ALLOCATION = np.dtype([("image", "<u8"), ("pointer", "<u8"), ("size", "<u8")])
-"""The table with which a whole file ends: an entry an image."""
-_VERSION, _RAW = 2, 1
-_PAGE = 2**23
 _TOLERANCE = 2e-3
 
 
 class Beton:
-    """The raw images of a .beton file by number, read without FFCV; ValueError that names a file that is not whole."""
+    """The images of a .beton file by number, read without FFCV; ValueError that names a file that is not whole.
+
+    Raw images are of one `height` and `width`; where `jpeg`, they are JPEGs of any size.
+    """
 
     def __init__(self, path: Path):
         self.file = path
         if not path.is_file():
             raise ValueError(f"{path}: no such file")
         size = path.stat().st_size
-        if size < _HEADER.itemsize:
+        if size < layout.HEADER.itemsize:
             raise ValueError(f"{path}: {size} bytes, too short for a .beton file")
-        header = np.fromfile(path, _HEADER, 1)[0]
-        count = int(header["images"])
-        if header["version"] != _VERSION or header["fields"] != len(_FIELDS):
+        header = np.fromfile(path, layout.HEADER, 1)[0]
+        count, table = int(header["images"]), int(header["table"])
+        if header["version"] != layout.VERSION or header["fields"] != len(layout.FIELDS):
             raise ValueError(f"{path}: not a .beton file of this project (allowed: fields image, label, index)")
-        fields = np.fromfile(path, _FIELD, len(_FIELDS), offset=_HEADER.itemsize)
+        fields = np.fromfile(path, layout.FIELD, len(layout.FIELDS), offset=layout.HEADER.itemsize)
         found = [(int(f["type"]), bytes(f["name"]).split(b"\0")[0].decode(errors="replace")) for f in fields]
-        if found != _FIELDS:
-            raise ValueError(f"{path}: holds the fields {found} (allowed: {_FIELDS})")
-        if header["table"] == 0 or size < int(header["table"]) + count * _ALLOCATION.itemsize:
+        if found != layout.FIELDS:
+            raise ValueError(f"{path}: holds the fields {found} (allowed: {layout.FIELDS})")
+        if table == 0 or size < table + count * layout.ALLOCATION.itemsize:
             raise ValueError(f"{path}: cut off after {size} bytes (write it again: python -m crt.data.beton)")
-        rows = np.fromfile(path, _ROW, count, offset=_HEADER.itemsize + fields.nbytes)
+        rows = np.fromfile(path, layout.ROW, count, offset=layout.HEADER.itemsize + fields.nbytes)
         image = rows["image"]
-        if count == 0 or (image["mode"] != _RAW).any():
-            raise ValueError(f"{path}: holds no raw images")
+        self.jpeg = count > 0 and bool((image["mode"] == layout.JPEG).all())
+        if count == 0 or not (self.jpeg or (image["mode"] == layout.RAW).all()):
+            raise ValueError(f"{path}: holds neither raw images nor JPEGs alone")
         self.labels: NDArray[np.int64] = rows["label"].astype(np.int64)
         self.height, self.width = int(image["height"][0]), int(image["width"][0])
-        self._pointers = image["pointer"].astype(np.int64)
-        if self._pointers.min() < 0 or self._pointers.max() + 3 * self.height * self.width > size:
+        if not self.jpeg and ((image["height"] != self.height).any() or (image["width"] != self.width).any()):
+            raise ValueError(f"{path}: raw images of several sizes")
+        allocations = np.fromfile(path, layout.ALLOCATION, count, offset=table)
+        self._pointers, self._sizes = image["pointer"].astype(np.int64), np.zeros(count, np.int64)
+        self._sizes[allocations["image"].astype(np.int64) % count] = allocations["size"]
+        least = 1 if self.jpeg else 3 * self.height * self.width
+        if self._pointers.min() < 0 or self._sizes.min() < least or (self._pointers + self._sizes).max() > size:
             raise ValueError(f"{path}: images lie outside the file (write it again: python -m crt.data.beton)")
-        if (image["height"] != self.height).any() or (image["width"] != self.width).any():
-            raise ValueError(f"{path}: images of several sizes")
         self._bytes = np.memmap(path, np.uint8, "r")
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    def image(self, index: int) -> NDArray[np.uint8]:
+        """The image at `index`, of shape (H, W, 3)."""
+        start = self._pointers[index]
+        content = self._bytes[start : start + self._sizes[index]]
+        if self.jpeg:
+            return np.array(Image.open(io.BytesIO(content)))
+        return content.reshape(self.height, self.width, 3)
+
     def images(self, indices: Sequence[int]) -> NDArray[np.uint8]:
-        """The images at `indices`, of shape (B, H, W, 3)."""
-        shape = (self.height, self.width, 3)
-        length = int(np.prod(shape))
-        out = np.empty((len(indices), *shape), np.uint8)
+        """The raw images at `indices`, of shape (B, H, W, 3)."""
+        out = np.empty((len(indices), self.height, self.width, 3), np.uint8)
         for row, index in enumerate(indices):
-            start = self._pointers[index]
-            out[row] = self._bytes[start : start + length].reshape(shape)
+            out[row] = self.image(index)
         return out
 
 
@@ -85,10 +87,19 @@ def ensure(dataset: Dataset, split: str, data: Path) -> Path:
         write(dataset, split, data, *digits(split), show=False)
     if not path.exists():
         raise ValueError(f"{path}: missing (write it: python -m crt.data.beton {dataset.name} --data {data})")
-    found = len(Beton(path))
-    if found != dataset.images(split):
-        raise ValueError(f"{path}: {found} images, {dataset.name}-{split} has {dataset.images(split)}")
+    found = Beton(path)
+    if not dataset.resize and len(found) != dataset.images(split):
+        raise ValueError(f"{path}: {len(found)} images, {dataset.name}-{split} has {dataset.images(split)}")
+    allowed = dataset.shape[1:]
+    if (dataset.resize is None or split == "test") and (found.jpeg or (found.height, found.width) != allowed):
+        raise ValueError(f"{path}: images of {found.height}x{found.width} (allowed: raw, {allowed[0]}x{allowed[1]})")
     return path
+
+
+def held(dataset: Dataset, split: str, data: Path) -> int:
+    """How many images the split's file holds; as many as were published, where it is missing or cannot hold fewer."""
+    path = dataset.path(split, data)
+    return len(Beton(path)) if dataset.resize and path.exists() else dataset.images(split)
 
 
 def write(
@@ -103,8 +114,6 @@ def write(
         with tempfile.NamedTemporaryFile(prefix=f".{path.name}.", dir=data, delete=False) as file:
             part = Path(file.name)
             _lay_out(file, images, labels, show)
-            file.flush()
-            os.fsync(file.fileno())
         part.chmod(0o644)
         part.replace(path)
     except OSError as error:
@@ -118,35 +127,19 @@ def write(
 
 
 def _lay_out(file: BinaryIO, images: NDArray[np.uint8], labels: NDArray[np.int64], show: bool) -> None:
-    """Header, fields, a row an image, pages of whole images, the allocation table.
-
-    FFCV's own writer is not used: it forks, and on a full disk it waits for ever.
-    """
     count, size = len(images), images[0].nbytes
-    fields = np.zeros(len(_FIELDS), _FIELD)
-    for field, (kind, name) in zip(fields, _FIELDS, strict=True):
-        field["type"] = kind
-        field["name"][: len(name)] = list(name.encode())
-    start = -(-(_HEADER.itemsize + fields.nbytes + count * _ROW.itemsize) // _PAGE) * _PAGE
-    page, place = np.divmod(np.arange(count), _PAGE // size)
-    pointers = start + page * _PAGE + place * size
-    table = int(pointers[-1]) + size
-    rows = np.zeros(count, _ROW)
-    rows["image"]["mode"] = _RAW
+    start = layout.start(count)
+    page, place = np.divmod(np.arange(count), layout.PAGE // size)
+    rows = np.zeros(count, layout.ROW)
+    rows["image"]["mode"] = layout.RAW
     rows["image"]["height"], rows["image"]["width"] = images.shape[1:3]
-    rows["image"]["pointer"] = pointers
+    rows["image"]["pointer"] = start + page * layout.PAGE + place * size
     rows["label"], rows["index"] = labels, np.arange(count)
-    allocations = np.zeros(count, _ALLOCATION)
-    allocations["image"], allocations["pointer"], allocations["size"] = np.arange(count), pointers, size
-    header = np.array((_VERSION, len(_FIELDS), _PAGE, count, table), _HEADER)
-    for part in (header, fields, rows):
-        file.write(part.tobytes())
     pages = range(int(page[-1]) + 1)
     for number in track(pages, f"writing {Path(file.name).name[1:-9]}", console=_console(), disable=not show):
-        file.seek(start + number * _PAGE)
+        file.seek(start + number * layout.PAGE)
         file.write(images[page == number].tobytes())
-    file.seek(table)
-    file.write(allocations.tobytes())
+    layout.seal(file, rows, np.full(count, size, np.uint64))
 
 
 def _console() -> Console:
@@ -177,21 +170,31 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def main(
     dataset: Annotated[str, typer.Argument(help=f"One of {', '.join(DATASETS)}.")],
-    source: Annotated[Path | None, typer.Option(help="torchvision's folder, an image tree, or zips of one.")] = None,
+    source: Annotated[
+        Path | None, typer.Option(help="torchvision's folder, an image tree, or zips (imagenet: a tar) of one.")
+    ] = None,
     data: Annotated[Path, typer.Option(help="Where the .beton files go.")] = Path("data"),
+    side: Annotated[
+        int, typer.Option(help="imagenet: pixels of a training image's longer side.", min=32, max=65535)
+    ] = 500,
+    quality: Annotated[int, typer.Option(help="imagenet: JPEG quality of training images.", min=1, max=95)] = 90,
 ) -> None:
-    """Write a dataset's train and test .beton files; without --source, download it by torchvision."""
+    """Write a dataset's train and test .beton files; without --source, CIFAR-10 is downloaded."""
     try:
         if dataset not in DATASETS:
             raise ValueError(f"dataset: {dataset!r} (allowed: {', '.join(DATASETS)})")
-        convert(DATASETS[dataset], source, data)
+        convert(DATASETS[dataset], source, data, side, quality)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(2) from None
 
 
-def convert(dataset: Dataset, source: Path | None, data: Path) -> None:
+def convert(dataset: Dataset, source: Path | None, data: Path, side: int = 500, quality: int = 90) -> None:
     """Read, check and write both splits; without `source`, download them. ValueError where they are others."""
+    if dataset.name == "imagenet":
+        if source is None or not source.exists():
+            raise ValueError(f"source: {source} (allowed: a folder or a tar of train/CLASS/*, val/CLASS/*)")
+        return imagenet.convert(dataset, source, data, side, quality)
     if source is not None and not source.is_dir():
         raise ValueError(f"{source}: no such folder (allowed for --source: a folder of the images)")
     # Both splits are read and checked before either is written.

@@ -45,5 +45,9 @@ def loader(
     beton = Beton(file)
     if images is not None and not world <= images <= len(beton):
         raise ValueError(f"{file}: {images} images asked for, from {world} to {len(beton)} allowed")
+    if images is None and len(beton) != dataset.images(split):
+        raise ValueError(
+            f"{file}: holds {len(beton)} of {dataset.images(split)} images (allowed: images: N, N at most {len(beton)})"
+        )
     order = Order(images or len(beton), seed, rank, world, shuffle)
     return KINDS[kind](file, beton, dataset, pipeline == "crt", order, batch_size, torch.device(device), workers)

@@ -16,6 +16,8 @@ class Memory(Loader):
 
     def __init__(self, *args):
         super().__init__(*args)
+        if self.beton.jpeg:
+            raise ValueError(f"loader memory: {self.file} holds JPEGs of any size (allowed for it: ffcv, torch)")
         pad, n = self.pad, self.order.n
         padded = np.pad(self.beton.images(np.arange(n)), ((0, 0), (pad, pad), (pad, pad), (0, 0)))
         self._images = torch.from_numpy(padded).to(self.device)

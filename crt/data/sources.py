@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from crt.data import Dataset
 
 Images = tuple[NDArray[np.uint8], NDArray[np.int64]]
-_SUFFIXES = (".webp", ".png", ".jpg", ".jpeg", ".bmp")
+SUFFIXES = (".webp", ".png", ".jpg", ".jpeg", ".bmp")
 _TRAIN_DIGITS = 1_437
 
 
@@ -47,7 +47,7 @@ def folder(dataset: Dataset, split: str, source: Path, track: Callable[[Iterable
     """The images of a tree `split/CLASS/NAME`, or of zips of one, in the order of their names; ValueError if unlike."""
     members = _tree(source, split) or _zips(source, split)
     if not members:
-        raise ValueError(f"{source}: holds no {split}/CLASS/IMAGE, in folders or in zips (suffixes {_SUFFIXES})")
+        raise ValueError(f"{source}: holds no {split}/CLASS/IMAGE, in folders or in zips (suffixes {SUFFIXES})")
     classes = sorted({kind for _, kind, _ in members})
     if classes != sorted(dataset.classes):
         raise ValueError(f"{source}: classes {classes} under {split} (allowed: {sorted(dataset.classes)})")
@@ -71,7 +71,7 @@ def folder(dataset: Dataset, split: str, source: Path, track: Callable[[Iterable
 
 def _tree(source: Path, split: str) -> list[tuple[str, str, Callable[[], bytes]]]:
     files = (source / split).glob("*/*")
-    return [(f.name, f.parent.name, f.read_bytes) for f in files if f.suffix.lower() in _SUFFIXES]
+    return [(f.name, f.parent.name, f.read_bytes) for f in files if f.suffix.lower() in SUFFIXES]
 
 
 def _zips(source: Path, split: str) -> list[tuple[str, str, Callable[[], bytes]]]:
@@ -83,7 +83,7 @@ def _zips(source: Path, split: str) -> list[tuple[str, str, Callable[[], bytes]]
             raise ValueError(f"{path}: not a zip that can be read ({error})") from None
         for name in archive.namelist():
             parts = name.split("/")
-            if len(parts) == 3 and parts[0] == split and name.lower().endswith(_SUFFIXES):
+            if len(parts) == 3 and parts[0] == split and name.lower().endswith(SUFFIXES):
                 members.append((parts[2], parts[1], lambda archive=archive, name=name: archive.read(name)))
     return members
 

@@ -1,0 +1,234 @@
+"""ImageNet from a tree of classes, or a tar of one, to .beton files: resumable, and in bounded memory."""
+
+import fcntl
+import hashlib
+import io
+import os
+import sys
+import tarfile
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from rich.console import Console
+from rich.progress import track
+
+from crt.data import Dataset, layout
+from crt.data.sources import SUFFIXES
+
+FOLDERS = {"train": "train", "test": "val"}
+"""Each split's folder in the source: ImageNet's own test images have no labels."""
+_ROUND = 512
+"""Images between two notes of what is done."""
+_DONE = np.dtype([("image", layout.IMAGE), ("label", "<i8"), ("size", "<u8")])
+"""The note of an image; one that cannot be read has size 0."""
+
+Encoded = tuple[int, int, int, bytes]
+"""Mode, height, width and bytes of an image as it is written."""
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A split's images (class, name), sorted by class and then by name, as torchvision's ImageFolder has them."""
+
+    classes: list[str]
+    images: list[tuple[str, str]]
+    read: Callable[[str, str], bytes]
+
+
+def convert(dataset: Dataset, source: Path, data: Path, side: int, quality: int) -> None:
+    """Write the splits that `source` holds and `data` does not; a write that was cut short goes on.
+
+    Training images become JPEGs whose longer side is at most `side`, in an order shuffled once and for all, so that
+    the first K are a fair part. Test images become the raw pixels that are judged: the shorter side resized, the
+    centre cut out, nothing compressed again. They keep ImageFolder's order, so that `every: 100, images: 500` judges
+    the 500 images of https://github.com/locuslab/smoothing. ValueError where the classes are not ImageNet's 1,000.
+    """
+    try:
+        trees = _tar(source) if source.is_file() else _folder(source)
+    except (OSError, tarfile.TarError) as error:
+        raise ValueError(f"{source}: {error} (allowed for --source: a folder or an uncompressed tar)") from None
+    _same_classes(dataset, source, trees)
+
+    def jpeg(image: Image.Image) -> Encoded:
+        image.thumbnail((side, side))
+        image.save(content := io.BytesIO(), "JPEG", quality=quality)
+        return layout.JPEG, image.height, image.width, content.getvalue()
+
+    def centre(image: Image.Image) -> Encoded:
+        from torchvision.transforms.v2 import functional
+
+        image = functional.center_crop(functional.resize(image, [dataset.resize]), list(dataset.shape[1:]))
+        return layout.RAW, image.height, image.width, image.tobytes()
+
+    for split, folder in FOLDERS.items():
+        path = dataset.path(split, data)
+        if split not in trees:
+            print(f"{path}: not written, {source} holds no images under {folder}", file=sys.stderr)
+            continue
+        tree = trees[split]
+        encode, settings = (jpeg, f"jpeg {side} {quality}") if split == "train" else (centre, "centre")
+        try:
+            data.mkdir(parents=True, exist_ok=True)
+            left_out = write(path, tree, encode, settings, shuffle=split == "train")
+        except OSError as error:
+            raise ValueError(
+                f"{error.filename or path}: {error.strerror} (what is done is kept: the same command goes on)"
+            ) from None
+        if left_out is None:
+            print(f"{path}: there already (to write it anew, remove it)")
+            continue
+        images = len(tree.images) - len(left_out)
+        print(f"{path}: {images} images" + (f", {len(left_out)} unreadable and left out" if left_out else ""))
+        for name in left_out:
+            print(f"left out: {folder}/{name}", file=sys.stderr)
+
+
+def _same_classes(dataset: Dataset, source: Path, trees: dict[str, Tree]) -> None:
+    if not trees:
+        allowed = " and ".join(f"{folder}/CLASS/IMAGE" for folder in FOLDERS.values())
+        raise ValueError(f"{source}: holds no images (allowed: {allowed}, in a folder or an uncompressed tar)")
+    for split, tree in trees.items():
+        if len(tree.classes) != len(dataset.classes):
+            raise ValueError(
+                f"{source}: {len(tree.classes)} class folders under {FOLDERS[split]} (allowed: {len(dataset.classes)},"
+                " for a label is a folder's place among them; those of classes left out may be empty)"
+            )
+    if len({tuple(tree.classes) for tree in trees.values()}) > 1:
+        one, other = (set(tree.classes) for tree in trees.values())
+        raise ValueError(f"{source}: {min(one ^ other)} is a class folder of only one of {', '.join(FOLDERS.values())}")
+
+
+def _folder(source: Path) -> dict[str, Tree]:
+    trees = {}
+    for split, name in FOLDERS.items():
+        root = source / name
+        if root.is_dir():
+            classes = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
+            images = [(kind, file) for kind in classes for file in sorted(os.listdir(root / kind)) if _is_image(file)]
+            trees[split] = Tree(classes, images, lambda kind, file, root=root: (root / kind / file).read_bytes())
+    return {split: tree for split, tree in trees.items() if tree.images}
+
+
+def _tar(source: Path) -> dict[str, Tree]:
+    places: dict[str, dict[tuple[str, str], tuple[int, int]]] = {name: {} for name in FOLDERS.values()}
+    classes: dict[str, set[str]] = {name: set() for name in places}
+    with tarfile.open(source, "r:") as archive:
+        while (member := archive.next()) is not None:
+            archive.members.clear()  # else a million of them are kept
+            parts = PurePosixPath(member.name).parts
+            if member.isdir() and len(parts) > 1 and parts[-2] in places:
+                classes[parts[-2]].add(parts[-1])
+            elif member.isfile() and len(parts) > 2 and parts[-3] in places and _is_image(parts[-1]):
+                classes[parts[-3]].add(parts[-2])
+                places[parts[-3]][parts[-2:]] = (member.size, member.offset_data)
+    file = os.open(source, os.O_RDONLY)
+
+    def read(name: str) -> Callable[[str, str], bytes]:
+        return lambda kind, image: os.pread(file, *places[name][kind, image])
+
+    return {
+        split: Tree(sorted(classes[name]), sorted(places[name]), read(name))
+        for split, name in FOLDERS.items()
+        if places[name]
+    }
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(SUFFIXES)
+
+
+def write(
+    path: Path, tree: Tree, encode: Callable[[Image.Image], Encoded], settings: str, shuffle: bool
+) -> list[str] | None:
+    """Write the tree's images as `encode` makes them of upright RGB ones, going on where a write was cut short.
+
+    `settings` say what `encode` does. Gives back the names of the images that cannot be read, None where `path` is
+    there already. ValueError where another process is writing, or nothing can be read; OSError where a disk fails.
+    """
+    part, journal = (path.with_name(f".{path.name}.{suffix}") for suffix in ("part", "done"))
+    part.touch()
+    with open(part, "r+b") as file, open(journal, "a+b") as notes:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"{part}: another process is writing it") from None
+        if path.exists():  # asked under the lock: what was opened may be what another process has just finished
+            part.unlink(missing_ok=True)
+            journal.unlink(missing_ok=True)
+            return None
+        version = hashlib.sha256(repr((settings, tree.classes, tree.images)).encode()).digest()
+        done = _resume(file, notes, version, len(tree.images))
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            rounds = range(len(done), len(tree.images), _ROUND)
+            console = Console(stderr=True, quiet=not sys.stderr.isatty())
+            for first in track(rounds, f"writing {path.name}", console=console):
+                images = tree.images[first : first + _ROUND]
+                encoded = pool.map(lambda image: _encoded(tree.read(*image), encode), images)
+                new = _append(file, encoded, _end(done, len(tree.images)))
+                new["label"] = np.searchsorted(tree.classes, [kind for kind, _ in images])
+                notes.write(new.tobytes())
+                notes.flush()
+                done = np.concatenate([done, new])
+        kept = done[done["size"] > 0]
+        if len(kept) == 0:
+            raise ValueError(f"{path}: none of {len(done)} images can be read")
+        if shuffle:
+            kept = kept[np.random.default_rng(0).permutation(len(kept))]
+        rows = np.zeros(len(kept), layout.ROW)
+        rows["image"], rows["label"], rows["index"] = kept["image"], kept["label"], np.arange(len(kept))
+        layout.seal(file, rows, kept["size"])
+        part.replace(path)
+        journal.unlink()
+    return ["/".join(tree.images[k]) for k in np.flatnonzero(done["size"] == 0)]
+
+
+def _resume(file: BinaryIO, notes: BinaryIO, version: bytes, images: int) -> NDArray:
+    """The notes of what `file` holds already; none, and both emptied, where they are of other images or settings."""
+    notes.seek(0)
+    written, content = notes.read(len(version)), notes.read()
+    whole = len(content) // _DONE.itemsize * _DONE.itemsize  # the last note may be torn
+    done = np.frombuffer(content[:whole], _DONE)
+    if written != version or os.fstat(file.fileno()).st_size < _end(done, images):
+        done = done[:0]
+        file.truncate(0)
+        notes.truncate(0)
+        notes.write(version)
+    else:
+        notes.truncate(len(version) + whole)
+    return done
+
+
+def _end(done: NDArray, images: int) -> int:
+    """Where the next image may lie."""
+    return max([layout.start(images), *(done["image"]["pointer"] + done["size"])[-1:].tolist()])
+
+
+def _append(file: BinaryIO, encoded: Iterable[Encoded | None], end: int) -> NDArray:
+    """Write images from `end` on, none across two pages, and bring them to the disk; their notes, without labels."""
+    notes = []
+    for image in encoded:
+        mode, height, width, content = image or (0, 0, 0, b"")
+        if end % layout.PAGE + len(content) > layout.PAGE:
+            end = -(-end // layout.PAGE) * layout.PAGE
+        file.seek(end)
+        file.write(content)
+        notes.append(((mode, width, height, end), 0, len(content)))
+        end += len(content)
+    file.flush()
+    os.fsync(file.fileno())
+    return np.array(notes, _DONE)
+
+
+def _encoded(content: bytes, encode: Callable[[Image.Image], Encoded]) -> Encoded | None:
+    """The image in `content`, whatever its format, colours and orientation; None where it cannot be read."""
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            return encode(ImageOps.exif_transpose(image).convert("RGB"))
+    except Exception:  # a decoder given broken bytes may raise anything
+        return None

@@ -1,0 +1,49 @@
+"""How a .beton file lies on disk: header, fields, a row an image, pages of whole images, the table of allocations.
+
+FFCV's own writer is not used: it forks, and on a full disk it waits for ever.
+"""
+
+import os
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+HEADER = np.dtype(
+    [("version", "<u2"), ("fields", "<u2"), ("page", "<u4"), ("images", "<u8"), ("table", "<u8")], align=True
+)
+FIELD = np.dtype([("type", "<u1"), ("name", ("<u1", 16)), ("arguments", ("<u1", (1024,)))], align=True)
+IMAGE = np.dtype([("mode", "<u1"), ("width", "<u2"), ("height", "<u2"), ("pointer", "<u8")])
+ROW = np.dtype([("image", IMAGE), ("label", "<i8"), ("index", "<i8")], align=True)
+FIELDS = [(2, "image"), (1, "label"), (1, "index")]
+ALLOCATION = np.dtype([("image", "<u8"), ("pointer", "<u8"), ("size", "<u8")])
+"""The table with which a whole file ends: an entry an image."""
+VERSION, PAGE = 2, 2**23
+JPEG, RAW = 0, 1
+"""Modes of an image."""
+
+
+def start(images: int) -> int:
+    """Where the first page begins in a file of at most so many images."""
+    return -(-(HEADER.itemsize + len(FIELDS) * FIELD.itemsize + images * ROW.itemsize) // PAGE) * PAGE
+
+
+def seal(file: BinaryIO, rows: NDArray, sizes: NDArray[np.uint64]) -> None:
+    """Write all but the images, which lie already where the rows (of `ROW`) point, and bring the file to the disk."""
+    fields = np.zeros(len(FIELDS), FIELD)
+    for field, (kind, name) in zip(fields, FIELDS, strict=True):
+        field["type"] = kind
+        field["name"][: len(name)] = list(name.encode())
+    allocations = np.zeros(len(rows), ALLOCATION)
+    allocations["image"], allocations["pointer"] = np.arange(len(rows)), rows["image"]["pointer"]
+    allocations["size"] = sizes
+    table = int((allocations["pointer"] + allocations["size"]).max())
+    header = np.array((VERSION, len(FIELDS), PAGE, len(rows), table), HEADER)
+    file.seek(0)
+    for part in (header, fields, rows):
+        file.write(part.tobytes())
+    file.seek(table)
+    file.write(allocations.tobytes())
+    file.truncate()
+    file.flush()
+    os.fsync(file.fileno())
