@@ -13,6 +13,7 @@ from bench.records import End, Verdict, read_all
 from crt import dist
 from crt.data import DATASETS
 from crt.data.beton import Beton, ensure
+from crt.judgement import judge_each
 from crt.plugins import find
 
 
@@ -30,21 +31,27 @@ def run_judge(cell: Cell, shard: int, shards: int, place: Place) -> None:
             judge = find("crt.evals", spec.name)(threat=cell.threat, **spec.args)
             share = spec.indices(len(images))[part::parts]
             left = [index for index in share if (spec.id, index) not in done]
+            questions = ((image(images, index), int(images.labels[index]), (cell.seed, index)) for index in left)
             with Progress(f"{cell.id} {spec.label}", len(share), len(share) - len(left), "image") as progress:
-                for index in left:
-                    x = torch.from_numpy(images.images([index])).to(dist.device())
-                    x = x[0].permute(2, 0, 1).float().div(255).contiguous()
-                    label, began = int(images.labels[index]), time.perf_counter()
-                    found = judge.judge(model, x, label, (cell.seed, index))
+                began = time.perf_counter()
+                for index, found in zip(left, judge_each(judge, model, questions), strict=True):
                     verdict = Verdict(
                         eval=spec.id,
                         index=index,
-                        label=label,
+                        label=int(images.labels[index]),
                         prediction=found.prediction,
                         radius=found.radius,
+                        skipped=found.skipped,
                         seconds=time.perf_counter() - began,
                         details=found.details,
                     )
                     claim.append(verdict)
                     progress.step("")
+                    began = time.perf_counter()
         claim.append(End(time=time.time()))
+
+
+def image(images: Beton, index: int) -> torch.Tensor:
+    """An image as networks take it: (C, H, W) in [0, 1], on this rank's device."""
+    x = torch.from_numpy(images.images([index])).to(dist.device())
+    return x[0].permute(2, 0, 1).float().div(255).contiguous()

@@ -106,7 +106,10 @@ class Verdict(_Record):
     label: int
     prediction: int
     radius: float
+    skipped: bool = False
+    """Not certified, because the prediction was seen to be wrong: no abstention."""
     seconds: float
+    """Where classes are selected for several images at once, the first of them has the time of all."""
     details: dict[str, float] = {}
 
 

@@ -1,7 +1,15 @@
-"""What an evaluation says of one image."""
+"""What an evaluation says of one image, and how it is asked about many."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
+
+from torch import Tensor
+
+from crt.classifier import Classifier
+
+Question = tuple[Tensor, int, tuple[int, int]]
+"""An image (C, H, W) in [0, 1], its label, and the seed (run's, image's index) of what is drawn for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -10,4 +18,16 @@ class Judgement:
 
     prediction: int
     radius: float
+    skipped: bool = False
+    """Not certified, because the prediction was seen to be wrong."""
     details: dict[str, Any] = field(default_factory=dict)
+
+
+def judge_each(evaluation: Any, model: Classifier, questions: Iterable[Question]) -> Iterator[Judgement]:
+    """Judgements in the order of the questions, by `judge_many` where an evaluation has it, else one by one.
+
+    Both the questions and the judgements are made as they are asked for.
+    """
+    if hasattr(evaluation, "judge_many"):
+        return evaluation.judge_many(model, questions)
+    return (evaluation.judge(model, *question) for question in questions)

@@ -10,7 +10,8 @@ import typer
 from rich.console import Console
 
 from bench import manifest as manifests
-from reports import plots, render, tables
+from reports import curves, plots, render, tables
+from reports.comparisons import comparisons
 from reports.factors import factors, means
 from reports.latex import latex as document
 from reports.load import load
@@ -67,6 +68,8 @@ def _report(
         "means": means(manifest, measured),
         "factors": factors(manifest, measured, allow),
         "scaling": scaling(measured, allow),
+        "comparisons": comparisons(measured),
+        "certificates": curves.certificates(measured),
     }
     lines, grids = render.head(manifest, measured, frames["timing"]), render.grids(frames)
     console = Console() if sys.stdout.isatty() else Console(width=render.WIDTH)
@@ -115,6 +118,8 @@ def _draw(frames: dict[str, pd.DataFrame], plot: Path) -> Iterator[Path]:
         ("slowdown", plots.slowdown, frames["timing"]),
         ("cumulative", plots.cumulative, frames["timing"]),
         ("scaling", plots.scaling, frames["scaling"]),
+        ("certified", curves.certified, frames["certificates"]),
+        ("likelihood", curves.likelihood, frames["certificates"]),
     ):
         file = plot.with_name(f"{plot.stem}-{name}{plot.suffix}")
         try:
@@ -123,7 +128,7 @@ def _draw(frames: dict[str, pd.DataFrame], plot: Path) -> Iterator[Path]:
             whys.append(f"{name}: {why}")
         else:
             yield file
-    if len(whys) == 3:
+    if len(whys) == 5:
         raise ValueError(f"--plot {plot}: {'; '.join(whys)}")
 
 

@@ -81,6 +81,8 @@ def _tables(frames: dict[str, pd.DataFrame]) -> Iterator[tuple[str, list[Column]
                         ),
                     ],
                 )
+    if not frames["comparisons"].empty:
+        yield f"differences, image by image. {interval}", _compared(frames["comparisons"])
 
 
 def _time(frame: pd.DataFrame, robustness: pd.DataFrame) -> list[Column]:
@@ -147,12 +149,23 @@ def _scaling(frame: pd.DataFrame) -> list[Column]:
     ]
 
 
+def _compared(frame: pd.DataFrame) -> list[Column]:
+    return [
+        text("one", frame["one"]),
+        text("other", frame["other"]),
+        number(frame, "images", "images", fixed(0)),
+        number(frame, "acr_difference", "ACR, one $-$ other", fixed(3)),
+        number(frame, "mcnemar_p", "McNemar's $p$", fixed(3)),
+    ]
+
+
 def _judged(frame: pd.DataFrame) -> list[Column]:
     return [
         *_who(frame),
         text("evaluation", frame["eval"]),
         text("epochs", frame["epochs"]),
         number(frame, "images", "images", fixed(0)),
+        number(frame, "skipped", "skipped", fixed(0)),
         number(frame, "abstained", "abstained", percent(1)),
         *(number(frame, name, name, percent(1), "accuracy") for name in ("clean", "noisy") if name in frame),
     ]

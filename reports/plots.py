@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-_WIDTH = 3.4
+WIDTH = 3.4
 """Inches."""
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's, which the colour-blind tell apart."""
@@ -33,7 +33,7 @@ def slowdown(timing: pd.DataFrame, path: Path) -> None:
 
     ValueError where nothing was measured.
     """
-    _write(_slowdown, timing, path)
+    write(_slowdown, timing, path)
 
 
 def cumulative(timing: pd.DataFrame, path: Path) -> None:
@@ -42,7 +42,7 @@ def cumulative(timing: pd.DataFrame, path: Path) -> None:
     The teacher's hours are paid once. Only architectures count that every method drawn has hours of. ValueError
     where there are none, or no method of either kind, or two cells of one method and architecture.
     """
-    _write(_cumulative, timing, path)
+    write(_cumulative, timing, path)
 
 
 def scaling(frame: pd.DataFrame, path: Path) -> None:
@@ -50,7 +50,7 @@ def scaling(frame: pd.DataFrame, path: Path) -> None:
 
     Columns: those of `reports.scaling`. ValueError where nothing was measured.
     """
-    _write(_scaling, frame, path)
+    write(_scaling, frame, path)
 
 
 def break_even(teacher_hours: float, student_hours: float, direct_hours: float) -> float:
@@ -60,12 +60,13 @@ def break_even(teacher_hours: float, student_hours: float, direct_hours: float) 
     return math.floor(teacher_hours / (direct_hours - student_hours)) + 1.0
 
 
-def _write(draw: Callable[[pd.DataFrame], Figure], frame: pd.DataFrame, path: Path) -> None:
+def write(draw: Callable[[pd.DataFrame], Figure], frame: pd.DataFrame, path: Path) -> None:
+    """Draw in this project's style; the format is the suffix's."""
     with matplotlib.rc_context(_STYLE):
         draw(frame).savefig(path, dpi=300)
 
 
-def _styles() -> Iterator[dict]:
+def styles() -> Iterator[dict]:
     """Colour and marker of one method after the other."""
     return ({"color": colour, "marker": marker} for colour, marker in zip(cycle(_COLOURS), cycle(_MARKERS)))
 
@@ -87,7 +88,7 @@ def _errors(frame: pd.DataFrame, name: str) -> list[pd.Series]:
     return [(frame[name] - frame[f"{name}_low"]).fillna(0), (frame[f"{name}_high"] - frame[name]).fillna(0)]
 
 
-def _legend(figure: Figure) -> None:
+def legend(figure: Figure) -> None:
     """One for all panels, above them."""
     handles = {
         name: handle for axes in figure.axes for handle, name in zip(*axes.get_legend_handles_labels(), strict=True)
@@ -105,9 +106,9 @@ def _slowdown(timing: pd.DataFrame) -> Figure:
     # A row a measurement, those of an architecture together, half a row between architectures.
     frame = frame.sort_values("arch", key=lambda names: names.map(archs.index), kind="stable")
     frame = frame.assign(place=[row + archs.index(arch) / 2 for row, arch in enumerate(frame["arch"])])
-    figure = Figure(figsize=(_WIDTH, 1.2 + 0.14 * (frame["method"].nunique() + len(frame))), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 1.2 + 0.14 * (frame["method"].nunique() + len(frame))), layout="constrained")
     axes = figure.subplots()
-    for (method, rows), style in zip(frame.groupby("method", sort=False), _styles(), strict=False):
+    for (method, rows), style in zip(frame.groupby("method", sort=False), styles(), strict=False):
         axes.errorbar(rows["slowdown"], rows["place"], xerr=_errors(rows, "slowdown"), ls="", label=method, **style)
     ideal = frame.dropna(subset="ideal")
     axes.plot(ideal["ideal"], ideal["place"], "|", color="black", markersize=9, label="ideal (FLOPs)")
@@ -122,7 +123,7 @@ def _slowdown(timing: pd.DataFrame) -> Figure:
     axes.tick_params("y", length=0)
     axes.set_ylim(frame["place"].max() + 0.6, -0.6)
     axes.set_xlabel(f"slowdown over {frame['baseline'].iloc[0]} (times)")
-    _legend(figure)
+    legend(figure)
     return figure
 
 
@@ -141,15 +142,15 @@ def _cumulative(timing: pd.DataFrame) -> Figure:
     hours = hours.reindex(dict.fromkeys(timing["arch"])).dropna()
     if hours.empty:
         raise ValueError("no cumulative hours to draw: no architecture was timed with every method")
-    figure = Figure(figsize=(_WIDTH, 2.6), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 2.6), layout="constrained")
     axes = figure.subplots()
     number = range(len(hours) + 1)
     sums = {method: [0.0, *hours[method].cumsum()] for method in hours}
-    styles = _styles()
+    looks = styles()
     directs, students = direct["method"].unique(), taught["method"].unique()
-    for method, style in zip(directs, styles, strict=False):
+    for method, style in zip(directs, looks, strict=False):
         axes.plot(number, sums[method], label=method, **style)
-    for method, style in zip(students, styles, strict=False):
+    for method, style in zip(students, looks, strict=False):
         axes.plot(number, sums[method], ls="--", markerfacecolor="white", label=f"{method}, teacher at hand", **style)
         first = taught[taught["method"] == method].set_index("arch").loc[hours.index[0]]
         # Of a chain of students, later teachers are students paid before.
@@ -161,7 +162,7 @@ def _cumulative(timing: pd.DataFrame) -> Figure:
             axes.axvline(least if least <= len(hours) else math.nan, color=style["color"], lw=0.8, ls=":", label=label)
     axes.set_xticks(number, ["none", *hours.index], rotation=30, ha="right", rotation_mode="anchor")
     axes.set(xlabel="architectures released", ylabel="cumulative time (h)", ylim=(0, None))
-    _legend(figure)
+    legend(figure)
     return figure
 
 
@@ -171,21 +172,21 @@ def _scaling(frame: pd.DataFrame) -> Figure:
     kinds = [kind for kind in ("strong", "weak") if kind in set(frame["kind"])]
     if not kinds:
         raise ValueError("no scaling to draw: no speedup was measured")
-    styles = dict(zip(frame.groupby(["arch", "method"]).groups, _styles(), strict=False))
+    looks = dict(zip(frame.groupby(["arch", "method"]).groups, styles(), strict=False))
     nodes = {1: [1]} | dict(frame.groupby("ranks")["nodes"].unique())
-    figure = Figure(figsize=(_WIDTH, 0.8 + 1.7 * len(kinds)), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 0.8 + 1.7 * len(kinds)), layout="constrained")
     panels = figure.subplots(len(kinds), squeeze=False, sharex=True)[:, 0]
     for axes, kind in zip(panels, kinds, strict=True):
         most = frame["ranks"].max()
         axes.plot([1, most], [1, most], color="grey", lw=0.8, ls=":", label="ideal")
         for who, rows in frame[frame["kind"] == kind].groupby(["arch", "method"]):
             label = " ".join(who)
-            axes.errorbar(rows["ranks"], rows["speedup"], yerr=_errors(rows, "speedup"), label=label, **styles[who])
+            axes.errorbar(rows["ranks"], rows["speedup"], yerr=_errors(rows, "speedup"), label=label, **looks[who])
         axes.set_xscale("log", base=2)
         axes.set_yscale("log", base=2)
         axes.yaxis.set_major_formatter("{x:g}")
         axes.set_xticks(list(nodes), [f"{ranks}\n({', '.join(map(str, on))})" for ranks, on in nodes.items()])
         axes.set_ylabel(f"{kind} speedup (times)")
     panels[-1].set_xlabel("ranks (nodes)")
-    _legend(figure)
+    legend(figure)
     return figure

@@ -51,12 +51,14 @@ def grids(frames: dict[str, pd.DataFrame]) -> list[Grid]:
             published = _WHOM | {"ACR": _value("paper_acr", _decimal(3))}
             published |= {f"r = {c[-4:]}": _value(c, _printed) for c in papers if c != "paper_acr"}
             shown.append(_grid("As published", robustness, published))
+    if not frames["comparisons"].empty:
+        shown.append(_grid("Differences, image by image", frames["comparisons"], _COMPARED))
     return shown
 
 
 def _of(frame: pd.DataFrame, folder: str) -> pd.DataFrame:
     """One runs folder's rows: tables of two folders stand apart, for nothing is divided across them."""
-    return frame if frame.empty else frame[frame["folder"] == folder].drop(columns="folder")
+    return frame if "folder" not in frame else frame[frame["folder"] == folder].drop(columns="folder")
 
 
 def head(manifest: Manifest, measured: list[Measured], timing: pd.DataFrame) -> list[str]:
@@ -265,6 +267,15 @@ _ROBUST = _WHOM | {
     "evaluation": _text("eval"),
     "epochs": _text("epochs"),
     "images": _value("images", _decimal(0)),
+    "skipped": _value("skipped", _decimal(0)),
     "abstained": _value("abstained", _percent),
+    "judged in s": _value("judge_seconds", _three),
     "clean": _spread("clean", _percent),
+}
+_COMPARED = {
+    "one": _text("one"),
+    "other": _text("other"),
+    "images": _value("images", str),
+    "ACR, one - other": _spread("acr_difference", _decimal(3)),
+    "right at radius 0: McNemar's p": _value("mcnemar_p", _decimal(3)),
 }

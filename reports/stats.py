@@ -117,6 +117,29 @@ def wilson(count: int, total: int) -> Interval:
     return Interval(count / total, interval.low, interval.high)
 
 
+def mcnemar(a: list[bool], b: list[bool]) -> float:
+    """The exact two-sided p of McNemar's test that a and b, right or wrong on the same images, are right equally often.
+
+    Only images count on which one is right and the other wrong (McNemar 1947); without any, 1.
+    """
+    only_a, only_b = (sum(x and not y for x, y in zip(*pair, strict=True)) for pair in ((a, b), (b, a)))
+    return float(stats.binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
+
+
+def paired_difference(a: list[float], b: list[float]) -> Interval:
+    """Mean of a - b over the same images, and the percentile bootstrap's interval over images drawn anew in pairs.
+
+    The draws are seeded: the same values give the same interval.
+    """
+    if len(a) < 2:
+        return Interval(a[0] - b[0], math.nan, math.nan) if a else NOTHING
+    difference = lambda a, b, axis: np.mean(a, axis) - np.mean(b, axis)  # noqa: E731
+    found = stats.bootstrap(
+        (a, b), difference, paired=True, confidence_level=CONFIDENCE, method="percentile", batch=100, rng=0
+    )
+    return Interval(float(np.mean(a) - np.mean(b)), *map(float, found.confidence_interval))
+
+
 def drift(values: list[float]) -> float | None:
     """Relative change over a run's times where they have a trend (Kendall's tau) worth naming, else None.
 

@@ -6,17 +6,18 @@ from collections.abc import Collection
 import numpy as np
 import pandas as pd
 
-from bench.cells import Cell, Manifest
+from bench.cells import Cell, Manifest, Weights
 from crt.data import DATASETS
 from reports.load import Measured
 from reports.ratios import like_base, published_base, ratio, seconds
-from reports.stats import Interval, mean_ci, nested_ci, wilson
+from reports.stats import NOTHING, Interval, fieller_ratio, mean_ci, nested_ci, wilson
 
 TIMING = (
     "dataset,arch,method,baseline,runs,rounds,batch,precision,loader,device,s_per_epoch,s_per_epoch_low,"
     "s_per_epoch_high,images_per_s,memory_mb,slowdown,slowdown_low,slowdown_high,ideal,efficiency,hours,"
     "hours_with_teacher,paper_s_per_epoch,paper_slowdown,paper_hours,efficiency_low,efficiency_high,pair,"
-    "as_published,as_published_low,as_published_high,unpaired,unpaired_low,unpaired_high,unlike,loader_share,ranks,nodes"
+    "as_published,as_published_low,as_published_high,unpaired,unpaired_low,unpaired_high,"
+    "fieller,fieller_low,fieller_high,unlike,loader_share,ranks,nodes"
 ).split(",")
 _LARGEST = 3.8115
 """Radii over sigma that n = 100,000 draws at alpha = 0.001 can certify (all of them agreeing)."""
@@ -42,6 +43,8 @@ def _timing_row(manifest: Manifest, m: Measured, measured: list[Measured], allow
     slowdown = ratio(m, base, manifest.timing is not None, allow)
     published = ratio(m, own, manifest.timing is not None, {*allow, "precision"}).interval
     apart = ratio(m, base, False, allow).interval
+    both = base is not None and base is not m and m.runs and base.runs
+    fieller = fieller_ratio(seconds(m), seconds(base)) if both else NOTHING
     ideal = m.flops / base.flops if base and m.flops and base.flops else math.nan
     epoch = nested_ci(seconds(m))
     memories = [e.memory for run in m.runs.values() for e in run.values() if e.memory is not None]
@@ -64,7 +67,7 @@ def _timing_row(manifest: Manifest, m: Measured, measured: list[Measured], allow
         "ideal": ideal,
         "efficiency": ideal / slowdown.interval.mean,
         "hours": times[cell.id],
-        "hours_with_teacher": times[cell.id] + _lineage_hours(cell.teacher, times) if cell.teacher else math.nan,
+        "hours_with_teacher": times[cell.id] + _lineage_hours(cell, times) if cell.teacher else math.nan,
         "paper_s_per_epoch": _number(cell.paper.s_per_epoch),
         "paper_slowdown": _number(cell.paper.slowdown),
         "paper_hours": _number(cell.paper.hours),
@@ -73,6 +76,7 @@ def _timing_row(manifest: Manifest, m: Measured, measured: list[Measured], allow
         "pair": ("like for like" if like else "as published") if base and m is not base else None,
         **named("as_published", published),
         **named("unpaired", apart),
+        **named("fieller", fieller),
         "unlike": " ".join(slowdown.unlike) or None,
         "loader_share": _share_of_loader(m),
         "ranks": cell.ranks,
@@ -91,15 +95,19 @@ def whole_hours(m: Measured) -> float:
     return nested_ci(seconds(m)).mean * m.cell.recipe.epochs / 3600
 
 
-def _lineage_hours(teacher: Cell | None, times: dict[str, float]) -> float:
+def _lineage_hours(cell: Cell, times: dict[str, float]) -> float:
     """Hours of every teacher before a cell; NaN unless each was timed here."""
-    if teacher is None:
-        return 0.0
-    return times.get(teacher.id, math.nan) + _lineage_hours(teacher.teacher, times)
+    if any(isinstance(one.teacher, Weights) for one in (cell, *cell.lineage)):
+        return math.nan
+    return sum(times.get(teacher.id, math.nan) for teacher in cell.lineage)
 
 
 def robustness(measured: list[Measured]) -> pd.DataFrame:
-    """A row a cell and certificate; certified accuracy at r counts prediction = label and radius >= r."""
+    """A row a cell and certificate; certified accuracy at r counts prediction = label and radius >= r.
+
+    ACR is over all images judged, with 0 for those wrong, skipped or abstained on. Where wrong images are skipped, how
+    many would have been abstained on is not known.
+    """
     rows = []
     for m in measured:
         for spec in m.cell.evals:
@@ -114,6 +122,7 @@ def _robustness_row(m: Measured, spec) -> dict:
     cell, verdicts = m.cell, list(m.verdicts.get(spec.id, {}).values())
     radii = np.array([v.radius if v.prediction == v.label else -1.0 for v in verdicts])
     plain = {s.name: list(m.verdicts.get(s.id, {}).values()) for s in cell.evals if s.name in ("Clean", "Noisy")}
+    known = not spec.args.get("skip_wrong")
     row = {
         "dataset": cell.dataset,
         "arch": cell.arch,
@@ -125,8 +134,9 @@ def _robustness_row(m: Measured, spec) -> dict:
         "eps": cell.threat.eps,
         "epochs": f"{m.epochs}/{cell.recipe.epochs}",
         "images": len(verdicts) or math.nan,
-        "skipped": 0 if verdicts else math.nan,
-        "abstained": np.mean([v.prediction == -1 for v in verdicts]) if verdicts else math.nan,
+        "skipped": sum(v.skipped for v in verdicts) if verdicts else math.nan,
+        "abstained": np.mean([v.prediction == -1 for v in verdicts]) if verdicts and known else math.nan,
+        "judge_seconds": sum(v.seconds for v in verdicts) if verdicts else math.nan,
     }
     row |= named("clean", _share(plain.get("Clean", [])))
     if "Noisy" in plain:
@@ -155,10 +165,12 @@ def name(cell: Cell) -> str:
     return cell.method.label + bare + (f" seed {cell.seed}" if cell.seed else "")
 
 
-def lineage(teacher: Cell | None) -> str | None:
+def lineage(teacher: Cell | Weights | None) -> str | None:
     """The chain of teachers, nearest first."""
     if teacher is None:
         return None
+    if isinstance(teacher, Weights):
+        return f"{teacher.arch} weights {teacher.sha256[:8]}"
     before = lineage(teacher.teacher)
     return f"{teacher.arch} {name(teacher)}" + (f" <- {before}" if before else "")
 

@@ -19,7 +19,7 @@ HARD = r"50 % of #1 {a} a_b & c^2 ~ \d [e] <- f -> g <h> --quick --- $1 α ≤ �
 
 
 def latex(title, lines, timing, robustness, **more):
-    empty = dict.fromkeys(("means", "factors", "scaling"), pd.DataFrame())
+    empty = dict.fromkeys(("means", "factors", "scaling", "comparisons"), pd.DataFrame())
     return document(title, lines, empty | {"timing": timing, "robustness": robustness} | more)
 
 
@@ -52,6 +52,7 @@ def robustness(radii: int, rows: int = 2, **columns: object) -> pd.DataFrame:
         "sigma": [0.25] * rows,
         "epochs": ["3/200"] * rows,
         "images": [10_000] * rows,
+        "skipped": [3] * rows,
         "abstained": [0.012] * rows,
     }
     for name in shares:

@@ -22,7 +22,7 @@ dataset: digits
 threat: {sigma: 0.25}
 arch: cnn2c2f
 recipe: {epochs: 4, batch_size: 64, lr: 0.1}
-evals: [Clean: {images: 4}, Smoothing: {n: 100, images: 4}]
+evals: [Clean: {images: 4}, Smoothing: {n: 100, images: 4, skip_wrong: false}]
 cells:
   - {method: Standard}
   - {method: Gaussian, paper: {s_per_epoch: 9.5, acr: 0.486, certified: {0.25: 67.75}}}

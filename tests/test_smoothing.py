@@ -76,7 +76,7 @@ def test_bound_is_the_binomial_tail():
 
 @pytest.mark.parametrize("distance", [-0.35, -0.1, 0.1, 0.25, 0.5])
 def test_radius_of_a_half_space_is_its_distance(distance):
-    found = Smoothing(threat=THREAT).judge(HalfSpace(), at(distance), 0, (0, 3))
+    found = Smoothing(threat=THREAT, skip_wrong=False).judge(HalfSpace(), at(distance), 0, (0, 3))
     assert found.prediction == (distance > 0)
     assert abs(distance) - 0.015 < found.radius <= abs(distance)
     true = 0.5 * (1 + math.erf(abs(distance) / 0.25 / math.sqrt(2)))
@@ -91,19 +91,19 @@ def test_certain_class_has_the_largest_radius():
 
 
 def test_abstains_between_classes():
-    found = Smoothing(threat=THREAT, n=1000).judge(HalfSpace(), at(0.0), 1, (0, 0))
+    found = Smoothing(threat=THREAT, n=1000, skip_wrong=False).judge(HalfSpace(), at(0.0), 1, (0, 0))
     assert (found.prediction, found.radius) == (-1, 0.0) and 400 < found.details["nA"] < 600
 
 
 def test_abstains_where_the_draws_disagree_with_the_selection():
     model = Says(lambda call, size: classes([2 if call == 1 else 1] * size))
-    found = Smoothing(threat=THREAT, n=1000).judge(model, at(0.0), 1, (0, 0))
+    found = Smoothing(threat=THREAT, n=1000).judge(model, at(0.0), 2, (0, 0))
     assert (found.prediction, found.details["nA"], found.details["pA_low"]) == (-1, 0, 0.0)
 
 
 def test_tied_selection_takes_the_first_class():
     model = Says(lambda call, size: classes([2, 1] * (size // 2) if call == 1 else [1] * size))
-    assert Smoothing(threat=THREAT, n=1000).judge(model, at(0.0), 0, (0, 0)).prediction == 1
+    assert Smoothing(threat=THREAT, n=1000).judge(model, at(0.0), 1, (0, 0)).prediction == 1
 
 
 def test_not_a_number_is_never_certified():
@@ -150,7 +150,9 @@ def test_batch_bears_on_no_answer():
         ({"alpha": 0}, "greater than 0"),
         ({"alpha": 1}, "less than 1"),
         ({"n0": 0}, "greater than or equal to 1"),
+        ({"batch": 0}, "greater than or equal to 1"),
         ({"batch": "many"}, "a number is needed"),
+        ({"precision": "fp16"}, "'fp32' or 'bf16'"),
         ({"sigma": 0.25}, "sigma"),
     ],
 )

@@ -1,0 +1,79 @@
+"""Certificates as locuslab/smoothing's tables: a tab-separated line an image, https://github.com/locuslab/smoothing."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+_HEADER = ("idx", "label", "predict", "radius", "correct", "time")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One image: `predict` is -1 for an abstention, `radius` in pixel units of [0, 1], `time` in seconds."""
+
+    idx: int
+    label: int
+    predict: int
+    radius: float
+    time: float
+
+    @property
+    def correct(self) -> bool:
+        """Whether the prediction is the label."""
+        return self.predict == self.label
+
+
+def read(path: Path) -> list[Row]:
+    """The rows of a table, later headers left out; ValueError naming file and line where one cannot be read.
+
+    Both forms of time are read: seconds, and hours:minutes:seconds.
+    """
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or 'not text'})") from None
+    rows = []
+    for number, line in enumerate(lines, 1):
+        fields = tuple(line.split("\t"))
+        if fields == _HEADER or not line:
+            continue
+        try:
+            idx, label, predict, radius, _, time = fields
+            row = Row(idx=int(idx), label=int(label), predict=int(predict), radius=float(radius), time=_seconds(time))
+        except ValueError:
+            raise ValueError(f"{path}, line {number}: {line[:60]!r} (allowed: {' '.join(_HEADER)}, by tabs)") from None
+        rows.append(row)
+    return rows
+
+
+def resume(path: Path) -> list[Row]:
+    """The rows of a table to go on with, which is begun where there is none; a last line that was torn is cut off."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a+b") as file:
+        file.seek(0)
+        whole = file.read().rfind(b"\n") + 1
+        file.truncate(whole)
+        if not whole:
+            file.write("\t".join(_HEADER).encode() + b"\n")
+    return read(path)
+
+
+def append(path: Path, row: Row) -> None:
+    """Add a row in one write."""
+    fields = (row.idx, row.label, row.predict, row.radius, int(row.correct), _clock(row.time))
+    with open(path, "ab") as file:
+        file.write("\t".join(map(str, fields)).encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _seconds(text: str) -> float:
+    parts = [float(part) for part in text.split(":")]
+    if len(parts) not in (1, 3):
+        raise ValueError
+    return sum(part * 60**power for power, part in enumerate(reversed(parts)))
+
+
+def _clock(seconds: float) -> str:
+    minutes, micros = divmod(round(seconds * 1e6), 60_000_000)
+    return f"{minutes // 60}:{minutes % 60:02}:{micros // 1_000_000:02}.{micros % 1_000_000:06}"
