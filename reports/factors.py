@@ -93,14 +93,15 @@ def means(manifest: Manifest, measured: list[Measured]) -> pd.DataFrame:
     Each in its own recipe. The geometric mean does not depend on which of the two is called the slower; the
     arithmetic one is there because papers print it.
     """
-    groups: dict[tuple[str, str, str, str], list[tuple[Measured, Measured]]] = {}
+    groups: dict[tuple, list[tuple[Measured, Measured]]] = {}
     for slow, fast in _couples(manifest, measured) if manifest.timing else ():
-        key = (slow.cell.dataset, name(slow.cell), name(fast.cell), str(slow.folder))
+        shape = (slow.cell.loader, slow.cell.ranks, slow.cell.nodes)
+        key = (slow.cell.dataset, name(slow.cell), name(fast.cell), str(slow.folder), shape)
         groups.setdefault(key, []).append((slow, fast))
     rows = []
-    for (dataset, slower, faster, folder), couples in groups.items():
+    for (dataset, slower, faster, folder, _), couples in groups.items():
         logs = [pairs(slow, fast) for slow, fast in couples]
-        if len(couples) < 2 or not all(logs):
+        if len(couples) < 2 or len({slow.cell.arch for slow, _ in couples}) < len(couples) or not all(logs):
             continue
         row = {"dataset": dataset, "slower": slower, "faster": faster, "architectures": len(couples), "folder": folder}
         for kind in ("geometric", "arithmetic"):

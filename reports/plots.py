@@ -166,27 +166,31 @@ def _cumulative(timing: pd.DataFrame) -> Figure:
     return figure
 
 
+_SERIES = ["arch", "method", "nodes"]
+"""What one line of a scaling plot shares."""
+
+
 def _scaling(frame: pd.DataFrame) -> Figure:
     frame = frame.dropna(subset="speedup").sort_values(["ranks", "nodes"])
     frame = frame.assign(method=_labels(frame.drop(columns="ranks")))
     kinds = [kind for kind in ("strong", "weak") if kind in set(frame["kind"])]
     if not kinds:
         raise ValueError("no scaling to draw: no speedup was measured")
-    looks = dict(zip(frame.groupby(["arch", "method"]).groups, styles(), strict=False))
-    nodes = {1: [1]} | dict(frame.groupby("ranks")["nodes"].unique())
+    looks = dict(zip(frame.groupby(_SERIES).groups, styles(), strict=False))
     figure = Figure(figsize=(WIDTH, 0.8 + 1.7 * len(kinds)), layout="constrained")
     panels = figure.subplots(len(kinds), squeeze=False, sharex=True)[:, 0]
     for axes, kind in zip(panels, kinds, strict=True):
         most = frame["ranks"].max()
         axes.plot([1, most], [1, most], color="grey", lw=0.8, ls=":", label="ideal")
-        for who, rows in frame[frame["kind"] == kind].groupby(["arch", "method"]):
-            label = " ".join(who)
+        for who, rows in frame[frame["kind"] == kind].groupby(_SERIES):
+            arch, method, on = who
+            label = f"{arch} {method}, {on} node{'s' if on > 1 else ''}"
             axes.errorbar(rows["ranks"], rows["speedup"], yerr=_errors(rows, "speedup"), label=label, **looks[who])
         axes.set_xscale("log", base=2)
         axes.set_yscale("log", base=2)
         axes.yaxis.set_major_formatter("{x:g}")
-        axes.set_xticks(list(nodes), [f"{ranks}\n({', '.join(map(str, on))})" for ranks, on in nodes.items()])
+        axes.set_xticks(ticks := sorted({1, *frame["ranks"]}), list(map(str, ticks)))
         axes.set_ylabel(f"{kind} speedup (times)")
-    panels[-1].set_xlabel("ranks (nodes)")
+    panels[-1].set_xlabel("ranks")
     legend(figure)
     return figure

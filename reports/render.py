@@ -88,17 +88,16 @@ def head(manifest: Manifest, measured: list[Measured], timing: pd.DataFrame) -> 
         lines.append(
             "Seconds are of a whole epoch of the dataset, warm-up left out; hours = s/epoch x epochs (computed)."
         )
-        kinds = sorted(timing["pair"].dropna().unique())
-        if manifest.timing:
+        kinds = " and ".join(sorted(timing["pair"].dropna().unique()))
+        if kinds and manifest.timing:
+            lines.append(f"Slowdown: of {manifest.baseline}, paired by round ({kinds}: images to a step).")
+        elif kinds:
             lines.append(
-                f"Slowdown: of {manifest.baseline}, paired by round ({' and '.join(kinds)}: images to a step)."
-                " Networks were not trained to the end; teachers untrained."
-            )
-        elif manifest.baseline:
-            lines.append(
-                f"Slowdown: of {manifest.baseline}, unpaired ({' and '.join(kinds)});"
+                f"Slowdown: of {manifest.baseline}, unpaired ({kinds});"
                 " a single run tells nothing of how runs differ, so it has no interval."
             )
+        if manifest.timing:
+            lines.append("Networks were not trained to the end; teachers untrained.")
         if timing["unlike"].notna().any():
             lines.append("*: a ratio of unlike things, let pass by --allow.")
     lines += remarks(measured)
@@ -205,7 +204,8 @@ def _slowdown(row: pd.Series) -> str:
 def _time(timing: pd.DataFrame, robustness: pd.DataFrame) -> dict[str, Callable[[pd.Series], str]]:
     """The columns of the time table: beside the time, what it bought where that was measured."""
     apart = timing["as_published"].notna() & (timing["as_published"] != timing["slowdown"])
-    columns = _WHO | {
+    columns = _WHO | {key: _value(key, str) for key in ("ranks", "nodes") if timing[key].nunique() > 1}
+    columns |= {
         "batch": _value("batch", str),
         "s/epoch": _spread("s_per_epoch", _three),
         "images/s": _value("images_per_s", _three),

@@ -121,10 +121,14 @@ def test_published_hours_of_table_4():
 
 def test_scaling_is_drawn_as_measured():
     strong, weak = plots._scaling(SCALING).axes
-    assert lines(strong) == {"ideal": [(1, 1), (4, 4)], "dla CRT": [(2, 1.8), (4, 3.0)]}
-    assert lines(weak) == {"ideal": [(1, 1), (4, 4)], "dla CRT": [(2, 1.9)]}
-    assert ends(strong, "dla CRT", 1) == [pytest.approx((1.8, 1.8)), pytest.approx((2.8, 3.3))]
-    assert [label.get_text() for label in weak.get_xticklabels()] == ["1\n(1)", "2\n(1)", "4\n(2)"]
+    assert lines(strong) == {
+        "ideal": [(1, 1), (4, 4)],
+        "dla CRT, 1 node": [(2, 1.8)],
+        "dla CRT, 2 nodes": [(4, 3.0)],
+    }
+    assert lines(weak) == {"ideal": [(1, 1), (4, 4)], "dla CRT, 1 node": [(2, 1.9)]}
+    assert ends(strong, "dla CRT, 2 nodes", 1) == [pytest.approx((2.8, 3.3))]
+    assert [label.get_text() for label in weak.get_xticklabels()] == ["1", "2", "4"]
     assert len(plots._scaling(SCALING[:1]).axes) == 1
 
 

@@ -1,6 +1,5 @@
 """The tables of the CRT paper: every one reads, bears the figures as printed, and shares its networks with others."""
 
-import re
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -12,7 +11,7 @@ from bench.cells import Cell, Manifest
 
 FOLDER = Path(__file__).parents[1] / "manifests"
 
-# Of each table the cells, then the printed rows: architecture, method, sigma, and the teachers, the nearest first.
+# How many cells each table has.
 CELLS = {1: 6, 2: 7, 3: 3, 4: 11, 5: 3, 6: 9, 7: 9, 8: 7, 9: 7, 10: 6, 11: 4, 12: 9, 13: 4, 14: 3, 15: 5}
 R20, R110, EXT, DLA, REG, VIT = "resnet20", "resnet110", "resnext29", "dla", "regnetx_200mf", "vit"
 I18, I50, IREG = "imagenet_resnet18", "imagenet_resnet50", "imagenet_regnetx_4gf"
@@ -56,10 +55,9 @@ def test_reads_and_says_how_it_is_used(number):
     assert max(map(len, path.read_text().splitlines())) <= 120
 
 
-@pytest.mark.parametrize("number", [5, 15])
-def test_reads_quick(number):
-    """The cheapest two: a quick reading counts operations of every network. test_manifest.py reads all of them so."""
-    full, quick = table(number), manifests.read(FOLDER / f"table{number}.yaml", quick=True)
+def test_reads_quick():
+    """One of the cheapest: a quick reading counts every network's operations. test_manifest.py reads all of them so."""
+    full, quick = table(15), manifests.read(FOLDER / "table15.yaml", quick=True)
     assert [(c.arch, c.method, c.paper) for c in quick.cells] == [(c.arch, c.method, c.paper) for c in full.cells]
     assert not {c.id for c in quick.cells} & {c.id for c in full.cells}
 
@@ -89,7 +87,7 @@ def test_noise_data_and_images_judged(number):
         assert len(cell.evals) == ((number, cell.arch) != (5, R20))
 
 
-# Radii of a row follow from the sigma: as many as were printed.
+# As many radii as were printed follow from the sigma.
 RADII = {0.25: 4, 0.5: 8, 1.0: 10}
 ACR_ALONE = (6, 7, 14)
 PRINTED = {
@@ -109,12 +107,14 @@ def test_no_cell_lacks_a_figure_that_was_printed(number):
         certified = number not in (1, 4, *ACR_ALONE) and (number, cell.arch) != (5, R20)
         expected = RADII[cell.threat.sigma] if certified else 0
         assert list(radii) == [0.25 * k for k in range(expected)], cell.id
-        # Nobody certifies more at a larger radius; the mean radius is near the area under the curve.
         percents = list(radii.values())
         assert percents == sorted(percents, reverse=True) and all(0 < p < 100 for p in percents)
         if percents:
-            area = 0.25 * (sum(percents) - percents[0] / 2 - percents[-1] / 2) / 100
-            assert area < paper["acr"] < area + 0.25 * percents[-1] / 100 * 3, cell.id
+            # The mean radius is the area under a falling curve, which lies between its two staircases.
+            least = 0.25 * sum(percents[1:]) / 100
+            rest = 3.8115 * cell.threat.sigma - max(radii)
+            most = (0.25 * sum(percents[:-1]) + rest * percents[-1]) / 100
+            assert least < paper["acr"] < most, cell.id
 
 
 def _radius(printed: str) -> dict[float, float]:
@@ -278,11 +278,7 @@ def test_a_network_of_several_tables_is_one_network():
         for tables in _owners().values()
         if len(tables) > 1
     }
-    assert found == {kind: " ".join(sorted(told.split(), key=_number)) for kind, told in SHARED.items()}
-
-
-def _number(told: str) -> int:
-    return int(re.sub(r"\D", "", told))
+    assert found == SHARED
 
 
 def test_networks_that_only_look_alike_stay_apart():
@@ -298,6 +294,5 @@ def test_chains_are_as_long_as_printed():
     lineages = {n: [[t.arch for t in c.lineage] for c in table(n).cells] for n in (3, 13)}
     assert lineages[3] == [[R110], [EXT, R110], [DLA, EXT, R110]]
     assert lineages[13] == [*lineages[3], [REG, DLA, EXT, R110]]
-    assert [c.lineage[-1].method.name for n in (3, 13) for c in table(n).cells] == ["SmoothMix"] * 3 + [
-        "Consistency"
-    ] * 4
+    assert {c.lineage[-1].method.name for c in table(3).cells} == {"SmoothMix"}
+    assert {c.lineage[-1].method.name for c in table(13).cells} == {"Consistency"}
