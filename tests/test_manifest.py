@@ -28,13 +28,18 @@ def read(tmp_path: Path, text: str, quick: bool = False) -> manifests.Manifest:
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "manifests").rglob("*.yaml")), ids=lambda path: path.stem)
-@pytest.mark.parametrize("quick", [False, True])
-def test_every_manifest_reads(path, quick):
-    full, manifest = manifests.read(path), manifests.read(path, quick)
-    assert len(manifest.cells) == len(full.cells)
-    assert [c.arch for c in manifest.cells] == [c.arch for c in full.cells]
-    assert (manifest.cells[0].id == full.cells[0].id) != quick
+def test_every_manifest_reads(path):
+    assert manifests.read(path).cells
     assert path.read_text().startswith("# ")
+
+
+# Some: a quick reading counts the operations of every network, which takes seconds each.
+@pytest.mark.parametrize("name", ["quickstart", "overhead", "scaling", "table4", "table14", "table15"])
+def test_manifests_read_quick(name):
+    path = ROOT / "manifests" / f"{name}.yaml"
+    full, manifest = manifests.read(path), manifests.read(path, quick=True)
+    assert [c.arch for c in manifest.cells] == [c.arch for c in full.cells]
+    assert not {c.id for c in manifest.cells} & {c.id for c in full.cells}
 
 
 def test_product_runs_over_the_axes_in_order(tmp_path):

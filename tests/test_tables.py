@@ -56,7 +56,7 @@ def test_reads_and_says_how_it_is_used(number):
 
 
 def test_reads_quick():
-    """One of the cheapest: a quick reading counts every network's operations. test_manifest.py reads all of them so."""
+    """One of the cheapest: a quick reading counts every network's operations. test_manifest.py reads others."""
     full, quick = table(15), manifests.read(FOLDER / "table15.yaml", quick=True)
     assert [(c.arch, c.method, c.paper) for c in quick.cells] == [(c.arch, c.method, c.paper) for c in full.cells]
     assert not {c.id for c in quick.cells} & {c.id for c in full.cells}
