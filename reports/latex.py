@@ -50,7 +50,7 @@ def _tables(frames: dict[str, pd.DataFrame]) -> Iterator[tuple[str, list[Column]
             yield from ((f"{caption} Folder: {escape(folder)}.", columns) for caption, columns in _tables(own))
         return
     interval = r"In brackets, 95\,\% intervals."
-    yield f"time. {interval}", _time(timing, robustness)
+    yield f"time. {interval}", _time(timing)
     if timing.filter(regex="^paper_").notna().any(axis=None):
         yield "time, as measured and as published.", _time_and_paper(timing)
     if not frames["means"].empty:
@@ -68,8 +68,8 @@ def _tables(frames: dict[str, pd.DataFrame]) -> Iterator[tuple[str, list[Column]
         (f"{certified}, as published.", "paper_", fixed(3), percent(2)),
     ):
         names = [c for c in robustness if re.fullmatch(rf"{prefix}certified_at_[\d.]+", c)]
-        if names and (not prefix or robustness[names].notna().any(axis=None)):
-            for first in range(0, len(names), _RADII):
+        if f"{prefix}acr" in robustness and robustness[[f"{prefix}acr", *names]].notna().any(axis=None):
+            for first in range(0, max(1, len(names)), _RADII):
                 yield (
                     caption,
                     [
@@ -85,14 +85,12 @@ def _tables(frames: dict[str, pd.DataFrame]) -> Iterator[tuple[str, list[Column]
         yield f"differences, image by image. {interval}", _compared(frames["comparisons"])
 
 
-def _time(frame: pd.DataFrame, robustness: pd.DataFrame) -> list[Column]:
+def _time(frame: pd.DataFrame) -> list[Column]:
     """Beside the time, what it bought where that was measured; below a ratio, in what its two sides are unlike."""
     slowdown = number(frame, "slowdown", "measured", fixed(2), "slowdown")
     for cell, unlike in zip(slowdown.cells, frame["unlike"], strict=True):
         cell += [rf"{{\scriptsize unlike {escape(field)}}}" for field in ("" if pd.isna(unlike) else unlike).split()]
     published = frame["as_published"].notna() & (frame["as_published"] != frame["slowdown"])
-    who = ["dataset", "arch", "method"]
-    bought = robustness.dropna(subset="acr").drop_duplicates(who)[[*who, "acr"]] if "acr" in robustness else None
     return [
         *_who(frame),
         number(frame, "batch", "batch", fixed(0)),
@@ -103,7 +101,7 @@ def _time(frame: pd.DataFrame, robustness: pd.DataFrame) -> list[Column]:
         number(frame, "efficiency", "efficiency", fixed(2)),
         number(frame, "hours", "own", significant, "hours"),
         number(frame, "hours_with_teacher", "+ teacher", significant, "hours"),
-        *([number(frame[who].merge(bought, "left", who), "acr", "ACR", fixed(3))] if bought is not None else []),
+        *([number(frame, "acr", "ACR", fixed(3))] if frame["acr"].notna().any() else []),
     ]
 
 

@@ -28,7 +28,7 @@ def grids(frames: dict[str, pd.DataFrame]) -> list[Grid]:
             for folder in timing["folder"].unique()
             for caption, heads, rows in grids({key: _of(frame, folder) for key, frame in frames.items()})
         ]
-    shown = [_grid("Time", timing, _time(timing, robustness))]
+    shown = [_grid("Time", timing, _time(timing))]
     for caption, key, form in (
         ("Time of an epoch, over architectures", "means", _MEANS),
         ("Factors of the whole time: total = epochs x passes x batch x precision x host", "factors", _FACTORS),
@@ -42,13 +42,14 @@ def grids(frames: dict[str, pd.DataFrame]) -> list[Grid]:
         plain = _ROBUST | ({"noisy": _spread("noisy", _percent)} if "noisy" in robustness else {})
         shown.append(_grid("Judged (accuracy in %)", robustness, plain))
         radii = [c for c in robustness if c.startswith("certified_at_") and c[-1].isdigit()]
+        whom = _WHOM | ({"sigma": _value("sigma", "{:g}".format)} if robustness["sigma"].nunique() > 1 else {})
         if radii:
-            columns = _WHOM | {"ACR": _spread("acr", _decimal(3))}
+            columns = whom | {"ACR": _spread("acr", _decimal(3))}
             columns |= {c.replace("certified_at_", "r = "): _spread(c, _percent) for c in radii}
             shown.append(_grid("Robustness (certified accuracy in %, at l2 radius r)", robustness, columns))
         papers = [c for c in robustness if c.startswith("paper_")]
         if robustness[papers].notna().any(axis=None) if papers else False:
-            published = _WHOM | {"ACR": _value("paper_acr", _decimal(3))}
+            published = whom | {"ACR": _value("paper_acr", _decimal(3))}
             published |= {f"r = {c[-4:]}": _value(c, _printed) for c in papers if c != "paper_acr"}
             shown.append(_grid("As published", robustness, published))
     if not frames["comparisons"].empty:
@@ -201,10 +202,12 @@ def _slowdown(row: pd.Series) -> str:
     return _spread("slowdown", _decimal(2))(row) + ("" if _missing(row["unlike"]) else " *")
 
 
-def _time(timing: pd.DataFrame, robustness: pd.DataFrame) -> dict[str, Callable[[pd.Series], str]]:
+def _time(timing: pd.DataFrame) -> dict[str, Callable[[pd.Series], str]]:
     """The columns of the time table: beside the time, what it bought where that was measured."""
     apart = timing["as_published"].notna() & (timing["as_published"] != timing["slowdown"])
-    columns = _WHO | {key: _value(key, str) for key in ("ranks", "nodes") if timing[key].nunique() > 1}
+    twice = timing.duplicated(["dataset", "arch", "method", "batch", "ranks", "nodes", "sigma"]).any()
+    columns = {"arch": _text("arch"), "method": _method if twice else _text("method")}
+    columns |= {key: _value(key, "{:g}".format) for key in ("sigma", "ranks", "nodes") if timing[key].nunique() > 1}
     columns |= {
         "batch": _value("batch", str),
         "s/epoch": _spread("s_per_epoch", _three),
@@ -220,16 +223,9 @@ def _time(timing: pd.DataFrame, robustness: pd.DataFrame) -> dict[str, Callable[
         "hours": _value("hours", _three),
         "with teacher": _value("hours_with_teacher", _three),
     }
-    if "acr" in robustness:
-        bought = robustness.dropna(subset="acr").drop_duplicates(["dataset", "arch", "method"])
-        found = {(r["dataset"], r["arch"], r["method"]): r["acr"] for _, r in bought.iterrows()}
-        columns["ACR"] = lambda row: _of_cell(found, row)
+    if timing["acr"].notna().any():
+        columns["ACR"] = _value("acr", _decimal(3))
     return columns
-
-
-def _of_cell(found: dict[tuple, float], row: pd.Series) -> str:
-    value = found.get((row["dataset"], row["arch"], row["method"]))
-    return DASH if value is None else _decimal(3)(value)
 
 
 _MEANS = {

@@ -1,12 +1,13 @@
 """The timing table and the robustness table, in the columns of the CSV."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 import numpy as np
 import pandas as pd
 
 from bench.cells import Cell, Manifest, Weights
+from bench.records import Verdict
 from crt.data import DATASETS
 from reports.load import Measured
 from reports.ratios import like_base, published_base, ratio, seconds
@@ -17,7 +18,7 @@ TIMING = (
     "s_per_epoch_high,images_per_s,memory_mb,slowdown,slowdown_low,slowdown_high,ideal,efficiency,hours,"
     "hours_with_teacher,paper_s_per_epoch,paper_slowdown,paper_hours,efficiency_low,efficiency_high,pair,"
     "as_published,as_published_low,as_published_high,unpaired,unpaired_low,unpaired_high,"
-    "fieller,fieller_low,fieller_high,unlike,loader_share,ranks,nodes"
+    "fieller,fieller_low,fieller_high,unlike,loader_share,ranks,nodes,teacher,sigma,acr,acr_low,acr_high"
 ).split(",")
 _LARGEST = 3.8115
 """Radii over sigma that n = 100,000 draws at alpha = 0.001 can certify (all of them agreeing)."""
@@ -81,6 +82,9 @@ def _timing_row(manifest: Manifest, m: Measured, measured: list[Measured], allow
         "loader_share": _share_of_loader(m),
         "ranks": cell.ranks,
         "nodes": cell.nodes,
+        "teacher": lineage(cell.teacher),
+        "sigma": cell.threat.sigma,
+        **named("acr", _acr(m)),
     }
 
 
@@ -88,6 +92,12 @@ def _share_of_loader(m: Measured) -> float:
     """Of an epoch, what the host waits for its batches."""
     shares = [(p.host["loader"] + p.host["transfer"]) / sum(p.host.values()) for p in m.phases]
     return float(np.mean(shares)) if shares else math.nan
+
+
+def _acr(m: Measured) -> Interval:
+    """What the time bought: the ACR of its first certificate by smoothing."""
+    found = next((m.verdicts.get(spec.id, {}) for spec in m.cell.evals if spec.name == "Smoothing"), {})
+    return mean_ci(list(_radii(found.values()).clip(0)))
 
 
 def whole_hours(m: Measured) -> float:
@@ -120,7 +130,7 @@ def robustness(measured: list[Measured]) -> pd.DataFrame:
 
 def _robustness_row(m: Measured, spec) -> dict:
     cell, verdicts = m.cell, list(m.verdicts.get(spec.id, {}).values())
-    radii = np.array([v.radius if v.prediction == v.label else -1.0 for v in verdicts])
+    radii = _radii(verdicts)
     plain = {s.name: list(m.verdicts.get(s.id, {}).values()) for s in cell.evals if s.name in ("Clean", "Noisy")}
     known = not spec.args.get("skip_wrong")
     row = {
@@ -148,6 +158,11 @@ def _robustness_row(m: Measured, spec) -> dict:
         row["paper_acr"] = _number(cell.paper.acr)
         row |= {f"paper_certified_at_{r:.2f}": percent / 100 for r, percent in cell.paper.certified.items()}
     return row
+
+
+def _radii(verdicts: Iterable[Verdict]) -> np.ndarray:
+    """Certified radii, -1 where the class is wrong."""
+    return np.array([v.radius if v.prediction == v.label else -1.0 for v in verdicts])
 
 
 def _share(verdicts: list) -> Interval:
