@@ -8,11 +8,13 @@ from crt.threat import Threat
 
 FLOPS = 40e9
 """Per second, of two ordinary cores: a constant, so that the same command names the same cells everywhere."""
-TRAIN_SECONDS = 200.0
-JUDGE_SECONDS = 150.0
+TRAIN_SECONDS = 400.0
+JUDGE_SECONDS = 200.0
 EPOCHS = 2
 ROUNDS = 3
-JUDGED = 10
+JUDGED = (10, 100)
+DRAWS = (100, 1000)
+SELECTING = 10
 BATCH = 32
 
 
@@ -28,17 +30,23 @@ def reduce(manifest: Manifest) -> Manifest:
     most = min(DATASETS[cell.dataset].train_images for cell in trained)
     images = max(2 * BATCH, min(most, int(images) // BATCH * BATCH))
     draw = sum(forward_flops(cell) for cell in manifest.cells if cell.evals)
-    n = max(100, min(1000, int(JUDGE_SECONDS * FLOPS / (JUDGED * draw)) // 100 * 100)) if draw else 0
+    draws = JUDGE_SECONDS * FLOPS / draw if draw else 0.0
+    judged = _between(JUDGED, int(draws) // (DRAWS[0] + SELECTING))
+    n = _between(DRAWS, (int(draws / judged) - SELECTING) // 100 * 100)
     return manifest.model_copy(
         update={
             "quick": True,
             "timing": Timing(runs=1, rounds=ROUNDS, images=images) if manifest.timing else None,
-            "cells": tuple(_reduced(cell, images, n) for cell in manifest.cells),
+            "cells": tuple(_reduced(cell, images, judged, n) for cell in manifest.cells),
         }
     )
 
 
-def _reduced(cell: Cell, images: int, n: int) -> Cell:
+def _between(ends: tuple[int, int], value: int) -> int:
+    return max(ends[0], min(ends[1], value))
+
+
+def _reduced(cell: Cell, images: int, judged: int, n: int) -> Cell:
     recipe = cell.recipe
     batch = max(cell.ranks, min(recipe.batch_size, BATCH * max(1, round(recipe.batch_size / 128))))
     # Milestones past the last epoch keep the schedule's form and never take effect.
@@ -48,14 +56,15 @@ def _reduced(cell: Cell, images: int, n: int) -> Cell:
             "quick": True,
             "images": images,
             "recipe": short,
-            "teacher": _reduced(cell.teacher, images, n) if cell.lineage else cell.teacher,
-            "evals": tuple(_judging(spec, cell.threat, n) for spec in cell.evals),
+            "teacher": _reduced(cell.teacher, images, judged, n) if cell.lineage else cell.teacher,
+            "evals": tuple(_judging(spec, cell.threat, judged, n) for spec in cell.evals),
         }
     )
 
 
-def _judging(spec: Spec, threat: Threat, n: int) -> Spec:
-    args = {**spec.args, "images": min(JUDGED, spec.images or JUDGED), "every": spec.every}
+def _judging(spec: Spec, threat: Threat, judged: int, n: int) -> Spec:
+    args = {**spec.args, "images": min(judged, spec.images or judged), "every": spec.every}
     if "n" in args:
         args["n"] = min(n, args["n"])
+        args["n0"] = min(SELECTING, args["n0"])
     return resolve("crt.evals", {spec.name: args}, threat, spec.name)[0]
