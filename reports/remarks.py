@@ -7,8 +7,12 @@ from reports.tables import name
 
 
 def remarks(measured: list[Measured]) -> list[str]:
-    """A line for each thing that is odd about a cell's times."""
-    return [f"{m.cell.arch} {name(m.cell)}: {said}" for m in measured for said in _of(m)]
+    """A line for each thing that is odd about cells' times."""
+    found: dict[str, list[str]] = {}
+    for m in measured:
+        for said in _of(m):
+            found.setdefault(said, []).append(f"{m.cell.arch} {name(m.cell)}")
+    return [f"{', '.join(dict.fromkeys(whose))}: {said}" for said, whose in found.items()]
 
 
 def _of(m: Measured) -> list[str]:

@@ -9,6 +9,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from bench.cells import Manifest
+from crt.data import DATASETS
 from reports.load import Measured
 from reports.remarks import remarks
 from reports.stats import RUNS
@@ -87,7 +88,8 @@ def head(manifest: Manifest, measured: list[Measured], timing: pd.DataFrame) -> 
             f"Intervals: 95 %, of times {f'over {runs} runs' if runs >= RUNS else few}, of accuracies Wilson's."
         )
         lines.append(
-            "Seconds are of a whole epoch of the dataset, warm-up left out; hours = s/epoch x epochs (computed)."
+            f"Seconds are of a whole epoch of the dataset{_scaled(measured)}, warm-up left out;"
+            " hours = s/epoch x epochs (computed)."
         )
         kinds = " and ".join(sorted(timing["pair"].dropna().unique()))
         if kinds and manifest.timing:
@@ -105,6 +107,13 @@ def head(manifest: Manifest, measured: list[Measured], timing: pd.DataFrame) -> 
     return lines
 
 
+def _scaled(measured: list[Measured]) -> str:
+    """From how many images an epoch's seconds were brought to the whole set, where not all were timed."""
+    timed = {(epoch.images, m.cell.dataset) for m in measured for run in m.runs.values() for epoch in run.values()}
+    parts = sorted({images for images, dataset in timed if images < DATASETS[dataset].train_images})
+    return f", scaled from {', '.join(f'{images:,}' for images in parts)} images" if parts else ""
+
+
 def show(console: Console, title: str, lines: list[str], tables: list[Grid]) -> None:
     """On a terminal."""
     console.print(f"[bold]{title}[/bold]", highlight=False)
@@ -114,9 +123,9 @@ def show(console: Console, title: str, lines: list[str], tables: list[Grid]) -> 
         table = Table(*heads, title=caption, title_justify="left", padding=(0, 0, 0, 1))
         for number, column in enumerate(table.columns):
             # Names may fold; a number that is cut or broken would be another number.
-            column.overflow, column.no_wrap = "fold", number > 1
+            column.overflow, column.no_wrap = "fold", number != 1
             column.justify = "right" if number > 1 else "left"
-            column.min_width = (8, 14)[number] if number < 2 else None
+            column.min_width = 16 if number == 1 else None
         for row in rows:
             table.add_row(*row)
         need = Measurement.get(console, console.options.update_width(1000), table)
