@@ -13,6 +13,7 @@ from bench import manifest as manifests
 from reports import curves, plots, render, tables
 from reports.comparisons import comparisons
 from reports.factors import factors, means
+from reports.head import head
 from reports.latex import latex as document
 from reports.load import load
 from reports.ratios import FIELDS
@@ -71,7 +72,7 @@ def _report(
         "comparisons": comparisons(measured),
         "certificates": curves.certificates(measured),
     }
-    lines, grids = render.head(manifest, measured, frames["timing"]), render.grids(frames)
+    lines, grids = head(manifest, measured, frames["timing"]), render.grids(frames)
     console = Console() if sys.stdout.isatty() else Console(width=render.WIDTH)
     render.show(console, manifest.title, lines, grids)
     if not any(m.starts for m in measured):
