@@ -97,7 +97,13 @@ def _share_of_loader(m: Measured) -> float:
 def _acr(m: Measured) -> Interval:
     """What the time bought: the ACR of its first certificate by smoothing."""
     found = next((m.verdicts.get(spec.id, {}) for spec in m.cell.evals if spec.name == "Smoothing"), {})
-    return mean_ci(list(_radii(found.values()).clip(0)))
+    return _average(_radii(found.values()))
+
+
+def _average(radii: np.ndarray) -> Interval:
+    """Their mean, 0 for wrong ones, with its interval; equal radii do not tell how others would differ."""
+    found = mean_ci(list(radii.clip(0)))
+    return found if len(set(radii.clip(0))) > 1 else Interval(found.mean, math.nan, math.nan)
 
 
 def whole_hours(m: Measured) -> float:
@@ -152,7 +158,7 @@ def _robustness_row(m: Measured, spec) -> dict:
     if "Noisy" in plain:
         row |= named("noisy", _share(plain["Noisy"]))
     if spec.name == "Smoothing":
-        row |= named("acr", mean_ci(list(radii.clip(0))))
+        row |= named("acr", _average(radii))
         for r in np.arange(0, _LARGEST * cell.threat.sigma, _STEP):
             row |= named(f"certified_at_{r:.2f}", wilson(int((radii >= r).sum()), len(radii)))
         row["paper_acr"] = _number(cell.paper.acr)

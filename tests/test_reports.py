@@ -196,6 +196,16 @@ def test_records_of_a_newer_schema_and_a_torn_line(tmp_path):
     assert result.exit_code == 2 and "schema 3" in result.stderr and str(file) in result.stderr
 
 
+def test_radii_that_are_all_equal_tell_no_interval(tmp_path):
+    trained(tmp_path)
+    for file in (tmp_path / "runs").glob("*/train.jsonl"):
+        file.write_text(
+            file.read_text().replace('"radius":0.2', '"radius":0.0').replace('"radius":0.3', '"radius":0.0')
+        )
+    assert report(tmp_path, TRAINED).exit_code == 0
+    assert [rows(tmp_path / "m-robustness.csv")[0][f"acr{end}"] for end in ("", "_low", "_high")] == ["0.0", "", ""]
+
+
 def test_a_file_that_cannot_be_written_is_named(tmp_path):
     result = report(tmp_path, TRAINED, "--out", str(tmp_path / "none" / "m.md"))
     assert result.exit_code == 2 and str(tmp_path / "none") in result.stderr
