@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Collection, Iterable
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -27,16 +28,25 @@ _STEP = 0.25
 
 def timing(manifest: Manifest, measured: list[Measured], allow: Collection[str] = ()) -> pd.DataFrame:
     """A row a cell; seconds are of a whole epoch of the dataset. ValueError for a ratio of unlike things."""
-    rows = [_timing_row(manifest, m, measured, allow) | {"folder": str(m.folder)} for m in measured]
+    hours = {
+        folder: {m.cell.id: whole_hours(m) for m in measured if m.folder == folder} for folder in _folders(measured)
+    }
+    rows = [_timing_row(manifest, m, measured, hours[m.folder], allow) | {"folder": str(m.folder)} for m in measured]
     return pd.DataFrame(rows, columns=columns(TIMING, measured))
 
 
 def columns(names: list[str], measured: list[Measured]) -> list[str]:
     """The folder is a column where there are several."""
-    return names + ["folder"] * (len({m.folder for m in measured}) > 1)
+    return names + ["folder"] * (len(_folders(measured)) > 1)
 
 
-def _timing_row(manifest: Manifest, m: Measured, measured: list[Measured], allow: Collection[str]) -> dict:
+def _folders(measured: list[Measured]) -> set[Path]:
+    return {m.folder for m in measured}
+
+
+def _timing_row(
+    manifest: Manifest, m: Measured, measured: list[Measured], times: dict[str, float], allow: Collection[str]
+) -> dict:
     cell, own = m.cell, published_base(manifest, m, measured)
     like = like_base(manifest, m, measured)
     # Without a twin of the baseline in this batch size, the ratio is the published recipes' as they are.
@@ -49,7 +59,6 @@ def _timing_row(manifest: Manifest, m: Measured, measured: list[Measured], allow
     ideal = m.flops / base.flops if base and m.flops and base.flops else math.nan
     epoch = nested_ci(seconds(m))
     memories = [e.memory for run in m.runs.values() for e in run.values() if e.memory is not None]
-    times = {other.cell.id: whole_hours(other) for other in measured if other.folder == m.folder}
     return {
         "dataset": cell.dataset,
         "arch": cell.arch,

@@ -21,7 +21,6 @@ from reports.stats import (
     paired_ratio,
     runs_ci,
     welch_ratio,
-    within_ci,
 )
 
 SLOW = [[8.1, 8.3, 8.2], [8.6, 8.4, 8.7], [7.9, 8.0, 8.1], [8.2, 8.5, 8.0]]
@@ -80,19 +79,19 @@ def test_within_a_run():
     mean, var, df = within(WAVE)
     assert 1 < df < 6  # the wave is autocorrelated
     half = t(df) * math.sqrt(var)
-    assert within_ci(WAVE) == pytest.approx((mean, mean - half, mean + half))
-    assert within_ci(WAVE) == nested_ci([WAVE]) == nested_ci([WAVE, []])
+    assert nested_ci([WAVE]) == pytest.approx((mean, mean - half, mean + half))
+    assert nested_ci([WAVE]) == nested_ci([WAVE, []])
 
 
 def test_within_a_run_at_the_edges():
     zigzag = [1.0, 1.2] * 4
-    assert within_ci(zigzag) == pytest.approx(mean_ci(zigzag))  # never worth more than they are
-    assert within_ci([1.0, 1.3, 1.1]) == pytest.approx(mean_ci([1.0, 1.3, 1.1]))
-    assert within_ci([1.0, 1.3]) == pytest.approx(mean_ci([1.0, 1.3]))
+    assert nested_ci([zigzag]) == pytest.approx(mean_ci(zigzag))  # never worth more than they are
+    assert nested_ci([[1.0, 1.3, 1.1]]) == pytest.approx(mean_ci([1.0, 1.3, 1.1]))
+    assert nested_ci([[1.0, 1.3]]) == pytest.approx(mean_ci([1.0, 1.3]))
     rising = [float(k) for k in range(10)]
-    assert within_ci(rising).high == pytest.approx(4.5 + t(1) * math.sqrt(np.var(rising)))  # worth two values
-    assert within_ci([2.0] * 5) == (2.0, 2.0, 2.0)
-    assert ends_are_missing(within_ci([1.0])) and np.isnan(within_ci([])).all()
+    assert nested_ci([rising]).high == pytest.approx(4.5 + t(1) * math.sqrt(np.var(rising)))  # worth two values
+    assert nested_ci([[2.0] * 5]) == (2.0, 2.0, 2.0)
+    assert ends_are_missing(nested_ci([[1.0]])) and np.isnan(nested_ci([[]])).all()
 
 
 def test_two_runs_are_combined_within():
