@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from crt.method import Method
 from crt.plugins import find
 from crt.quantity import Count, Real, Whole
 from crt.recipe import Recipe
@@ -48,13 +49,28 @@ class Paper(BaseModel):
 
     s_per_epoch: Real | None = None
     hours: Real | None = None
+    hours_with_teacher: Real | None = None
     slowdown: Real | None = None
     """Of an epoch."""
     total: Real | None = None
     """Of the whole training, over the baseline's."""
+    clean: Real | None = None
+    robust: Real | None = None
+    """Accuracy in percent, without an attack and under the paper's at the threat's radius."""
     acr: Real | None = None
     certified: dict[Real, Real] = Field(default_factory=dict)
     """Certified accuracy in percent by radius."""
+
+
+class Monitor(BaseModel):
+    """What is evaluated while a network trains, outside the clock: after every so many epochs, and after the last."""
+
+    model_config = _STRICT
+
+    every: Count = 1
+    images: Count | None = None
+    """Test images 0 to this many; all, where not said."""
+    evals: tuple[Spec, ...]
 
 
 class Weights(BaseModel):
@@ -97,16 +113,22 @@ class Cell(BaseModel):
     """`bare`: a plain loop written out by hand, which shows what the harness costs."""
     quick: bool = False
     teacher: "Cell | Weights | None" = None
+    monitor: Monitor | None = None
+    select: Literal["last", "best"] = "last"
+    """The epoch whose weights are kept; best: where most test images stood by the monitor's first evaluation."""
     evals: tuple[Spec, ...] = ()
     paper: Paper = Paper()
 
     @property
     def id(self) -> str:
-        body = self.model_dump(mode="json", exclude={"evals", "paper", "teacher", "method"})
+        body = self.model_dump(mode="json", exclude={"evals", "paper", "teacher", "method", "recipe"})
+        # What a recipe does not say is no part of it, so that a new key changes nobody's cells.
+        body["recipe"] = self.recipe.model_dump(mode="json", exclude_defaults=True)
         body["method"] = [self.method.name, self.method.args]
         body["teacher"] = self.teacher.id if self.teacher else None
-        if self.loop == "train":
-            del body["loop"]
+        for key in ("loop", "monitor", "select"):
+            if body[key] == type(self).model_fields[key].default:
+                del body[key]
         return f"{self.arch}-{self.method.name}-s{self.seed}-{digest(body)}"
 
     @property
@@ -117,10 +139,17 @@ class Cell(BaseModel):
     @property
     def per_step(self) -> int:
         """Images that one optimizer step is taken on: the part of a loaded batch, over all ranks together."""
-        return (
-            self.recipe.batch_size
-            // find("crt.methods", self.method.name)(threat=self.threat, **self.method.args).chunks
-        )
+        return self.recipe.batch_size // self.unbound.chunks
+
+    @property
+    def replays(self) -> int:
+        """Optimizer steps on the same images; an epoch of a table is one of them."""
+        return self.unbound.replays
+
+    @property
+    def unbound(self) -> Method:
+        """Its method, without a teacher."""
+        return find("crt.methods", self.method.name)(threat=self.threat, **self.method.args)
 
     @property
     def questions(self) -> str:
@@ -180,6 +209,11 @@ class Manifest(BaseModel):
     timing: Timing | None = None
     quick: bool = False
     cells: tuple[Cell, ...]
+
+    @property
+    def trained(self) -> tuple[Cell, ...]:
+        """The cells that are trained to the end: of a timing study those that are judged, too."""
+        return tuple(cell for cell in self.cells if cell.evals or cell.monitor or not self.timing)
 
     @property
     def studies(self) -> list[Study]:

@@ -6,24 +6,27 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from pydantic import ValidationError
 
-from bench.cells import BARE, Cell, Manifest, Paper, Timing, Weights
+from bench.cells import BARE, Cell, Manifest, Monitor, Paper, Timing, Weights
+from bench.networks import method, network
 from bench.specs import explain, keys, spec, typed
 from crt.data import DATASETS, PIPELINES
 from crt.data.loader import LOADERS
+from crt.method import Method
 from crt.plugins import plugins
 from crt.recipe import Recipe
 from crt.threat import Threat
 
 AXES = ("dataset", "arch", "method", "threat", "recipe", "seed", "teacher", "ranks")
-_CELL = (*AXES, "pipeline", "loader", "nodes", "images", "loop", "evals", "paper", "name")
+_CELL = (*AXES, "pipeline", "loader", "nodes", "images", "loop", "evals", "monitor", "select", "paper", "name")
 _ONLY_IN_CELLS = ("loop", "paper", "name")
 _TOP = ("title", "baseline", "timing", "recipes", "cells", *(key for key in _CELL if key not in _ONLY_IN_CELLS))
 _INHERITED = ("dataset", "threat", "pipeline", "loader", "ranks", "nodes", "images")
 _WEIGHTS = ("weights", "sha256", "arch", "normalize")
-_TEACHER = (*_INHERITED, "arch", "method", "recipe", "seed", "teacher")
+_TEACHER = (*_INHERITED, "arch", "method", "recipe", "seed", "teacher", "monitor", "select")
 _DEFAULTS = {"pipeline": "crt", "loader": "ffcv", "threat": {}, "seed": 0, "ranks": 1, "nodes": 1}
 
 
@@ -199,7 +202,8 @@ class _Reader:
             "recipe": typed(Recipe, written["recipe"], f"{where}.recipe"),
             "teacher": teacher,
             "evals": tuple(spec("crt.evals", e, threat, f"{where}.evals[{k}]")[0] for k, e in enumerate(evals)),
-            **{key: written[key] for key in ("seed", "ranks", "nodes", "images", "loop") if key in written},
+            "monitor": self.monitor(written, threat, where),
+            **{key: written[key] for key in ("seed", "ranks", "nodes", "images", "loop", "select") if key in written},
         }
         try:
             cell = Cell(**fields)
@@ -207,6 +211,20 @@ class _Reader:
             raise ValueError(explain(error, where)) from None
         self._fits(cell, kind, where)
         return cell
+
+    def monitor(self, written: dict, threat: Threat, where: str) -> Monitor | None:
+        """What is evaluated during training; best weights cannot be told without."""
+        value, where = written.get("monitor"), f"{where}.monitor"
+        if value is None:
+            if written.get("select", "last") != "last":
+                raise ValueError(f"{where}: missing, and select: {written['select']} chooses by it")
+            return None
+        keys(value, tuple(Monitor.model_fields), where)
+        evals = value.get("evals")
+        if not isinstance(evals, list) or not evals:
+            raise ValueError(f"{where}.evals: {evals!r} (allowed: a list of at least one evaluation)")
+        specs = [spec("crt.evals", e, threat, f"{where}.evals[{k}]")[0] for k, e in enumerate(evals)]
+        return typed(Monitor, value | {"evals": specs}, where)
 
     def _fits(self, cell: Cell, kind: Any, where: str) -> None:
         if cell.recipe.batch_size % cell.ranks:
@@ -220,6 +238,16 @@ class _Reader:
             raise ValueError(
                 f"{where}.method: splits a batch of {cell.recipe.batch_size // cell.ranks} in {chunks} parts"
             )
+        if kind.fits is not Method.fits:
+            with torch.device("meta"):
+                student, teacher = network(cell), network(cell.teacher) if cell.teacher else None
+            try:
+                method(cell, teacher).fits(student)
+            except ValueError as error:
+                raise ValueError(f"{where}.arch: {cell.arch}: {error}") from None
+        pipeline = PIPELINES[cell.pipeline]
+        if cell.dataset not in pipeline.datasets:
+            raise ValueError(f"{where}.pipeline: {cell.pipeline!r} (for {', '.join(pipeline.datasets)} alone)")
         if cell.images and cell.images > DATASETS[cell.dataset].train_images:
             raise ValueError(f"{where}.images: {cell.images} (allowed: at most {DATASETS[cell.dataset].train_images})")
         if cell.ranks % cell.nodes:

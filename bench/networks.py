@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench.cells import Cell, Paper, Weights
 from crt import dist
 from crt.classifier import Classifier
-from crt.data import DATASETS
+from crt.data import DATASETS, PIPELINES
 from crt.data.batches import Loader
 from crt.data.loader import loader
 from crt.method import Method, Objective, Step
@@ -21,10 +21,11 @@ from crt.weights import load_weights
 def network(cell: Cell | Weights) -> Classifier:
     """The cell's network with its first weights, drawn from its seed and the same on every rank."""
     dataset = DATASETS[cell.dataset]
+    pipeline = PIPELINES[cell.pipeline if isinstance(cell, Cell) else "plain"]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(cell.seed)
         body, width = find("crt.archs", cell.arch)()
-        return Classifier(body, width, len(dataset.classes), dataset.mean, dataset.std)
+        return Classifier(body, width, len(dataset.classes), *pipeline.normalization(dataset), clamp=pipeline.clamp)
 
 
 def method(cell: Cell, teacher: Classifier | None) -> Method:
@@ -35,7 +36,10 @@ def method(cell: Cell, teacher: Classifier | None) -> Method:
 
 
 def trained(cell: Cell | Weights, runs: Path) -> Classifier:
-    """The network with the weights it was trained to, on this rank's device; ValueError where there are none."""
+    """The network with the weights it was trained to, on this rank's device; ValueError where there are none.
+
+    ValueError, too, where they were trained on pixels normalized otherwise than the cell's pipeline says today.
+    """
     if isinstance(cell, Weights):
         model = network(cell)
         load_weights(model, Path(cell.weights), cell.sha256, normalize=cell.normalize)
@@ -44,7 +48,15 @@ def trained(cell: Cell | Weights, runs: Path) -> Classifier:
     if not path.exists():
         raise ValueError(f"{path}: missing, so its network was not trained to the end (submit again to train it)")
     model = network(cell)
-    model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    for name, ours in model.normalize.named_buffers():
+        theirs = state[f"normalize.{name}"]
+        if not torch.equal(theirs, ours):
+            raise ValueError(
+                f"{path}: trained on pixels normalized with {name} {theirs.flatten().tolist()}, not with pipeline"
+                f" {cell.pipeline}'s {ours.flatten().tolist()} (remove the folder, and it is trained again)"
+            )
+    model.load_state_dict(state)
     return model.to(dist.device())
 
 
@@ -103,7 +115,10 @@ def _step_flops(text: str) -> float:
         objective = Objective(method(cell, network(cell.teacher) if cell.teacher else None), model).train()
         x = torch.empty(images, *DATASETS[cell.dataset].shape)
         y = torch.zeros(images, dtype=torch.long)
+    bound = objective.method
     with _counter() as counter:
-        for _ in range(objective.method.replays):
-            objective(x, y, Step(100.0, y)).backward()
+        for replay in range(bound.replays):
+            objective(x, y, Step(max(100.0, bound.settled), y, replay)).backward()
+            with torch.no_grad():
+                bound.after(model)
     return counter.get_total_flops() / images

@@ -41,7 +41,8 @@ def count(cell: Cell) -> Passes:
         y = torch.zeros(images, dtype=torch.long)
         steps = optimizer(student, cell.recipe)
         calls, taught = _watch(student.body), _watch(teacher.body) if teacher else []
-        train_epoch(Objective(bound, student), bound, steps, [(x, y, y)], cell.recipe, cell.recipe.epochs - 1)
+        last = max(cell.recipe.epochs - 1, bound.settled)
+        train_epoch(Objective(bound, student), bound, steps, [(x, y, y)], cell.recipe, last)
     return Passes(
         forwards=sum(call.inputs for call in calls) / images,
         teacher_forwards=sum(call.inputs for call in taught) / images,

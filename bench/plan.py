@@ -20,16 +20,15 @@ def waves(
 ) -> list[Wave]:
     """Every job of the manifest, finished ones marked: datasets first, then teachers before students.
 
-    What judges a wave's networks waits for that wave alone, and no training waits for it. `shards` are the jobs that
-    a cell's judging is spread over, each of one rank; without it, one job of the cell's own ranks. `sources` names
-    the folders that missing datasets are written from.
+    What judges a wave's networks waits for that wave alone, and no training waits for it; a timing study waits for no
+    network. `shards` are the jobs that a cell's judging is spread over, each of one rank; without it, one job of the
+    cell's own ranks. `sources` names the folders that missing datasets are written from.
     """
     found: list[Wave] = []
     _add(found, "data", _preparing(manifest, place, sources or {}), None)
     ready = 0 if found else None
     if manifest.timing:
         _add(found, "time", _timing(manifest, place), ready)
-        return found
     training: dict[int, int] = {}
     levels = _levels(manifest)
     for level in sorted(levels):
@@ -37,7 +36,7 @@ def waves(
         jobs = [_train(cell, place) for cell in levels[level]]
         _add(found, f"train{level}", jobs, training.get(level - 1, ready))
     for level in sorted(levels):
-        cells = [cell for cell in manifest.cells if cell.wave == level and cell.evals]
+        cells = [cell for cell in manifest.trained if cell.wave == level and cell.evals]
         jobs = [job for cell in cells for job in _judging(cell, place, shards)]
         _add(found, f"judge{level}", jobs, training[level])
     return found
@@ -52,7 +51,7 @@ def _add(found: list[Wave], name: str, jobs: Iterable[Job], after: int | None) -
 def _levels(manifest: Manifest) -> dict[int, list[Cell]]:
     """The manifest's cells and the teachers they need, by the number of teachers before them."""
     levels: dict[int, dict[str, Cell]] = {}
-    for cell in manifest.cells:
+    for cell in manifest.trained:
         for one in (cell, *cell.lineage):
             levels.setdefault(one.wave, {}).setdefault(one.id, one)
     return {level: list(cells.values()) for level, cells in levels.items()}

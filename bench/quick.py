@@ -1,6 +1,6 @@
 """`--quick`: one declared reduction, part of a cell's identity, that brings a manifest to minutes on two cores."""
 
-from bench.cells import Cell, Manifest, Spec, Timing
+from bench.cells import Cell, Manifest, Monitor, Spec, Timing
 from bench.networks import forward_flops, step_flops
 from bench.specs import spec as resolve
 from crt.data import DATASETS
@@ -10,25 +10,27 @@ FLOPS = 40e9
 """Per second, of two ordinary cores: a constant, so that the same command names the same cells everywhere."""
 TRAIN_SECONDS = 400.0
 JUDGE_SECONDS = 200.0
-EPOCHS = 2
+EPOCHS = 5
+"""Of few images many epochs: the loss is to be seen falling, and an epoch of them has few steps."""
 ROUNDS = 3
 JUDGED = (10, 100)
 DRAWS = (100, 1000)
 SELECTING = 10
-BATCH = 32
+TIMED_BATCH = 32
+TRAINED_BATCH = 16
+LEAST = 64
+"""Images, at least."""
 
 
 def reduce(manifest: Manifest) -> Manifest:
     """The same cells on few images: as many as the counted operations let into the budget."""
-    if manifest.timing:
-        trained = [arm for study in manifest.studies for arm in study.arms]
-        passes = 2 + ROUNDS
-    else:
-        trained = list({c.id: c for cell in manifest.cells for c in (*cell.lineage, cell)}.values())
-        passes = EPOCHS
-    images = TRAIN_SECONDS * FLOPS / (passes * sum(step_flops(cell) for cell in trained))
-    most = min(DATASETS[cell.dataset].train_images for cell in trained)
-    images = max(2 * BATCH, min(most, int(images) // BATCH * BATCH))
+    timed = [arm for study in manifest.studies for arm in study.arms] if manifest.timing else []
+    trained = list({c.id: c for cell in manifest.trained for c in (*cell.lineage, cell)}.values())
+    operations = (2 + ROUNDS) * sum(map(step_flops, timed)) + EPOCHS * sum(map(step_flops, trained))
+    images = TRAIN_SECONDS * FLOPS / operations
+    most = min(DATASETS[cell.dataset].train_images for cell in (*timed, *trained))
+    images = max(LEAST, min(most, int(images) // TIMED_BATCH * TIMED_BATCH))
+    batch = TIMED_BATCH if manifest.timing else TRAINED_BATCH
     draw = sum(forward_flops(cell) for cell in manifest.cells if cell.evals)
     draws = JUDGE_SECONDS * FLOPS / draw if draw else 0.0
     judged = _between(JUDGED, int(draws) // (DRAWS[0] + SELECTING))
@@ -37,7 +39,7 @@ def reduce(manifest: Manifest) -> Manifest:
         update={
             "quick": True,
             "timing": Timing(runs=1, rounds=ROUNDS, images=images) if manifest.timing else None,
-            "cells": tuple(_reduced(cell, images, judged, n) for cell in manifest.cells),
+            "cells": tuple(_reduced(cell, images, batch, judged, n) for cell in manifest.cells),
         }
     )
 
@@ -46,22 +48,44 @@ def _between(ends: tuple[int, int], value: int) -> int:
     return max(ends[0], min(ends[1], value))
 
 
-def _reduced(cell: Cell, images: int, judged: int, n: int) -> Cell:
+def _reduced(cell: Cell, images: int, batch: int, judged: int, n: int) -> Cell:
     recipe = cell.recipe
-    batch = max(cell.ranks, min(recipe.batch_size, BATCH * max(1, round(recipe.batch_size / 128))))
+    batch = max(cell.ranks, min(recipe.batch_size, batch * max(1, round(recipe.batch_size / 128))))
     # Milestones past the last epoch keep the schedule's form and never take effect.
     # The step size goes with the batch: what is right for 256 images makes the loss of 32 rise.
     lr = recipe.lr * batch / recipe.batch_size
-    short = recipe.model_copy(update={"epochs": min(EPOCHS, recipe.epochs), "batch_size": batch, "lr": lr})
+    epochs = min(EPOCHS, recipe.epochs)
+    short = recipe.model_copy(
+        update={"epochs": epochs, "batch_size": batch, "lr": lr, "lr_min": recipe.lr_min * lr / recipe.lr}
+    )
+    if recipe.decay_from:
+        short = short.model_copy(update={"decay_from": max(1, round(recipe.decay_from * epochs / recipe.epochs))})
     return cell.model_copy(
         update={
             "quick": True,
             "images": images,
             "recipe": short,
-            "teacher": _reduced(cell.teacher, images, judged, n) if cell.lineage else cell.teacher,
+            "method": _shortened(cell, epochs / recipe.epochs),
+            "monitor": cell.monitor and _monitor(cell, judged, n),
+            "teacher": _reduced(cell.teacher, images, batch, judged, n) if cell.lineage else cell.teacher,
             "evals": tuple(_judging(spec, cell.threat, judged, n) for spec in cell.evals),
         }
     )
+
+
+def _shortened(cell: Cell, share: float) -> Spec:
+    """The method with those of its arguments that count epochs as much shorter as the recipe."""
+    counts = cell.unbound.epochs_of
+    if not counts:
+        return cell.method
+    args = cell.method.args | {key: cell.method.args[key] * share for key in counts}
+    found = resolve("crt.methods", {cell.method.name: args}, cell.threat, cell.method.name)[0]
+    return found.model_copy(update={"label": cell.method.label})
+
+
+def _monitor(cell: Cell, judged: int, n: int) -> Monitor:
+    evals = tuple(_judging(spec, cell.threat, judged, n) for spec in cell.monitor.evals)
+    return Monitor(every=1, images=judged, evals=evals)
 
 
 def _judging(spec: Spec, threat: Threat, judged: int, n: int) -> Spec:

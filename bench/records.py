@@ -7,8 +7,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-SCHEMA = 2
-"""1: Start, Epoch, Verdict, Fail, End. 2: Phases; Start.diff, passes, gpu; Epoch.gpu."""
+SCHEMA = 3
+"""1: Start, Epoch, Verdict, Fail, End. 2: Phases; Start.diff, passes, gpu; Epoch.gpu. 3: Curve; Epoch.host_memory."""
+READABLE = (2, 3)
+"""What lacks nothing that this version needs."""
 
 
 class _Record(BaseModel):
@@ -84,7 +86,25 @@ class Epoch(_Record):
     lr: float
     loss: float
     memory: float | None
+    """Peak of the GPU's; None where there is none."""
+    host_memory: float | None = None
+    """The process's peak since it began."""
     gpu: GPU | None = None
+
+
+class Curve(_Record):
+    """What a network was worth after an epoch, by one evaluation of some test images, outside the clock."""
+
+    kind: Literal["curve"] = "curve"
+    arm: str
+    epoch: int
+    eval: str
+    images: int
+    right: float
+    """Share whose prediction is the label; of them, those that stand at the evaluation's radius."""
+    standing: float
+    details: dict[str, float] = {}
+    """Means over the images of what the evaluation says beside its verdicts."""
 
 
 class Phases(_Record):
@@ -130,7 +150,7 @@ class End(_Record):
     time: float
 
 
-Record = Start | Epoch | Phases | Verdict | Fail | End
+Record = Start | Epoch | Curve | Phases | Verdict | Fail | End
 _RECORD = TypeAdapter(Annotated[Record, Field(discriminator="kind")])
 
 
@@ -165,7 +185,7 @@ def read(path: Path) -> list[Record]:
             schema = fields.get("schema", SCHEMA)
         except (ValueError, AttributeError):
             raise ValueError(f"{where}: not a JSON object: {line[:60]!r}") from None
-        if schema != SCHEMA:
+        if schema not in READABLE:
             raise ValueError(f"{where}: records of schema {schema!r}; this version reads schema {SCHEMA}")
         try:
             records.append(_RECORD.validate_python(fields))

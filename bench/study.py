@@ -1,5 +1,6 @@
 """Time the arms of one study side by side in one process."""
 
+import math
 import time
 from collections.abc import Iterator
 
@@ -19,7 +20,7 @@ from bench.timer import Timer
 from bench.train import write
 from crt import dist
 from crt.data.batches import Loader
-from crt.train import objective, optimizer, train_epoch
+from crt.train import grad_scaler, objective, optimizer, train_epoch
 
 
 def run_study(study: Study, run: int, place: Place) -> None:
@@ -73,9 +74,10 @@ def _epoch(arm: "_Arm", turn: int, number: int, loaded: Loader) -> Epoch:
         seconds=timer.seconds,
         warmup=turn == 0,
         images=loaded.images * dist.world_size(),
-        lr=arm.cell.recipe.lr_at(turn),
+        lr=arm.cell.recipe.lr_at(arm.first + turn),
         loss=dist.mean(loss),
         memory=timer.memory,
+        host_memory=timer.host_memory,
         gpu=watch.gpu,
     )
 
@@ -100,12 +102,15 @@ class _Arm:
         self.method = method(cell, teacher)
         self.goal = objective(self.method, self.model)
         self.steps = optimizer(self.model, cell.recipe)
+        self.scaler = grad_scaler(dist.device(), cell.recipe)
+        self.first = math.ceil(self.method.settled)
 
-    def train(self, batches: Loader | Phases, epoch: int) -> torch.Tensor:
-        """One epoch; a loss of it."""
+    def train(self, batches: Loader | Phases, turn: int) -> torch.Tensor:
+        """One epoch, after those whose steps cost less; a loss of it."""
         if self.cell.loop == "bare":
             return bare_epoch(self.model, self.steps, batches)
-        return train_epoch(self.goal, self.method, self.steps, batches, self.cell.recipe, epoch)
+        recipe = self.cell.recipe
+        return train_epoch(self.goal, self.method, self.steps, batches, recipe, self.first + turn, self.scaler)
 
 
 def _turns(arms: list[_Arm], rounds: int, seed: int) -> Iterator[tuple[int, _Arm]]:

@@ -1,5 +1,6 @@
 """The clock: the same for every method, on a drained device at both ends."""
 
+import resource
 from time import perf_counter
 
 import torch
@@ -8,10 +9,14 @@ from crt import dist
 
 
 class Timer:
-    """Seconds of the enclosed block on the slowest rank, started together; `memory` is the peak in MB (GPU only)."""
+    """Seconds of the enclosed block on the slowest rank, started together.
+
+    `memory` is the GPU's peak in it in MB, `host_memory` this process's since it began.
+    """
 
     seconds: float
     memory: float | None = None
+    host_memory: float | None = None
 
     def __enter__(self) -> "Timer":
         self._gpu = torch.cuda.is_available()
@@ -29,3 +34,4 @@ class Timer:
         if kind is None:
             self.seconds = dist.slowest(self.seconds)
             self.memory = torch.cuda.max_memory_allocated() / 2**20 if self._gpu else None
+            self.host_memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10

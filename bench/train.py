@@ -2,6 +2,7 @@
 
 import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -11,12 +12,15 @@ from bench.attempt import Claim, Place, attempt
 from bench.cells import Cell
 from bench.environment import start
 from bench.gpu import Watch
+from bench.monitor import Monitor
 from bench.networks import batches, method, network, trained
 from bench.progress import Progress
-from bench.records import End, Epoch, append, read
+from bench.records import Curve, End, Epoch, append, read
 from bench.timer import Timer
 from crt import dist
-from crt.train import objective, optimizer, train_epoch
+from crt.classifier import Classifier
+from crt.method import Method
+from crt.train import grad_scaler, objective, optimizer, train_epoch
 
 
 def run_cell(cell: Cell, place: Place) -> None:
@@ -42,14 +46,17 @@ def _train(cell: Cell, teacher: nn.Module | None, place: Place, claim: Claim) ->
     model = network(cell).to(dist.device())
     bound = method(cell, teacher)
     goal, steps = objective(bound, model), optimizer(model, recipe)
+    scaler = grad_scaler(dist.device(), recipe)
+    state = _State(model, steps, scaler, bound)
     _seed(cell.seed, dist.rank())
-    first = _resume(folder, model, steps, claim)
+    first = _resume(folder, state, claim)
     loaded = batches(cell, place.images(cell, "train"), cell.images)
+    monitor = Monitor(cell, place) if cell.monitor else None
     with Progress(cell.id, recipe.epochs, first, "epoch") as progress:
         for epoch in range(first, recipe.epochs):
             loaded.epoch = epoch
             with Watch() as watch, Timer() as timer:
-                loss = train_epoch(goal, bound, steps, loaded, recipe, epoch)
+                loss = train_epoch(goal, bound, steps, loaded, recipe, epoch, scaler)
             record = Epoch(
                 arm=cell.id,
                 epoch=epoch,
@@ -59,39 +66,79 @@ def _train(cell: Cell, teacher: nn.Module | None, place: Place, claim: Claim) ->
                 lr=recipe.lr_at(epoch),
                 loss=dist.mean(loss),
                 memory=timer.memory,
+                host_memory=timer.host_memory,
                 gpu=watch.gpu,
             )
-            _checkpoint(folder, model, steps, record, claim)
+            if monitor and monitor.due(epoch):
+                _look(monitor, model, epoch, folder, claim)
+            _checkpoint(folder, state, record, claim)
             progress.step(f"loss {record.loss:.3f}, {record.images / record.seconds:,.0f} images/s")
     loaded.close()
     if dist.rank() == 0:
         with claim.held():
-            _save(folder / "model.pt", model.state_dict())
+            if cell.select == "best":
+                (folder / "best.pt").replace(folder / "model.pt")
+            else:
+                _save(folder / "model.pt", model.state_dict())
             (folder / "checkpoint.pt").unlink(missing_ok=True)
 
 
-def _checkpoint(folder: Path, model: nn.Module, steps: torch.optim.Optimizer, record: Epoch, claim: Claim) -> None:
-    """The state after an epoch, then its record: a job killed between the two writes the record when it resumes."""
-    states = dist.gather({"cpu": torch.get_rng_state(), "cuda": _cuda_state()})
+def _look(monitor: Monitor, model: Classifier, epoch: int, folder: Path, claim: Claim) -> None:
+    """Record what the network is worth now; keep its weights where it is worth more than ever before."""
+    first, *others = monitor.curves(model, epoch)
     if dist.rank() == 0:
-        state = {"model": model.state_dict(), "optimizer": steps.state_dict(), "rng": states}
+        # An epoch that is trained again after a kill may be recorded twice, alike.
+        before = [r for r in read(claim.file) if isinstance(r, Curve) and r.epoch < epoch and r.eval == first.eval]
+        if monitor.cell.select == "best" and all(r.standing < first.standing for r in before):
+            with claim.held():
+                _save(folder / "best.pt", model.state_dict())
+        for curve in (first, *others):
+            claim.append(curve)
+
+
+@dataclass(frozen=True)
+class _State:
+    """All that an epoch changes: what every rank has in common, and what each has of its own."""
+
+    model: nn.Module
+    steps: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    method: Method
+
+    def common(self) -> dict:
+        parts = {"model": self.model, "optimizer": self.steps, "scaler": self.scaler}
+        return {name: part.state_dict() for name, part in parts.items()}
+
+    def own(self) -> dict:
+        remembered = {name: tensor.cpu() for name, tensor in self.method.state().items()}
+        return {"cpu": torch.get_rng_state(), "cuda": _cuda_state(), "method": remembered}
+
+    def restore(self, common: dict, own: dict) -> None:
+        self.model.load_state_dict(common["model"])
+        self.steps.load_state_dict(common["optimizer"])
+        self.scaler.load_state_dict(common["scaler"])
+        self.method.restore({name: tensor.to(dist.device()) for name, tensor in own["method"].items()})
+        torch.set_rng_state(own["cpu"])
+        if own["cuda"] is not None and torch.cuda.is_available():
+            torch.cuda.set_rng_state(own["cuda"])
+
+
+def _checkpoint(folder: Path, state: _State, record: Epoch, claim: Claim) -> None:
+    """The state after an epoch, then its record: a job killed between the two writes the record when it resumes."""
+    ranks = dist.gather(state.own())
+    if dist.rank() == 0:
         with claim.held():
-            _save(folder / "checkpoint.pt", state | {"record": record.model_dump()})
+            _save(folder / "checkpoint.pt", state.common() | {"ranks": ranks, "record": record.model_dump()})
             append(claim.file, record)
 
 
-def _resume(folder: Path, model: nn.Module, steps: torch.optim.Optimizer, claim: Claim) -> int:
+def _resume(folder: Path, state: _State, claim: Claim) -> int:
     """Take up the last checkpoint, if there is one; the epoch to go on with."""
     if not (folder / "checkpoint.pt").exists():
         return 0
-    state = torch.load(folder / "checkpoint.pt", map_location="cpu", weights_only=True)
-    model.load_state_dict(state["model"])
-    steps.load_state_dict(state["optimizer"])
-    mine = state["rng"][dist.rank()]
-    torch.set_rng_state(mine["cpu"])
-    if mine["cuda"] is not None and torch.cuda.is_available():
-        torch.cuda.set_rng_state(mine["cuda"])
-    record = Epoch(**state["record"])
+    saved = torch.load(folder / "checkpoint.pt", map_location="cpu", weights_only=True)
+    state.restore(saved, saved["ranks"][dist.rank()])
+    record = Epoch(**saved["record"])
     dist.barrier()
     if dist.rank() == 0:
         written = [r for r in read(claim.file) if isinstance(r, Epoch) and r.epoch == record.epoch]

@@ -83,6 +83,11 @@ def smooth_pgd(model: nn.Module, x: Tensor, y: Tensor, noise: Tensor, steps: int
     return now
 
 
+def wide(values: Tensor) -> Tensor:
+    """`values`, float32 at least: differences of near-equal bf16 numbers would be mostly rounding."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
 def l2(d: Tensor) -> Tensor:
     """The l2 norm of each image's (B, C, H, W), of shape (B, 1, 1, 1)."""
     return torch.linalg.vector_norm(d.flatten(1), dim=1)[:, None, None, None]

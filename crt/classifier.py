@@ -6,24 +6,46 @@ import torch
 from torch import Tensor, nn
 
 
-class Normalize(nn.Module):
-    """(x - mean) / std per channel, the first layer: noise and attacks live in pixel space."""
+def boxed(x: Tensor) -> Tensor:
+    """The pixels clamped to [0, 1], with the gradient of those that are 0 or 1 passed on.
 
-    def __init__(self, mean: Sequence[float], std: Sequence[float]):
+    `Tensor.clamp` stops it from torch 2.15 on (https://github.com/pytorch/pytorch/pull/191142), and no black or white
+    pixel could then be attacked.
+    """
+    return x.masked_fill(x < 0, 0.0).masked_fill(x > 1, 1.0)
+
+
+class Normalize(nn.Module):
+    """(x - mean) / std per channel, the first layer: noise and attacks live in pixel space.
+
+    With `clamp`, pixels outside [0, 1] count as 0 or 1.
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], clamp: bool = False):
         super().__init__()
+        self.clamp = clamp
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
+        x = boxed(x) if self.clamp else x
         return (x - self.mean) / self.std
 
 
 class Classifier(nn.Module):
     """Pixels in [0, 1] of shape (B, C, H, W) to logits of shape (B, classes)."""
 
-    def __init__(self, body: nn.Module, width: int, classes: int, mean: Sequence[float], std: Sequence[float]):
+    def __init__(
+        self,
+        body: nn.Module,
+        width: int,
+        classes: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        clamp: bool = False,
+    ):
         super().__init__()
-        self.normalize = Normalize(mean, std)
+        self.normalize = Normalize(mean, std, clamp)
         self.body = body
         self.head = nn.Linear(width, classes)
 

@@ -18,6 +18,8 @@ class Step(NamedTuple):
     epoch: float
     index: Tensor
     """The images' places in the dataset, for methods that remember something of each."""
+    replay: int = 0
+    """Which of the method's steps on the same images this is."""
 
 
 @dataclass(kw_only=True, config=STRICT)
@@ -32,10 +34,28 @@ class Method:
     """Parts that a loaded batch is split in, each with an optimizer step of its own (the m-chunk rule)."""
     replays: ClassVar[int] = 1
     """Optimizer steps on each part."""
+    settled: ClassVar[float] = 0.0
+    """The epoch from which on every step costs the same: times and operations are taken there."""
+
+    epochs_of: ClassVar[tuple[str, ...]] = ()
+    """Arguments that count epochs."""
+
+    def fits(self, model: Classifier) -> None:
+        """ValueError that says why the method cannot train this network with its teacher."""
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, step: Step) -> Tensor:
         """The scalar to minimize on images `x` (B, C, H, W) in [0, 1] with labels `y` (B,)."""
         raise NotImplementedError
+
+    def after(self, model: Classifier) -> None:
+        """What is done after each optimizer step, with no gradients."""
+
+    def state(self) -> dict[str, Tensor]:
+        """What the method remembers from step to step on this rank, for a checkpoint."""
+        return {}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Take up what `state` gave."""
 
 
 class Objective(nn.Module):

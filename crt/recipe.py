@@ -4,6 +4,7 @@ import math
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, model_validator
+from torch.optim import Optimizer
 
 from crt.quantity import Count, NonNegative, Positive, Share
 
@@ -17,30 +18,78 @@ class Recipe(BaseModel):
     batch_size: Count
     optimizer: Literal["sgd", "adam"] = "sgd"
     lr: Positive
-    schedule: Literal["constant", "step", "multistep", "cosine"] = "constant"
+    schedule: Literal["constant", "step", "multistep", "cosine", "cyclic", "geometric"] = "constant"
     step_epochs: Count | None = None
     milestones: tuple[Count, ...] = ()
+    factor: Positive = 0.1
+    """What the step size is multiplied by at each step or milestone."""
+    lr_min: NonNegative = 0.0
+    """Where cosine and geometric end."""
+    decay_from: Count | None = None
+    """The epoch at which geometric begins to fall."""
     momentum: Share = 0.9
+    cycle_momentum: bool = False
+    """Whether the momentum falls by 0.1 while a cyclic step size rises, as torch's CyclicLR has it by default."""
     weight_decay: NonNegative = 0.0
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
 
     @model_validator(mode="after")
-    def _schedule_has_its_epochs(self) -> "Recipe":
-        if (self.schedule == "multistep") != bool(self.milestones):
-            raise ValueError("milestones belong to schedule: multistep, and it needs them")
-        if (self.schedule == "step") != (self.step_epochs is not None):
-            raise ValueError("step_epochs belongs to schedule: step, and it needs it")
+    def _schedule_has_its_own(self) -> "Recipe":
+        for key, schedules in _OWNERS.items():
+            given = getattr(self, key) != type(self).model_fields[key].default
+            if given and self.schedule not in schedules:
+                raise ValueError(f"{key} belongs to schedule: {' or '.join(schedules)}")
+            if not given and key in _NEEDED and self.schedule in schedules:
+                raise ValueError(f"schedule: {self.schedule} needs {key}")
         if list(self.milestones) != sorted(set(self.milestones)):
             raise ValueError("milestones must rise")
+        if self.schedule == "geometric" and not 0 < self.lr_min <= self.lr:
+            raise ValueError(f"lr_min: {self.lr_min:g} (allowed: above 0, at most lr)")
         return self
 
     def lr_at(self, epoch: float) -> float:
-        """The step size at a (fractional, 0-based) epoch; steps fall by 10, the drop in force from its epoch on."""
+        """The step size at a (fractional, 0-based) epoch; a drop is in force from its epoch on.
+
+        Cyclic (Wong et al., 2020, https://arxiv.org/abs/2001.03994) rises from 0 to `lr` and falls back to 0.
+        """
         match self.schedule:
             case "step":
-                return self.lr * 0.1 ** int(epoch // self.step_epochs)
+                return self.lr * self.factor ** int(epoch // self.step_epochs)
             case "multistep":
-                return self.lr * 0.1 ** sum(epoch >= milestone for milestone in self.milestones)
+                return self.lr * self.factor ** sum(epoch >= milestone for milestone in self.milestones)
             case "cosine":
-                return self.lr * 0.5 * (1 + math.cos(math.pi * min(epoch / self.epochs, 1.0)))
+                fall = 0.5 * (1 + math.cos(math.pi * min(epoch / self.epochs, 1.0)))
+                return self.lr_min + (self.lr - self.lr_min) * fall
+            case "cyclic":
+                return self.lr * self._risen(epoch)
+            case "geometric":
+                share = (epoch - self.decay_from) / max(self.epochs - 1 - self.decay_from, 1)
+                return self.lr * (self.lr_min / self.lr) ** min(max(share, 0.0), 1.0)
         return self.lr
+
+    def momentum_at(self, epoch: float) -> float:
+        """SGD's momentum at a (fractional, 0-based) epoch."""
+        return self.momentum - 0.1 * self._risen(epoch) if self.cycle_momentum else self.momentum
+
+    def _risen(self, epoch: float) -> float:
+        """0 at both ends of training, 1 in its middle."""
+        return max(0.0, 1 - abs(2 * epoch / self.epochs - 1))
+
+    def set(self, optimizer: Optimizer, epoch: float) -> None:
+        """Give the optimizer the step size and momentum of an epoch."""
+        for group in optimizer.param_groups:
+            group["lr"] = self.lr_at(epoch)
+            if "momentum" in group:
+                group["momentum"] = self.momentum_at(epoch)
+
+
+_OWNERS = {
+    "milestones": ("multistep",),
+    "step_epochs": ("step",),
+    "factor": ("step", "multistep"),
+    "lr_min": ("cosine", "geometric"),
+    "decay_from": ("geometric",),
+    "cycle_momentum": ("cyclic",),
+}
+"""Keys of the schedules that alone have them."""
+_NEEDED = ("milestones", "step_epochs", "decay_from")

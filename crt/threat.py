@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from crt.quantity import NonNegative
 
@@ -15,3 +15,17 @@ class Threat(BaseModel):
     norm: Literal["l2", "linf"] = "l2"
     eps: NonNegative = 0.0
     sigma: NonNegative = 0.0
+
+    @model_validator(mode="after")
+    def _eps_is_of_pixels_in_0_1(self) -> "Threat":
+        most = _MOST[self.norm]
+        if self.eps > most:
+            raise ValueError(
+                f"eps {self.eps:g} in {self.norm} (allowed: at most {most:g}, for pixels are in [0, 1]; write"
+                f" {self.eps:g}/255 if that is meant)"
+            )
+        return self
+
+
+_MOST = {"linf": 1.0, "l2": 27.0}
+"""All of a pixel's range; half of the way between the two CIFAR images that are farthest apart."""

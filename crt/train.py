@@ -5,12 +5,16 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
+from torch.amp import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 
 from crt import dist
 from crt.classifier import Classifier
 from crt.method import Method, Objective, Step
 from crt.recipe import Recipe
+
+LOW = {"bf16": torch.bfloat16, "fp16": torch.float16}
+"""What networks compute in under autocast; weights, losses and updates stay float32."""
 
 
 def objective(method: Method, model: Classifier) -> nn.Module:
@@ -26,9 +30,16 @@ def objective(method: Method, model: Classifier) -> nn.Module:
 
 def optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """The recipe's optimizer over every parameter, weight decay on BN and biases included (the papers' way)."""
+    # Only the fused ones skip a step whose gradients overflowed without asking the device first.
+    common = {"lr": recipe.lr, "weight_decay": recipe.weight_decay, "fused": recipe.precision == "fp16" or None}
     if recipe.optimizer == "adam":
-        return torch.optim.Adam(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
-    return torch.optim.SGD(model.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
+        return torch.optim.Adam(model.parameters(), **common)
+    return torch.optim.SGD(model.parameters(), momentum=recipe.momentum, **common)
+
+
+def grad_scaler(device: torch.device, recipe: Recipe) -> GradScaler:
+    """The loss's scale, which fp16 needs and other precisions do without."""
+    return GradScaler(device.type, enabled=recipe.precision == "fp16")
 
 
 def train_epoch(
@@ -38,22 +49,27 @@ def train_epoch(
     batches: Iterable[tuple[Tensor, Tensor, Tensor]],
     recipe: Recipe,
     epoch: int,
+    scaler: GradScaler | None = None,
 ) -> Tensor:
     """Train on every batch; the mean loss, left on the device so that nothing in here waits for it."""
     losses = []
+    scaler = scaler or GradScaler(enabled=False)
+    model = getattr(objective, "module", objective).model
     objective.train()
     for i, (x, y, index) in enumerate(batches):
-        now = epoch + i / len(batches)
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.lr_at(now)
         size = len(x) // method.chunks
         for start in range(0, size * method.chunks, size or 1):
             part = slice(start, start + size)
-            for _ in range(method.replays):
+            for replay in range(method.replays):
+                now = epoch + (i + replay / method.replays) / len(batches)
+                recipe.set(optimizer, now)
                 optimizer.zero_grad(set_to_none=True)
-                with torch.autocast(x.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
-                    loss = objective(x[part], y[part], Step(now, index[part]))
-                loss.backward()
-                optimizer.step()
+                with torch.autocast(x.device.type, LOW.get(recipe.precision), enabled=recipe.precision in LOW):
+                    loss = objective(x[part], y[part], Step(now, index[part], replay))
+                scaler.scale(loss).backward()
+                scaler.step(optimizer)
+                scaler.update()
+                with torch.no_grad():
+                    method.after(model)
                 losses.append(loss.detach())
     return torch.stack(losses).mean()

@@ -14,7 +14,7 @@ _HOLDERS = ("state_dict", "net", "model")
 _CONSTANTS = {"mean": "mean", "means": "mean", "std": "std", "stds": "std", "sds": "std"}
 
 _ALIASES = (
-    (r"^(fc|linear)\.(?=weight|bias)", "head."),
+    (r"^(fc|linear|classifier)\.(?=weight|bias)", "head."),
     # ViT-CIFAR
     (r"^fc\.0\.", "norm."),
     (r"^fc\.1\.", "head."),

@@ -18,8 +18,18 @@ from crt.train import objective, optimizer, train_epoch
 
 RECIPE = Recipe(epochs=1, batch_size=64, lr=0.05, weight_decay=1e-4)
 STEPS = {"Standard": 20}
-ARGUMENTS = {"SmoothAdv": {"m": 2, "T": 2}, "MACER": {"k": 2}, "SmoothMix": {"eta": 0}}
-"""Small, and without what each rank draws for itself."""
+ARGUMENTS = {
+    "SmoothAdv": {"m": 2, "T": 2},
+    "MACER": {"k": 2},
+    "SmoothMix": {"eta": 0},
+    "SAT": {"K": 2},
+    "PGD7Fast": {"K": 2},
+    "FGSMRS": {"threat": Threat(eps=0.1), "init": "zero"},
+    "FreeAT": {"threat": Threat(eps=0.1), "m": 2, "reset": True},
+    "RRM": {"lbd": 1},
+    "KD": {"alpha": 0.5},
+} | {name: {"threat": Threat(eps=0.1), "warmup": 0, "ramp": 0.1} for name in ("LMT", "BCP", "GloRo")}
+"""Small, and without what each rank draws or carries over for itself."""
 
 
 def train(rank: int, world: int, port: int, data: Path, out: Path) -> None:
@@ -28,7 +38,7 @@ def train(rank: int, world: int, port: int, data: Path, out: Path) -> None:
     with dist.process_group():
         for name, kind in plugins("crt.methods").items():
             model = network()
-            method = kind(threat=Threat(), **ARGUMENTS.get(name, {}))
+            method = kind(**({"threat": Threat()} | ARGUMENTS.get(name, {})))
             method.teacher = network().eval().requires_grad_(False) if kind.needs_teacher else None
             batches = loader(
                 "torch", DATASETS["digits"], "train", data=data, pipeline="plain", batch_size=64 // world,

@@ -180,6 +180,31 @@ def test_all_kinds_of_images(tmp_path, capsys):
         assert mean < 3, (name, mean)
 
 
+def test_lighting_shifts_torchs_images(small, monkeypatch):
+    from crt.data import PIPELINES
+    from crt.data.augment import Changes
+
+    lit = replace(PIPELINES["rrm-imagenet"], jitter=0.0)
+    plain, jittered = (whole(make("torch", small, pipeline=name))[0] for name in ("crt", "rrm-imagenet"))
+    monkeypatch.setitem(PIPELINES, "rrm-imagenet", lit)
+    found, again = (whole(make("torch", small, pipeline="rrm-imagenet", workers=workers))[0] for workers in (0, 1))
+    shifts = Changes(lit, 9, 3, 0, torch.device("cpu")).shifts
+    expected = (plain + shifts[:, :, None, None]).clip(0, 1)
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+    assert torch.equal(found, again) and not torch.equal(found, jittered) and shifts.abs().max() > 0.005
+
+
+@pytest.mark.slow
+def test_lighting_shifts_ffcvs_images(small, monkeypatch):
+    from crt.data import PIPELINES
+    from crt.data.augment import Changes
+
+    monkeypatch.setitem(PIPELINES, "rrm-imagenet", lit := replace(PIPELINES["rrm-imagenet"], jitter=0.0, crop=False))
+    shifts = Changes(lit, 9, 3, 0, torch.device("cpu")).shifts
+    plain, found = (whole(make("ffcv", small, pipeline=name))[0] for name in ("plain", "rrm-imagenet"))
+    torch.testing.assert_close(found, (plain + shifts[:, :, None, None]).clip(0, 1), atol=1e-6, rtol=0)
+
+
 def parts(folder: Path) -> tuple[Path, Path]:
     return tuple(folder / f".imagenet-train.beton.{suffix}" for suffix in ("part", "done"))
 
@@ -337,3 +362,6 @@ def test_the_sample_of_1000_classes(real_images, tmp_path):
     x, y, _ = next(iter(loader("torch", IMAGENET, "train", data=tmp_path, pipeline="crt", batch_size=8,
                                device="cpu", seed=0, images=64)))  # fmt: skip
     assert x.shape == (8, 3, 224, 224) and len(set(y.tolist())) == 8
+    one_missing = replace(IMAGENET, train_images=1001)
+    assert loader("torch", one_missing, "train", data=tmp_path, pipeline="crt", batch_size=8, device="cpu",
+                  seed=0).images == 1000  # fmt: skip

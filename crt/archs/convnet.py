@@ -1,20 +1,145 @@
-"""Plain convnets without BatchNorm (2C2F as in Lee et al., 2020, https://arxiv.org/abs/2010.06182)."""
+"""Convnets as chains of layers, for 32x32 images (Lee et al., 2020, https://arxiv.org/abs/2010.06182)."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from torch import nn
 
-__all__ = ["cnn2c2f"]
+from crt.activations import MaxMin, ReLUTheta
+
+__all__ = [
+    "cnn2c2f",
+    "cnn2c2f_maxmin",
+    "cnn2c2f_relutheta",
+    "cnn4c3f",
+    "cnn4c3f_bn",
+    "cnn4c3f_maxmin",
+    "cnn4c3f_relutheta",
+    "cnn6c2f",
+    "cnn6c2f_bn",
+    "cnn6c2f_maxmin",
+    "cnn6c2f_relutheta",
+]
+
+
+class _Plan(NamedTuple):
+    convs: tuple[tuple[int, int, int], ...]
+    """Output channels, kernel and stride of each; the padding is 1."""
+    hidden: tuple[int, ...]
+    theta: float
+    """First thresholds of ReLUTheta, and below those of MaxMin, layer by layer."""
+    high: tuple[float, ...]
+    low: tuple[float, ...]
+
+
+# Huang et al. begin with these thresholds for 6C2F; for 4C3F their code begins with 1 whatever its scripts ask for.
+# They give none of MaxMin for the others: each layer takes those of 6C2F's layer of the same kernel and resolution,
+# of the latter where there are two.
+_6C2F = _Plan(
+    ((32, 3, 1), (32, 3, 1), (32, 4, 2), (64, 3, 1), (64, 3, 1), (64, 4, 2)),
+    (512,),
+    2.0,
+    (0.1, 0.1, 0.15, 0.15, 0.2, 0.3, 1.2),
+    (-0.1, -0.15, -0.15, -0.15, -0.2, -0.3, -1.2),
+)
+_4C3F = _Plan(
+    ((32, 3, 1), (32, 4, 2), (64, 3, 1), (64, 4, 2)),
+    (512, 512),
+    1.0,
+    (0.1, 0.15, 0.2, 0.3, 1.2, 1.2),
+    (-0.15, -0.15, -0.2, -0.3, -1.2, -1.2),
+)
+_2C2F = _Plan(((16, 4, 2), (32, 4, 2)), (100,), 2.0, (0.15, 0.3, 1.2), (-0.15, -0.3, -1.2))
+
+
+def _relu(plan: _Plan, layer: int, shape: Sequence[int]) -> list[nn.Module]:
+    return [nn.ReLU()]
+
+
+def _bn(plan: _Plan, layer: int, shape: Sequence[int]) -> list[nn.Module]:
+    return [nn.BatchNorm1d(*shape) if len(shape) == 1 else nn.BatchNorm2d(shape[0]), nn.ReLU()]
+
+
+def _relutheta(plan: _Plan, layer: int, shape: Sequence[int]) -> list[nn.Module]:
+    return [ReLUTheta(shape, plan.theta)]
+
+
+def _maxmin(plan: _Plan, layer: int, shape: Sequence[int]) -> list[nn.Module]:
+    return [MaxMin(shape, plan.high[layer], plan.low[layer])]
+
+
+def _chain(plan: _Plan, activation: Callable[[_Plan, int, Sequence[int]], list[nn.Module]]) -> tuple[nn.Module, int]:
+    """What `activation` gives follows each layer; convolutions begin as He et al., 2015, with zero biases."""
+    inputs, side, layers = 3, 32, []
+    for i, (outputs, kernel, stride) in enumerate(plan.convs):
+        side //= stride
+        layers += [_conv(inputs, outputs, kernel, stride), *activation(plan, i, (outputs, side, side))]
+        inputs = outputs
+    inputs *= side**2
+    layers.append(nn.Flatten())
+    for i, outputs in enumerate(plan.hidden, len(plan.convs)):
+        layers += [nn.Linear(inputs, outputs), *activation(plan, i, (outputs,))]
+        inputs = outputs
+    return nn.Sequential(*layers), inputs
+
+
+def _conv(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Conv2d:
+    conv = nn.Conv2d(inputs, outputs, kernel, stride, padding=1)
+    nn.init.normal_(conv.weight, std=(2 / (kernel**2 * outputs)) ** 0.5)
+    nn.init.zeros_(conv.bias)
+    return conv
 
 
 def cnn2c2f() -> tuple[nn.Module, int]:
-    """Two convolutions of stride 2 and a hidden layer of 100, for 32x32 images."""
-    body = nn.Sequential(
-        _conv(3, 16), nn.ReLU(), _conv(16, 32), nn.ReLU(), nn.Flatten(), nn.Linear(2048, 100), nn.ReLU()
-    )  # fmt: skip
-    return body, 100
+    """Two convolutions of stride 2 and a hidden layer of 100, 214,918 parameters with a head of 10."""
+    return _chain(_2C2F, _relu)
 
 
-def _conv(inputs: int, outputs: int) -> nn.Conv2d:
-    conv = nn.Conv2d(inputs, outputs, 4, stride=2, padding=1)
-    nn.init.normal_(conv.weight, std=(2 / (16 * outputs)) ** 0.5)
-    nn.init.zeros_(conv.bias)
-    return conv
+def cnn2c2f_relutheta() -> tuple[nn.Module, int]:
+    """With 6,244 thresholds."""
+    return _chain(_2C2F, _relutheta)
+
+
+def cnn2c2f_maxmin() -> tuple[nn.Module, int]:
+    """With 6,244 thresholds."""
+    return _chain(_2C2F, _maxmin)
+
+
+def cnn4c3f() -> tuple[nn.Module, int]:
+    """Four convolutions and two hidden layers of 512, 2,466,858 parameters with a head of 10."""
+    return _chain(_4C3F, _relu)
+
+
+def cnn4c3f_relutheta() -> tuple[nn.Module, int]:
+    """With 62,464 thresholds."""
+    return _chain(_4C3F, _relutheta)
+
+
+def cnn4c3f_maxmin() -> tuple[nn.Module, int]:
+    """With 62,464 thresholds."""
+    return _chain(_4C3F, _maxmin)
+
+
+def cnn4c3f_bn() -> tuple[nn.Module, int]:
+    """With BatchNorm after each layer; `crt.fold.plain` makes a cnn4c3f of it."""
+    return _chain(_4C3F, _bn)
+
+
+def cnn6c2f() -> tuple[nn.Module, int]:
+    """Six convolutions and a hidden layer of 512, 2,250,378 parameters with a head of 10."""
+    return _chain(_6C2F, _relu)
+
+
+def cnn6c2f_relutheta() -> tuple[nn.Module, int]:
+    """With 111,104 thresholds."""
+    return _chain(_6C2F, _relutheta)
+
+
+def cnn6c2f_maxmin() -> tuple[nn.Module, int]:
+    """With 111,104 thresholds."""
+    return _chain(_6C2F, _maxmin)
+
+
+def cnn6c2f_bn() -> tuple[nn.Module, int]:
+    """With BatchNorm after each layer; `crt.fold.plain` makes a cnn6c2f of it."""
+    return _chain(_6C2F, _bn)

@@ -4,7 +4,7 @@ from torch import nn
 
 # torchvision takes a second or more to import, so only the networks that need it do.
 
-__all__ = ["imagenet_regnetx_4gf", "imagenet_resnet18", "imagenet_resnet50"]
+__all__ = ["imagenet_alexnet", "imagenet_regnetx_4gf", "imagenet_resnet18", "imagenet_resnet50", "imagenet_vgg16"]
 
 
 def _cut(network: nn.Module) -> tuple[nn.Module, int]:
@@ -38,3 +38,26 @@ def imagenet_regnetx_4gf() -> tuple[nn.Module, int]:
             # The published network's residuals begin at zero, torchvision's do not.
             nn.init.zeros_(module.c[1].weight)
     return _cut(network)
+
+
+def imagenet_alexnet() -> tuple[nn.Module, int]:
+    """Krizhevsky, 2014 (https://arxiv.org/abs/1404.5997), second hidden layer of 2048, 48,631,625 with a head of 9."""
+    from torchvision.models import alexnet
+
+    network = alexnet()
+    network.classifier[4] = nn.Linear(4096, 2048)
+    del network.classifier[6]
+    return network, 2048
+
+
+def imagenet_vgg16() -> tuple[nn.Module, int]:
+    """Simonyan and Zisserman, 2015 (https://arxiv.org/abs/1409.1556), likewise, 125,888,329 with a head of 9."""
+    from torchvision.models import vgg16
+
+    network = vgg16()
+    hidden = network.classifier[3] = nn.Linear(4096, 2048)
+    nn.init.normal_(hidden.weight, std=0.01)
+    nn.init.zeros_(hidden.bias)
+    # Features are compared as they are before the last dropout.
+    del network.classifier[5:]
+    return network, 2048

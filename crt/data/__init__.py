@@ -1,13 +1,11 @@
-"""Datasets by name: shape, classes, constants, augmentation and where their files are."""
+"""Datasets and pipelines by name: shape, classes, constants, augmentation and where the files are."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-PIPELINES = ("crt", "plain")
-"""crt: zero padding, random crop and, where the dataset says so, a flip; plain: the images as they are.
-
-Of images of any size, crt takes a random part and plain the centre, resized.
-"""
+Constants = tuple[tuple[float, float, float], tuple[float, float, float]]
+"""Mean and standard deviation of each channel, of pixels in [0, 1]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +18,7 @@ class Dataset:
     test_images: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    measured: tuple[tuple[float, float, float], tuple[float, float, float]] | None = None
+    measured: Constants | None = None
     """Mean and standard deviation of the training pixels, against which a written file is checked."""
     flip: bool
     shape: tuple[int, int, int] = (3, 32, 32)
@@ -30,6 +28,8 @@ class Dataset:
 
     Of such a dataset a file may hold a part.
     """
+    superclasses: tuple[tuple[str, str, int], ...] | None = None
+    """Where each class is a range of ImageNet's: the first and the last WordNet ID, and how many there are."""
 
     def images(self, split: str) -> int:
         """How many images a split has."""
@@ -77,5 +77,88 @@ DATASETS = {
             pad=0,
             resize=256,
         ),
+        # Classes and constants of https://github.com/MadryLab/robustness
+        Dataset(
+            name="restricted_imagenet",
+            classes=("dog", "cat", "frog", "turtle", "bird", "primate", "fish", "crab", "insect"),
+            train_images=257_748,
+            test_images=10_150,
+            mean=(0.4717, 0.4499, 0.3837),
+            std=(0.2600, 0.2516, 0.2575),
+            flip=True,
+            shape=(3, 224, 224),
+            pad=0,
+            resize=256,
+            superclasses=(
+                ("n02085620", "n02113978", 118),
+                ("n02123045", "n02124075", 5),
+                ("n01641577", "n01644900", 3),
+                ("n01664065", "n01669191", 5),
+                ("n01795545", "n01860187", 21),
+                ("n02480495", "n02494079", 18),
+                ("n02514041", "n02655020", 9),
+                ("n01978287", "n01981276", 4),
+                ("n02165105", "n02268443", 20),
+            ),
+        ),
+    )
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pipeline:
+    """What is done to training images, in the order of the fields, and what the network's first layer does."""
+
+    name: str
+    datasets: tuple[str, ...] = tuple(DATASETS)
+    """Those it fits."""
+    crop: bool = True
+    """Zero padding, a random crop and, where the dataset says so, a flip; of images of any size, a random part."""
+    jitter: float = 0.0
+    """Brightness, contrast and saturation, in an order of chance, each by a factor of 1 ± jitter."""
+    degrees: float = 0.0
+    """The angle that an image is turned by at most, either way."""
+    lighting: float = 0.0
+    """The standard deviation of a shift along ImageNet's principal colours."""
+    constants: Mapping[str, Constants] = field(default_factory=dict)
+    """What the first layer normalizes with, by dataset; the dataset's own, where it is not named."""
+    clamp: bool = False
+    """Whether the first layer takes what an attack or noise put outside [0, 1] for 0 or 1."""
+
+    def normalization(self, dataset: Dataset) -> Constants:
+        """Mean and standard deviation that the network's first layer takes."""
+        return self.constants.get(dataset.name, (dataset.mean, dataset.std))
+
+
+_SMALL = ("cifar10", "digits")
+_RAW = ((0.0,) * 3, (1.0,) * 3)
+
+PIPELINES = {
+    pipeline.name: pipeline
+    for pipeline in (
+        Pipeline(name="crt"),
+        Pipeline(name="plain", crop=False),
+        # https://github.com/Ethos-lab/robust-representation-matching: its scripts for the two norms differ, in std too
+        Pipeline(
+            name="rrm-linf",
+            datasets=_SMALL,
+            constants={"cifar10": ((0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616))},
+            clamp=True,
+        ),
+        Pipeline(
+            name="rrm-l2",
+            datasets=_SMALL,
+            jitter=0.25,
+            degrees=2.0,
+            clamp=True,
+        ),
+        Pipeline(
+            name="rrm-imagenet",
+            datasets=("imagenet", "restricted_imagenet"),
+            jitter=0.1,
+            lighting=0.05,
+            clamp=True,
+        ),
+        Pipeline(name="duet", datasets=_SMALL, constants=dict.fromkeys(_SMALL, _RAW)),
     )
 }

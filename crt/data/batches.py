@@ -2,13 +2,15 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from crt.data import Dataset
+from crt.data import Dataset, Pipeline
+from crt.data.augment import Changes
 from crt.data.beton import Beton
 
 Batch = tuple[Tensor, Tensor, Tensor]
@@ -46,7 +48,7 @@ class Loader:
         file: Path,
         beton: Beton,
         dataset: Dataset,
-        augment: bool,
+        pipeline: Pipeline,
         order: Order,
         batch_size: int,
         device: torch.device,
@@ -54,9 +56,9 @@ class Loader:
     ):
         self.beton, self.order, self.batch_size, self.device, self.workers = beton, order, batch_size, device, workers
         self.file, self.height, self.width = file, *dataset.shape[1:]
-        self.augment, self.resize = augment, dataset.resize
-        self.pad = dataset.pad if augment else 0
-        self.flip = dataset.flip and augment
+        self.pipeline, self.resize = pipeline, dataset.resize
+        self.pad = dataset.pad if pipeline.crop else 0
+        self.flip = dataset.flip and pipeline.crop
         self.images = order.n // order.world
         self.epoch = 0
 
@@ -71,6 +73,10 @@ class Loader:
         """One epoch."""
         raise NotImplementedError
 
+    def changes(self, epoch: int, **others) -> Changes:
+        """What is still to be done to an epoch's cropped images; `others` are fields of another pipeline."""
+        return Changes(replace(self.pipeline, **others), self.order.n, self.order.seed, epoch, self.device)
+
     def own(self, tensor: Tensor) -> Tensor:
         """A copy on the device; through pinned memory of its own to a GPU, so that nobody waits for the copy."""
         if self.device.type != "cuda":
@@ -80,8 +86,3 @@ class Loader:
 
     def close(self) -> None:
         """Let go of threads and memory."""
-
-
-def pixels(x: Tensor) -> Tensor:
-    """Bytes (B, H, W, C) to float32 in [0, 1] of shape (B, C, H, W)."""
-    return x.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format).div_(255)

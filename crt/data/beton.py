@@ -171,13 +171,13 @@ app = typer.Typer(add_completion=False)
 def main(
     dataset: Annotated[str, typer.Argument(help=f"One of {', '.join(DATASETS)}.")],
     source: Annotated[
-        Path | None, typer.Option(help="torchvision's folder, an image tree, or zips (imagenet: a tar) of one.")
+        Path | None, typer.Option(help="torchvision's folder, an image tree, or zips (ImageNet: a tar) of one.")
     ] = None,
     data: Annotated[Path, typer.Option(help="Where the .beton files go.")] = Path("data"),
     side: Annotated[
-        int, typer.Option(help="imagenet: pixels of a training image's longer side.", min=32, max=65535)
+        int, typer.Option(help="ImageNet: pixels of a training image's longer side.", min=32, max=65535)
     ] = 500,
-    quality: Annotated[int, typer.Option(help="imagenet: JPEG quality of training images.", min=1, max=95)] = 90,
+    quality: Annotated[int, typer.Option(help="ImageNet: JPEG quality of training images.", min=1, max=95)] = 90,
 ) -> None:
     """Write a dataset's train and test .beton files; without --source, CIFAR-10 is downloaded."""
     try:
@@ -191,7 +191,7 @@ def main(
 
 def convert(dataset: Dataset, source: Path | None, data: Path, side: int = 500, quality: int = 90) -> None:
     """Read, check and write both splits; without `source`, download them. ValueError where they are others."""
-    if dataset.name == "imagenet":
+    if dataset.resize:
         if source is None or not source.exists():
             raise ValueError(f"source: {source} (allowed: a folder or a tar of train/CLASS/*, val/CLASS/*)")
         return imagenet.convert(dataset, source, data, side, quality)

@@ -6,14 +6,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crt.data.batches import Batch, Loader, pixels
+from crt.data.batches import Batch, Loader
 from crt.data.beton import Beton
 
 
 class Torch(Loader):
     """torchvision's transforms image by image in a DataLoader: the reference for the other two.
 
-    How an image is cropped and flipped depends on seed, epoch and image alone, not on ranks or workers.
+    How an image is changed depends on seed, epoch and image alone, not on ranks or workers. Lighting, which
+    torchvision has not, is added to whole batches.
     """
 
     def batches(self, epoch: int) -> Iterator[Batch]:
@@ -24,18 +25,26 @@ class Torch(Loader):
             num_workers=self.workers or 0,
             generator=torch.Generator().manual_seed(epoch),  # else it draws from the network's generator
         )
+        changes = self.changes(epoch, jitter=0.0, degrees=0.0)
         for x, y, index in data:
-            yield pixels(self.own(x)), self.own(y), self.own(index)
+            index = self.own(index)
+            yield changes(self.own(x), index), self.own(y), index
 
     def transform(self) -> Callable[[Tensor], Tensor]:
         """What becomes of an image (C, H, W) uint8."""
         from torchvision.transforms import v2
 
-        size = (self.height, self.width)
+        size, pipeline = (self.height, self.width), self.pipeline
         steps = [v2.RandomCrop(size, padding=self.pad)] if self.pad else []
         if self.beton.jpeg:
-            steps = [v2.RandomResizedCrop(size)] if self.augment else [self.centre]
-        return v2.Compose([v2.Identity(), *steps, *([v2.RandomHorizontalFlip()] if self.flip else [])])
+            steps = [v2.RandomResizedCrop(size)] if pipeline.crop else [self.centre]
+        if self.flip:
+            steps.append(v2.RandomHorizontalFlip())
+        if pipeline.jitter:
+            steps.append(v2.ColorJitter(*[pipeline.jitter] * 3))
+        if pipeline.degrees:
+            steps.append(v2.RandomRotation(pipeline.degrees))
+        return v2.Compose([v2.Identity(), *steps])
 
     def centre(self, image: Tensor) -> Tensor:
         """Of an image of any size, the part that FFCV cuts out, resized."""

@@ -7,7 +7,7 @@ from queue import Empty
 
 import torch
 
-from crt.data.batches import Batch, Loader, pixels
+from crt.data.batches import Batch, Loader
 
 STALL = 300.0
 """Seconds without a batch after which FFCV's thread is given up; its first batch waits for a compiler."""
@@ -17,7 +17,8 @@ class FFCV(Loader):
     """FFCV with the file in the operating system's cache.
 
     The order is exact; the crops and flips come from numba's per-thread generators, which nothing can seed
-    (https://github.com/libffcv/ffcv/issues/164). JPEGs are decoded by a faster, less exact transform than Pillow's
+    (https://github.com/libffcv/ffcv/issues/164). What else a pipeline does is done to whole batches on the device, as
+    in the loader memory. JPEGs are decoded by a faster, less exact transform than Pillow's
     and resized without torchvision's smoothing against aliasing.
     """
 
@@ -52,7 +53,7 @@ class FFCV(Loader):
         size = (self.height, self.width)
         if not self.beton.jpeg:
             decoder = SimpleRGBImageDecoder()
-        elif self.augment:
+        elif self.pipeline.crop:
             decoder = RandomResizedCropRGBImageDecoder(size)
         else:
             decoder = CenterCropRGBImageDecoder(size, ratio=self.height / self.resize)
@@ -80,16 +81,14 @@ class FFCV(Loader):
         threads = torch.get_num_threads()
         self._reader.next_epoch = epoch
         self._running = running = iter(self._reader)
+        changes = self.changes(epoch)
         try:
             for _ in range(len(self)):
                 x, y, index = self._next(running)
                 torch.set_num_threads(threads)
                 # FFCV's own ToDevice reuses its pinned buffers by count, whether or not the device has copied them
-                yield (
-                    pixels(self.own(x)),
-                    self.own(y.flatten()),
-                    self.own(index.flatten()),
-                )
+                index = self.own(index.flatten())
+                yield changes(self.own(x), index), self.own(y.flatten()), index
         finally:
             self._stop(running)
 

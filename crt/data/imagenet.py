@@ -1,15 +1,13 @@
-"""ImageNet from a tree of classes, or a tar of one, to .beton files: resumable, and in bounded memory."""
+"""ImageNet or a part of it, from a tree of classes or a tar of one, to .beton files: resumable, in bounded memory."""
 
 import fcntl
 import hashlib
 import io
 import os
 import sys
-import tarfile
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -19,10 +17,8 @@ from rich.console import Console
 from rich.progress import track
 
 from crt.data import Dataset, layout
-from crt.data.sources import SUFFIXES
+from crt.data.trees import FOLDERS, Tree, trees_of
 
-FOLDERS = {"train": "train", "test": "val"}
-"""Each split's folder in the source: ImageNet's own test images have no labels."""
 _ROUND = 512
 """Images between two notes of what is done."""
 _DONE = np.dtype([("image", layout.IMAGE), ("label", "<i8"), ("size", "<u8")])
@@ -32,28 +28,15 @@ Encoded = tuple[int, int, int, bytes]
 """Mode, height, width and bytes of an image as it is written."""
 
 
-@dataclass(frozen=True)
-class Tree:
-    """A split's images (class, name), sorted by class and then by name, as torchvision's ImageFolder has them."""
-
-    classes: list[str]
-    images: list[tuple[str, str]]
-    read: Callable[[str, str], bytes]
-
-
 def convert(dataset: Dataset, source: Path, data: Path, side: int, quality: int) -> None:
     """Write the splits that `source` holds and `data` does not; a write that was cut short goes on.
 
     Training images become JPEGs whose longer side is at most `side`, in an order shuffled once and for all, so that
     the first K are a fair part. Test images become the raw pixels that are judged: the shorter side resized, the
     centre cut out, nothing compressed again. They keep ImageFolder's order, so that `every: 100, images: 500` judges
-    the 500 images of https://github.com/locuslab/smoothing. ValueError where the classes are not ImageNet's 1,000.
+    the 500 images of https://github.com/locuslab/smoothing. ValueError where class folders of the dataset are missing.
     """
-    try:
-        trees = _tar(source) if source.is_file() else _folder(source)
-    except (OSError, tarfile.TarError) as error:
-        raise ValueError(f"{source}: {error} (allowed for --source: a folder or an uncompressed tar)") from None
-    _same_classes(dataset, source, trees)
+    trees = trees_of(dataset, source)
 
     def jpeg(image: Image.Image) -> Encoded:
         image.thumbnail((side, side))
@@ -89,60 +72,6 @@ def convert(dataset: Dataset, source: Path, data: Path, side: int, quality: int)
             print(f"left out: {folder}/{name}", file=sys.stderr)
 
 
-def _same_classes(dataset: Dataset, source: Path, trees: dict[str, Tree]) -> None:
-    if not trees:
-        allowed = " and ".join(f"{folder}/CLASS/IMAGE" for folder in FOLDERS.values())
-        raise ValueError(f"{source}: holds no images (allowed: {allowed}, in a folder or an uncompressed tar)")
-    for split, tree in trees.items():
-        if len(tree.classes) != len(dataset.classes):
-            raise ValueError(
-                f"{source}: {len(tree.classes)} class folders under {FOLDERS[split]} (allowed: {len(dataset.classes)},"
-                " for a label is a folder's place among them; those of classes left out may be empty)"
-            )
-    if len({tuple(tree.classes) for tree in trees.values()}) > 1:
-        one, other = (set(tree.classes) for tree in trees.values())
-        raise ValueError(f"{source}: {min(one ^ other)} is a class folder of only one of {', '.join(FOLDERS.values())}")
-
-
-def _folder(source: Path) -> dict[str, Tree]:
-    trees = {}
-    for split, name in FOLDERS.items():
-        root = source / name
-        if root.is_dir():
-            classes = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
-            images = [(kind, file) for kind in classes for file in sorted(os.listdir(root / kind)) if _is_image(file)]
-            trees[split] = Tree(classes, images, lambda kind, file, root=root: (root / kind / file).read_bytes())
-    return {split: tree for split, tree in trees.items() if tree.images}
-
-
-def _tar(source: Path) -> dict[str, Tree]:
-    places: dict[str, dict[tuple[str, str], tuple[int, int]]] = {name: {} for name in FOLDERS.values()}
-    classes: dict[str, set[str]] = {name: set() for name in places}
-    with tarfile.open(source, "r:") as archive:
-        while (member := archive.next()) is not None:
-            archive.members.clear()  # else a million of them are kept
-            parts = PurePosixPath(member.name).parts
-            if member.isdir() and len(parts) > 1 and parts[-2] in places:
-                classes[parts[-2]].add(parts[-1])
-            elif member.isfile() and len(parts) > 2 and parts[-3] in places and _is_image(parts[-1]):
-                classes[parts[-3]].add(parts[-2])
-                places[parts[-3]][parts[-2:]] = (member.size, member.offset_data)
-    file = os.open(source, os.O_RDONLY)
-
-    def read(name: str) -> Callable[[str, str], bytes]:
-        return lambda kind, image: os.pread(file, *places[name][kind, image])
-
-    return {
-        split: Tree(sorted(classes[name]), sorted(places[name]), read(name))
-        for split, name in FOLDERS.items()
-        if places[name]
-    }
-
-
-def _is_image(name: str) -> bool:
-    return name.lower().endswith(SUFFIXES)
-
-
 def write(
     path: Path, tree: Tree, encode: Callable[[Image.Image], Encoded], settings: str, shuffle: bool
 ) -> list[str] | None:
@@ -171,7 +100,7 @@ def write(
                 images = tree.images[first : first + _ROUND]
                 encoded = pool.map(lambda image: _encoded(tree.read(*image), encode), images)
                 new = _append(file, encoded, _end(done, len(tree.images)))
-                new["label"] = np.searchsorted(tree.classes, [kind for kind, _ in images])
+                new["label"] = [tree.classes[kind] for kind, _ in images]
                 notes.write(new.tobytes())
                 notes.flush()
                 done = np.concatenate([done, new])

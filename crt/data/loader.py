@@ -35,19 +35,24 @@ def loader(
 ) -> Loader:
     """The loader of one rank; `batch_size` is this rank's, `images` are the first of the file.
 
-    `workers` are FFCV's threads or the DataLoader's processes. ValueError lists what is allowed.
+    A file of images of any size may lack one in a thousand, for some copies cannot be read whole; to train on fewer,
+    say how many. `workers` are FFCV's threads or the DataLoader's processes. ValueError lists what is allowed.
     """
     if kind not in LOADERS:
         raise ValueError(f"unknown loader {kind!r} (allowed: {', '.join(LOADERS)})")
     if pipeline not in PIPELINES:
         raise ValueError(f"unknown pipeline {pipeline!r} (allowed: {', '.join(PIPELINES)})")
+    if dataset.name not in PIPELINES[pipeline].datasets:
+        fitting = [name for name, other in PIPELINES.items() if dataset.name in other.datasets]
+        raise ValueError(f"pipeline {pipeline!r} is not for {dataset.name} (allowed: {', '.join(fitting)})")
     file = ensure(dataset, split, Path(data))
     beton = Beton(file)
     if images is not None and not world <= images <= len(beton):
         raise ValueError(f"{file}: {images} images asked for, from {world} to {len(beton)} allowed")
-    if images is None and len(beton) != dataset.images(split):
+    published = dataset.images(split)
+    if images is None and abs(len(beton) - published) > published // 1000:
         raise ValueError(
-            f"{file}: holds {len(beton)} of {dataset.images(split)} images (allowed: images: N, N at most {len(beton)})"
+            f"{file}: holds {len(beton)} of {published} images (allowed: images: N, N at most {len(beton)})"
         )
     order = Order(images or len(beton), seed, rank, world, shuffle)
-    return KINDS[kind](file, beton, dataset, pipeline == "crt", order, batch_size, torch.device(device), workers)
+    return KINDS[kind](file, beton, dataset, PIPELINES[pipeline], order, batch_size, torch.device(device), workers)

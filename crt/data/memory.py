@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from crt.data.batches import Batch, Loader, pixels
+from crt.data.batches import Batch, Loader
 
 
 class Memory(Loader):
@@ -25,6 +25,7 @@ class Memory(Loader):
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         order = self.order.of(epoch)
+        changes = self.changes(epoch)
         random = np.random.default_rng((self.order.seed, epoch, 1))
         corner = random.integers(0, 2 * self.pad + 1, (self.order.n, 2))[order]
         mirrored = (random.random(self.order.n) < 0.5 * self.flip)[order]
@@ -35,7 +36,7 @@ class Memory(Loader):
         for index, r, c in zip(*(a.split(self.batch_size) for a in (order, rows, columns)), strict=True):
             index = index.clone()
             x = self._images[index[:, None, None], r[:, :, None], c[:, None, :]]
-            yield pixels(x), self._labels[index], index
+            yield changes(x, index), self._labels[index], index
 
     def close(self) -> None:
         self._images = self._labels = None

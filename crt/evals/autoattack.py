@@ -1,0 +1,81 @@
+"""AutoAttack (Croce and Hein, 2020, https://arxiv.org/abs/2003.01690), the standard version, by the authors' package."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from importlib.util import find_spec
+from typing import ClassVar
+
+import torch
+from pydantic import ConfigDict, model_validator
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from crt.classifier import Classifier
+from crt.judgement import Judgement, Question
+from crt.quantity import Count, Positive
+from crt.standing import Found, Name, classes, withstand
+from crt.threat import Threat
+
+__all__ = ["AutoAttack"]
+
+ATTACKS = ("apgd-ce", "apgd-t", "fab-t", "square")
+"""In their order; each is run on what withstood those before it."""
+
+
+@dataclass(kw_only=True, config=ConfigDict(extra="forbid"))
+class AutoAttack:
+    """The radius is `eps` where none of the four attacks broke an image, else 0.
+
+    The package draws for whole batches: a judgement is of an image among those asked for with it.
+    """
+
+    threat: Threat
+    eps: Positive | None = None
+    """By default the threat's."""
+    batch: Count = 250
+    """Images attacked side by side."""
+
+    execution: ClassVar[frozenset[str]] = frozenset()
+
+    @model_validator(mode="after")
+    def _can_attack(self) -> "AutoAttack":
+        if self.ball.eps <= 0:
+            raise ValueError("AutoAttack needs eps > 0, the threat's or its own")
+        if not find_spec("pyautoattack"):
+            raise ValueError("AutoAttack needs a package that is not installed (pip install pyautoattack)")
+        return self
+
+    @property
+    def ball(self) -> Threat:
+        return self.threat.model_copy(update={"eps": self.eps or self.threat.eps})
+
+    def judge_many(self, model: Classifier, questions: Iterable[Question]) -> Iterator[Judgement]:
+        """Attack batch after batch a model that stays as it is; ValueError where it has fewer than 4 classes."""
+
+        def attack(x: Tensor, y: Tensor, names: Sequence[Name], number: int) -> Found:
+            return self._run(model, x, y, names[0][0], ATTACKS[number])
+
+        for judged in withstand(model, questions, attack, self.ball, len(ATTACKS), self.batch):
+            if told := judged.details:
+                kept = {"attack": ATTACKS[told["restart"]], "norm": told["norm"], "adversarial": told["adversarial"]}
+                judged = replace(judged, details=kept)
+            yield judged
+
+    def _run(self, model: Classifier, x: Tensor, y: Tensor, seed: int, attack: str) -> Found:
+        import pyautoattack
+
+        with torch.no_grad():
+            others = model(x[:1]).shape[1] - 1
+        if others < 3:
+            raise ValueError(f"AutoAttack needs 4 classes, and the network has {others + 1} (allowed: AutoPGD)")
+        norm = {"linf": "Linf", "l2": "L2"}[self.ball.norm]
+        ensemble = pyautoattack.AutoAttack(model, eps=self.ball.eps, norm=norm, seed=seed, device=x.device)
+        ensemble.attacks_to_run = [attack]
+        ensemble.apgd_targeted.n_target_classes = ensemble.fab.n_target_classes = min(9, others)
+        # The package seeds the generators that all share.
+        with torch.random.fork_rng([x.device] if x.is_cuda else []):
+            adversarial, _ = ensemble.run_standard_evaluation(x, y, batch_size=len(x))
+        found = Found.nothing(x)
+        with torch.no_grad():
+            found.note(torch.arange(len(x), device=x.device), adversarial, y, classes(model(adversarial)), 0)
+        return found

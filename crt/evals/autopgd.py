@@ -1,0 +1,71 @@
+"""AutoPGD (Croce and Hein, 2020, https://arxiv.org/abs/2003.01690) as an evaluation."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import ClassVar, Literal
+
+from pydantic import ConfigDict, model_validator
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from crt.art17 import BATCH, art17, wandering
+from crt.autopgd import autopgd, cross_entropy, dlr
+from crt.classifier import Classifier
+from crt.judgement import Judgement, Question
+from crt.pgd import project
+from crt.quantity import Count, Positive, Share
+from crt.standing import Found, Name, offsets, withstand
+from crt.threat import Threat
+
+__all__ = ["AutoPGD"]
+
+LOSSES = {"ce": cross_entropy, "dlr": dlr}
+
+
+@dataclass(kw_only=True, config=ConfigDict(extra="forbid"))
+class AutoPGD:
+    """The radius is `eps` where no restart broke an image, else 0; defaults as in the RRM paper's tables 1 and 2."""
+
+    threat: Threat
+    steps: Count = 50
+    restarts: Count = 10
+    loss: Literal["ce", "dlr"] = "ce"
+    rho: Share = 0.75
+    """Share of the steps between checkpoints that have to increase the loss."""
+    form: Literal["reference", "art17"] = "reference"
+    """The authors' algorithm, each image for itself; or that of the toolbox that the RRM paper used, in which a batch
+    shares its step size: there a judgement is of an image among those asked for with it, 50 at a time."""
+    eps: Positive | None = None
+    """By default the threat's."""
+    batch: Count = 500
+    """Images in one forward pass of the reference form."""
+
+    execution: ClassVar[frozenset[str]] = frozenset({"batch"})
+    named: ClassVar[tuple[str, ...]] = ("steps", "restarts", "form")
+
+    @model_validator(mode="after")
+    def _can_attack(self) -> "AutoPGD":
+        if self.ball.eps <= 0:
+            raise ValueError("AutoPGD needs eps > 0, the threat's or its own")
+        return self
+
+    @property
+    def ball(self) -> Threat:
+        return self.threat.model_copy(update={"eps": self.eps or self.threat.eps})
+
+    def judge_many(self, model: Classifier, questions: Iterable[Question]) -> Iterator[Judgement]:
+        """Attack image after image, batch after batch, a model that stays as it is.
+
+        ValueError where the loss is not for its number of classes.
+        """
+        ball, settings = self.ball, {"steps": self.steps, "loss": LOSSES[self.loss], "rho": self.rho}
+
+        def reference(x: Tensor, y: Tensor, names: Sequence[Name], restart: int) -> Found:
+            start = project(x + offsets(x, ball, names, restart, full=True), x, ball.eps, ball.norm)
+            return autopgd(model, x, y, start, ball, **settings)
+
+        def together(x: Tensor, y: Tensor, names: Sequence[Name], restart: int) -> Found:
+            return art17(model, x, y, wandering(x, ball, names, restart), ball, **settings)
+
+        if self.form == "art17":
+            return withstand(model, questions, together, ball, self.restarts, BATCH)
+        return withstand(model, questions, reference, ball, self.restarts, self.batch)

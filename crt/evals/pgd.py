@@ -1,0 +1,78 @@
+"""Projected gradient ascent (Madry et al., 2018, https://arxiv.org/abs/1706.06083) as an evaluation."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import ConfigDict, model_validator
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from crt.autopgd import cross_entropy
+from crt.classifier import Classifier
+from crt.judgement import Judgement, Question
+from crt.pgd import project
+from crt.quantity import Count, Positive
+from crt.standing import Found, Name, look, offsets, steepest, withstand
+from crt.threat import Threat
+
+__all__ = ["PGD"]
+
+
+@dataclass(kw_only=True, config=ConfigDict(extra="forbid"))
+class PGD:
+    """The radius is `eps` where no iterate of any restart is misclassified, else 0."""
+
+    threat: Threat
+    steps: Count = 20
+    alpha: Positive | None = None
+    """Of a step; by default 2.5 eps / steps."""
+    restarts: Count = 1
+    start: Literal["random", "none"] = "random"
+    """Uniform in the ball, or the image itself."""
+    eps: Positive | None = None
+    """By default the threat's."""
+    batch: Count = 500
+    """Images in one forward pass; each is attacked for itself."""
+
+    execution: ClassVar[frozenset[str]] = frozenset({"batch"})
+    named: ClassVar[tuple[str, ...]] = ("steps", "restarts")
+
+    @model_validator(mode="after")
+    def _can_attack(self) -> "PGD":
+        if self.ball.eps <= 0:
+            raise ValueError("PGD needs eps > 0, the threat's or its own")
+        if self.start == "none" and self.restarts > 1:
+            raise ValueError(f"PGD with start 'none' would repeat itself: restarts={self.restarts} (allowed: 1)")
+        return self
+
+    @property
+    def ball(self) -> Threat:
+        return self.threat.model_copy(update={"eps": self.eps or self.threat.eps})
+
+    def judge_many(self, model: Classifier, questions: Iterable[Question]) -> Iterator[Judgement]:
+        """Attack image after image, batch after batch, a model that stays as it is.
+
+        `steps` + 1 forward and `steps` backward passes a restart, of the images that still stand.
+        """
+
+        def attack(x: Tensor, y: Tensor, names: Sequence[Name], restart: int) -> Found:
+            return self._run(model, x, y, names, restart)
+
+        return withstand(model, questions, attack, self.ball, self.restarts, self.batch)
+
+    def _run(self, model: Classifier, x: Tensor, y: Tensor, names: Sequence[Name], restart: int) -> Found:
+        found, ball = Found.nothing(x), self.ball
+        alpha = self.alpha or 2.5 * ball.eps / self.steps
+        place = torch.arange(len(x), device=x.device)
+        now = x if self.start == "none" else project(x + offsets(x, ball, names, restart), x, ball.eps, ball.norm)
+        for i in range(self.steps + 1):
+            _, g, prediction = look(model, now, y, cross_entropy, differentiate=i < self.steps)
+            fooled = found.note(place, now, y, prediction, i)
+            if fooled.any():
+                x, y, now, g, place = (tensor[~fooled] for tensor in (x, y, now, g, place))
+            if not len(place):
+                break
+            if i < self.steps:
+                now = project(now + alpha * steepest(g, ball), x, ball.eps, ball.norm)
+        return found

@@ -1,0 +1,58 @@
+"""Where activations can be: in a ball and in a box (Lee et al., 2020, https://arxiv.org/abs/2010.06182, section 3)."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from crt.classifier import Classifier
+from crt.lipschitz.chain import AFFINE, Layer, multiply, scale
+
+
+class Region(NamedTuple):
+    """What a layer's output is for all images of the ball: in a ball round `mu` and in a box."""
+
+    mu: Tensor
+    """The output at the image itself, (B, *shape), as are `low` and `high`."""
+    rho: Tensor
+    """The ball's radius, of shape () or (B,)."""
+    low: Tensor
+    high: Tensor
+
+
+def around(model: Classifier, x: Tensor, eps: float) -> Region:
+    """The ball of radius `eps` round images `x` (B, C, H, W) in [0, 1], as the network's body sees it."""
+    return Region(model.normalize(x), eps * scale(model), model.normalize(x - eps), model.normalize(x + eps))
+
+
+def through(layer: Layer, region: Region, norms: dict[str, Tensor]) -> Region:
+    """The region behind a layer, whose norm is in `norms` if it has weights.
+
+    An activation is monotone, so that it maps the box's ends to ends; and it needs no new box round the ball, because a
+    row of the layer before is no longer than that layer's norm.
+    """
+    module, (mu, rho, low, high) = layer.module, region
+    if not isinstance(module, AFFINE):
+        return Region(module(mu), rho, module(low), module(high))
+    bias = _beside(module.bias, mu)
+    mu, centre = multiply(module, mu) + bias, multiply(module, (low + high) / 2) + bias
+    half = multiply(module, (high - low) / 2, module.weight.abs())
+    # A row is the whole kernel, of which the border's neurons see a part.
+    reach = rho.view(-1, *[1] * (mu.dim() - 1)) * _beside(torch.linalg.vector_norm(module.weight.flatten(1), dim=1), mu)
+    low, high = torch.maximum(centre - half, mu - reach), torch.minimum(centre + half, mu + reach)
+    return Region(mu, norms[layer.name] * rho, low, high)
+
+
+def before_head(
+    model: Classifier, layers: tuple[Layer, ...], x: Tensor, eps: float, norms: dict[str, Tensor]
+) -> Region:
+    """The region of the features of images `x` (B, C, H, W), the head's inputs, in the ball of radius `eps`."""
+    region = around(model, x, eps)
+    for layer in layers[:-1]:
+        region = through(layer, region, norms)
+    return region
+
+
+def _beside(values: Tensor | None, outputs: Tensor) -> Tensor | float:
+    """One value an output channel, so that it fits outputs (B, C, ...)."""
+    return 0.0 if values is None else values.view(-1, *[1] * (outputs.dim() - 2))

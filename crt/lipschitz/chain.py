@@ -1,0 +1,109 @@
+"""Networks as the chains of layers that bounds walk along, and the arithmetic that bounds are computed in."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from crt.activations import MaxMin, ReLUTheta
+from crt.classifier import Classifier
+
+AFFINE = (nn.Conv2d, nn.Linear)
+_ALLOWED = "Linear, Conv2d without groups, dilation and padding other than zeros, ReLU, ReLUTheta, MaxMin, Flatten"
+
+
+class Layer(NamedTuple):
+    """A layer where it stands in a network."""
+
+    name: str
+    module: nn.Module
+    shape: tuple[int, ...]
+    """Of the input of one image."""
+
+
+def check(model: Classifier) -> None:
+    """ValueError that names a layer of the body which has no bound."""
+    for name, module in _modules("body", model.body):
+        match module:
+            case nn.Conv2d(groups=1, dilation=(1, 1), padding_mode="zeros", padding=tuple()):
+                continue
+            case nn.Linear() | nn.ReLU() | ReLUTheta() | MaxMin() | nn.Flatten(start_dim=1, end_dim=-1):
+                continue
+        raise ValueError(f"{name}: {module} has no Lipschitz bound (allowed: {_ALLOWED})")
+
+
+def chain(model: Classifier, shape: tuple[int, ...]) -> tuple[Layer, ...]:
+    """The layers for images of a shape (C, H, W), those of the body in order, then the head; ValueError as `check`."""
+    check(model)
+    layers = []
+    for name, module in (*_modules("body", model.body), ("head", model.head)):
+        layers.append(Layer(name, module, tuple(shape)))
+        shape = _after(module, tuple(shape))
+    return tuple(layers)
+
+
+def weighted(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
+    """Those that have weights and a norm."""
+    return tuple(layer for layer in layers if isinstance(layer.module, AFFINE))
+
+
+def scale(model: Classifier) -> Tensor:
+    """The Lipschitz constant of the normalization."""
+    return 1 / model.normalize.std.min()
+
+
+def multiply(module: nn.Module, x: Tensor, weight: Tensor | None = None) -> Tensor:
+    """The layer's linear map, without its bias and with other weights if there are some, of inputs (B, *shape)."""
+    weight = module.weight if weight is None else weight
+    if isinstance(module, nn.Linear):
+        return F.linear(x, weight)
+    return F.conv2d(x, weight, None, module.stride, module.padding)
+
+
+def transposed(module: nn.Module, y: Tensor, shape: tuple[int, ...], weight: Tensor) -> Tensor:
+    """The transposed map of outputs `y`, to inputs of `shape`."""
+    if isinstance(module, nn.Linear):
+        return F.linear(y, weight.T)
+    sizes = zip(shape[1:], y.shape[2:], module.stride, module.padding, module.kernel_size, strict=True)
+    short = tuple(size - ((out - 1) * s - 2 * p + k) for size, out, s, p, k in sizes)
+    return F.conv_transpose2d(y, weight, None, module.stride, module.padding, short)
+
+
+@contextmanager
+def exact(device: torch.device) -> Iterator[None]:
+    """Within: no autocast and no TF32, in which a bound would not be one. A backward pass may still use either."""
+    parts = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)
+    before = [part.fp32_precision for part in parts]
+    for part in parts:
+        part.fp32_precision = "ieee"
+    try:
+        # On meta, where operations are counted, there is no autocast to turn off.
+        known = torch.amp.is_autocast_available(device.type)
+        with torch.autocast(device.type, enabled=False) if known else nullcontext():
+            yield
+    finally:
+        for part, precision in zip(parts, before, strict=True):
+            part.fp32_precision = precision
+
+
+def _modules(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    if not isinstance(module, nn.Sequential):
+        yield name, module
+        return
+    for key, child in module.named_children():
+        yield from _modules(f"{name}.{key}", child)
+
+
+def _after(module: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
+    match module:
+        case nn.Conv2d():
+            sizes = zip(shape[1:], module.stride, module.padding, module.kernel_size, strict=True)
+            return (module.out_channels, *((n + 2 * p - k) // s + 1 for n, s, p, k in sizes))
+        case nn.Linear():
+            return (module.out_features,)
+        case nn.Flatten():
+            return (torch.Size(shape).numel(),)
+    return shape

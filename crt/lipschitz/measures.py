@@ -1,0 +1,44 @@
+"""What is told of a network beside its certificates: products of norms, and how much tighter boxes make its bounds."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from crt.classifier import Classifier
+from crt.lipschitz.boxes import before_head
+from crt.lipschitz.chain import Layer, exact, scale
+from crt.lipschitz.translation import distances, over_ball, over_both
+
+
+class Products(NamedTuple):
+    """Lipschitz constants of a network."""
+
+    logits: float
+    """Of the logits, by the norms of all layers."""
+    margins: float
+    """Of the differences of two logits at most, by the rows of the head."""
+
+
+def features_constant(model: Classifier, layers: tuple[Layer, ...], norms: dict[str, Tensor]) -> Tensor:
+    """The Lipschitz constant of the features, by the norms of all layers before the head."""
+    return scale(model) * math.prod(norms[layer.name] for layer in layers[:-1] if layer.name in norms)
+
+
+@torch.no_grad()
+def products(model: Classifier, layers: tuple[Layer, ...], norms: dict[str, Tensor]) -> Products:
+    """By norms of all layers with weights, the head's included."""
+    before = features_constant(model, layers, norms)
+    return Products(float(before * norms["head"]), float(before * distances(model.head.weight).max()))
+
+
+@torch.no_grad()
+def tightness(
+    model: Classifier, layers: tuple[Layer, ...], x: Tensor, y: Tensor, eps: float, norms: dict[str, Tensor]
+) -> float:
+    """The sum of exact translations over ball and box by that over the ball, of images `x` (B, C, H, W): 1 at most."""
+    with exact(x.device):
+        region = before_head(model, layers, x, eps, norms)
+        both = over_both(model.head.weight, y, region, None).sum()
+        return float(both / over_ball(model.head.weight, y, region.rho).sum())

@@ -1,0 +1,82 @@
+"""Operator norms of layers, at their input's own size: estimated while training, and bounded for certificates.
+
+The bound of convolutions is that of Sedghi et al., 2019 (https://arxiv.org/abs/1805.10408), on the padded input: a
+convolution without padding is a part of the circular one.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from crt.lipschitz.chain import Layer, exact, multiply, transposed, weighted
+
+Norms = Literal["fft_upper", "power_iteration"]
+
+
+def first_vectors(layers: tuple[Layer, ...]) -> dict[str, Tensor]:
+    """Where power iterations begin, the same on every rank: for each layer with weights a normal (1, *shape)."""
+    found = {}
+    for seed, layer in enumerate(weighted(layers)):
+        generator = torch.Generator().manual_seed(seed)
+        found[layer.name] = torch.randn((1, *layer.shape), generator=generator, device="cpu").to(layer.module.weight)
+    return found
+
+
+def estimates(
+    layers: tuple[Layer, ...], vectors: dict[str, Tensor], iterations: int
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The norms of layers with weights, from below, after power iterations from `vectors`; and the vectors after them.
+
+    The iterations have no gradient; the norm's is that of |W v|, which is the exact norm's once v has converged.
+    """
+    norms, after = {}, {}
+    for layer in weighted(layers):
+        with exact(layer.module.weight.device):
+            v = _iterated(layer, vectors[layer.name], iterations)
+            norms[layer.name] = torch.linalg.vector_norm(multiply(layer.module, v))
+        after[layer.name] = v
+    return norms, after
+
+
+@torch.no_grad()
+def final_norms(layers: tuple[Layer, ...], how: Norms) -> dict[str, Tensor]:
+    """The norms of layers with weights in float64, from above or by power iteration until it stands still."""
+    norm = upper_norm if how == "fft_upper" else converged_norm
+    return {layer.name: norm(layer).to(layer.module.weight.device) for layer in weighted(layers)}
+
+
+def upper_norm(layer: Layer) -> Tensor:
+    """An upper bound: of a linear layer the norm, of a convolution the largest norm over all frequencies."""
+    weight = layer.module.weight.detach().double().cpu()
+    if isinstance(layer.module, nn.Linear):
+        return torch.linalg.matrix_norm(weight, 2)
+    (outputs, _, *kernel), (s, t) = weight.shape, layer.module.stride
+    # In its s t phases side by side, as channels of a smaller grid, the input is met with stride 1.
+    rows, columns = -(-kernel[0] // s), -(-kernel[1] // t)
+    weight = nn.functional.pad(weight, (0, columns * t - kernel[1], 0, rows * s - kernel[0]))
+    weight = weight.view(outputs, -1, rows, s, columns, t).permute(0, 1, 3, 5, 2, 4).reshape(outputs, -1, rows, columns)
+    sizes = zip(layer.shape[1:], layer.module.padding, (s, t), strict=True)
+    grid = [-(-(n + 2 * p) // step) for n, p, step in sizes]
+    return torch.linalg.matrix_norm(torch.fft.rfft2(weight, grid).permute(2, 3, 0, 1), 2).max()
+
+
+def converged_norm(layer: Layer, tolerance: float = 1e-5, cap: int = 1_000_000) -> Tensor:
+    """What power iteration gives once a step moves its vector by less than `tolerance`: a lower bound."""
+    v, moved = first_vectors((layer,))[layer.name].double(), torch.inf
+    while moved >= tolerance and cap > 0:
+        before, cap = v, cap - 1
+        v = _iterated(layer, before, 1)
+        moved = float(torch.linalg.vector_norm(v - before))
+    return torch.linalg.vector_norm(multiply(layer.module, v, layer.module.weight.detach().double()))
+
+
+@torch.no_grad()
+def _iterated(layer: Layer, v: Tensor, iterations: int) -> Tensor:
+    weight = layer.module.weight.to(v.dtype)
+    for _ in range(iterations):
+        u = transposed(layer.module, multiply(layer.module, v, weight), layer.shape, weight)
+        length = torch.linalg.vector_norm(u)
+        # Of weights that are all zero the vector stays, or it would be zero for ever.
+        v = torch.where(length > 0, u / length, v)
+    return v

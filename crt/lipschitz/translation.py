@@ -1,0 +1,69 @@
+"""How far logits can move against that of a class: over a ball, and over a ball and a box.
+
+Over the ball as in Tsuzuku et al., 2018 (https://arxiv.org/abs/1802.04034), over both as in Lee et al., 2020
+(https://arxiv.org/abs/2010.06182, section 4). Translations are (B, classes), 0 for the class itself, and worst logits
+are logits plus translations.
+"""
+
+import torch
+from torch import Tensor
+
+from crt.lipschitz.boxes import Region
+
+
+def distances(weight: Tensor) -> Tensor:
+    """The l2 distances (classes, classes) of the head's rows, with gradient 0 where they are 0."""
+    return torch.linalg.vector_norm(weight[:, None] - weight, dim=2)
+
+
+def over_ball(weight: Tensor, y: Tensor, rho: Tensor) -> Tensor:
+    """Translations against the classes `y` (B,), for features in balls of radius `rho`, () or (B,)."""
+    return rho.view(-1, 1) * distances(weight).index_select(0, y)
+
+
+def over_both(weight: Tensor, y: Tensor, region: Region, rounds: int | None = 1) -> Tensor:
+    """Translations against the classes `y` (B,), for features in a region; the exact maximum without `rounds`.
+
+    The maximum of c d over the ball and the box is at d = clip(t c) for some t > 0. A round adds the coordinates that
+    are beyond the box at the t of the last round to those that are held at its ends; those not held yet are free to
+    leave the box, so that the value after any round is an upper bound.
+    """
+    c = weight - weight.index_select(0, y)[:, None]
+    up, down = (region.high - region.mu).clamp_min(0), (region.mu - region.low).clamp_min(0)
+    end = torch.where(c > 0, up[:, None], down[:, None])
+    c, rho2 = c.abs(), region.rho.view(-1, 1).square()
+    held = torch.zeros_like(c, dtype=torch.bool)
+    while rounds is None or rounds > 0:
+        before, (room, free) = held, _left(c, end, rho2, held)
+        # Multiplied out, because there may be nothing free to divide by.
+        held = held | (room[..., None] * c.square() >= free[..., None] * end.square())
+        if rounds is None and torch.equal(held, before):
+            break
+        rounds = rounds and rounds - 1
+    room, free = _left(c, end, rho2, held)
+    return torch.where(held, c * end, 0).sum(-1) + _root(room * free)
+
+
+def _left(c: Tensor, end: Tensor, rho2: Tensor, held: Tensor) -> tuple[Tensor, Tensor]:
+    """What the held coordinates leave of the ball's squared radius, and the squared length of c along the free ones."""
+    return (rho2 - torch.where(held, end.square(), 0).sum(-1)).clamp_min(0), torch.where(held, 0, c.square()).sum(-1)
+
+
+def _root(values: Tensor) -> Tensor:
+    """The square root, with gradient 0 at 0."""
+    positive = values > 0
+    return torch.where(positive, torch.where(positive, values, 1).sqrt(), 0)
+
+
+def wins(logits: Tensor, worst: Tensor, classes: Tensor) -> Tensor:
+    """Whether (B,) the logits of `classes` (B,) are above all worst logits of the others."""
+    own = logits.gather(1, classes[:, None])
+    others = worst.scatter(1, classes[:, None], -torch.inf)
+    return (others < own).all(1)
+
+
+def radius(logits: Tensor, weight: Tensor, classes: Tensor, lipschitz: Tensor) -> Tensor:
+    """The radius (B,) in which `classes` (B,) stay, for features with a Lipschitz constant; 0 for those not found."""
+    gap = logits.gather(1, classes[:, None]) - logits
+    ratio = torch.where(gap > 0, gap / (lipschitz * distances(weight).index_select(0, classes)), 0)
+    return ratio.scatter(1, classes[:, None], torch.inf).amin(1)

@@ -1,0 +1,57 @@
+"""Free adversarial training (Shafahi et al., 2019, https://arxiv.org/abs/1904.12843)."""
+
+from dataclasses import field
+from typing import ClassVar
+
+import torch
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from crt.classifier import Classifier, boxed
+from crt.method import STRICT, Method, Step
+from crt.pgd import ascend, losses, project
+from crt.quantity import Count
+
+__all__ = ["FreeAT"]
+
+
+@dataclass(kw_only=True, config=STRICT)
+class FreeAT(Method):
+    """The cross-entropy at perturbed images, replayed: each backward pass moves the weights and the perturbations."""
+
+    m: Count = 8
+    """Replays of each batch."""
+    reset: bool = False
+    """Start each batch without perturbations, as RRM's paper words it; the authors' code carries them over."""
+
+    delta: Tensor | None = field(default=None, init=False, repr=False)
+    """Perturbations of a full batch, which a shorter one takes the first of."""
+    clean: Tensor | None = field(default=None, init=False, repr=False)
+    moved: Tensor | None = field(default=None, init=False, repr=False)
+    """The images that are replayed, and as they are perturbed."""
+
+    named: ClassVar[tuple[str, ...]] = ("reset",)
+
+    @property
+    def replays(self) -> int:
+        return self.m
+
+    def loss(self, model: Classifier, x: Tensor, y: Tensor, step: Step) -> Tensor:
+        if step.replay == 0:
+            if self.delta is None or self.reset:
+                self.delta = torch.zeros_like(x)
+            self.clean, self.moved = x, x + self.delta[: len(x)]
+        # Carried to another image, a perturbation may leave [0, 1]; there it has no gradient.
+        return losses(model, boxed(self.moved.requires_grad_()), y).mean()
+
+    def after(self, model: Classifier) -> None:
+        x, eps, norm = self.clean, self.threat.eps, self.threat.norm
+        # Where the loss scale of fp16 overflows, the gradient is infinite or NaN, which would never leave again.
+        self.moved = project(self.moved + eps * ascend(self.moved.grad.nan_to_num(), norm), x, eps, norm)
+        self.delta[: len(x)] = self.moved - x
+
+    def state(self) -> dict[str, Tensor]:
+        return {} if self.delta is None else {"delta": self.delta}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        self.delta = state.get("delta")

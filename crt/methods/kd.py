@@ -1,0 +1,49 @@
+"""Knowledge distillation (Hinton et al., 2015, https://arxiv.org/abs/1503.02531) from a robust teacher."""
+
+from typing import ClassVar, Literal
+
+import torch
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+from torch.nn import functional as F
+
+from crt.attacks import wide
+from crt.classifier import Classifier
+from crt.method import STRICT, Method, Step
+from crt.quantity import Positive, Share
+
+__all__ = ["KD"]
+
+
+@dataclass(kw_only=True, config=STRICT)
+class KD(Method):
+    """The divergence of the student's softened softmax from the teacher's on the same clean images.
+
+    Goldblum et al., 2020 (https://arxiv.org/abs/1905.09747), and RRM's equation 6.
+    """
+
+    alpha: Share = 1.0
+    """Weight of the distillation; the rest goes to the cross-entropy."""
+    t: Positive = 30.0
+    """Temperature that softens both networks."""
+    form: Literal["textbook", "paper"] = "textbook"
+    """RRM's code ends both networks in a division by t of its own, and divides the divergence by the classes."""
+
+    needs_teacher: ClassVar[bool] = True
+    named: ClassVar[tuple[str, ...]] = ("alpha", "t", "form")
+
+    def loss(self, model: Classifier, x: Tensor, y: Tensor, step: Step) -> Tensor:
+        with torch.no_grad():
+            target = self._logits(self.teacher, x)
+        logits = self._logits(model, x)
+        soft, soft_target = ((z / self.t).log_softmax(1) for z in (logits, target))
+        count = soft.numel() if self.form == "paper" else len(soft)
+        transfer = self.t**2 * F.kl_div(soft, soft_target, log_target=True, reduction="sum") / count
+        if self.alpha == 1:
+            return transfer
+        cross_entropy = F.cross_entropy(logits / self.t if self.form == "paper" else logits, y)
+        return self.alpha * transfer + (1 - self.alpha) * cross_entropy
+
+    def _logits(self, model: Classifier, x: Tensor) -> Tensor:
+        logits = wide(model(x))
+        return logits / self.t if self.form == "paper" else logits

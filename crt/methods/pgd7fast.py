@@ -1,0 +1,30 @@
+"""PGD training as "Fast AT" of RRM's tables (Vaishnavi et al., 2022, https://arxiv.org/abs/2202.09994) is run.
+
+Adversarial training with the fast recipe of Wong et al., 2020 (https://arxiv.org/abs/2001.03994), not its FGSM.
+"""
+
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from crt.classifier import Classifier
+from crt.method import STRICT, Method, Step
+from crt.pgd import inputs_only, losses, pgd, start
+from crt.quantity import Count, Positive
+
+__all__ = ["PGD7Fast"]
+
+
+@dataclass(kw_only=True, config=STRICT)
+class PGD7Fast(Method):
+    """The cross-entropy at the attack's last iterate; the network is in train mode throughout."""
+
+    K: Count = 7
+    """Steps of the attack."""
+    alpha: Positive | None = None
+    """Length of a step, in pixels of [0, 1]; by default eps / 4."""
+
+    def loss(self, model: Classifier, x: Tensor, y: Tensor, step: Step) -> Tensor:
+        begin = start(x, self.threat.eps, self.threat.norm)
+        with inputs_only(model):
+            adversarial = pgd(model, x, y, begin, self.threat, self.alpha or self.threat.eps / 4, self.K)
+        return losses(model, adversarial, y).mean()

@@ -1,0 +1,28 @@
+"""Training on a robust dataset (Ilyas et al., 2019, https://arxiv.org/abs/1905.02175, section 3.1)."""
+
+from typing import ClassVar
+
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from crt.classifier import Classifier
+from crt.method import STRICT, Method, Step
+from crt.pgd import losses
+from crt.quantity import Count, Positive
+
+__all__ = ["RDT"]
+
+
+@dataclass(kw_only=True, config=STRICT)
+class RDT(Method):
+    """The cross-entropy on images that hold what a robust teacher sees; `crt.robustify` makes them before training."""
+
+    steps: Count = 1000
+    """Descents that make an image, from another drawn uniformly from the training set."""
+    step: Positive = 0.1
+    """l2 length of a descent, in pixels of [0, 1]."""
+
+    needs_teacher: ClassVar[bool] = True
+
+    def loss(self, model: Classifier, x: Tensor, y: Tensor, step: Step) -> Tensor:
+        return losses(model, x, y).mean()

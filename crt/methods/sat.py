@@ -1,0 +1,31 @@
+"""Adversarial training (Madry et al., 2018, https://arxiv.org/abs/1706.06083), as RRM's authors run it."""
+
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from crt.attacks import frozen
+from crt.classifier import Classifier
+from crt.method import STRICT, Method, Step
+from crt.pgd import losses, pgd, start
+from crt.quantity import Count, Positive
+
+__all__ = ["SAT"]
+
+
+@dataclass(kw_only=True, config=STRICT)
+class SAT(Method):
+    """The cross-entropy at adversarial images alone, which are made in eval mode."""
+
+    K: Count = 7
+    """Steps of the attack."""
+    alpha: Positive | None = None
+    """Length of a step, in pixels of [0, 1]; by default eps / 4 in linf and eps / 5 in l2."""
+    best_of: bool = True
+    """Train on the iterate of largest loss, the start included, or on the last."""
+
+    def loss(self, model: Classifier, x: Tensor, y: Tensor, step: Step) -> Tensor:
+        eps, norm = self.threat.eps, self.threat.norm
+        alpha = self.alpha or eps / (5 if norm == "l2" else 4)
+        with frozen(model):
+            adversarial = pgd(model, x, y, start(x, eps, norm), self.threat, alpha, self.K, self.best_of)
+        return losses(model, adversarial, y).mean()
