@@ -78,7 +78,9 @@ def _shortened(cell: Cell, share: float) -> Spec:
     counts = cell.unbound.epochs_of
     if not counts:
         return cell.method
-    args = cell.method.args | {key: cell.method.args[key] * share for key in counts}
+    args = dict(cell.method.args)
+    for key in counts:
+        args[key] = max(1, round(args[key] * share)) if isinstance(args[key], int) else args[key] * share
     found = resolve("crt.methods", {cell.method.name: args}, cell.threat, cell.method.name)[0]
     return found.model_copy(update={"label": cell.method.label})
 

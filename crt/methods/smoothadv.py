@@ -32,6 +32,7 @@ class SmoothAdv(Method):
     """Train on every noisy copy in m steps a loaded batch, as the published models were, or on each image's first."""
 
     named: ClassVar[tuple[str, ...]] = ("eps", "update")
+    epochs_of: ClassVar[tuple[str, ...]] = ("warmup",)
 
     @property
     def chunks(self) -> int:

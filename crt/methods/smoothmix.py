@@ -1,6 +1,6 @@
 """SmoothMix (Jeong et al., 2021, https://arxiv.org/abs/2111.09277)."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic.dataclasses import dataclass
@@ -31,6 +31,8 @@ class SmoothMix(Method):
     """Mix from the image (0) or from the attack's first iterate (1, the paper's one-step adversary)."""
     warmup: Count = 10
     """Epochs in which the mixing loss and the one-step radius rise to their full size."""
+
+    epochs_of: ClassVar[tuple[str, ...]] = ("warmup",)
 
     @property
     def chunks(self) -> int:
