@@ -155,3 +155,10 @@ def _check_clock(place: Place) -> None:
             f"{socket.gethostname()}: its clock is {behind / 3600:.1f} hours behind that of the host which submitted"
             f" (allowed: {_SKEW / 60:.0f} minutes; set the nodes' clocks)"
         )
+
+
+def write(path: Path, content: bytes) -> None:
+    """A small file, whole or not at all."""
+    part = path.with_suffix(f".{os.getpid()}.part")
+    part.write_bytes(content)
+    part.replace(path)

@@ -157,9 +157,16 @@ class Cell(BaseModel):
         return digest([[spec.id, spec.every, spec.images] for spec in self.evals])
 
     @property
+    def robust(self) -> str | None:
+        """Of an RDT cell, the name of the dataset that is made for it from its teacher."""
+        if self.method.name != "RDT":
+            return None
+        return f"rdt-{digest([self.dataset, self.method.args, self.images, self.seed])}"
+
+    @property
     def wave(self) -> int:
-        """How many teachers are trained before it."""
-        return len(self.lineage)
+        """How many teachers are trained, and datasets made from them, before it."""
+        return len(self.lineage) + sum(one.robust is not None for one in (self, *self.lineage))
 
     @property
     def lineage(self) -> "tuple[Cell, ...]":

@@ -16,15 +16,14 @@ from rich.table import Column, Table
 from scipy.stats import binomtest, norm
 
 from bench import cells
-from bench.attempt import Claim
+from bench.attempt import Claim, write
 from bench.cells import Spec
 from bench.judge import image
 from bench.progress import Progress
 from bench.specs import spec as resolve
-from bench.train import write
 from crt import dist, tsv
 from crt.classifier import Classifier
-from crt.data import DATASETS, Dataset
+from crt.data import DATASETS, PIPELINES, Dataset, Pipeline
 from crt.data.beton import Beton, ensure
 from crt.evals.smoothing import Smoothing
 from crt.plugins import find
@@ -51,6 +50,7 @@ def main(
     arch: Annotated[str, typer.Option(help="The architecture, by its name in manifests.")],
     sigma: Annotated[float, typer.Option(help="The noise, for pixels in [0, 1].")],
     dataset: Annotated[str, typer.Option(help=f"One of {', '.join(DATASETS)}.")] = "cifar10",
+    pipeline: Annotated[str, typer.Option(help="Whose constants the network normalizes with.")] = "crt",
     normalize: Annotated[
         bool | None, typer.Option(help="Whether the network takes normalized pixels, where the file does not tell.")
     ] = None,
@@ -78,7 +78,9 @@ def main(
         spec, evaluation = _evaluation(given, sigma)
         if dataset not in DATASETS:
             raise ValueError(f"--dataset {dataset}: unknown (allowed: {', '.join(DATASETS)})")
-        model = _network(arch, DATASETS[dataset])
+        if pipeline not in PIPELINES:
+            raise ValueError(f"--pipeline {pipeline}: unknown (allowed: {', '.join(PIPELINES)})")
+        model = _network(arch, DATASETS[dataset], PIPELINES[pipeline])
         digest = load_weights(model, checkpoint, None, normalize=normalize)
         model.eval().to(dist.device())
         test = Beton(ensure(DATASETS[dataset], "test", data))
@@ -87,6 +89,7 @@ def main(
             "normalize": normalize,
             "arch": arch,
             "dataset": dataset,
+            "pipeline": pipeline,
             "seed": seed,
             "sigma": sigma,
             **{key: value for key, value in spec.args.items() if key not in evaluation.execution},
@@ -168,9 +171,9 @@ def _evaluation(given: dict, sigma: float) -> tuple[Spec, Smoothing]:
     return spec, kind(threat=threat, **spec.args)
 
 
-def _network(arch: str, dataset: Dataset) -> Classifier:
+def _network(arch: str, dataset: Dataset, pipeline: Pipeline) -> Classifier:
     body, width = find("crt.archs", arch)()
-    return Classifier(body, width, len(dataset.classes), dataset.mean, dataset.std)
+    return Classifier(body, width, len(dataset.classes), *pipeline.normalization(dataset), clamp=pipeline.clamp)
 
 
 def _resume(out: Path, settings: dict) -> dict[int, tsv.Row]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from bench.judge import run_judge
 from bench.networks import forward_flops, step_flops
 from bench.records import Epoch, Start, read
+from bench.robust import dataset, run_robustify
 from bench.study import run_study
 from bench.train import run_cell
 from crt.data import DATASETS
@@ -48,6 +49,10 @@ def hours(job: Job, flops: float, known: Rates) -> tuple[float, bool]:
         images = cell.images or DATASETS[cell.dataset].train_images
         rate = known.get(_kind(cell.id))
         return step_flops(cell) * images * cell.recipe.epochs * left / (rate or flops) / job.ranks / 3600, bool(rate)
+    if job.function is run_robustify:
+        # A forward pass and the input's gradient, which costs as much.
+        descents = dataset(cell).train_images * 2 * (cell.method.args["steps"] + 1)
+        return descents / job.args[2] * forward_flops(cell.teacher) * left / flops / job.ranks / 3600, False
     if job.function is run_judge:
         shards = job.args[2]
         images = held(DATASETS[cell.dataset], "test", job.args[3].data)

@@ -189,6 +189,8 @@ class _Reader:
             raise ValueError(f"{where}.teacher: missing, and {method.name} learns from one")
         if teacher is not None and not kind.needs_teacher:
             raise ValueError(f"{where}.teacher: given, but {method.name} has no use for one")
+        if kind.needs_eps and threat.eps == 0:
+            raise ValueError(f"{where}.threat.eps: 0, and {method.name} attacks within it (allowed: above 0)")
         evals = [] if teaching else written.get("evals", [])
         if not isinstance(evals, list):
             raise ValueError(f"{where}.evals: {evals!r} (allowed: a list of evaluations)")

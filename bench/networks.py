@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench.cells import Cell, Paper, Weights
 from crt import dist
 from crt.classifier import Classifier
-from crt.data import DATASETS, PIPELINES
+from crt.data import DATASETS, PIPELINES, Dataset
 from crt.data.batches import Loader
 from crt.data.loader import loader
 from crt.method import Method, Objective, Step
@@ -60,11 +60,11 @@ def trained(cell: Cell | Weights, runs: Path) -> Classifier:
     return model.to(dist.device())
 
 
-def batches(cell: Cell, data: Path, images: int | None) -> Loader:
-    """This rank's share of the cell's training images, the first `images` of the file, read from `data`."""
+def batches(cell: Cell, data: Path, images: int | None, dataset: Dataset | None = None) -> Loader:
+    """This rank's share of the training images of the cell's dataset, the first `images` of the file in `data`."""
     return loader(
         cell.loader,
-        DATASETS[cell.dataset],
+        dataset or DATASETS[cell.dataset],
         "train",
         data=data,
         pipeline=cell.pipeline,

@@ -8,6 +8,7 @@ from bench.cells import Cell, Manifest
 from bench.judge import run_judge
 from bench.prepare import run_prepare
 from bench.records import End, Epoch, Verdict, read, read_all
+from bench.robust import CHUNK, dataset, folder, run_robustify
 from bench.study import run_study
 from bench.train import run_cell
 from crt.data import DATASETS
@@ -34,6 +35,9 @@ def waves(
     for level in sorted(levels):
         training[level] = len(found)
         jobs = [_train(cell, place) for cell in levels[level]]
+        # What a student of the next level is to learn from is made beside the training of this one.
+        made = {cell.robust: cell for cell in levels.get(level + 1, ()) if cell.robust}
+        jobs += [job for cell in made.values() for job in _robustify(cell, place, shards)]
         _add(found, f"train{level}", jobs, training.get(level - 1, ready))
     for level in sorted(levels):
         cells = [cell for cell in manifest.trained if cell.wave == level and cell.evals]
@@ -49,12 +53,13 @@ def _add(found: list[Wave], name: str, jobs: Iterable[Job], after: int | None) -
 
 
 def _levels(manifest: Manifest) -> dict[int, list[Cell]]:
-    """The manifest's cells and the teachers they need, by the number of teachers before them."""
+    """The manifest's cells and the teachers they need, by what must be trained or made before them."""
     levels: dict[int, dict[str, Cell]] = {}
     for cell in manifest.trained:
         for one in (cell, *cell.lineage):
             levels.setdefault(one.wave, {}).setdefault(one.id, one)
-    return {level: list(cells.values()) for level, cells in levels.items()}
+    # A level may hold nothing but datasets that are made.
+    return {level: list(levels.get(level, {}).values()) for level in range(max(levels, default=-1) + 1)}
 
 
 def _preparing(manifest: Manifest, place: Place, sources: dict[str, Path]) -> Iterable[Job]:
@@ -86,6 +91,24 @@ def _train(cell: Cell, place: Place) -> Job:
         steps=(len(epochs), cell.recipe.epochs),
         done=(folder / "model.pt").exists(),
     )
+
+
+def _robustify(cell: Cell, place: Place, shards: int | None) -> Iterable[Job]:
+    home, ranks = folder(cell, place.runs), 1 if shards else cell.ranks
+    chunks = [f"part-{first}.npz" for first in range(0, dataset(cell).train_images, CHUNK)]
+    parts = min(shards or 1, len(chunks))
+    for shard in range(parts):
+        mine = [chunk for rank in range(ranks) for chunk in chunks[shard * ranks + rank :: parts * ranks]]
+        yield Job(
+            name=f"robust/{cell.teacher.id}/{cell.robust}/{shard}of{parts}",
+            ranks=ranks,
+            nodes=1 if shards else cell.nodes,
+            function=run_robustify,
+            args=(cell, shard, parts, place),
+            records=home / f"{shard * ranks}of{parts * ranks}.jsonl",
+            steps=(sum((home / chunk).exists() for chunk in mine), len(mine)),
+            done=(home / "made.json").exists(),
+        )
 
 
 def _judging(cell: Cell, place: Place, shards: int | None) -> Iterable[Job]:

@@ -75,11 +75,9 @@ def _reduced(cell: Cell, images: int, batch: int, judged: int, n: int) -> Cell:
 
 def _shortened(cell: Cell, share: float) -> Spec:
     """The method with those of its arguments that count epochs as much shorter as the recipe."""
-    counts = cell.unbound.epochs_of
-    if not counts:
-        return cell.method
-    args = dict(cell.method.args)
-    for key in counts:
+    kind, args = cell.unbound, dict(cell.method.args)
+    args |= {key: min(args[key], most) for key, most in kind.quick.items()}
+    for key in kind.epochs_of:
         args[key] = max(1, round(args[key] * share)) if isinstance(args[key], int) else args[key] * share
     found = resolve("crt.methods", {cell.method.name: args}, cell.threat, cell.method.name)[0]
     return found.model_copy(update={"label": cell.method.label})

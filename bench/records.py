@@ -8,7 +8,10 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 SCHEMA = 3
-"""1: Start, Epoch, Verdict, Fail, End. 2: Phases; Start.diff, passes, gpu; Epoch.gpu. 3: Curve; Epoch.host_memory."""
+"""1: Start, Epoch, Verdict, Fail, End. 2: Phases; Start.diff, passes, gpu; Epoch.gpu.
+
+3: Curve, Made; Epoch.host_memory.
+"""
 READABLE = (2, 3)
 """What lacks nothing that this version needs."""
 
@@ -117,6 +120,16 @@ class Phases(_Record):
     device: dict[str, float] | None
 
 
+class Made(_Record):
+    """A chunk of a robust dataset: its first image's number, and the mean distance that is left to the features."""
+
+    kind: Literal["made"] = "made"
+    first: int
+    images: int
+    seconds: float
+    distance: float
+
+
 class Verdict(_Record):
     """What one image was judged to be; prediction -1 is an abstention, radius in pixel units of [0, 1]."""
 
@@ -150,7 +163,7 @@ class End(_Record):
     time: float
 
 
-Record = Start | Epoch | Curve | Phases | Verdict | Fail | End
+Record = Start | Epoch | Curve | Phases | Made | Verdict | Fail | End
 _RECORD = TypeAdapter(Annotated[Record, Field(discriminator="kind")])
 
 

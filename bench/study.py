@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
-from bench.attempt import Place, attempt
+from bench.attempt import Place, attempt, write
 from bench.bare import bare_epoch
 from bench.cells import Cell, Study
 from bench.environment import start
@@ -17,7 +17,6 @@ from bench.progress import Progress
 from bench.records import End, Epoch
 from bench.records import Phases as PhasesRecord
 from bench.timer import Timer
-from bench.train import write
 from crt import dist
 from crt.data.batches import Loader
 from crt.train import grad_scaler, objective, optimizer, train_epoch

@@ -9,7 +9,7 @@ from crt import dist
 
 
 class Timer:
-    """Seconds of the enclosed block on the slowest rank, started together.
+    """Seconds of the enclosed block on the slowest rank, started together; of this rank's own, where `alone`.
 
     `memory` is the GPU's peak in it in MB, `host_memory` this process's since it began.
     """
@@ -18,9 +18,13 @@ class Timer:
     memory: float | None = None
     host_memory: float | None = None
 
+    def __init__(self, alone: bool = False):
+        self._alone = alone
+
     def __enter__(self) -> "Timer":
         self._gpu = torch.cuda.is_available()
-        dist.barrier()
+        if not self._alone:
+            dist.barrier()
         if self._gpu:
             torch.cuda.reset_peak_memory_stats()
             torch.cuda.synchronize()
@@ -32,6 +36,6 @@ class Timer:
             torch.cuda.synchronize()
         self.seconds = perf_counter() - self._start
         if kind is None:
-            self.seconds = dist.slowest(self.seconds)
+            self.seconds = self.seconds if self._alone else dist.slowest(self.seconds)
             self.memory = torch.cuda.max_memory_allocated() / 2**20 if self._gpu else None
             self.host_memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10

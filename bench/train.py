@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from bench.attempt import Claim, Place, attempt
+from bench.attempt import Claim, Place, attempt, write
 from bench.cells import Cell
 from bench.environment import start
 from bench.gpu import Watch
@@ -16,9 +16,11 @@ from bench.monitor import Monitor
 from bench.networks import batches, method, network, trained
 from bench.progress import Progress
 from bench.records import Curve, End, Epoch, append, read
+from bench.robust import dataset, robust_images
 from bench.timer import Timer
 from crt import dist
 from crt.classifier import Classifier
+from crt.data.batches import Loader
 from crt.method import Method
 from crt.train import grad_scaler, objective, optimizer, train_epoch
 
@@ -50,7 +52,7 @@ def _train(cell: Cell, teacher: nn.Module | None, place: Place, claim: Claim) ->
     state = _State(model, steps, scaler, bound)
     _seed(cell.seed, dist.rank())
     first = _resume(folder, state, claim)
-    loaded = batches(cell, place.images(cell, "train"), cell.images)
+    loaded = _images(cell, place)
     monitor = Monitor(cell, place) if cell.monitor else None
     with Progress(cell.id, recipe.epochs, first, "epoch") as progress:
         for epoch in range(first, recipe.epochs):
@@ -81,6 +83,13 @@ def _train(cell: Cell, teacher: nn.Module | None, place: Place, claim: Claim) ->
             else:
                 _save(folder / "model.pt", model.state_dict())
             (folder / "checkpoint.pt").unlink(missing_ok=True)
+
+
+def _images(cell: Cell, place: Place) -> Loader:
+    """What it trains on: of an RDT cell, the dataset that was made for it."""
+    if cell.robust:
+        return batches(cell, robust_images(cell, place.runs), cell.images, dataset(cell))
+    return batches(cell, place.images(cell, "train"), cell.images)
 
 
 def _look(monitor: Monitor, model: Classifier, epoch: int, folder: Path, claim: Claim) -> None:
@@ -162,11 +171,4 @@ def _save(path: Path, state: dict) -> None:
         torch.save(state, file)
         file.flush()
         os.fsync(file.fileno())
-    part.replace(path)
-
-
-def write(path: Path, content: bytes) -> None:
-    """A small file, whole or not at all."""
-    part = path.with_suffix(f".{os.getpid()}.part")
-    part.write_bytes(content)
     part.replace(path)

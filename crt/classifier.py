@@ -47,11 +47,17 @@ class Classifier(nn.Module):
         super().__init__()
         self.normalize = Normalize(mean, std, clamp)
         self.body = body
+        self.dropout = nn.Dropout(getattr(body, "head_dropout", 0.0))
+        """Between features and head, of the networks that have one there."""
         self.head = nn.Linear(width, classes)
 
     def features(self, x: Tensor) -> Tensor:
         """What the head sees, of shape (B, width)."""
         return self.body(self.normalize(x))
 
+    def logits(self, features: Tensor) -> Tensor:
+        """What the head makes of features (B, width), of shape (B, classes)."""
+        return self.head(self.dropout(features))
+
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.features(x))
+        return self.logits(self.features(x))

@@ -30,6 +30,8 @@ class Method:
     teacher: Classifier | None = None
 
     needs_teacher: ClassVar[bool] = False
+    needs_eps: ClassVar[bool] = False
+    """Whether it attacks within the threat's radius, so that 0 would make it another method."""
     chunks: ClassVar[int] = 1
     """Parts that a loaded batch is split in, each with an optimizer step of its own (the m-chunk rule)."""
     replays: ClassVar[int] = 1
@@ -38,7 +40,9 @@ class Method:
     """The epoch from which on every step costs the same: times and operations are taken there."""
 
     epochs_of: ClassVar[tuple[str, ...]] = ()
-    """Arguments that count epochs."""
+    """Arguments that count epochs, which a quick run shortens with the recipe."""
+    quick: ClassVar[dict[str, int]] = {}
+    """Arguments, and what a quick run takes of them at most."""
 
     def fits(self, model: Classifier) -> None:
         """ValueError that says why the method cannot train this network with its teacher."""

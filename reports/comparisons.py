@@ -1,37 +1,74 @@
 """Two networks on the same images: what tells them apart is seen image by image."""
 
+import math
 from itertools import combinations
 
 import pandas as pd
 
+from bench.cells import Manifest, Spec
+from reports.couples import called, couple
 from reports.load import Measured
-from reports.stats import mcnemar, paired_difference
-from reports.tables import columns, lineage, name, named
+from reports.stats import Interval, mcnemar, paired_difference, wilson
+from reports.tables import columns, lineage, named
+from reports.verdicts import eps_of, has_eps, right, stands, written
+
+_NAMES = (
+    "dataset,eval,one,other,images,acr_difference,acr_difference_low,acr_difference_high,at,"
+    "accuracy_difference,accuracy_difference_low,accuracy_difference_high,mcnemar_p,couple"
+)
 
 
-def comparisons(measured: list[Measured]) -> pd.DataFrame:
-    """Of each two cells that the same certificate judged, the difference of ACRs and whether one is right more often.
+def comparisons(manifest: Manifest, measured: list[Measured]) -> pd.DataFrame:
+    """Of each two cells that the same evaluation judged, the differences of accuracies and of ACRs.
 
-    The interval is a paired bootstrap's over the images that both were judged on; p is of McNemar's exact test of
-    accuracy at radius 0.
+    Accuracy is that at radius 0 of a certificate by smoothing, and at eps of an attack or bound; p is of McNemar's
+    exact test of it. Intervals are of the images that both were judged on, in pairs: of accuracies Newcombe's, of ACRs
+    a bootstrap's.
     """
+    judged = [(m, spec) for m in measured for spec in m.cell.evals if spec.name == "Smoothing" or has_eps(spec)]
     rows = []
-    judged = [(m, spec) for m in measured for spec in m.cell.evals if spec.name == "Smoothing"]
     for (one, spec), (other, theirs) in combinations(judged, 2):
-        mine, others = one.verdicts.get(spec.id, {}), other.verdicts.get(theirs.id, {})
-        both = sorted(mine.keys() & others.keys())
-        if spec.id != theirs.id or one.folder != other.folder or one.cell.dataset != other.cell.dataset or not both:
-            continue
-        verdicts = [[of[index] for index in both] for of in (mine, others)]
-        right = [[v.prediction == v.label for v in each] for each in verdicts]
-        radii = [[v.radius * (v.prediction == v.label) for v in each] for each in verdicts]
-        row = {"dataset": one.cell.dataset, "eval": spec.label, "one": _who(one), "other": _who(other)}
-        row |= {"images": len(both), "folder": str(one.folder), "mcnemar_p": mcnemar(*right)}
-        rows.append(row | named("acr_difference", paired_difference(*radii)))
-    names = ["dataset", "eval", "one", "other", "images", "acr_difference", "acr_difference_low", "acr_difference_high"]
-    return pd.DataFrame(rows, columns=columns([*names, "mcnemar_p"], measured))
+        alike = one.folder == other.folder and one.cell.dataset == other.cell.dataset and one is not other
+        if spec.id == theirs.id and alike:
+            rows += _row(manifest, one, other, spec)
+    return pd.DataFrame(rows, columns=columns(_NAMES.split(","), measured))
 
 
-def _who(m: Measured) -> str:
-    teacher = lineage(m.cell.teacher)
-    return f"{m.cell.arch} {name(m.cell)}" + (f" from {teacher}" if teacher else "")
+def _row(manifest: Manifest, one: Measured, other: Measured, spec: Spec) -> list[dict]:
+    mine, others = one.verdicts.get(spec.id, {}), other.verdicts.get(spec.id, {})
+    both = sorted(mine.keys() & others.keys())
+    if not both:
+        return []
+    verdicts = [[of[index] for index in both] for of in (mine, others)]
+    eps = eps_of(one.cell, spec) if has_eps(spec) else 0.0
+    standing = [[stands(v, eps) for v in each] for each in verdicts]
+    row = {"dataset": one.cell.dataset, "eval": spec.label, "one": _who(manifest, one), "other": _who(manifest, other)}
+    row |= {"images": len(both), "folder": str(one.folder), "couple": couple(manifest, one.cell, other.cell)}
+    row |= {"at": f"eps {written(eps)}" if has_eps(spec) else "radius 0", "mcnemar_p": mcnemar(*standing)}
+    row |= named("accuracy_difference", share_difference(*standing))
+    if spec.name == "Smoothing" or spec.args.get("bounds") == "global":
+        row |= named("acr_difference", paired_difference(*([v.radius * right(v) for v in each] for each in verdicts)))
+    return [row]
+
+
+def share_difference(a: list[bool], b: list[bool]) -> Interval:
+    """Share of a minus share of b on the same images, with Newcombe's interval (1998, method 10).
+
+    It puts the two Wilson intervals together by the correlation that the images show, continuity corrected.
+    """
+    n = len(a)
+    one, other = wilson(sum(a), n), wilson(sum(b), n)
+    both, neither = sum(map(all, zip(a, b, strict=True))), n - sum(map(any, zip(a, b, strict=True)))
+    only_a, only_b = sum(a) - both, sum(b) - both
+    product = both * neither - only_a * only_b
+    spread = math.sqrt(sum(a) * (n - sum(a)) * sum(b) * (n - sum(b)))
+    phi = (max(product - n / 2, 0) if product > 0 else product) / spread if spread else 0.0
+    reach = lambda x, y: math.sqrt(x**2 - 2 * phi * x * y + y**2)  # noqa: E731
+    difference = one.mean - other.mean
+    low = difference - reach(one.mean - one.low, other.high - other.mean)
+    return Interval(difference, low, difference + reach(one.high - one.mean, other.mean - other.low))
+
+
+def _who(manifest: Manifest, m: Measured) -> str:
+    text, teacher = f"{m.cell.arch} {called(m.cell, manifest.cells)}", lineage(m.cell.teacher)
+    return text if teacher is None or f"from {teacher}" in text else f"{text} from {teacher}"

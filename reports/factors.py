@@ -8,10 +8,12 @@ import numpy as np
 import pandas as pd
 
 from bench.cells import Manifest
+from reports.couples import called, couple
 from reports.load import Measured
 from reports.ratios import carrier, pairs, ratio
 from reports.stats import mean_ratio
-from reports.tables import columns, name, named, whole_hours
+from reports.tables import columns, epochs, named
+from reports.timing import whole_hours
 
 _PRODUCT = ("epochs", "passes", "batch", "precision")
 
@@ -19,8 +21,9 @@ _PRODUCT = ("epochs", "passes", "batch", "precision")
 def factors(manifest: Manifest, measured: list[Measured], allow: Collection[str] = ()) -> pd.DataFrame:
     """Of each two arms timed side by side, how many times as long the slower takes to its end, and why.
 
-    total = epochs x passes x batch x precision x host. Passes is the ratio of counted operations; batch and precision
-    are what the baseline gains by them, measured; host is the rest: what arithmetic does not explain.
+    total = epochs x passes x batch x precision x host. Replays count as epochs; passes is the ratio of counted
+    operations; batch and precision are what the baseline gains by them, measured; host is the rest: what arithmetic
+    does not explain.
     """
     rows = [_row(manifest, slow, fast, measured, allow) for slow, fast in _couples(manifest, measured)]
     names = [
@@ -34,6 +37,7 @@ def factors(manifest: Manifest, measured: list[Measured], allow: Collection[str]
         *_PRODUCT,
         "host",
         "paper_total",
+        "couple",
     ]
     return pd.DataFrame(rows, columns=columns(names, measured))
 
@@ -50,11 +54,11 @@ def _couples(manifest: Manifest, measured: list[Measured]) -> Iterator[tuple[Mea
 def _row(manifest: Manifest, slow: Measured, fast: Measured, measured: list[Measured], allow: Collection[str]) -> dict:
     # The precision is a factor of its own here, so it may differ.
     per_epoch = ratio(slow, fast, manifest.timing is not None, {*allow, "precision"}).interval
-    epochs = slow.cell.recipe.epochs / fast.cell.recipe.epochs
+    longer = epochs(slow.cell) / epochs(fast.cell)
     of = lambda m: (m.cell.per_step, m.cell.recipe.precision)  # noqa: E731
     (step, precision), (other_step, other_precision) = of(slow), of(fast)
     found = {
-        "epochs": epochs,
+        "epochs": longer,
         "passes": slow.flops / fast.flops,
         "batch": _gain(manifest, slow, measured, (step, precision), (other_step, precision), allow),
         "precision": _gain(manifest, slow, measured, (other_step, precision), (other_step, other_precision), allow),
@@ -63,14 +67,15 @@ def _row(manifest: Manifest, slow: Measured, fast: Measured, measured: list[Meas
     return {
         "dataset": slow.cell.dataset,
         "arch": slow.cell.arch,
-        "slower": name(slow.cell),
-        "faster": name(fast.cell),
-        "total": epochs * per_epoch.mean,
-        "total_low": epochs * per_epoch.low,
-        "total_high": epochs * per_epoch.high,
+        "slower": called(slow.cell, manifest.cells),
+        "faster": called(fast.cell, manifest.cells),
+        "total": longer * per_epoch.mean,
+        "total_low": longer * per_epoch.low,
+        "total_high": longer * per_epoch.high,
         **found,
-        "host": epochs * per_epoch.mean / explained,
+        "host": longer * per_epoch.mean / explained,
         "paper_total": paper if manifest.is_baseline(fast.cell) and paper is not None else math.nan,
+        "couple": couple(manifest, slow.cell, fast.cell),
         "folder": str(slow.folder),
     }
 
@@ -96,7 +101,8 @@ def means(manifest: Manifest, measured: list[Measured]) -> pd.DataFrame:
     groups: dict[tuple, list[tuple[Measured, Measured]]] = {}
     for slow, fast in _couples(manifest, measured) if manifest.timing else ():
         shape = (slow.cell.loader, slow.cell.ranks, slow.cell.nodes)
-        key = (slow.cell.dataset, name(slow.cell), name(fast.cell), str(slow.folder), shape)
+        names = (called(m.cell, manifest.cells) for m in (slow, fast))
+        key = (slow.cell.dataset, *names, str(slow.folder), shape)
         groups.setdefault(key, []).append((slow, fast))
     rows = []
     for (dataset, slower, faster, folder, _), couples in groups.items():
@@ -107,7 +113,8 @@ def means(manifest: Manifest, measured: list[Measured]) -> pd.DataFrame:
         for kind in ("geometric", "arithmetic"):
             row |= named(kind, mean_ratio(logs, kind))
         ideals = [slow.flops / fast.flops for slow, fast in couples]
+        row["couple"] = couple(manifest, *(m.cell for m in couples[0]))
         rows.append(row | {"ideal": float(np.exp(np.mean(np.log(ideals))))})
     spread = [f"{kind}{end}" for kind in ("geometric", "arithmetic") for end in ("", "_low", "_high")]
-    names = ["dataset", "slower", "faster", "architectures", *spread, "ideal"]
+    names = ["dataset", "slower", "faster", "architectures", *spread, "ideal", "couple"]
     return pd.DataFrame(rows, columns=columns(names, measured))

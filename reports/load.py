@@ -4,27 +4,33 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.cells import Cell, Manifest
-from bench.records import End, Epoch, Phases, Start, Verdict, read, read_all
+from bench.records import Curve, End, Epoch, Phases, Start, Verdict, read, read_all
 
 
 @dataclass
 class Measured:
-    """What is known of a cell: its times run by run, and its verdicts by evaluation."""
+    """What is known of a cell: its times run by run, its training, and its verdicts by evaluation."""
 
     cell: Cell
     folder: Path
     """The runs folder that it was found in: what lies in two is never mixed into one number."""
     starts: list[Start] = field(default_factory=list)
+    """Of what was timed."""
     runs: dict[int, dict[int, Epoch]] = field(default_factory=dict)
     """Of each run, the timed epochs (warm-up left out) by round."""
     phases: list[Phases] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     """What a reader must know of the records themselves."""
+    flops: float | None = None
+    """Of one image and one replay."""
+    trainings: list[Start] = field(default_factory=list)
+    """Of its training to the end, where its times are of a study instead."""
+    losses: dict[int, float] = field(default_factory=dict)
+    """Training loss by epoch, warm-up included; empty where it was timed alone."""
+    curves: dict[tuple[str, int], Curve] = field(default_factory=dict)
+    """What was seen of it in training, by evaluation and epoch."""
     verdicts: dict[str, dict[int, Verdict]] = field(default_factory=dict)
     """By evaluation and image: an image judged twice, by an attempt that was cut off and the next, counts once."""
-    epochs: int = 0
-    """Recorded in all, warm-up included."""
-    flops: float | None = None
 
 
 def load(manifest: Manifest, folders: list[Path]) -> list[Measured]:
@@ -34,10 +40,23 @@ def load(manifest: Manifest, folders: list[Path]) -> list[Measured]:
 
 def _load(manifest: Manifest, runs: Path) -> list[Measured]:
     if manifest.timing is None:
-        return [_trained(cell, runs) for cell in manifest.cells]
+        found = [Measured(cell, runs) for cell in manifest.cells]
+        for m in found:
+            _add(m, read(runs / m.cell.id / "train.jsonl"), 0)
+    else:
+        found = _timed(manifest, runs)
+    for m in found:
+        if m.cell in manifest.trained:
+            _trained(m, manifest.timing is not None)
+    return found
+
+
+def _timed(manifest: Manifest, runs: Path) -> list[Measured]:
+    """Every arm of the manifest's studies; those that stand beside its cells for a ratio's sake are not judged."""
     found = []
     for study in manifest.studies:
-        measured = [Measured(arm, runs) for arm in study.arms]
+        arms = [arm if arm in manifest.cells else arm.model_copy(update={"evals": ()}) for arm in study.arms]
+        measured = [Measured(arm, runs) for arm in arms]
         for run in range(manifest.timing.runs):
             records = read(runs / study.id / f"run{run}" / "time.jsonl")
             for m in measured:
@@ -49,15 +68,21 @@ def _load(manifest: Manifest, runs: Path) -> list[Measured]:
     return found
 
 
-def _trained(cell: Cell, runs: Path) -> Measured:
-    measured = Measured(cell, runs)
-    _add(measured, read(runs / cell.id / "train.jsonl"), 0)
-    wanted = {spec.id: spec for spec in cell.evals}
-    for record in read_all(runs / cell.id):
+def _trained(m: Measured, apart: bool) -> None:
+    """What the cell's own folder says; its times, too, come from there unless they were taken apart."""
+    folder = m.folder / m.cell.id
+    for record in read(folder / "train.jsonl"):
+        if isinstance(record, Start) and apart:
+            m.trainings.append(record)
+        elif isinstance(record, Epoch):
+            m.losses[record.epoch] = record.loss
+        elif isinstance(record, Curve):
+            m.curves[record.eval, record.epoch] = record
+    wanted = {spec.id: spec for spec in m.cell.evals}
+    for record in read_all(folder):
         # An earlier, larger choice of images must not leak into this manifest's.
         if isinstance(record, Verdict) and record.eval in wanted and _asked(wanted[record.eval], record.index):
-            measured.verdicts.setdefault(record.eval, {})[record.index] = record
-    return measured
+            m.verdicts.setdefault(record.eval, {})[record.index] = record
 
 
 def _asked(spec, index: int) -> bool:
@@ -73,8 +98,8 @@ def _add(measured: Measured, records: list, run: int) -> None:
     if not epochs:
         return
     measured.starts += starts
-    measured.epochs += len(epochs)
     measured.runs[run] = {e.epoch if e.round is None else e.round: e for e in epochs if not e.warmup}
     measured.phases += [r for r in records if isinstance(r, Phases) and r.arm == measured.cell.id]
     for start in starts:
-        measured.flops = start.flops.get(measured.cell.id, measured.flops)
+        if measured.cell.id in start.flops:
+            measured.flops = start.flops[measured.cell.id] / measured.cell.replays

@@ -5,6 +5,7 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from bench.cells import Manifest
+from bench.records import Epoch
 from crt.data import DATASETS
 from reports.load import Measured
 from reports.stats import NOTHING, Interval, paired_ratio, welch_ratio
@@ -35,8 +36,8 @@ class Ratio(NamedTuple):
 
 
 def seconds(m: Measured) -> list[list[float]]:
-    """Run by run, seconds of each timed epoch, brought to the whole training set."""
-    whole = DATASETS[m.cell.dataset].train_images
+    """Run by run, seconds of each timed epoch, brought to the whole training set and to one replay of it."""
+    whole = DATASETS[m.cell.dataset].train_images / m.cell.replays
     return [[e.seconds * whole / e.images for e in run.values()] for run in m.runs.values()]
 
 
@@ -61,13 +62,18 @@ def unlike(one: Measured, other: Measured, allow: Collection[str] = ()) -> tuple
 
 
 def pairs(m: Measured, base: Measured) -> list[list[float]]:
-    """Log-ratios of the times of one image, of each run the rounds that both have."""
-    per_image = lambda epoch: epoch.seconds / epoch.images  # noqa: E731
+    """Log-ratios of the times of one image in one replay, of each run the rounds that both have."""
+    replays = m.cell.replays / base.cell.replays
     both = [(m.runs[run], base.runs[run]) for run in sorted(m.runs.keys() & base.runs.keys())]
     return [
-        [math.log(per_image(mine[turn]) / per_image(theirs[turn])) for turn in sorted(mine.keys() & theirs.keys())]
+        [math.log(_pace(mine[turn]) / _pace(theirs[turn]) / replays) for turn in sorted(mine.keys() & theirs.keys())]
         for mine, theirs in both
     ]
+
+
+def _pace(epoch: Epoch) -> float:
+    """Seconds an image."""
+    return epoch.seconds / epoch.images
 
 
 def ratio(m: Measured, base: Measured | None, paired: bool, allow: Collection[str] = ()) -> Ratio:

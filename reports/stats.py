@@ -121,11 +121,9 @@ def paired_difference(a: list[float], b: list[float]) -> Interval:
     """
     if len(a) < 2:
         return Interval(a[0] - b[0], math.nan, math.nan) if a else NOTHING
-    difference = lambda a, b, axis: np.mean(a, axis) - np.mean(b, axis)  # noqa: E731
-    found = stats.bootstrap(
-        (a, b), difference, paired=True, confidence_level=CONFIDENCE, method="percentile", batch=100, rng=0
-    )
-    return Interval(float(np.mean(a) - np.mean(b)), *map(float, found.confidence_interval))
+    off = np.subtract(a, b)
+    found = stats.bootstrap((off,), np.mean, confidence_level=CONFIDENCE, method="percentile", batch=100, rng=0)
+    return Interval(float(off.mean()), *map(float, found.confidence_interval))
 
 
 def drift(values: list[float]) -> float | None:

@@ -11,10 +11,10 @@ from art.attacks.evasion import (
     auto_projected_gradient_descent,
 )
 from art.estimators.classification import PyTorchClassifier
-from test_attack_evals import BOTH, judge, stands, trained
+from test_attack_evals import BOTH, L2, judge, questions, stands, trained
 from torch import nn
 
-from crt.art17 import art17, wandering
+from crt.art17 import art17, wandering, windows
 from crt.attacks import frozen
 from crt.autopgd import cross_entropy
 from crt.evals.autopgd import AutoPGD
@@ -95,3 +95,28 @@ def test_the_toolbox_form_is_the_toolboxs_of_one_image(digits, threat, steps):
             broken += 1
             assert (ours.adversarial - at).abs().max() < 1e-3, place
     assert broken > 2
+
+
+@pytest.mark.parametrize(
+    ("steps", "ends"), [(20, [5, 9, 12, 15, 16, 18, 19, 20]), (50, [11, 21, 29, 35, 40, 44, 47, 50])]
+)
+def test_checkpoints_of_the_toolbox(steps, ends):
+    found = windows(steps)
+    assert list(found) == ends
+    assert list(found.values()) == [end - last for last, end in zip([0, *ends], ends, strict=False)]
+
+
+def test_the_toolbox_form_depends_on_the_batch(digits):
+    model, x, y = trained(digits)
+    x, y = x[:60], y[:60]
+    form = AutoPGD(threat=L2, steps=20, restarts=2, form="art17")
+    together, again = judge(form, model, x, y), judge(form, model, x, y)
+    alone = [next(form.judge_many(model, [question])) for question in questions(x, y)]
+    assert together == again
+    pairs = [
+        (a.details["norm"], b.details["norm"]) for a, b in zip(together, alone, strict=True) if a.details and b.details
+    ]
+    assert max(abs(a - b) for a, b in pairs) > 1e-4
+    assert all(judged.details.get("iterations", 0) in (0, 20) for judged in together)
+    assert len(stands(judge(AutoPGD(threat=L2, steps=20, restarts=2), model, x, y)) - stands(together)) <= 1
+    assert judge(AutoPGD(threat=L2, steps=20, restarts=2, form="art17", batch=3), model, x, y) == together

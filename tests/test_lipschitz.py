@@ -27,8 +27,8 @@ THREAT = Threat(eps=EPS)
 CONVS = [(3, 1, 1), (4, 2, 1), (3, 2, 1), (3, 2, 0), (5, 3, 2), (2, 1, 0), (1, 1, 0)]
 ACTIVATIONS = {
     "relu": lambda shape: nn.ReLU(),
-    "relutheta": lambda shape: ReLUTheta(shape, 0.6),
-    "maxmin": lambda shape: MaxMin(shape, 0.5, -0.3),
+    "relutheta": lambda shape: ReLUTheta(shape, 1.0),
+    "maxmin": lambda shape: MaxMin(shape, 0.8, -0.6),
 }
 
 

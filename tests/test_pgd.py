@@ -14,8 +14,10 @@ from crt.threat import Threat
 
 
 @pytest.mark.parametrize("shape", [(3, 8, 8), (3, 32, 32), (1, 2, 2), (3, 224, 224)])
-@pytest.mark.parametrize("norm", ["linf", "l2"])
-@pytest.mark.parametrize("eps", [0.0, 2 / 255, 8 / 255, 0.25, 1.0, 3.0])
+@pytest.mark.parametrize(
+    ("norm", "eps"),
+    [("linf", 0.0), ("linf", 2 / 255), ("linf", 8 / 255), ("linf", 1.0), ("l2", 0.0), ("l2", 0.25), ("l2", 3.0)],
+)
 def test_projection_is_inside_ball_and_box(shape, norm, eps):
     threat, draw = Threat(norm=norm, eps=eps), torch.Generator().manual_seed(1)
     x = torch.rand((4, *shape), generator=draw)

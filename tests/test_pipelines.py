@@ -181,6 +181,7 @@ def test_a_clamped_layer_passes_gradients_within_the_range_alone():
         Classifier(torch.nn.Flatten(), 12, 2, (0.5,) * 3, (0.2,) * 3, clamp=clamp) for clamp in (True, False)
     )
     assert clamped.state_dict().keys() == free.state_dict().keys()
+    assert clamped.to("meta")(torch.empty(3, 3, 2, 2, device="meta")).shape == (3, 2)
 
 
 def test_weights_of_another_normalization_are_refused(tiny, tmp_path):

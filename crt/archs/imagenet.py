@@ -58,6 +58,7 @@ def imagenet_vgg16() -> tuple[nn.Module, int]:
     hidden = network.classifier[3] = nn.Linear(4096, 2048)
     nn.init.normal_(hidden.weight, std=0.01)
     nn.init.zeros_(hidden.bias)
-    # Features are compared as they are before the last dropout.
+    # Features are compared as they are before the last dropout, which is left to the head.
+    network.head_dropout = network.classifier[5].p
     del network.classifier[5:]
     return network, 2048

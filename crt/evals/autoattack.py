@@ -1,4 +1,4 @@
-"""AutoAttack (Croce and Hein, 2020, https://arxiv.org/abs/2003.01690), the standard version, by the authors' package."""
+"""AutoAttack (Croce and Hein, 2020, https://arxiv.org/abs/2003.01690), the standard one, by the authors' package."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -26,7 +26,8 @@ ATTACKS = ("apgd-ce", "apgd-t", "fab-t", "square")
 class AutoAttack:
     """The radius is `eps` where none of the four attacks broke an image, else 0.
 
-    The package draws for whole batches: a judgement is of an image among those asked for with it.
+    The package draws for whole batches: a judgement is of an image among those asked for with it. Its details number
+    the attack that broke the image, in the order of `ATTACKS`.
     """
 
     threat: Threat
@@ -57,7 +58,7 @@ class AutoAttack:
 
         for judged in withstand(model, questions, attack, self.ball, len(ATTACKS), self.batch):
             if told := judged.details:
-                kept = {"attack": ATTACKS[told["restart"]], "norm": told["norm"], "adversarial": told["adversarial"]}
+                kept = {"attack": told["restart"], "norm": told["norm"], "adversarial": told["adversarial"]}
                 judged = replace(judged, details=kept)
             yield judged
 

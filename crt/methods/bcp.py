@@ -24,9 +24,9 @@ __all__ = ["BCP"]
 class BCP(Method):
     """The cross-entropy at the worst logits over the ball and the box that the features are in."""
 
-    warmup: NonNegative = 10
+    warmup: NonNegative = 10.0
     """Epochs of cross-entropy alone."""
-    ramp: Positive = 121
+    ramp: Positive = 121.0
     """Epochs in which the radius then rises to the threat's, and the clean loss's weight falls to its last."""
     kappa_final: Share = 0.0
     """Last weight of the clean loss."""

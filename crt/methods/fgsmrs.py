@@ -1,7 +1,7 @@
 """FGSM training with a random start (Wong et al., 2020, https://arxiv.org/abs/2001.03994)."""
 
 from dataclasses import field
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic.dataclasses import dataclass
@@ -26,6 +26,8 @@ class FGSMRS(Method):
 
     delta: Tensor | None = field(default=None, init=False, repr=False)
     """Perturbations of the last batch, which a shorter one takes the first of."""
+
+    needs_eps: ClassVar[bool] = True
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, step: Step) -> Tensor:
         alpha = self.alpha or 1.25 * self.threat.eps

@@ -30,6 +30,7 @@ class FreeAT(Method):
     moved: Tensor | None = field(default=None, init=False, repr=False)
     """The images that are replayed, and as they are perturbed."""
 
+    needs_eps: ClassVar[bool] = True
     named: ClassVar[tuple[str, ...]] = ("reset",)
 
     @property

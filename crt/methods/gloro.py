@@ -31,9 +31,9 @@ class GloRo(Method):
     """The cross-entropy of all classes; or that of the real ones, and how far all diverge from them."""
     lbd: NonNegative = 1.2
     """Weight of the divergence (the authors' lambda)."""
-    warmup: NonNegative = 20
+    warmup: NonNegative = 20.0
     """Epochs of cross-entropy alone."""
-    ramp: Positive = 400
+    ramp: Positive = 400.0
     """Epochs in which the radius then rises, as a logarithm of the time, to its full size."""
     widening: Positive = 1.1
     """The full radius, in the threat's."""

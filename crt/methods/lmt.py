@@ -27,9 +27,9 @@ class LMT(Method):
 
     margin: Literal["full", "original"] = "full"
     """All of the translation, as Lee et al., 2020, compare with; or the part that the logits bear, without `kappa`."""
-    warmup: NonNegative = 10
+    warmup: NonNegative = 10.0
     """Epochs of cross-entropy alone; LMT's authors have none."""
-    ramp: Positive = 121
+    ramp: Positive = 121.0
     """Epochs in which the radius then rises to the threat's; LMT's authors take 5."""
     kappa_final: Share = 0.0
     """Last weight of the clean loss, which falls from 1 while the radius rises."""

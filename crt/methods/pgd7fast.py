@@ -3,6 +3,8 @@
 Adversarial training with the fast recipe of Wong et al., 2020 (https://arxiv.org/abs/2001.03994), not its FGSM.
 """
 
+from typing import ClassVar
+
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
@@ -22,6 +24,8 @@ class PGD7Fast(Method):
     """Steps of the attack."""
     alpha: Positive | None = None
     """Length of a step, in pixels of [0, 1]; by default eps / 4."""
+
+    needs_eps: ClassVar[bool] = True
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, step: Step) -> Tensor:
         begin = start(x, self.threat.eps, self.threat.norm)

@@ -50,7 +50,7 @@ class RRM(Method):
             with torch.no_grad():
                 self.target = wide(self.teacher.features(x))
         features = model.features(x)
-        cross_entropy = F.cross_entropy(wide(model.head(features)), y)
+        cross_entropy = F.cross_entropy(wide(model.logits(features)), y)
         return self.lbd * cross_entropy + self._apart(wide(features)).mean()
 
     def _apart(self, features: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """Adversarial training (Madry et al., 2018, https://arxiv.org/abs/1706.06083), as RRM's authors run it."""
 
+from typing import ClassVar
+
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
@@ -22,6 +24,8 @@ class SAT(Method):
     """Length of a step, in pixels of [0, 1]; by default eps / 4 in linf and eps / 5 in l2."""
     best_of: bool = True
     """Train on the iterate of largest loss, the start included, or on the last."""
+
+    needs_eps: ClassVar[bool] = True
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, step: Step) -> Tensor:
         eps, norm = self.threat.eps, self.threat.norm

@@ -1,0 +1,125 @@
+"""Make the robust dataset that an RDT cell trains on: a job before its training, on the features of its teacher."""
+
+import dataclasses
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bench.attempt import Claim, Place, attempt, write
+from bench.cells import Cell
+from bench.environment import start
+from bench.networks import trained
+from bench.progress import Progress
+from bench.records import End, Made
+from bench.timer import Timer
+from crt import dist
+from crt.data import DATASETS, Dataset
+from crt.data.beton import Beton, ensure
+from crt.data.beton import write as write_beton
+from crt.robustify import robustify
+
+CHUNK = 500
+"""Images made at once: the authors' batch, and what a killed job loses at most."""
+
+
+def folder(cell: Cell, runs: Path) -> Path:
+    """Where the dataset that an RDT cell trains on lies, beside the weights it comes from."""
+    return runs / cell.teacher.id / cell.robust
+
+
+def dataset(cell: Cell) -> Dataset:
+    """As many images as the cell trains on, whose statistics nobody has published."""
+    whole = DATASETS[cell.dataset]
+    return dataclasses.replace(whole, train_images=cell.images or whole.train_images, measured=None)
+
+
+def robust_images(cell: Cell, runs: Path) -> Path:
+    """The folder of the cell's robust dataset; ValueError where it is missing or comes from another teacher."""
+    path = folder(cell, runs)
+    note = path / "made.json"
+    if not note.exists():
+        raise ValueError(f"{path}: missing, so its images were not made to the end (submit again to make them)")
+    made, now = json.loads(note.read_text())["teacher"], _digest(cell, runs)
+    if made != now:
+        raise ValueError(
+            f"{path}: made with a teacher of SHA-256 {made[:12]}, {cell.teacher.id} has {now[:12]} now (remove it, and"
+            " it is made again)"
+        )
+    return path
+
+
+def run_robustify(cell: Cell, shard: int, shards: int, place: Place) -> None:
+    """Make every `shards`-th chunk from `shard` on, spread over the ranks; whoever makes the last writes the file."""
+    part, parts = shard * dist.world_size() + dist.rank(), shards * dist.world_size()
+    home, count = folder(cell, place.runs), dataset(cell).train_images
+    with attempt(home / f"{part}of{parts}.jsonl", place) as claim:
+        claim.append(start((cell,), place.process, cell.seed, trains=False))
+        firsts = range(0, count, CHUNK)
+        left = [first for first in firsts[part::parts] if not (home / f"part-{first}.npz").exists()]
+        if left:
+            _make(cell, place, left, claim)
+        dist.barrier()
+        if dist.rank() == 0 and all((home / f"part-{first}.npz").exists() for first in firsts):
+            _join(cell, place, firsts)
+        claim.append(End(time=time.time()))
+
+
+def _make(cell: Cell, place: Place, left: list[int], claim: Claim) -> None:
+    home, args = folder(cell, place.runs), cell.method.args
+    teacher = trained(cell.teacher, place.runs).eval()
+    images = Beton(ensure(DATASETS[cell.dataset], "train", place.images(cell, "train")))
+    count = dataset(cell).train_images
+    with Progress(f"{cell.teacher.id} {cell.robust}", len(left), 0, "chunk") as progress:
+        for first in left:
+            chosen = np.arange(first, min(first + CHUNK, count))
+            others = np.random.default_rng((cell.seed, first)).integers(0, count, len(chosen))
+            # Each rank has chunks of its own, and may have one fewer: nobody is waited for.
+            with Timer(alone=True) as timer:
+                made, apart = robustify(
+                    teacher, _pixels(images, chosen), _pixels(images, others), args["steps"], args["step"]
+                )
+                content = made.mul(255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+            with claim.held():
+                _save(home / f"part-{first}.npz", images=content, distance=apart.cpu().numpy())
+            claim.append(Made(first=first, images=len(chosen), seconds=timer.seconds, distance=float(apart.mean())))
+            progress.step(f"feature distance {float(apart.mean()):.3g}")
+
+
+def _pixels(images: Beton, indices: np.ndarray) -> torch.Tensor:
+    x = torch.from_numpy(images.images(indices)).to(dist.device())
+    return x.permute(0, 3, 1, 2).float().div(255).contiguous()
+
+
+def _save(path: Path, **arrays: np.ndarray) -> None:
+    part = path.with_suffix(".part")
+    with open(part, "wb") as file:
+        np.savez(file, **arrays)
+    part.replace(path)
+
+
+def _join(cell: Cell, place: Place, firsts: range) -> None:
+    """The parts as one .beton file, with the labels of the images whose features they have."""
+    home, kind = folder(cell, place.runs), dataset(cell)
+    images = np.concatenate(list(_parts(home, firsts)))
+    labels = Beton(ensure(DATASETS[cell.dataset], "train", place.images(cell, "train"))).labels[: len(images)]
+    write_beton(kind, "train", home, images, labels, show=False)
+    write(home / "made.json", json.dumps({"teacher": _digest(cell, place.runs)}).encode())
+
+
+def _parts(home: Path, firsts: range) -> Iterator[np.ndarray]:
+    for first in firsts:
+        with np.load(home / f"part-{first}.npz") as part:
+            yield part["images"]
+
+
+def _digest(cell: Cell, runs: Path) -> str:
+    """Of the teacher's weights."""
+    if not isinstance(cell.teacher, Cell):
+        return cell.teacher.sha256
+    with open(runs / cell.teacher.id / "model.pt", "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

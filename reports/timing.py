@@ -1,0 +1,109 @@
+"""The timing table, in the columns of the CSV: what a time is, and what it bought."""
+
+import math
+from collections.abc import Collection
+
+import numpy as np
+import pandas as pd
+
+from bench.cells import Cell, Manifest, Weights
+from crt.data import DATASETS
+from reports.load import Measured
+from reports.ratios import like_base, published_base, ratio, seconds
+from reports.stats import NOTHING, fieller_ratio, nested_ci
+from reports.tables import columns, epochs, folders, lineage, name, named, number
+from reports.verdicts import acr, bought
+
+TIMING = (
+    "dataset,arch,method,baseline,runs,rounds,batch,precision,loader,device,s_per_epoch,s_per_epoch_low,"
+    "s_per_epoch_high,images_per_s,memory_mb,slowdown,slowdown_low,slowdown_high,ideal,efficiency,hours,"
+    "hours_with_teacher,paper_s_per_epoch,paper_slowdown,paper_hours,efficiency_low,efficiency_high,pair,"
+    "as_published,as_published_low,as_published_high,unpaired,unpaired_low,unpaired_high,"
+    "fieller,fieller_low,fieller_high,unlike,loader_share,ranks,nodes,teacher,sigma,acr,acr_low,acr_high,"
+    "clean,clean_low,clean_high,at_eps,at_eps_low,at_eps_high,at_eps_by,paper_hours_with_teacher,epochs"
+).split(",")
+
+
+def timing(manifest: Manifest, measured: list[Measured], allow: Collection[str] = ()) -> pd.DataFrame:
+    """A row a cell; seconds are of a whole epoch of the dataset. ValueError for a ratio of unlike things."""
+    hours = {
+        folder: {m.cell.id: whole_hours(m) for m in measured if m.folder == folder} for folder in folders(measured)
+    }
+    rows = [_timing_row(manifest, m, measured, hours[m.folder], allow) | {"folder": str(m.folder)} for m in measured]
+    return pd.DataFrame(rows, columns=columns(TIMING, measured))
+
+
+def _timing_row(
+    manifest: Manifest, m: Measured, measured: list[Measured], times: dict[str, float], allow: Collection[str]
+) -> dict:
+    cell, own = m.cell, published_base(manifest, m, measured)
+    like = like_base(manifest, m, measured)
+    # Without a twin of the baseline in this batch size, the ratio is the published recipes' as they are.
+    base = like or own
+    slowdown = ratio(m, base, manifest.timing is not None, allow)
+    published = ratio(m, own, manifest.timing is not None, {*allow, "precision"}).interval
+    apart = ratio(m, base, False, allow).interval
+    both = base is not None and base is not m and m.runs and base.runs
+    fieller = fieller_ratio(seconds(m), seconds(base)) if both else NOTHING
+    ideal = m.flops / base.flops if base and m.flops and base.flops else math.nan
+    epoch, worth = nested_ci(seconds(m)), bought(m)
+    memories = [e.memory for run in m.runs.values() for e in run.values() if e.memory is not None]
+    return {
+        "dataset": cell.dataset,
+        "arch": cell.arch,
+        "method": name(cell),
+        "baseline": manifest.baseline,
+        "runs": len(m.runs) or math.nan,
+        "rounds": max((len(run) for run in m.runs.values()), default=math.nan),
+        "batch": cell.recipe.batch_size,
+        "precision": cell.recipe.precision,
+        "loader": cell.loader,
+        "device": m.starts[-1].device if m.starts else None,
+        **named("s_per_epoch", epoch),
+        "images_per_s": DATASETS[cell.dataset].train_images / epoch.mean,
+        "memory_mb": max(memories, default=math.nan),
+        **named("slowdown", slowdown.interval),
+        "ideal": ideal,
+        "efficiency": ideal / slowdown.interval.mean,
+        "hours": times[cell.id],
+        "hours_with_teacher": times[cell.id] + _lineage_hours(cell, times) if cell.teacher else math.nan,
+        "paper_s_per_epoch": number(cell.paper.s_per_epoch),
+        "paper_slowdown": number(cell.paper.slowdown),
+        "paper_hours": number(cell.paper.hours),
+        "efficiency_low": ideal / slowdown.interval.high,
+        "efficiency_high": ideal / slowdown.interval.low,
+        "pair": ("like for like" if like else "as published") if base and m is not base else None,
+        **named("as_published", published),
+        **named("unpaired", apart),
+        **named("fieller", fieller),
+        "unlike": " ".join(slowdown.unlike) or None,
+        "loader_share": _share_of_loader(m),
+        "ranks": cell.ranks,
+        "nodes": cell.nodes,
+        "teacher": lineage(cell.teacher),
+        "sigma": cell.threat.sigma,
+        **named("acr", acr(m)),
+        **named("clean", worth.clean),
+        **named("at_eps", worth.standing),
+        "at_eps_by": worth.by,
+        "paper_hours_with_teacher": number(cell.paper.hours_with_teacher),
+        "epochs": epochs(cell),
+    }
+
+
+def _share_of_loader(m: Measured) -> float:
+    """Of an epoch, what the host waits for its batches."""
+    shares = [(p.host["loader"] + p.host["transfer"]) / sum(p.host.values()) for p in m.phases]
+    return float(np.mean(shares)) if shares else math.nan
+
+
+def whole_hours(m: Measured) -> float:
+    """Computed: seconds an epoch x epochs, each replay counting as one."""
+    return nested_ci(seconds(m)).mean * epochs(m.cell) / 3600
+
+
+def _lineage_hours(cell: Cell, times: dict[str, float]) -> float:
+    """Hours of every teacher before a cell; NaN unless each was timed here."""
+    if any(isinstance(one.teacher, Weights) for one in (cell, *cell.lineage)):
+        return math.nan
+    return sum(times.get(teacher.id, math.nan) for teacher in cell.lineage)

@@ -1,0 +1,106 @@
+"""What verdicts add up to: accuracy, certified radius, accuracy at eps."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from bench.cells import Cell, Spec
+from bench.records import Verdict
+from reports.load import Measured
+from reports.stats import NOTHING, Interval, mean_ci, wilson
+
+ATTACKS = ("PGD", "AutoPGD", "AutoAttack")
+"""Evaluations whose radius is eps where no attack broke an image, else 0."""
+_NO_EPS = ("Clean", "Noisy", "Smoothing")
+"""Evaluations that say nothing of eps."""
+
+
+class AtEps(NamedTuple):
+    """Accuracy at eps and accuracy without an attack, and which evaluation says so."""
+
+    standing: Interval = NOTHING
+    clean: Interval = NOTHING
+    by: str | None = None
+
+
+def has_eps(spec: Spec) -> bool:
+    """Whether it is asked of each image if it stands at eps."""
+    return spec.name not in _NO_EPS
+
+
+def eps_of(cell: Cell, spec: Spec) -> float:
+    """The evaluation's own, else the threat's."""
+    return cell.threat.eps if spec.args.get("eps") is None else spec.args["eps"]
+
+
+def written(eps: float) -> str:
+    """As people write it: 8/255, 0.5."""
+    whole = round(255 * eps)
+    short = float(f"{eps:.3g}") == eps or not math.isclose(255 * eps, whole, rel_tol=1e-6)
+    return f"{eps:g}" if short else f"{whole}/255"
+
+
+def right(verdict: Verdict) -> bool:
+    return verdict.prediction == verdict.label
+
+
+def stands(verdict: Verdict, eps: float) -> bool:
+    return right(verdict) and verdict.radius >= eps
+
+
+def radii(verdicts: Iterable[Verdict]) -> np.ndarray:
+    """Certified radii, -1 where the class is wrong."""
+    return np.array([v.radius if right(v) else -1.0 for v in verdicts])
+
+
+def average(found: np.ndarray) -> Interval:
+    """Mean of radii, 0 for wrong ones, with its interval; equal radii do not tell how others would differ."""
+    mean = mean_ci(list(found.clip(0)))
+    return mean if len(set(found.clip(0))) > 1 else Interval(mean.mean, math.nan, math.nan)
+
+
+def share(said: Iterable[bool]) -> Interval:
+    """How often it is so, with Wilson's interval."""
+    said = list(said)
+    return wilson(sum(said), len(said))
+
+
+def of(m: Measured, name: str) -> list[Verdict]:
+    """All verdicts of the cell's first evaluation of this name."""
+    return next((list(m.verdicts.get(spec.id, {}).values()) for spec in m.cell.evals if spec.name == name), [])
+
+
+def clean(m: Measured, spec: Spec | None) -> Interval:
+    """Share of right predictions: by Clean or, where that was not asked, by what an evaluation at eps saw first."""
+    judged = of(m, "Clean")
+    if not judged and spec and has_eps(spec):
+        judged = m.verdicts.get(spec.id, {}).values()
+    return share(map(right, judged))
+
+
+def at_eps(m: Measured, spec: Spec) -> Interval:
+    """Share that is right and stands at the evaluation's eps."""
+    eps = eps_of(m.cell, spec)
+    return share(stands(v, eps) for v in m.verdicts.get(spec.id, {}).values())
+
+
+def principal(cell: Cell, asked: Sequence[Spec]) -> Spec | None:
+    """Of evaluations at an eps, the one that one figure is of: the first at the threat's eps."""
+    return next((spec for spec in asked if eps_of(cell, spec) == cell.threat.eps), asked[0] if asked else None)
+
+
+def bought(m: Measured) -> AtEps:
+    """What the cell's time bought."""
+    spec = principal(m.cell, [spec for spec in m.cell.evals if has_eps(spec)])
+    if spec is None or not m.verdicts.get(spec.id):
+        return AtEps(clean=clean(m, None))
+    return AtEps(
+        at_eps(m, spec), clean(m, spec), f"{spec.label} at {m.cell.threat.norm} {written(eps_of(m.cell, spec))}"
+    )
+
+
+def acr(m: Measured) -> Interval:
+    """The ACR of its first certificate by smoothing."""
+    return average(radii(of(m, "Smoothing")))
