@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from bench.judge import run_judge
-from bench.networks import forward_flops, step_flops
+from bench.networks import forward_flops, forwards, step_flops
 from bench.records import Epoch, Start, read
 from bench.robust import dataset, run_robustify
 from bench.study import run_study
@@ -56,6 +56,6 @@ def hours(job: Job, flops: float, known: Rates) -> tuple[float, bool]:
     if job.function is run_judge:
         shards = job.args[2]
         images = held(DATASETS[cell.dataset], "test", job.args[3].data)
-        draws = sum(len(spec.indices(images)) * (spec.args.get("n", 1) + spec.args.get("n0", 0)) for spec in cell.evals)
+        draws = sum(len(spec.indices(images)) * forwards(cell, spec) for spec in cell.evals)
         return draws / shards * forward_flops(cell) * left / flops / job.ranks / 3600, False
     return 0.0, False

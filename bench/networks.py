@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.cells import Cell, Paper, Weights
+from bench.cells import Cell, Paper, Spec, Weights
 from crt import dist
 from crt.classifier import Classifier
 from crt.data import DATASETS, PIPELINES, Dataset
@@ -105,6 +105,11 @@ def forward_flops(cell: Cell) -> float:
     with torch.no_grad(), _counter() as counter:
         model(x)
     return float(counter.get_total_flops())
+
+
+def forwards(cell: Cell, spec: Spec) -> int:
+    """Forward passes that an evaluation takes at most to judge an image of the cell's network."""
+    return find("crt.evals", spec.name)(threat=cell.threat, **spec.args).forwards
 
 
 @cache

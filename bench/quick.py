@@ -1,9 +1,10 @@
 """`--quick`: one declared reduction, part of a cell's identity, that brings a manifest to minutes on two cores."""
 
 from bench.cells import Cell, Manifest, Monitor, Spec, Timing
-from bench.networks import forward_flops, step_flops
+from bench.networks import forward_flops, forwards, step_flops
 from bench.specs import spec as resolve
 from crt.data import DATASETS
+from crt.plugins import find
 from crt.threat import Threat
 
 FLOPS = 40e9
@@ -31,10 +32,7 @@ def reduce(manifest: Manifest) -> Manifest:
     most = min(DATASETS[cell.dataset].train_images for cell in (*timed, *trained))
     images = max(LEAST, min(most, int(images) // TIMED_BATCH * TIMED_BATCH))
     batch = TIMED_BATCH if manifest.timing else TRAINED_BATCH
-    draw = sum(forward_flops(cell) for cell in manifest.cells if cell.evals)
-    draws = JUDGE_SECONDS * FLOPS / draw if draw else 0.0
-    judged = _between(JUDGED, int(draws) // (DRAWS[0] + SELECTING))
-    n = _between(DRAWS, (int(draws / judged) - SELECTING) // 100 * 100)
+    judged, n = _judged([(cell, spec) for cell in manifest.cells for spec in cell.evals])
     return manifest.model_copy(
         update={
             "quick": True,
@@ -42,6 +40,19 @@ def reduce(manifest: Manifest) -> Manifest:
             "cells": tuple(_reduced(cell, images, batch, judged, n) for cell in manifest.cells),
         }
     )
+
+
+def _judged(asked: list[tuple[Cell, Spec]]) -> tuple[int, int]:
+    """Images to judge, and draws of each where an evaluation draws."""
+    drawn = sum(forward_flops(cell) for cell, spec in asked if "n" in spec.args)
+    fixed = 0.0
+    for cell, spec in asked:
+        if "n" not in spec.args:
+            fixed += forwards(cell, _judging(spec, cell.threat, 1, 1)) * forward_flops(cell)
+    least = fixed + drawn * (DRAWS[0] + SELECTING)
+    judged = _between(JUDGED, int(JUDGE_SECONDS * FLOPS / least)) if asked else JUDGED[0]
+    draws = (JUDGE_SECONDS * FLOPS / judged - fixed) / drawn if drawn else 0.0
+    return judged, _between(DRAWS, (int(draws) - SELECTING) // 100 * 100)
 
 
 def _between(ends: tuple[int, int], value: int) -> int:
@@ -89,7 +100,9 @@ def _monitor(cell: Cell, judged: int, n: int) -> Monitor:
 
 
 def _judging(spec: Spec, threat: Threat, judged: int, n: int) -> Spec:
-    args = {**spec.args, "images": min(judged, spec.images or judged), "every": spec.every}
+    caps = getattr(find("crt.evals", spec.name), "quick", {})
+    args = spec.args | {key: min(spec.args[key], most) for key, most in caps.items()}
+    args |= {"images": min(judged, spec.images or judged), "every": spec.every}
     if "n" in args:
         args["n"] = min(n, args["n"])
         args["n0"] = min(SELECTING, args["n0"])

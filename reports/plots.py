@@ -83,7 +83,7 @@ def _labels(frame: pd.DataFrame) -> list[str]:
     ]
 
 
-def _errors(frame: pd.DataFrame, name: str) -> list[pd.Series]:
+def errors(frame: pd.DataFrame, name: str) -> list[pd.Series]:
     """Distances to the ends of the interval; none where it is missing."""
     return [(frame[name] - frame[f"{name}_low"]).fillna(0), (frame[f"{name}_high"] - frame[name]).fillna(0)]
 
@@ -109,7 +109,7 @@ def _slowdown(timing: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(WIDTH, 1.2 + 0.14 * (frame["method"].nunique() + len(frame))), layout="constrained")
     axes = figure.subplots()
     for (method, rows), style in zip(frame.groupby("method", sort=False), styles(), strict=False):
-        axes.errorbar(rows["slowdown"], rows["place"], xerr=_errors(rows, "slowdown"), ls="", label=method, **style)
+        axes.errorbar(rows["slowdown"], rows["place"], xerr=errors(rows, "slowdown"), ls="", label=method, **style)
     ideal = frame.dropna(subset="ideal")
     axes.plot(ideal["ideal"], ideal["place"], "|", color="black", markersize=9, label="ideal (FLOPs)")
     drawn = pd.concat([frame["slowdown"], ideal["ideal"]])
@@ -185,7 +185,7 @@ def _scaling(frame: pd.DataFrame) -> Figure:
         for who, rows in frame[frame["kind"] == kind].groupby(_SERIES):
             arch, method, on = who
             label = f"{arch} {method}, {on} node{'s' if on > 1 else ''}"
-            axes.errorbar(rows["ranks"], rows["speedup"], yerr=_errors(rows, "speedup"), label=label, **looks[who])
+            axes.errorbar(rows["ranks"], rows["speedup"], yerr=errors(rows, "speedup"), label=label, **looks[who])
         axes.set_xscale("log", base=2)
         axes.set_yscale("log", base=2)
         axes.yaxis.set_major_formatter("{x:g}")

@@ -100,7 +100,8 @@ def test_half_precision_trains(tmp_path, digits):
         _, records = run(manifests.read(path).cells[0], digits, tmp_path, precision)
         losses[precision] = [r.loss for r in records if isinstance(r, Epoch)]
     assert losses["fp16"][-1] < 0.8 * losses["fp16"][0]
-    assert losses["fp16"] == pytest.approx(losses["fp32"], rel=0.05) and losses["fp16"] != losses["fp32"]
+    # Rounding grows with every step.
+    assert losses["fp16"][:2] == pytest.approx(losses["fp32"][:2], rel=0.02) and losses["fp16"] != losses["fp32"]
 
 
 def test_a_timing_study_trains_and_judges_what_it_has_evaluations_for(tmp_path, digits):

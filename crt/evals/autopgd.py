@@ -40,6 +40,7 @@ class AutoPGD:
     """Images in one forward pass of the reference form."""
 
     execution: ClassVar[frozenset[str]] = frozenset({"batch"})
+    quick: ClassVar[dict[str, int]] = {"steps": 20, "restarts": 2}
     named: ClassVar[tuple[str, ...]] = ("steps", "restarts", "form")
 
     @model_validator(mode="after")
@@ -47,6 +48,11 @@ class AutoPGD:
         if self.ball.eps <= 0:
             raise ValueError("AutoPGD needs eps > 0, the threat's or its own")
         return self
+
+    @property
+    def forwards(self) -> int:
+        """Forward passes of an image, and gradients, that an answer takes at most."""
+        return self.restarts * (2 * self.steps + 1) + 1
 
     @property
     def ball(self) -> Threat:

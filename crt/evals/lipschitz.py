@@ -40,6 +40,8 @@ class Lipschitz:
     norms: Norms = "fft_upper"
 
     execution: ClassVar[frozenset[str]] = frozenset()
+    forwards: ClassVar[int] = 4
+    """The image's own, its ball's and its box's two."""
     named: ClassVar[tuple[str, ...]] = ("bounds", "norms")
 
     @model_validator(mode="after")

@@ -21,6 +21,7 @@ class Noisy:
     threat: Threat
 
     execution: ClassVar[frozenset[str]] = frozenset()
+    forwards: ClassVar[int] = 1
 
     def judge(self, model: Classifier, x: Tensor, y: int, generator_seed: tuple[int, int]) -> Judgement:
         """Judge `x` (C, H, W) in [0, 1] by a model in eval mode; NaN logits abstain."""

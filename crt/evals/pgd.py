@@ -36,6 +36,7 @@ class PGD:
     """Images in one forward pass; each is attacked for itself."""
 
     execution: ClassVar[frozenset[str]] = frozenset({"batch"})
+    quick: ClassVar[dict[str, int]] = {"steps": 20, "restarts": 2}
     named: ClassVar[tuple[str, ...]] = ("steps", "restarts")
 
     @model_validator(mode="after")
@@ -45,6 +46,11 @@ class PGD:
         if self.start == "none" and self.restarts > 1:
             raise ValueError(f"PGD with start 'none' would repeat itself: restarts={self.restarts} (allowed: 1)")
         return self
+
+    @property
+    def forwards(self) -> int:
+        """Forward passes of an image, and gradients, that an answer takes at most."""
+        return self.restarts * (2 * self.steps + 1) + 1
 
     @property
     def ball(self) -> Threat:

@@ -66,6 +66,11 @@ class Smoothing:
         return self
 
     @property
+    def forwards(self) -> int:
+        """Forward passes of an image that an answer takes at most."""
+        return self.n0 + self.n
+
+    @property
     def most(self) -> int:
         """Draws in one forward pass at most."""
         return max(1, (self.batch or (1000 if torch.cuda.is_available() else 100)) // BLOCK) * BLOCK
