@@ -7,14 +7,13 @@ import torch
 from bench.attempt import Place, attempt
 from bench.cells import Cell
 from bench.environment import start
-from bench.networks import trained
+from bench.networks import evaluation, trained
 from bench.progress import Progress
 from bench.records import End, Verdict, read_all
 from crt import dist
 from crt.data import DATASETS
 from crt.data.beton import Beton, ensure
 from crt.judgement import judge_each
-from crt.plugins import find
 
 
 def run_judge(cell: Cell, shard: int, shards: int, place: Place) -> None:
@@ -28,7 +27,7 @@ def run_judge(cell: Cell, shard: int, shards: int, place: Place) -> None:
         images = Beton(ensure(dataset, "test", place.images(cell, "test")))
         claim.append(start((cell,), place.process, cell.seed, trains=False))
         for spec in cell.evals:
-            judge = find("crt.evals", spec.name)(threat=cell.threat, **spec.args)
+            judge = evaluation(cell, spec)
             share = spec.indices(len(images))[part::parts]
             left = [index for index in share if (spec.id, index) not in done]
             questions = ((image(images, index), int(images.labels[index]), (cell.seed, index)) for index in left)

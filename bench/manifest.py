@@ -1,18 +1,17 @@
 """Read a manifest: YAML to cells, every name, argument and number checked here."""
 
 import hashlib
-import re
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from pydantic import ValidationError
 
 from bench.cells import BARE, Cell, Manifest, Monitor, Paper, Timing, Weights
-from bench.networks import method, network
+from bench.networks import evaluation, method, network
 from bench.specs import explain, keys, spec, typed
+from bench.yamls import load_yaml
 from crt.data import DATASETS, PIPELINES
 from crt.data.loader import LOADERS
 from crt.method import Method
@@ -28,51 +27,6 @@ _INHERITED = ("dataset", "threat", "pipeline", "loader", "ranks", "nodes", "imag
 _WEIGHTS = ("weights", "sha256", "arch", "normalize")
 _TEACHER = (*_INHERITED, "arch", "method", "recipe", "seed", "teacher", "monitor", "select")
 _DEFAULTS = {"pipeline": "crt", "loader": "ffcv", "threat": {}, "seed": 0, "ranks": 1, "nodes": 1}
-
-
-class _Loader(yaml.SafeLoader):
-    """Plain data only; `10:00:00` stays a string, and a key given twice is an error."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, _INT if tag == "tag:yaml.org,2002:int" else pattern) for tag, pattern in resolvers]
-    for _INT in [re.compile(r"^[-+]?(0|[1-9][0-9_]*)$")]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-
-
-def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict:
-    keys = [loader.construct_object(key, deep=True) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
-    for key in keys:
-        if not isinstance(key, str | int | float):
-            raise yaml.constructor.ConstructorError(None, None, "a key must be a word or a number", node.start_mark)
-        if keys.count(key) > 1:
-            raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", node.start_mark)
-    loader.flatten_mapping(node)
-    return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
-
-
-_Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
-
-
-def load_yaml(path: Path) -> dict:
-    """The mapping that a file holds; ValueError that names file and line where it holds anything else."""
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except OSError as error:
-        raise ValueError(f"{path}: {error.strerror}") from None
-    except (UnicodeDecodeError, yaml.reader.ReaderError):
-        raise ValueError(f"{path}: not a text file (allowed: YAML in UTF-8)") from None
-    except yaml.MarkedYAMLError as error:
-        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ValueError(f"{path}{line}: {error.problem} (allowed: plain YAML)") from None
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise ValueError(f"{path}: {error} (allowed: plain YAML)") from None
-    if content is None:
-        raise ValueError(f"{path}: the file is empty")
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: {type(content).__name__} at the top (allowed: a mapping of keys to values)")
-    return content
 
 
 def read(path: Path, quick: bool = False) -> Manifest:
@@ -240,11 +194,15 @@ class _Reader:
             raise ValueError(
                 f"{where}.method: splits a batch of {cell.recipe.batch_size // cell.ranks} in {chunks} parts"
             )
-        if kind.fits is not Method.fits:
+        watched = cell.monitor.evals if cell.monitor else ()
+        asked = [evaluation(cell, spec) for spec in (*cell.evals, *watched)]
+        judging = [one for one in asked if hasattr(one, "fits")]
+        if judging or kind.fits is not Method.fits:
             with torch.device("meta"):
                 student, teacher = network(cell), network(cell.teacher) if cell.teacher else None
             try:
-                method(cell, teacher).fits(student)
+                for one in (method(cell, teacher), *judging):
+                    one.fits(student)
             except ValueError as error:
                 raise ValueError(f"{where}.arch: {cell.arch}: {error}") from None
         pipeline = PIPELINES[cell.pipeline]

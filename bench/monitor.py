@@ -8,13 +8,13 @@ import torch
 from bench.attempt import Place
 from bench.cells import Cell, Spec
 from bench.judge import image
+from bench.networks import evaluation
 from bench.records import Curve
 from crt import dist
 from crt.classifier import Classifier
 from crt.data import DATASETS
 from crt.data.beton import Beton, ensure
 from crt.judgement import Judgement, judge_each
-from crt.plugins import find
 
 
 class Monitor:
@@ -37,10 +37,9 @@ class Monitor:
         chosen = range(len(self.images))[: monitor.images]
         labels = self.images.labels
         for spec in monitor.evals:
-            evaluation = find("crt.evals", spec.name)(threat=self.cell.threat, **spec.args)
             share = chosen[dist.rank() :: dist.world_size()]
             questions = ((image(self.images, i), int(labels[i]), (self.cell.seed, i)) for i in share)
-            found = list(zip(share, judge_each(evaluation, judged, questions), strict=True))
+            found = list(zip(share, judge_each(evaluation(self.cell, spec), judged, questions), strict=True))
             answers = [answer for ranks in dist.gather(found) for answer in ranks]
             yield self._curve(spec, epoch, [(judgement, int(labels[i])) for i, judgement in answers])
 

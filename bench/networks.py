@@ -3,6 +3,7 @@
 import math
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -107,9 +108,14 @@ def forward_flops(cell: Cell) -> float:
     return float(counter.get_total_flops())
 
 
+def evaluation(cell: Cell, spec: Spec) -> Any:
+    """One of the cell's evaluations, with its threat."""
+    return find("crt.evals", spec.name)(threat=cell.threat, **spec.args)
+
+
 def forwards(cell: Cell, spec: Spec) -> int:
     """Forward passes that an evaluation takes at most to judge an image of the cell's network."""
-    return find("crt.evals", spec.name)(threat=cell.threat, **spec.args).forwards
+    return evaluation(cell, spec).forwards
 
 
 @cache

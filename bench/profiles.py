@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from bench.manifest import load_yaml
 from bench.specs import typed
+from bench.yamls import load_yaml
 from launchers.profile import Profile
 
 DEFAULT = Path(__file__).parents[1] / "slurm" / "default.yaml"

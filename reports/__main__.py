@@ -10,14 +10,19 @@ import typer
 from rich.console import Console
 
 from bench import manifest as manifests
-from reports import curves, plots, render, tables
+from reports import curves, monitored, outcomes, plots, render
 from reports.comparisons import comparisons
 from reports.factors import factors, means
+from reports.grids import Grid, grids
 from reports.head import head
 from reports.latex import latex as document
 from reports.load import load
+from reports.masking import masking
 from reports.ratios import FIELDS
 from reports.scaling import scaling
+from reports.sweeps import sweeps
+from reports.tables import robustness
+from reports.timing import timing
 
 app = typer.Typer(add_completion=False)
 
@@ -64,32 +69,35 @@ def _report(
     manifest = manifests.read(path, quick)
     measured = load(manifest, list(dict.fromkeys(runs)))
     frames = {
-        "timing": tables.timing(manifest, measured, allow),
-        "robustness": tables.robustness(measured),
+        "timing": timing(manifest, measured, allow),
+        "robustness": robustness(measured),
         "means": means(manifest, measured),
         "factors": factors(manifest, measured, allow),
         "scaling": scaling(measured, allow),
-        "comparisons": comparisons(measured),
+        "masking": masking(measured),
+        "comparisons": comparisons(manifest, measured),
         "certificates": curves.certificates(measured),
+        "monitored": monitored.monitored(manifest, measured),
+        "sweeps": sweeps(measured),
     }
-    lines, grids = head(manifest, measured, frames["timing"]), render.grids(frames)
+    lines, shown = head(manifest, measured, frames), grids(frames)
     console = Console() if sys.stdout.isatty() else Console(width=render.WIDTH)
-    render.show(console, manifest.title, lines, grids)
-    if not any(m.starts for m in measured):
+    render.show(console, manifest.title, lines, shown)
+    if not any(m.starts or m.losses or m.verdicts for m in measured):
         flag = " --quick" if quick else ""
         console.print(
             f"No records in {', '.join(map(str, runs))} yet: python -m bench.submit {path}{flag}",
             soft_wrap=True,
             highlight=False,
         )
-    for file in _write(manifest.title, lines, grids, frames, csv, latex, out, plot):
+    for file in _write(manifest.title, lines, shown, frames, csv, latex, out, plot):
         console.print(f"wrote {file}", soft_wrap=True, highlight=False)
 
 
 def _write(
     title: str,
     lines: list[str],
-    grids: list[render.Grid],
+    shown: list[Grid],
     frames: dict[str, pd.DataFrame],
     csv: Path | None,
     latex: Path | None,
@@ -103,7 +111,7 @@ def _write(
             frame.to_csv(file, index=False)
             yield file
     if out:
-        out.write_text(render.markdown(title, lines, grids))
+        out.write_text(render.markdown(title, lines, shown))
         yield out
     if latex:
         latex.write_text(document(title, lines, frames))
@@ -114,13 +122,18 @@ def _write(
 
 def _draw(frames: dict[str, pd.DataFrame], plot: Path) -> Iterator[Path]:
     """A file for each plot that there are numbers for; ValueError where there are none for any."""
-    whys = []
+    whys, drawn = [], False
     for name, draw, frame in (
         ("slowdown", plots.slowdown, frames["timing"]),
         ("cumulative", plots.cumulative, frames["timing"]),
         ("scaling", plots.scaling, frames["scaling"]),
         ("certified", curves.certified, frames["certificates"]),
         ("likelihood", curves.likelihood, frames["certificates"]),
+        ("tradeoff", outcomes.tradeoff, frames["timing"]),
+        ("stacked", outcomes.stacked, frames["timing"]),
+        ("sweep", outcomes.sweep, frames["sweeps"]),
+        ("complexity", outcomes.complexity, frames["timing"]),
+        ("curves", monitored.curves, frames["monitored"]),
     ):
         file = plot.with_name(f"{plot.stem}-{name}{plot.suffix}")
         try:
@@ -128,8 +141,9 @@ def _draw(frames: dict[str, pd.DataFrame], plot: Path) -> Iterator[Path]:
         except ValueError as why:
             whys.append(f"{name}: {why}")
         else:
+            drawn = True
             yield file
-    if len(whys) == 5:
+    if not drawn:
         raise ValueError(f"--plot {plot}: {'; '.join(whys)}")
 
 

@@ -14,6 +14,8 @@ _WIDTH = 26
 """Characters of a name before it goes on in the next line."""
 _LINES = 50
 """Lines of a table's body that a page holds, the gap between rows taken as half a line."""
+_MANY = 10
+"""Columns that stand apart as they should; more come closer."""
 _DASH = "{--}"
 _SIGNS = (
     {char: f"\\{char}" for char in "_%&#${}"}
@@ -62,12 +64,12 @@ def _sign(char: str) -> str:
     return rf"\texttt{{U+{ord(char):04X}}}"
 
 
-def text(head: str, values: pd.Series) -> Column:
-    return Column("", head, "l", [["--"] if pd.isna(value) else fold(str(value)) for value in values])
+def text(head: str, values: pd.Series, width: int = _WIDTH) -> Column:
+    return Column("", head, "l", [["--"] if pd.isna(value) else fold(str(value), width) for value in values])
 
 
-def fold(text: str) -> list[str]:
-    return [escape(line) for line in textwrap.wrap(text, _WIDTH)]
+def fold(text: str, width: int = _WIDTH) -> list[str]:
+    return [escape(line) for line in textwrap.wrap(text, width)]
 
 
 def number(frame: pd.DataFrame, name: str, head: str, form: Form, group: str = "", ends: Form | None = None) -> Column:
@@ -80,9 +82,10 @@ def number(frame: pd.DataFrame, name: str, head: str, form: Form, group: str = "
             if cell[0] != _DASH and _there(low) and _there(high):
                 cell.append(rf"{{\scriptsize[{ends(low)}, {ends(high)}]}}")
     parts = [text.split(".") for text in texts if text is not None]
-    whole = max((len(part[0]) for part in parts), default=1)
+    whole = max((len(part[0].removeprefix("-")) for part in parts), default=1)
+    sign = "-" * any(part[0].startswith("-") for part in parts)
     decimals = max((len(part[1]) for part in parts if len(part) > 1), default=0)
-    return Column(group, head, f"S[table-format={whole}.{decimals}]", cells)
+    return Column(group, head, f"S[table-format={sign}{whole}.{decimals}]", cells)
 
 
 def _there(value: float | None) -> bool:
@@ -114,11 +117,13 @@ def pages(columns: list[Column]) -> Iterator[list[Column]]:
 
 def environment(caption: str, columns: list[Column]) -> str:
     rows = [_lines(row) for row in zip(*(column.cells for column in columns), strict=True)]
+    space = 3 if len(columns) <= _MANY else 1.5
     gap = "\\addlinespace\n" if max(map(len, rows)) > 1 else ""
     return "\n".join(
         [
             r"\begin{table*}[htbp]",
-            r"\centering\footnotesize\setlength{\tabcolsep}{3pt}\setlength{\belowcaptionskip}{6pt}",
+            rf"\centering\footnotesize\setlength{{\tabcolsep}}{{{space}pt}}"
+            r"\setlength{\belowcaptionskip}{6pt}",
             rf"\caption{{{caption}}}",
             rf"\begin{{tabular}}{{@{{}}{''.join(column.format for column in columns)}@{{}}}}",
             r"\toprule",

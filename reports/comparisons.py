@@ -5,12 +5,12 @@ from itertools import combinations
 
 import pandas as pd
 
-from bench.cells import Manifest, Spec
-from reports.couples import called, couple
+from bench.cells import Cell, Manifest, Spec
+from reports.couples import couple, introduced
 from reports.load import Measured
 from reports.stats import Interval, mcnemar, paired_difference, wilson
-from reports.tables import columns, lineage, named
-from reports.verdicts import eps_of, has_eps, right, stands, written
+from reports.tables import columns, named
+from reports.verdicts import eps_of, has_eps, principal, right, stands, written
 
 _NAMES = (
     "dataset,eval,one,other,images,acr_difference,acr_difference_low,acr_difference_high,at,"
@@ -25,7 +25,7 @@ def comparisons(manifest: Manifest, measured: list[Measured]) -> pd.DataFrame:
     exact test of it. Intervals are of the images that both were judged on, in pairs: of accuracies Newcombe's, of ACRs
     a bootstrap's.
     """
-    judged = [(m, spec) for m in measured for spec in m.cell.evals if spec.name == "Smoothing" or has_eps(spec)]
+    judged = [(m, spec) for m in measured for spec in m.cell.evals if spec.name == "Smoothing" or has_eps(spec.name)]
     rows = []
     for (one, spec), (other, theirs) in combinations(judged, 2):
         alike = one.folder == other.folder and one.cell.dataset == other.cell.dataset and one is not other
@@ -40,15 +40,22 @@ def _row(manifest: Manifest, one: Measured, other: Measured, spec: Spec) -> list
     if not both:
         return []
     verdicts = [[of[index] for index in both] for of in (mine, others)]
-    eps = eps_of(one.cell, spec) if has_eps(spec) else 0.0
+    eps = eps_of(one.cell, spec) if has_eps(spec.name) else 0.0
     standing = [[stands(v, eps) for v in each] for each in verdicts]
-    row = {"dataset": one.cell.dataset, "eval": spec.label, "one": _who(manifest, one), "other": _who(manifest, other)}
-    row |= {"images": len(both), "folder": str(one.folder), "couple": couple(manifest, one.cell, other.cell)}
-    row |= {"at": f"eps {written(eps)}" if has_eps(spec) else "radius 0", "mcnemar_p": mcnemar(*standing)}
+    names = (f"{m.cell.arch} {introduced(m.cell, manifest.cells)}" for m in (one, other))
+    row = {"dataset": one.cell.dataset, "eval": spec.label, **dict(zip(("one", "other"), names, strict=True))}
+    row |= {"images": len(both), "folder": str(one.folder), "couple": "other"}
+    if spec.name == "Smoothing" or spec == _principal(one.cell):
+        row["couple"] = couple(manifest, one.cell, other.cell)
+    row |= {"at": f"eps {written(eps)}" if has_eps(spec.name) else "radius 0", "mcnemar_p": mcnemar(*standing)}
     row |= named("accuracy_difference", share_difference(*standing))
     if spec.name == "Smoothing" or spec.args.get("bounds") == "global":
         row |= named("acr_difference", paired_difference(*([v.radius * right(v) for v in each] for each in verdicts)))
     return [row]
+
+
+def _principal(cell: Cell) -> Spec | None:
+    return principal(cell, [spec for spec in cell.evals if has_eps(spec.name)])
 
 
 def share_difference(a: list[bool], b: list[bool]) -> Interval:
@@ -67,8 +74,3 @@ def share_difference(a: list[bool], b: list[bool]) -> Interval:
     difference = one.mean - other.mean
     low = difference - reach(one.mean - one.low, other.high - other.mean)
     return Interval(difference, low, difference + reach(one.high - one.mean, other.mean - other.low))
-
-
-def _who(manifest: Manifest, m: Measured) -> str:
-    text, teacher = f"{m.cell.arch} {called(m.cell, manifest.cells)}", lineage(m.cell.teacher)
-    return text if teacher is None or f"from {teacher}" in text else f"{text} from {teacher}"

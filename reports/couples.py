@@ -1,6 +1,6 @@
 """Which two cells a report sets side by side, and what it calls them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import compress
 from typing import Literal
 
@@ -12,7 +12,8 @@ from reports.verdicts import written
 
 RULE = (
     "Of factors, means and differences, the pairs shown are of two methods on one architecture, of which one is the"
-    " baseline or has a teacher, and of students and their teachers; the CSV has all."
+    " baseline or has a teacher, and of students and their teachers, by the first evaluation at the threat's eps; the"
+    " CSV has all."
 )
 
 
@@ -29,18 +30,29 @@ def couple(manifest: Manifest, one: Cell, other: Cell) -> Literal["baseline", "t
 
 def shown(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows that are worth showing; all, where none is worth more than the others."""
-    worth = frame["couple"] != "other"
-    return frame[worth] if worth.any() else frame
+    worth = frame.get("couple") != "other"
+    return frame[worth] if not frame.empty and worth.any() else frame
 
 
 def called(cell: Cell, cells: Sequence[Cell]) -> str:
     """The method and, where other cells of its architecture are called so, too, what tells them apart."""
     alike = [one for one in cells if one.arch == cell.arch and name(one) == name(cell)]
-    varies = [len(set(words)) > 1 for words in zip(*map(_words, alike), strict=True)]
-    return ", ".join([name(cell), *compress(_words(cell), varies)])
+    return ", ".join([name(cell), *compress(words(cell), varying(map(words, alike)))])
 
 
-def _words(cell: Cell) -> tuple[str, ...]:
+def introduced(cell: Cell, cells: Sequence[Cell]) -> str:
+    """What it is called, and always whom it learned from."""
+    text, teacher = called(cell, cells), lineage(cell.teacher)
+    return text if teacher is None or f"from {teacher}" in text else f"{text} from {teacher}"
+
+
+def varying(rows: Iterable[Sequence]) -> list[bool]:
+    """In which places the rows differ."""
+    return [len(set(column)) > 1 for column in zip(*rows, strict=True)]
+
+
+def words(cell: Cell) -> tuple[str, ...]:
+    """What may tell cells of one architecture and method apart; the first is of the teacher."""
     teacher, recipe = lineage(cell.teacher), cell.recipe
     return (
         f"from {teacher}" if teacher else "untaught",

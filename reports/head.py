@@ -3,54 +3,90 @@
 import pandas as pd
 
 from bench.cells import Manifest
+from bench.records import Start
 from crt.data import DATASETS
+from reports.couples import RULE, shown
 from reports.load import Measured
 from reports.remarks import remarks
 from reports.stats import RUNS
+from reports.tables import name
 
 
-def head(manifest: Manifest, measured: list[Measured], timing: pd.DataFrame) -> list[str]:
-    """Its lines: the machine, the kinds of interval and ratio, and what is odd."""
-    starts = [start for m in measured for start in m.starts]
+def head(manifest: Manifest, measured: list[Measured], frames: dict[str, pd.DataFrame]) -> list[str]:
+    """Its lines: the machine, the kinds of interval and ratio, what was trained and judged, and what is odd."""
     lines = []
     if manifest.quick:
         lines.append(
             "--quick: a declared reduction of images, epochs, batch, runs and draws; not the paper's experiment."
         )
-    for line in dict.fromkeys(
-        f"{s.device} ({s.cpu}, {s.threads} of {s.cpus} threads, ranks: {s.world_size}), torch {s.torch},"
-        f" loader {s.loader},"
-        f" {'fresh processes' if s.process == 'fresh' else 'runs share a process'}"
-        for s in starts
-    ):
-        lines.append(line)
-    commits = sorted({f"{s.commit[:10]}{' with changes' if s.dirty else ''}" for s in starts if s.commit})
+    timed = [start for m in measured for start in m.starts]
+    trained = [start for m in measured for start in m.trainings]
+    lines += dict.fromkeys(map(_machine, timed))
+    lines += [f"trained on: {line}" for line in dict.fromkeys(map(_machine, trained)) if line not in lines]
+    commits = sorted({f"{s.commit[:10]}{' with changes' if s.dirty else ''}" for s in (*timed, *trained) if s.commit})
     if commits:
         lines.append(f"commit {', '.join(commits)}")
-    if starts:
-        runs = max(len(m.runs) for m in measured)
-        few = f"within run, for there are fewer than {RUNS} (about the clock, not about the cluster)"
+    if timed:
+        lines += _of_times(manifest, measured, frames["timing"])
+    lines += _of_training(manifest, measured, frames["timing"])
+    hidden = [frames[key] for key in ("means", "factors", "comparisons")]
+    if any(len(shown(frame)) < len(frame) for frame in hidden):
+        lines.append(RULE)
+    return lines + remarks(measured)
+
+
+def _machine(start: Start) -> str:
+    return (
+        f"{start.device} ({start.cpu}, {start.threads} of {start.cpus} threads, ranks: {start.world_size}),"
+        f" torch {start.torch}, loader {start.loader},"
+        f" {'fresh processes' if start.process == 'fresh' else 'runs share a process'}"
+    )
+
+
+def _of_times(manifest: Manifest, measured: list[Measured], timing: pd.DataFrame) -> list[str]:
+    runs = max(len(m.runs) for m in measured)
+    few = f"within run, for there are fewer than {RUNS} (about the clock, not about the cluster)"
+    lines = [
+        f"Intervals: 95 %, of times {f'over {runs} runs' if runs >= RUNS else few}, of accuracies Wilson's.",
+        f"Seconds are of a whole epoch of the dataset{_scaled(measured)}, warm-up left out;"
+        " hours = s/epoch x epochs (computed).",
+    ]
+    replayed = dict.fromkeys(f"{name(m.cell)} takes {m.cell.replays}" for m in measured if m.cell.replays > 1)
+    if replayed:
         lines.append(
-            f"Intervals: 95 %, of times {f'over {runs} runs' if runs >= RUNS else few}, of accuracies Wilson's."
+            f"An epoch is one replay of the training set: of each loaded batch {', '.join(replayed)};"
+            " its s/epoch, images/s, slowdown and ideal are of one of them, its epochs and hours of all."
         )
+    kinds = " and ".join(sorted(timing["pair"].dropna().unique()))
+    if kinds and manifest.timing:
+        lines.append(f"Slowdown: of {manifest.baseline}, paired by round ({kinds}: images to a step).")
+    elif kinds:
         lines.append(
-            f"Seconds are of a whole epoch of the dataset{_scaled(measured)}, warm-up left out;"
-            " hours = s/epoch x epochs (computed)."
+            f"Slowdown: of {manifest.baseline}, unpaired ({kinds});"
+            " a single run tells nothing of how runs differ, so it has no interval."
         )
-        kinds = " and ".join(sorted(timing["pair"].dropna().unique()))
-        if kinds and manifest.timing:
-            lines.append(f"Slowdown: of {manifest.baseline}, paired by round ({kinds}: images to a step).")
-        elif kinds:
-            lines.append(
-                f"Slowdown: of {manifest.baseline}, unpaired ({kinds});"
-                " a single run tells nothing of how runs differ, so it has no interval."
-            )
-        if manifest.timing:
-            lines.append("Networks were not trained to the end; teachers untrained.")
-        if timing["unlike"].notna().any():
-            lines.append("*: a ratio of unlike things, let pass by --allow.")
-    lines += remarks(measured)
+    if timing["unlike"].notna().any():
+        lines.append("*: a ratio of unlike things, let pass by --allow.")
     return lines
+
+
+def _of_training(manifest: Manifest, measured: list[Measured], timing: pd.DataFrame) -> list[str]:
+    """What was trained, how weights were chosen, and by what accuracy at eps is told."""
+    lines = []
+    if manifest.timing and any(m.runs for m in measured):
+        apart = ", apart from those that were judged" if manifest.trained else ""
+        lines.append(f"Times are of networks that were not trained to the end, with untrained teachers{apart}.")
+    by = timing["at_eps_by"].dropna().unique()
+    if len(by):
+        lines.append(f"Accuracy at eps beside a time is by {', '.join(by)}.")
+    for cell in (m.cell for m in measured):
+        if cell.select == "best":
+            images = f"{cell.monitor.images:,}" if cell.monitor.images else "all"
+            lines.append(
+                f"{name(cell)}: the weights are of the epoch whose accuracy at eps by {cell.monitor.evals[0].label} was"
+                f" best on {images} test images; its accuracies are the better for it."
+            )
+    return list(dict.fromkeys(lines))
 
 
 def _scaled(measured: list[Measured]) -> str:

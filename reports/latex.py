@@ -1,11 +1,12 @@
 """The tables in LaTeX, for a paper: booktabs and siunitx."""
 
-import re
 from collections.abc import Iterator
 
 import pandas as pd
 
-from reports.booktabs import Column, environment, escape, fixed, fold, number, pages, percent, significant, text
+from reports.booktabs import Column, environment, escape, fixed, number, pages, percent, significant, text
+from reports.couples import shown
+from reports.typeset import INTERVAL, compared, judged, masked, who
 
 _HEAD = r"""% Compiles as it stands. In a paper that loads booktabs and siunitx, \input it for the tables alone.
 \ifdefined\maketitle % a class is loaded: this is a paper
@@ -20,8 +21,8 @@ _HEAD = r"""% Compiles as it stands. In a paper that loads booktabs and siunitx,
   \section*{TITLE}
 NOTES\fi
 """
-_RADII = 8
-"""Radii side by side that a page holds."""
+
+_ACCURACIES = (("clean", "clean"), ("at_eps", r"at $\varepsilon$"))
 
 
 def latex(title: str, lines: list[str], frames: dict[str, pd.DataFrame]) -> str:
@@ -49,40 +50,21 @@ def _tables(frames: dict[str, pd.DataFrame]) -> Iterator[tuple[str, list[Column]
             }
             yield from ((f"{caption} Folder: {escape(folder)}.", columns) for caption, columns in _tables(own))
         return
-    interval = r"In brackets, 95\,\% intervals."
-    yield f"time. {interval}", _time(timing)
+    yield f"time. {INTERVAL}", _time(timing)
     if timing.filter(regex="^paper_").notna().any(axis=None):
         yield "time, as measured and as published.", _time_and_paper(timing)
     if not frames["means"].empty:
-        yield f"time of an epoch, over architectures. {interval}", _means(frames["means"])
+        yield f"time of an epoch, over architectures. {INTERVAL}", _means(shown(frames["means"]))
     if not frames["factors"].empty:
-        yield f"factors of the whole time; their product is the total. {interval}", _factors(frames["factors"])
+        yield f"factors of the whole time; their product is the total. {INTERVAL}", _factors(shown(frames["factors"]))
     if not frames["scaling"].empty:
-        yield f"speedup by ranks. {interval}", _scaling(frames["scaling"])
-    if robustness.empty:
-        return
-    yield f"judged. Shares in \\%. {interval}", _judged(robustness)
-    certified = r"certified accuracy in \% at $\ell_2$ radius $r$"
-    for caption, prefix, acr, form in (
-        (f"{certified}. {interval}", "", fixed(3), percent(1)),
-        (f"{certified}, as published.", "paper_", fixed(3), percent(2)),
-    ):
-        names = [c for c in robustness if re.fullmatch(rf"{prefix}certified_at_[\d.]+", c)]
-        if f"{prefix}acr" in robustness and robustness[[f"{prefix}acr", *names]].notna().any(axis=None):
-            for first in range(0, max(1, len(names)), _RADII):
-                yield (
-                    caption,
-                    [
-                        *_who(robustness),
-                        number(robustness, f"{prefix}acr", "ACR", acr),
-                        *(
-                            number(robustness, name, name.split("_")[-1], form, "$r$", percent(0))
-                            for name in names[first : first + _RADII]
-                        ),
-                    ],
-                )
+        yield f"speedup by ranks. {INTERVAL}", _scaling(frames["scaling"])
+    yield from judged(robustness)
+    if not frames["masking"].empty:
+        odd = "Odd: images that a weaker attack broke and a stronger one did not."
+        yield rf"do the attacks work? Accuracy at $\varepsilon$ in \%. {INTERVAL} {odd}", masked(frames["masking"])
     if not frames["comparisons"].empty:
-        yield f"differences, image by image. {interval}", _compared(frames["comparisons"])
+        yield rf"differences, image by image; accuracy in \%. {INTERVAL}", compared(shown(frames["comparisons"]))
 
 
 def _time(frame: pd.DataFrame) -> list[Column]:
@@ -92,7 +74,8 @@ def _time(frame: pd.DataFrame) -> list[Column]:
         cell += [rf"{{\scriptsize unlike {escape(field)}}}" for field in ("" if pd.isna(unlike) else unlike).split()]
     published = frame["as_published"].notna() & (frame["as_published"] != frame["slowdown"])
     return [
-        *_who(frame),
+        *(who(frame, 16) if frame["at_eps"].notna().any() else who(frame)),
+        *([number(frame, "epochs", "epochs", fixed(0))] if frame["epochs"].nunique() > 1 else []),
         number(frame, "batch", "batch", fixed(0)),
         number(frame, "s_per_epoch", "s/epoch", significant),
         slowdown,
@@ -102,12 +85,19 @@ def _time(frame: pd.DataFrame) -> list[Column]:
         number(frame, "hours", "own", significant, "hours"),
         number(frame, "hours_with_teacher", "+ teacher", significant, "hours"),
         *([number(frame, "acr", "ACR", fixed(3))] if frame["acr"].notna().any() else []),
+        *(
+            [number(frame, key, head, percent(1), r"accuracy in \%") for key, head in _ACCURACIES]
+            if frame["at_eps"].notna().any()
+            else []
+        ),
     ]
 
 
 def _time_and_paper(frame: pd.DataFrame) -> list[Column]:
-    names = {"s_per_epoch": "s/epoch", "slowdown": "slowdown", "hours": "hours"}
-    return _who(frame) + [
+    names = {"s_per_epoch": "s/epoch", "slowdown": "slowdown", "hours": "hours", "hours_with_teacher": "with teacher"}
+    if frame["paper_hours_with_teacher"].isna().all():
+        del names["hours_with_teacher"]
+    return who(frame) + [
         number(frame, prefix + name, head, fixed(2) if name == "slowdown" else significant, group)
         for name, group in names.items()
         for prefix, head in (("", "measured"), ("paper_", "published"))
@@ -144,43 +134,4 @@ def _scaling(frame: pd.DataFrame) -> list[Column]:
         text("kind", frame["kind"]),
         *(number(frame, name, name, fixed(0)) for name in ("ranks", "nodes", "batch")),
         *(number(frame, name, name, fixed(2)) for name in ("speedup", "efficiency")),
-    ]
-
-
-def _compared(frame: pd.DataFrame) -> list[Column]:
-    return [
-        text("one", frame["one"]),
-        text("other", frame["other"]),
-        number(frame, "images", "images", fixed(0)),
-        number(frame, "acr_difference", "ACR, one $-$ other", fixed(3)),
-        number(frame, "mcnemar_p", "McNemar's $p$", fixed(3)),
-    ]
-
-
-def _judged(frame: pd.DataFrame) -> list[Column]:
-    return [
-        *_who(frame),
-        text("evaluation", frame["eval"]),
-        text("epochs", frame["epochs"]),
-        number(frame, "images", "images", fixed(0)),
-        number(frame, "skipped", "skipped", fixed(0)),
-        number(frame, "abstained", "abstained", percent(1)),
-        *(number(frame, name, name, percent(1), "accuracy") for name in ("clean", "noisy") if name in frame),
-    ]
-
-
-def _who(frame: pd.DataFrame) -> list[Column]:
-    """What tells the rows apart; noise and ranks only where they differ."""
-    methods = text("method", frame["method"])
-    if "teacher" in frame:
-        for cell, teacher in zip(methods.cells, frame["teacher"], strict=True):
-            cell += fold(f"from {teacher}") if isinstance(teacher, str) else []
-    return [
-        text("architecture", frame["arch"]),
-        methods,
-        *(
-            number(frame, name, head, "{:g}".format)
-            for name, head in (("sigma", r"$\sigma$"), ("ranks", "ranks"), ("nodes", "nodes"))
-            if name in frame and frame[name].nunique() > 1
-        ),
     ]

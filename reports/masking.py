@@ -8,13 +8,14 @@ import pandas as pd
 
 from bench.cells import Cell, Spec
 from crt.data import DATASETS
+from reports.couples import introduced
 from reports.load import Measured
 from reports.stats import NOTHING
-from reports.tables import columns, lineage, name, named
+from reports.tables import columns, named
 from reports.verdicts import ATTACKS, at_eps, eps_of, right, stands
 
 _NAMES = (
-    "dataset,arch,method,teacher,norm,eps,weakest,at_weakest,at_weakest_low,at_weakest_high,strongest,at_strongest,"
+    "dataset,arch,method,norm,eps,weakest,at_weakest,at_weakest_low,at_weakest_high,strongest,at_strongest,"
     "at_strongest_low,at_strongest_high,largest_eps,at_largest,at_largest_low,at_largest_high,only_weaker,verdict"
 )
 _GREY = 0.5
@@ -37,11 +38,11 @@ def masking(measured: list[Measured]) -> pd.DataFrame:
     "masked gradients?": an image stands in a ball in which every image can be made grey. `only_weaker` counts images
     that an attack broke and another, of no smaller ball and budget, did not.
     """
-    rows = []
+    rows, cells = [], [m.cell for m in measured if m.cell.evals]
     for m in measured:
         attacks = [_attack(m.cell, spec) for spec in m.cell.evals if spec.name in ATTACKS and m.verdicts.get(spec.id)]
         if len(attacks) > 1:
-            rows.append(_row(m, attacks))
+            rows.append(_row(m, attacks, cells))
     return pd.DataFrame(rows, columns=columns(_NAMES.split(","), measured))
 
 
@@ -50,21 +51,23 @@ def _attack(cell: Cell, spec: Spec) -> _Attack:
     return _Attack(spec, eps_of(cell, spec), (spec.name == "AutoAttack", spent))
 
 
-def _row(m: Measured, attacks: list[_Attack]) -> dict:
+def _row(m: Measured, attacks: list[_Attack], cells: list[Cell]) -> dict:
     cell = m.cell
-    row = {"dataset": cell.dataset, "arch": cell.arch, "method": name(cell), "teacher": lineage(cell.teacher)}
+    row = {"dataset": cell.dataset, "arch": cell.arch, "method": introduced(cell, cells)}
     row |= {"norm": cell.threat.norm, "folder": str(m.folder), "only_weaker": _only_weaker(m, attacks)}
     said, weak, strong = [], NOTHING, NOTHING
     if several := _at_one_eps(cell, attacks):
         weakest, strongest = several[0], several[-1]
         weak, strong = at_eps(m, weakest.spec), at_eps(m, strongest.spec)
         row |= {"eps": weakest.eps, "weakest": weakest.spec.label, "strongest": strongest.spec.label}
-        said += ["weak attack"] * (strong.mean < weak.low)
+        if strong.mean < weak.low:
+            said.append("weak attack")
     largest = max(attacks, key=lambda attack: (attack.eps, attack.budget))
     row |= named("at_weakest", weak) | named("at_strongest", strong)
     if largest.eps > min(attack.eps for attack in attacks):
         row |= {"largest_eps": largest.eps} | named("at_largest", at_eps(m, largest.spec))
-        said += ["masked gradients?"] * (largest.eps >= _whole(cell) and row["at_largest"] > 0)
+        if largest.eps >= _whole(cell) and row["at_largest"] > 0:
+            said.append("masked gradients?")
     return row | {"verdict": ", ".join(said) or "ok"}
 
 

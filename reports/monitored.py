@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from bench.cells import Manifest
-from reports.couples import called
+from reports.couples import called, varying
 from reports.load import Measured
 from reports.plots import WIDTH, legend, styles, write
 from reports.tables import columns, lineage
@@ -23,7 +24,7 @@ def monitored(manifest: Manifest, measured: list[Measured]) -> pd.DataFrame:
     """
     watched = [m for m in measured if m.cell.monitor and m.losses]
     more = [(m.cell.dataset, m.cell.arch, str(m.folder)) for m in watched]
-    varies = [len(set(words)) > 1 for words in zip(*more, strict=True)]
+    varies = varying(more)
     rows = []
     for m, words in zip(watched, more, strict=True):
         method = called(m.cell, manifest.cells)
@@ -73,5 +74,6 @@ def _curves(frame: pd.DataFrame) -> Figure:
         accuracy.plot([], [], color="grey", ls=dash, label=f"at eps, {judge}")
     accuracy.set(ylabel="accuracy (%)", ylim=(0, None))
     loss.set(xlabel="epoch", ylabel="training loss")
+    loss.xaxis.set_major_locator(MaxNLocator(integer=True))
     legend(figure)
     return figure

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reports.plots import WIDTH, errors, legend, styles, write
+from reports.plots import WIDTH, errors, legend, logarithmic, styles, write
 
 _KINDS = (("clean", "-", {}), ("at_eps", "--", {"markerfacecolor": "white"}))
 
@@ -79,8 +79,7 @@ def _tradeoff(timing: pd.DataFrame) -> Figure:
     axes = figure.subplots()
     _lines(axes, _groups(frame, ["arch", "method", "teacher"]), "minutes")
     if frame["minutes"].max() > 5 * frame["minutes"].min():
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter("{x:g}")
+        logarithmic(axes)
     axes.set_xlabel("minutes of training, with the teacher's")
     legend(figure)
     return figure
@@ -92,10 +91,12 @@ def _stacked(timing: pd.DataFrame) -> Figure:
         raise ValueError("no hours to stack: no teacher was timed")
     # A student whose teacher was not timed would look as cheap as one that has none.
     frame = frame[frame["teacher"].isna() | frame["hours_with_teacher"].notna()]
-    words = [" ".join(label for label, _ in _groups(frame.loc[[row]], ["method"])) for row in frame.index]
+    twice = frame.duplicated(["arch", "method", "teacher"], keep=False)
     names = [
-        f"{row.arch} {word}" + (f"\nfrom {row.teacher}" if isinstance(row.teacher, str) else "")
-        for word, row in zip(words, frame.itertuples(), strict=True)
+        f"{row.arch} {row.method}"
+        + (f", {row.epochs:g} epochs" if again else "")
+        + (f"\nfrom {row.teacher}" if isinstance(row.teacher, str) else "")
+        for row, again in zip(frame.itertuples(), twice, strict=True)
     ]
     figure = Figure(figsize=(WIDTH, 0.8 + 0.28 * len(frame)), layout="constrained")
     axes, places = figure.subplots(), np.arange(len(frame))
@@ -118,10 +119,11 @@ def _sweep(frame: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(WIDTH, 0.8 + 1.9 * len(swept)), layout="constrained")
     for axes, ((family, argument), rows) in zip(figure.subplots(len(swept), squeeze=False)[:, 0], swept, strict=True):
         _lines(axes, _groups(rows.sort_values("value", kind="stable"), ["arch", "method", "teacher"]), "value")
-        least = rows["value"][rows["value"] > 0].min()
-        # Where 0 is among the values it stands left of the least.
-        scale = {"value": "symlog", "linthresh": least} if (rows["value"] <= 0).any() else {"value": "log"}
-        axes.set_xscale(**scale)
+        if (rows["value"] > 0).all():
+            logarithmic(axes)
+        else:
+            # 0 and what is below stand left of the least above.
+            axes.set_xscale("symlog", linthresh=rows["value"].abs().where(rows["value"] != 0).min())
         axes.set_xlabel(f"{argument} of {family}")
     legend(figure)
     return figure

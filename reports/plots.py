@@ -7,6 +7,7 @@ from pathlib import Path
 
 import matplotlib
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
@@ -88,6 +89,14 @@ def errors(frame: pd.DataFrame, name: str) -> list[pd.Series]:
     return [(frame[name] - frame[f"{name}_low"]).fillna(0), (frame[f"{name}_high"] - frame[name]).fillna(0)]
 
 
+def logarithmic(axes: Axes) -> None:
+    """Make the horizontal axis so, with its ticks as people write them."""
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("")
+
+
 def legend(figure: Figure) -> None:
     """One for all panels, above them."""
     handles = {
@@ -114,10 +123,7 @@ def _slowdown(timing: pd.DataFrame) -> Figure:
     axes.plot(ideal["ideal"], ideal["place"], "|", color="black", markersize=9, label="ideal (FLOPs)")
     drawn = pd.concat([frame["slowdown"], ideal["ideal"]])
     if drawn.max() > 5 * drawn.min():
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_major_formatter("{x:g}")
-        axes.xaxis.set_minor_formatter("")
+        logarithmic(axes)
     axes.axvline(1, color="grey", lw=0.6, ls=":")
     axes.set_yticks(frame.groupby("arch", sort=False)["place"].mean(), archs)
     axes.tick_params("y", length=0)

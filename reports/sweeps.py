@@ -1,30 +1,38 @@
 """Cells that differ in one numeric argument of their method: what the argument is worth."""
 
-import json
-from itertools import combinations
+from itertools import combinations, compress
 from numbers import Real
 
 import pandas as pd
 
 from bench.cells import Cell
+from reports.couples import varying, words
 from reports.load import Measured
-from reports.tables import columns, epochs, lineage, named
+from reports.tables import columns, lineage, named
 from reports.verdicts import bought
 
 _NAMES = (
-    "dataset,arch,family,method,teacher,argument,value,clean,clean_low,clean_high,at_eps,at_eps_low,at_eps_high,at_eps_by"
+    "dataset,arch,family,method,teacher,argument,value,clean,clean_low,clean_high,at_eps,at_eps_low,at_eps_high,"
+    "at_eps_by"
 )
 
 
 def sweeps(measured: list[Measured]) -> pd.DataFrame:
-    """A row a cell that has a twin but for one numeric argument; `method` is what the twins have in common."""
-    rows, seen = [], set()
-    for one, other in combinations(measured, 2):
-        key = _differ(one, other)
-        for m in (one, other) if key else ():
-            if (m.cell.id, str(m.folder), key) not in seen:
-                seen.add((m.cell.id, str(m.folder), key))
-                rows.append(_row(m, key))
+    """A row a cell that has a twin but for one numeric argument; `method` is what twins have in common."""
+    found: dict[tuple[str, str], list[Measured]] = {}
+    for pair in combinations(measured, 2):
+        argument = _differ(*pair)
+        if argument:
+            swept = found.setdefault((pair[0].cell.method.name, argument), [])
+            swept += [m for m in pair if m not in swept]
+    rows = []
+    for (family, argument), swept in found.items():
+        common = [_common(m.cell, argument) for m in swept]
+        varies = varying(common)
+        for m, told in zip(swept, common, strict=True):
+            method = ", ".join([family, *compress(told, varies)])
+            rows.append(_row(m) | {"family": family, "method": method, "argument": argument})
+            rows[-1]["value"] = float(m.cell.method.args[argument])
     return pd.DataFrame(rows, columns=columns(_NAMES.split(","), measured))
 
 
@@ -34,8 +42,11 @@ def _differ(one: Measured, other: Measured) -> str | None:
         return None
     mine, theirs = one.cell.method.args, other.cell.method.args
     keys = [key for key in mine if mine[key] != theirs[key]]
-    numeric = all(isinstance(args[key], Real) and not isinstance(args[key], bool) for args in (mine, theirs) for key in keys)
-    return keys[0] if len(keys) == 1 and numeric else None
+    return keys[0] if len(keys) == 1 and _number(mine[keys[0]]) and _number(theirs[keys[0]]) else None
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _rest(cell: Cell) -> dict:
@@ -44,11 +55,12 @@ def _rest(cell: Cell) -> dict:
     return rest | {"method": cell.method.name, "teacher": cell.teacher and cell.teacher.id}
 
 
-def _row(m: Measured, key: str) -> dict:
-    cell, worth = m.cell, bought(m)
-    others = {k: v for k, v in cell.method.args.items() if k != key and k in getattr(type(cell.unbound), "named", ())}
-    method = cell.method.name + (f"({', '.join(f'{k}={v}' for k, v in others.items())})" if others else "")
-    row = {"dataset": cell.dataset, "arch": cell.arch, "family": cell.method.name, "method": method}
-    row |= {"teacher": lineage(cell.teacher), "argument": key, "value": float(cell.method.args[key])}
-    row |= named("clean", worth.clean) | named("at_eps", worth.standing)
-    return row | {"at_eps_by": worth.by, "folder": str(m.folder)}
+def _common(cell: Cell, argument: str) -> tuple[str, ...]:
+    """What may tell one line of a sweep from another, beside architecture and teacher."""
+    return *(f"{key}={value}" for key, value in cell.method.args.items() if key != argument), *words(cell)[1:]
+
+
+def _row(m: Measured) -> dict:
+    worth = bought(m)
+    row = {"dataset": m.cell.dataset, "arch": m.cell.arch, "teacher": lineage(m.cell.teacher), "folder": str(m.folder)}
+    return row | named("clean", worth.clean) | named("at_eps", worth.standing) | {"at_eps_by": worth.by}

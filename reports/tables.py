@@ -47,7 +47,7 @@ def _row(m: Measured, spec: Spec) -> dict:
         "folder": str(m.folder),
         "norm": cell.threat.norm,
         "sigma": cell.threat.sigma,
-        "eps": eps_of(cell, spec) if has_eps(spec) else cell.threat.eps,
+        "eps": eps_of(cell, spec) if has_eps(spec.name) else cell.threat.eps,
         "epochs": f"{len(m.losses) * cell.replays}/{epochs(cell)}" + (" (best)" if cell.select == "best" else ""),
         "images": len(verdicts) or math.nan,
         "skipped": sum(v.skipped for v in verdicts) if verdicts and smoothing else math.nan,
@@ -60,7 +60,7 @@ def _row(m: Measured, spec: Spec) -> dict:
         row |= named("noisy", share(map(right, of(m, "Noisy"))))
     if smoothing:
         row |= _certified(cell, radii(verdicts))
-    elif has_eps(spec):
+    elif has_eps(spec.name):
         row |= named("at_eps", at_eps(m, spec)) | {"paper_at_eps": _published(cell, spec)}
     # The other bounds of a Lipschitz constant know no radius but eps.
     if spec.name == "Lipschitz" and spec.args["bounds"] == "global":
@@ -82,7 +82,7 @@ def _certified(cell: Cell, found: np.ndarray) -> dict:
 def _published(cell: Cell, spec: Spec) -> float:
     """What the paper prints of an attack, or of a bound, at the threat's eps; it belongs to the first of its kind."""
     attack = spec.name in ATTACKS
-    alike = [one for one in cell.evals if has_eps(one) and (one.name in ATTACKS) == attack]
+    alike = [one for one in cell.evals if has_eps(one.name) and (one.name in ATTACKS) == attack]
     if spec != principal(cell, alike) or eps_of(cell, spec) != cell.threat.eps:
         return math.nan
     if attack:

@@ -25,9 +25,9 @@ class AtEps(NamedTuple):
     by: str | None = None
 
 
-def has_eps(spec: Spec) -> bool:
-    """Whether it is asked of each image if it stands at eps."""
-    return spec.name not in _NO_EPS
+def has_eps(judge: str) -> bool:
+    """Whether the evaluation of this name says of each image if it stands at eps."""
+    return judge not in _NO_EPS
 
 
 def eps_of(cell: Cell, spec: Spec) -> float:
@@ -75,7 +75,7 @@ def of(m: Measured, name: str) -> list[Verdict]:
 def clean(m: Measured, spec: Spec | None) -> Interval:
     """Share of right predictions: by Clean or, where that was not asked, by what an evaluation at eps saw first."""
     judged = of(m, "Clean")
-    if not judged and spec and has_eps(spec):
+    if not judged and spec and has_eps(spec.name):
         judged = m.verdicts.get(spec.id, {}).values()
     return share(map(right, judged))
 
@@ -93,7 +93,7 @@ def principal(cell: Cell, asked: Sequence[Spec]) -> Spec | None:
 
 def bought(m: Measured) -> AtEps:
     """What the cell's time bought."""
-    spec = principal(m.cell, [spec for spec in m.cell.evals if has_eps(spec)])
+    spec = principal(m.cell, [spec for spec in m.cell.evals if has_eps(spec.name)])
     if spec is None or not m.verdicts.get(spec.id):
         return AtEps(clean=clean(m, None))
     return AtEps(

@@ -18,6 +18,7 @@ from crt.train import objective, optimizer, train_epoch
 
 RECIPE = Recipe(epochs=1, batch_size=64, lr=0.05, weight_decay=1e-4)
 STEPS = {"Standard": 20}
+CHAINS = ("LMT", "BCP", "GloRo", "LocalBCP", "Duet", "CROWNIBP")
 ARGUMENTS = {
     "SmoothAdv": {"m": 2, "T": 2},
     "MACER": {"k": 2},
@@ -28,7 +29,7 @@ ARGUMENTS = {
     "FreeAT": {"threat": Threat(eps=0.1), "m": 2, "reset": True},
     "RRM": {"lbd": 1},
     "KD": {"alpha": 0.5},
-} | {name: {"threat": Threat(eps=0.1), "warmup": 0, "ramp": 0.1} for name in ("LMT", "BCP", "GloRo")}
+} | {name: {"threat": Threat(eps=0.1), "warmup": 0, "ramp": 0.1} for name in CHAINS}
 """Small, and without what each rank draws or carries over for itself."""
 
 

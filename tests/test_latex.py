@@ -12,14 +12,14 @@ import pytest
 
 from reports.booktabs import escape
 from reports.latex import latex as document
-from reports.tables import TIMING
+from reports.timing import TIMING
 
 NAN = math.nan
 HARD = r"50 % of #1 {a} a_b & c^2 ~ \d [e] <- f -> g <h> --quick --- $1 α ≤ σ ± – é 漢 | “q”"
 
 
 def latex(title, lines, timing, robustness, **more):
-    empty = dict.fromkeys(("means", "factors", "scaling", "comparisons"), pd.DataFrame())
+    empty = dict.fromkeys(("means", "factors", "scaling", "masking", "comparisons"), pd.DataFrame())
     return document(title, lines, empty | {"timing": timing, "robustness": robustness} | more)
 
 
@@ -48,7 +48,10 @@ def robustness(radii: int, rows: int = 2, **columns: object) -> pd.DataFrame:
         "arch": ["resnext29"] * rows,
         "method": ["CRT(target=logits)"] * rows,
         "teacher": ["resnet110 SmoothMix <- resnet20 SmoothMix"] + [None] * (rows - 1),
+        "judge": ["Smoothing"] * rows,
         "eval": ["Smoothing(n=1000)"] * rows,
+        "norm": ["l2"] * rows,
+        "eps": [0.0] * rows,
         "sigma": [0.25] * rows,
         "epochs": ["3/200"] * rows,
         "images": [10_000] * rows,
@@ -59,6 +62,50 @@ def robustness(radii: int, rows: int = 2, **columns: object) -> pd.DataFrame:
         values |= {name: [0.6775] * rows, f"{name}_low": [0.6683] * rows, f"{name}_high": [0.6866] * rows}
     values |= {"paper_acr": [0.486] * rows, "paper_certified_at_0.25": [0.6775] + [NAN] * (rows - 1)}
     return pd.DataFrame(values | columns)
+
+
+def at_eps(rows: int = 2) -> pd.DataFrame:
+    """Rows of an attack in l-infinity."""
+    frame = robustness(0, rows).drop(columns=["paper_acr", "paper_certified_at_0.25", "acr", "acr_low", "acr_high"])
+    values = {"judge": "PGD", "eval": "PGD(steps=20, restarts=10)", "norm": "linf", "eps": 8 / 255, "at_eps": 0.486}
+    values |= {
+        "at_eps_low": 0.476,
+        "at_eps_high": 0.496,
+        "paper_clean": 0.8550,
+        "paper_at_eps": [0.4838] + [NAN] * (rows - 1),
+    }
+    return frame.assign(**values, skipped=NAN, abstained=NAN)
+
+
+MASKED = pd.DataFrame(
+    [
+        {
+            "arch": "dla",
+            "method": "KD",
+            "teacher": None,
+            "norm": "linf",
+            "eps": 8 / 255,
+            "weakest": "PGD(steps=20, restarts=1)",
+        }
+        | {"at_weakest": 0.5, "at_weakest_low": 0.4, "at_weakest_high": 0.6, "strongest": "AutoAttack"}
+        | {"at_strongest": 0.3, "at_strongest_low": 0.2, "at_strongest_high": 0.4, "largest_eps": 0.5, "only_weaker": 3}
+        | {
+            "at_largest": 0.1,
+            "at_largest_low": 0.05,
+            "at_largest_high": 0.2,
+            "verdict": "weak attack, masked gradients?",
+        }
+    ]
+)
+COMPARED = pd.DataFrame(
+    [
+        {"one": f"dla {one}", "other": f"dla {other}", "images": 1000, "at": "eps 8/255", "couple": couple}
+        | {"accuracy_difference": -0.02, "accuracy_difference_low": -0.05, "accuracy_difference_high": 0.01}
+        | {"acr_difference": NAN, "acr_difference_low": NAN, "acr_difference_high": NAN, "mcnemar_p": 0.25}
+        | {"eval": "PGD(steps=20, restarts=10)"}
+        for one, other, couple in (("SAT", "RRM", "teacher"), ("SAT", "FreeAT", "other"), ("RRM", "FreeAT", "teacher"))
+    ]
+)
 
 
 def body(text: str, caption: str) -> list[list[str]]:
@@ -127,6 +174,25 @@ def test_noise_is_shown_where_it_differs_and_folders_stand_apart():
     assert body(text, "time")[0][0] == "resnet110" and "dla" not in str(body(text, "time"))
 
 
+def test_accuracy_at_eps_and_what_was_published_of_it():
+    rows = body(latex("T", [], timing(clean=0.8, at_eps=[0.5, NAN, NAN]), at_eps()), "judged")
+    assert rows[0][-4:] == ["48.6", "linf 8/255", "85.50", "48.38"] and rows[1][-4:-2] == [
+        r"{\scriptsize[47.6, 49.6]}",
+        "",
+    ]
+    assert "skipped" not in str(rows) and len(rows[0]) == 10
+    rows = body(latex("T", [], timing(clean=0.8, at_eps=[0.5, NAN, NAN]), pd.DataFrame()), "time")
+    assert rows[0][-2:] == ["80.0", "50.0"]
+
+
+def test_checks_of_attacks_and_only_the_pairs_that_papers_compare():
+    text = latex("T", [], timing(), at_eps(), masking=MASKED, comparisons=COMPARED)
+    (row, *_) = body(text, "do the attacks work")
+    assert row[2] == "linf" and row[4] == "50.0" and row[-3:] == ["10.0", "3", "weak"]
+    rows = body(text, "differences")
+    assert [row[:2] for row in rows if row[0]] == [["dla SAT", "dla RRM"], ["dla RRM", "dla FreeAT"]]
+
+
 def test_escape():
     assert escape("a_b & 5 %") == r"a\_b \& 5 \%"
     assert escape("x <- y\n--quick") == r"x \ensuremath{\leftarrow} y -{}-{}quick"
@@ -143,6 +209,10 @@ def test_compiles_as_it_stands_and_in_a_paper(tmp_path):
     (tmp_path / "tables.tex").write_text(latex(HARD, [HARD, "[first]"], frame, judged))
     log = compiled(tmp_path / "tables.tex")
     assert "Overfull" not in log and "Float too large" not in log
+    many = {"masking": MASKED, "comparisons": COMPARED}
+    accurate = timing(clean=0.8, at_eps=[0.5, NAN, NAN], epochs=[96, 48, 200], paper_hours_with_teacher=10.07)
+    (tmp_path / "eps.tex").write_text(latex("T", [], accurate, at_eps(), **many))
+    assert "Overfull" not in compiled(tmp_path / "eps.tex")
     paper = r"\documentclass{article}\usepackage{booktabs,siunitx}\begin{document}\input{tables}Goes on.\end{document}"
     (tmp_path / "paper.tex").write_text(paper)
     compiled(tmp_path / "paper.tex")

@@ -24,6 +24,7 @@ from crt.threat import Threat
 
 EPS = 0.2
 THREAT = Threat(eps=EPS)
+BOUNDS = ("global", "box")
 CONVS = [(3, 1, 1), (4, 2, 1), (3, 2, 1), (3, 2, 0), (5, 3, 2), (2, 1, 0), (1, 1, 0)]
 ACTIVATIONS = {
     "relu": lambda shape: nn.ReLU(),
@@ -102,7 +103,6 @@ def test_bounds_of_a_new_6c2f_are_within_a_percent():
     torch.manual_seed(0)
     layers = weighted(chain(Classifier(*cnn6c2f(), 10, (0,) * 3, (1,) * 3), (3, 32, 32)))
     assert [layer.shape for layer in layers[-2:]] == [(4096,), (512,)]
-    # A second start, because one can have little of the leading vector.
     norms, _ = estimates(layers, first_vectors(layers), 400)
     for layer in layers:
         d = torch.randn(64, *layer.shape)
@@ -207,7 +207,7 @@ def test_no_attack_leaves_a_region_or_a_translation(trained):
     assert tried > 5000 and nearest > 0.3, "attacks must come near the bound"
 
 
-@pytest.mark.parametrize("bounds", ["global", "box"])
+@pytest.mark.parametrize("bounds", BOUNDS)
 def test_no_attack_breaks_a_verdict(trained, bounds):
     model, x, y, _, _ = trained
     questions = [(image, int(label), (0, i)) for i, (image, label) in enumerate(zip(x, y, strict=True))]
@@ -237,9 +237,6 @@ def test_boxes_tighten_and_certify_no_less(trained):
     radii = {b: [v.radius for v in Lipschitz(threat=THREAT, bounds=b).judge_many(model, questions)] for b in BOUNDS}
     assert all(box == EPS for alone, box in zip(radii["global"], radii["box"], strict=True) if alone >= EPS)
     assert set(radii["box"]) <= {0.0, EPS} and sum(r == EPS for r in radii["box"]) > 0
-
-
-BOUNDS = ("global", "box")
 
 
 def linear_network(seed=0):

@@ -24,7 +24,7 @@ from crt.train import train_epoch
 
 THREAT = Threat(sigma=0.25, eps=0.25)
 METHODS = sorted(plugins("crt.methods"))
-CHAINS = {"BCP", "GloRo", "LMT"}
+CHAINS = {"BCP", "CROWNIBP", "Duet", "GloRo", "LMT", "LocalBCP"}
 """Methods that train chains of layers alone."""
 
 
@@ -60,7 +60,7 @@ def toy(n: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 def make(name: str, threat: Threat = THREAT, **arguments):
     kind = find("crt.methods", name)
-    teacher = classifier(5).eval().requires_grad_(False) if kind.needs_teacher else None
+    teacher = (chain if name in CHAINS else classifier)(5).eval().requires_grad_(False) if kind.needs_teacher else None
     return kind(threat=threat, teacher=teacher, **arguments)
 
 

@@ -38,6 +38,9 @@ ROWS = {
     "GloRo": lambda power_iterations=5: Passes(1, 0, 0, 1),
     # Three streams go layer by layer, one of them with other weights, and the network is never called.
     "BCP": lambda: Passes(0, 0, 0, 0),
+    "LocalBCP": lambda stored=0: Passes(0, 0, 0, 0),
+    "Duet": lambda inputs="own": Passes(0, 0, 0, 0),
+    "CROWNIBP": lambda kappa_final=None: Passes(*(0, 0, 0, 0) if kappa_final is None else (1, 0, 0, 1)),
     "SAT": lambda K=7, best_of=True: Passes(K + 1 + best_of, 0, K, 1),
     "PGD7Fast": lambda K=7: Passes(K + 1, 0, K, 1),
     "FGSMRS": lambda init="random": Passes(2, 0, 1, 1),
@@ -67,9 +70,12 @@ CASES = [
     ("FreeAT", {"m": 3}),
     ("RRM", {"distance": "relative", "replays": 3}),
     ("KD", {"alpha": 0.5, "form": "paper"}),
+    ("LocalBCP", {"stored": 4}),
+    ("Duet", {"inputs": "shared"}),
+    ("CROWNIBP", {"kappa_final": 0.5}),
 ]
 
-CHAINS = {"LMT", "GloRo", "BCP"}
+CHAINS = {"LMT", "GloRo", "BCP", "LocalBCP", "Duet", "CROWNIBP"}
 """Methods of chains of layers, which compute beside passes: tests/test_lipschitz_methods.py counts their operations."""
 
 SHORT = {"SmoothAdv": {"m": 2, "T": 2}, "SmoothMix": {"T": 2}, "SAT": {"K": 2}, "FreeAT": {"m": 2}}

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 
 from bench import manifest as manifests
 from reports import plots
-from reports.tables import TIMING
+from reports.timing import TIMING
 
 NAN = math.nan
 TABLE4 = Path(__file__).parents[1] / "manifests" / "table4.yaml"

@@ -15,7 +15,7 @@ from reports.load import Measured, load
 from reports.ratios import FIELDS, unlike
 from reports.remarks import remarks
 from reports.scaling import scaling
-from reports.tables import timing
+from reports.timing import timing
 
 HEAD = """
 baseline: Standard

@@ -10,10 +10,10 @@ from scipy import stats as scipy_stats
 from typer.testing import CliRunner
 
 from bench import manifest as manifests
-from bench.records import End, Epoch, Start, Verdict, append
+from bench.records import SCHEMA, End, Epoch, Start, Verdict, append
 from reports import stats
 from reports.__main__ import app
-from reports.tables import TIMING
+from reports.timing import TIMING
 
 TRAINED = """
 title: Hand-made
@@ -191,9 +191,10 @@ def test_records_of_a_newer_schema_and_a_torn_line(tmp_path):
     whole = file.read_bytes()
     file.write_bytes(whole + b'{"kind": "epo')
     assert report(tmp_path, TRAINED).exit_code == 0
-    file.write_bytes(whole.replace(b'"schema":2', b'"schema":3'))
+    newer = SCHEMA + 1
+    file.write_bytes(whole.replace(f'"schema":{SCHEMA}'.encode(), f'"schema":{newer}'.encode()))
     result = report(tmp_path, TRAINED)
-    assert result.exit_code == 2 and "schema 3" in result.stderr and str(file) in result.stderr
+    assert result.exit_code == 2 and f"schema {newer}" in result.stderr and str(file) in result.stderr
 
 
 def test_radii_that_are_all_equal_tell_no_interval(tmp_path):

@@ -19,6 +19,9 @@ from typer.testing import CliRunner
 from bench import cancel, status, submit
 from bench import manifest as manifests
 from bench.records import Epoch, Fail, Start, Verdict, read, read_all
+from crt.archs.convnet import cnn2c2f
+from crt.classifier import Classifier
+from crt.data import DATASETS
 from launchers.states import _each
 from reports import __main__ as reports
 
@@ -48,6 +51,16 @@ LONG = (
     HEAD.replace("images: 256", "images: 1437")
     + f"""
 cells: [{{method: SmoothMix, recipe: {{epochs: {EPOCHS}, batch_size: 32, lr: 0.01}}}}]
+"""
+)
+
+REMEMBERING = (
+    HEAD.replace("sigma: 0.25", "eps: 0.2").replace("images: 256", "images: 1437")
+    + f"""
+recipe: {{epochs: {EPOCHS}, batch_size: 32, lr: 0.01}}
+cells:
+  - {{method: FreeAT}}
+  - {{method: {{RRM: {{replays: 8}}}}, teacher: {{arch: cnn2c2f, weights: TEACHER, normalize: true}}}}
 """
 )
 
@@ -118,12 +131,12 @@ def table(tmp_path, digits):
     return make
 
 
-def epochs(folder: Path) -> list[int]:
-    return [r.epoch for file in folder.glob("*/train.jsonl") for r in read(file) if isinstance(r, Epoch)]
+def epochs(folder: Path, method: str = "") -> list[int]:
+    return [r.epoch for file in folder.glob(f"*{method}*/train.jsonl") for r in read(file) if isinstance(r, Epoch)]
 
 
-def model(folder: Path) -> dict:
-    (file,) = folder.glob("*/model.pt")
+def model(folder: Path, method: str = "") -> dict:
+    (file,) = folder.glob(f"*{method}*/model.pt")
     return torch.load(file, weights_only=True)
 
 
@@ -231,8 +244,30 @@ def test_interrupted_in_every_way_and_equal_to_the_undisturbed(cluster, table, t
             assert torch.equal(value, whole[name]), (way, name)
 
 
-def starts(folder: Path) -> int:
-    return sum(isinstance(r, Start) for file in folder.glob("*/train.jsonl") for r in read(file))
+@with_accounting
+def test_methods_that_remember_are_requeued_and_equal_to_the_undisturbed(cluster, table, tmp_path):
+    body, width = cnn2c2f()
+    teacher = Classifier(body, width, 10, DATASETS["digits"].mean, DATASETS["digits"].std)
+    torch.save(teacher.state_dict(), tmp_path / "teacher.pt")
+    text = REMEMBERING.replace("TEACHER", str(tmp_path / "teacher.pt"))
+    cluster.bench(submit, *table(text, name="requeued")[0])
+    cluster.wait(lambda: all(len(epochs(tmp_path / "requeued", method)) >= 2 for method in ("FreeAT", "RRM")))
+    for job in cluster.queue():
+        cluster.do("scancel", "--signal=USR2", job)
+    assert all(len(epochs(tmp_path / "requeued", method)) < EPOCHS for method in ("FreeAT", "RRM"))
+    cluster.bench(submit, *table(text, name="calm")[0])
+    cluster.wait(lambda: not cluster.queue())
+    for method in ("FreeAT", "RRM"):
+        whole = model(tmp_path / "calm", method)
+        for way, attempts in (("calm", 1), ("requeued", 2)):
+            assert Counter(epochs(tmp_path / way, method)) == dict.fromkeys(range(EPOCHS), 1), (way, method)
+            assert starts(tmp_path / way, method) == attempts
+            for name, value in model(tmp_path / way, method).items():
+                assert torch.equal(value, whole[name]), (way, method, name)
+
+
+def starts(folder: Path, method: str = "") -> int:
+    return sum(isinstance(r, Start) for file in folder.glob(f"*{method}*/train.jsonl") for r in read(file))
 
 
 def processes(job: str) -> list[int]:

@@ -53,6 +53,16 @@ def before_head(
     return region
 
 
+def regions(
+    model: Classifier, layers: tuple[Layer, ...], x: Tensor, eps: float, norms: dict[str, Tensor]
+) -> list[Region]:
+    """The region of each layer's input, the head's last, which takes the memory of all of them."""
+    found = [around(model, x, eps)]
+    for layer in layers[:-1]:
+        found.append(through(layer, found[-1], norms))
+    return found
+
+
 def _beside(values: Tensor | None, outputs: Tensor) -> Tensor | float:
     """One value an output channel, so that it fits outputs (B, C, ...)."""
     return 0.0 if values is None else values.view(-1, *[1] * (outputs.dim() - 2))

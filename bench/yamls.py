@@ -1,0 +1,51 @@
+"""YAML files: plain data, and of what is anything else the file and line."""
+
+import re
+from pathlib import Path
+
+import yaml
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain data only; `10:00:00` stays a string, and a key given twice is an error."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, _INT if tag == "tag:yaml.org,2002:int" else pattern) for tag, pattern in resolvers]
+    for _INT in [re.compile(r"^[-+]?(0|[1-9][0-9_]*)$")]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict:
+    keys = [loader.construct_object(key, deep=True) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+    for key in keys:
+        if not isinstance(key, str | int | float):
+            raise yaml.constructor.ConstructorError(None, None, "a key must be a word or a number", node.start_mark)
+        if keys.count(key) > 1:
+            raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", node.start_mark)
+    loader.flatten_mapping(node)
+    return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
+
+
+def load_yaml(path: Path) -> dict:
+    """The mapping that a file holds; ValueError that names file and line where it holds anything else."""
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}") from None
+    except (UnicodeDecodeError, yaml.reader.ReaderError):
+        raise ValueError(f"{path}: not a text file (allowed: YAML in UTF-8)") from None
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ValueError(f"{path}{line}: {error.problem} (allowed: plain YAML)") from None
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise ValueError(f"{path}: {error} (allowed: plain YAML)") from None
+    if content is None:
+        raise ValueError(f"{path}: the file is empty")
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: {type(content).__name__} at the top (allowed: a mapping of keys to values)")
+    return content

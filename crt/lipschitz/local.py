@@ -1,0 +1,158 @@
+"""Norms of layers without the neurons that are constant near an image (Huang et al., 2021, arxiv.org/abs/2111.01395).
+
+A neuron that is the same in the whole ball carries no difference on, and may be left out of the layers before and
+behind it. Their norms are then an image's own. While training they are estimated; for certificates they are bounded by
+Lanczos' algorithm from a random start, whose error is bounded in all but a share of starts whatever the layer is
+(Kuczynski and Wozniakowski, 1992, https://doi.org/10.1137/0613066, theorem 4.2).
+"""
+
+import math
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from crt.activations import ReLUTheta
+from crt.classifier import Classifier
+from crt.lipschitz.boxes import Region, regions
+from crt.lipschitz.chain import AFFINE, Layer, multiply, scale, transposed
+from crt.lipschitz.norms import Norms
+
+LANCZOS = 200
+"""Steps of Lanczos' algorithm, which leave a norm of 32,768 inputs uncertain by a quarter of a percent."""
+FAILURE = 1e-9
+"""The probability that the random start makes an image's norm of a layer too small."""
+PUBLISHED = 2000
+"""Power iterations of each image's norm at most, as its authors evaluate with; and how far a vector may still move."""
+TOLERANCE = 1e-3
+
+
+class Part(NamedTuple):
+    """A layer without what is constant round each image."""
+
+    layer: Layer
+    inner: Tensor
+    """1 where an input varies, else 0, (B, *shape)."""
+    outer: Tensor | float
+    """1 where an output varies behind the activation; 1 for all where that mixes outputs."""
+
+
+def parts(layers: tuple[Layer, ...], regions: list[Region]) -> tuple[Part, ...]:
+    """Of all layers with weights but the head, where the input of each is in its region."""
+    found = []
+    for i, layer in enumerate(layers[:-1]):
+        if isinstance(layer.module, AFFINE):
+            alone = isinstance(layers[i + 1].module, nn.ReLU | ReLUTheta)
+            found.append(Part(layer, _varies(regions[i]), _varies(regions[i + 2]) if alone else 1.0))
+    return tuple(found)
+
+
+@torch.no_grad()
+def local_region(
+    model: Classifier,
+    layers: tuple[Layer, ...],
+    x: Tensor,
+    eps: float,
+    norms: dict[str, Tensor],
+    how: Norms,
+    seeds: list[int],
+) -> Region:
+    """The region of the features of images `x` (B, C, H, W), its ball by norms of their own.
+
+    Those are bounds, which hold with probability 1 - FAILURE each, or as published. An image's start is drawn from its
+    seed.
+    """
+    found, own = regions(model, layers, x, eps, norms), []
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    for part in parts(layers, found):
+        draws = [torch.randn(part.layer.shape, generator=generator, dtype=x.dtype) for generator in generators]
+        v = torch.stack(draws).to(x.device)
+        own.append(local_upper(part, v, norms[part.layer.name]) if how == "fft_upper" else local_converged(part, v))
+    return found[-1]._replace(rho=last_ball(model, eps, own))
+
+
+def last_ball(model: Classifier, eps: float, norms: Iterable[Tensor]) -> Tensor:
+    """The radius (B,) of the ball that the features are in, by each layer's local norms (B,)."""
+    return eps * scale(model) * math.prod(norms)
+
+
+def local_estimate(part: Part, v: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
+    """Local norms (B,), from below, after power iterations from `v` (B, *shape); and the vectors after them.
+
+    As with `norms.estimates`, the iterations have no gradient and the norm's is that of |W v|.
+    """
+    v = _iterated(part, v, iterations)
+    return _length(part.outer * multiply(part.layer.module, v)), v
+
+
+@torch.no_grad()
+def local_converged(part: Part, v: Tensor) -> Tensor:
+    """Local norms (B,) as published: power iteration from `v` (B, *shape) until it hardly moves, thus from below."""
+    moving = torch.ones(len(v), dtype=torch.bool, device=v.device)
+    for _ in range(PUBLISHED):
+        after = _iterated(part, v, 1)
+        moved = _length(after - v) >= TOLERANCE
+        # An image's vector stands still by itself, so that its norm does not hang on the others'.
+        v, moving = torch.where(_beside(moving, v), after, v), moving & moved
+        if not moving.any():
+            break
+    return _length(part.outer * multiply(part.layer.module, v))
+
+
+@torch.no_grad()
+def local_upper(part: Part, v: Tensor, norm: Tensor) -> Tensor:
+    """Upper bounds (B,) of local norms, `norm` at most, from random directions `v` (B, *shape).
+
+    Each holds with probability 1 - FAILURE.
+    """
+    v = v / _beside(_length(v), v)
+    before, off = torch.zeros_like(v), v.new_zeros(len(v))
+    diagonal, beside = [], []
+    for _ in range(LANCZOS):
+        w = _squared(part, v) - _beside(off, v) * before
+        diagonal.append((w * v).flatten(1).sum(1))
+        w = w - _beside(diagonal[-1], v) * v
+        off = _length(w)
+        beside.append(off)
+        # Where nothing is left, the steps that follow add zeros.
+        before, v = v, torch.where(_beside(off > 0, w), w / _beside(off, w), 0)
+    ritz = torch.diag_embed(torch.stack(diagonal, 1)) + torch.diag_embed(torch.stack(beside[:-1], 1), -1)
+    largest = torch.linalg.eigvalsh(ritz)[:, -1].clamp_min(0)
+    return torch.minimum((largest / (1 - uncertain(v[0].numel(), LANCZOS, FAILURE))).sqrt(), norm)
+
+
+def uncertain(inputs: int, steps: int, failure: float) -> float:
+    """The share by which Lanczos' algorithm may miss the largest eigenvalue of a matrix of so many rows."""
+    return min((math.log(1.648 * math.sqrt(inputs) / failure) / (2 * steps - 1)) ** 2, 1 - 1e-9)
+
+
+@torch.no_grad()
+def _iterated(part: Part, v: Tensor, iterations: int) -> Tensor:
+    v = part.inner * v
+    for _ in range(iterations):
+        u = _squared(part, v)
+        length = _beside(_length(u), u)
+        v = torch.where(length > 0, u / length, v)
+    return v
+
+
+def _squared(part: Part, v: Tensor) -> Tensor:
+    """What the part of the layer, and then its transpose, makes of inputs (B, *shape)."""
+    module = part.layer.module
+    u = part.outer * multiply(module, part.inner * v)
+    return part.inner * transposed(module, u, part.layer.shape, module.weight)
+
+
+def _varies(region: Region) -> Tensor:
+    # An activation maps the box of a neuron that it makes constant to a point.
+    return (region.high > region.low).to(region.mu.dtype)
+
+
+def _length(v: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(v.flatten(1), dim=1)
+
+
+def _beside(values: Tensor, v: Tensor) -> Tensor:
+    """One value an image, so that it fits tensors (B, ...)."""
+    return values.view(-1, *[1] * (v.dim() - 1))

@@ -1,0 +1,166 @@
+"""Duet: BCP that turns each layer's inputs as a standard teacher does (the Duet paper, algorithm 1 and section 4)."""
+
+from dataclasses import field
+from functools import cached_property
+from itertools import zip_longest
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import model_validator
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from crt.classifier import Classifier
+from crt.fold import plain
+from crt.lipschitz.boxes import regions
+from crt.lipschitz.chain import AFFINE, Layer, chain, check, exact, multiply
+from crt.lipschitz.norms import estimates, first_vectors
+from crt.lipschitz.rotations import Guide, cosine, eq11, from_frame, guide, polar, rank_one, to_frame
+from crt.lipschitz.training import mixed, needs_ball, ramped
+from crt.lipschitz.translation import over_both
+from crt.method import STRICT, Method, Step
+from crt.quantity import Count, NonNegative, Positive, Share
+
+__all__ = ["Duet"]
+
+
+@dataclass(kw_only=True, config=STRICT)
+class Duet(Method):
+    """BCP, plus how far the rotations in the layers are from those of a teacher of the same architecture.
+
+    A teacher's rotation is the leading part of its weights' polar factor, found once, with BatchNorm folded into them.
+    """
+
+    similarity: Literal["eq11", "cosine"] = "eq11"
+    """Of rotated inputs: equation 11 in lengths of the teacher's, or 1 less the cosine."""
+    lbd: NonNegative = 0.1
+    """Weight of the similarity, the mean over images and the sum over layers; the paper names none."""
+    rotation: Literal["normalized", "polar", "rank_one"] = "normalized"
+    """The student's: its weights over their norm (algorithm 1) or their polar factor; or both by the leading pair."""
+    rank: Share = 0.5
+    """The share of the teacher's singular directions that counts."""
+    project: bool = True
+    """Compare only in the directions of the teacher's output that count, so that others are left to the student."""
+    inputs: Literal["own", "shared"] = "own"
+    """Each network turns its own layer inputs, or both turn the student's."""
+    layers: Literal["all", "convs"] = "all"
+    """Which are compared."""
+    through_norms: bool = False
+    """Let equation 11 change the student's norms by its ratio of norms."""
+    warmup: NonNegative = 10
+    """Epochs of cross-entropy and similarity alone."""
+    ramp: Positive = 121
+    """Epochs in which the radius then rises to the threat's, and the clean loss's weight falls to its last."""
+    kappa_final: Share = 0.0
+    """Last weight of the clean loss."""
+    power_iterations: Count = 1
+    """Of each layer's norm in each step."""
+
+    vectors: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
+    """Of each layer's power iteration."""
+    pairs: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
+    """The same of the teacher's, where leading pairs are compared."""
+    guides: dict[str, Guide] = field(default_factory=dict, init=False, repr=False)
+    """The teacher's rotations, computed before the first step."""
+
+    needs_teacher: ClassVar[bool] = True
+    named: ClassVar[tuple[str, ...]] = ("similarity", "rotation")
+    epochs_of: ClassVar[tuple[str, ...]] = ("warmup", "ramp")
+
+    @model_validator(mode="after")
+    def _has_a_ball(self) -> "Duet":
+        needs_ball(self.threat)
+        return self
+
+    @property
+    def settled(self) -> float:
+        return self.warmup + self.ramp
+
+    @cached_property
+    def folded(self) -> Classifier:
+        """The teacher without BatchNorm."""
+        return plain(self.teacher)
+
+    def fits(self, model: Classifier) -> None:
+        """ValueError, too, where the teacher's layers have other shapes."""
+        check(model)
+        check(self.folded)
+        for mine, taught in zip_longest(_shapes(model), _shapes(self.folded), fillvalue="no layer"):
+            if mine != taught:
+                raise ValueError(f"the teacher has {taught} where the network has {mine} (allowed: the same layers)")
+
+    def loss(self, model: Classifier, x: Tensor, y: Tensor, step: Step) -> Tensor:
+        share, layers = ramped(step.epoch, self.warmup, self.ramp), chain(model, x.shape[1:])
+        norms, self.vectors = estimates(layers, self.vectors or first_vectors(layers), self.power_iterations)
+        with exact(x.device):
+            if step.epoch < self.warmup:
+                flow = _flow(layers, model.normalize(x))
+                goal = F.cross_entropy(flow[-1], y)
+            else:
+                found = regions(model, layers, x, share * self.threat.eps, norms)
+                flow = [region.mu for region in found] + [model.head(found[-1].mu)]
+                worst = flow[-1] + over_both(model.head.weight, y, found[-1])
+                goal = mixed(flow[-1], worst, y, 1 - (1 - self.kappa_final) * share)
+            return goal + self.lbd * self._apart(layers, flow, norms, x)
+
+    def _apart(self, layers: tuple[Layer, ...], flow: list[Tensor], norms: dict[str, Tensor], x: Tensor) -> Tensor:
+        """The sum over layers of how far the student's rotation is from the teacher's, as mean over the images."""
+        theirs = chain(self.folded, x.shape[1:])
+        with torch.no_grad():
+            told = self._met(theirs, _flow(theirs, self.folded.normalize(x)) if self.inputs == "own" else flow)
+            if self.rotation == "rank_one":
+                _, self.pairs = estimates(theirs, self.pairs or first_vectors(theirs), self.power_iterations)
+        total = x.new_zeros(())
+        for (layer, met, out), (other, before, _) in zip(self._met(layers, flow), told, strict=True):
+            if layer.name not in self.guides:
+                self.guides[layer.name] = guide(other, self.rank)
+            of = self.guides[layer.name]
+            teachers, students = self._turned(of, layer, met, out, norms[layer.name], other, before.detach())
+            ratio = norms[layer.name] / of.norm
+            apart = cosine(teachers, students)
+            if self.similarity == "eq11":
+                apart = eq11(teachers, students, ratio if self.through_norms else ratio.detach())
+            total = total + apart.mean()
+        return total
+
+    def _turned(
+        self, of: Guide, layer: Layer, met: Tensor, out: Tensor, norm: Tensor, other: Layer, before: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The inputs `before` turned by the teacher's layer, and `met` by the student's, whose output is `out`."""
+        if self.rotation == "rank_one":
+            with torch.no_grad():
+                teachers = rank_one(other, self.pairs[other.name], before)
+            return teachers, rank_one(layer, self.vectors[layer.name], met)
+        if self.rotation == "polar":
+            students = multiply(layer.module, met, polar(layer.module.weight) / of.length)
+        else:
+            bias = layer.module.bias
+            students = (out if bias is None else out - bias.view(-1, *[1] * (out.dim() - 2))) / norm
+        teachers = multiply(layer.module, before, of.basis)
+        return (teachers, to_frame(of, students)) if self.project else (from_frame(of, teachers), students)
+
+    def _met(self, layers: tuple[Layer, ...], flow: list[Tensor]) -> list[tuple[Layer, Tensor, Tensor]]:
+        """The layers that are compared, each with its input and output."""
+        kinds = AFFINE if self.layers == "all" else nn.Conv2d
+        return [at for at in zip(layers, flow, flow[1:], strict=False) if isinstance(at[0].module, kinds)]
+
+    def state(self) -> dict[str, Tensor]:
+        return self.vectors | {f"teacher.{name}": v for name, v in self.pairs.items()}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        self.pairs = {name.removeprefix("teacher."): v for name, v in state.items() if name.startswith("teacher.")}
+        self.vectors = {name: v for name, v in state.items() if not name.startswith("teacher.")}
+
+
+def _flow(layers: tuple[Layer, ...], x: Tensor) -> list[Tensor]:
+    """What enters each layer, and the last one's output."""
+    found = [x]
+    for layer in layers:
+        found.append(layer.module(found[-1]))
+    return found
+
+
+def _shapes(model: Classifier) -> list[str]:
+    layers = [module for module in model.modules() if isinstance(module, AFFINE)]
+    return [f"{'Conv2d' if isinstance(layer, nn.Conv2d) else 'Linear'}({layer.extra_repr()})" for layer in layers]
