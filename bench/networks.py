@@ -120,7 +120,9 @@ def forwards(cell: Cell, spec: Spec) -> int:
 
 @cache
 def _step_flops(text: str) -> float:
-    cell, images = Cell.model_validate_json(text), 2
+    cell = Cell.model_validate_json(text)
+    # What is done once a step, as power iteration, is shared by the images of a rank's step.
+    images = max(1, cell.per_step // cell.ranks)
     with torch.device("meta"):
         model = network(cell)
         objective = Objective(method(cell, network(cell.teacher) if cell.teacher else None), model).train()

@@ -66,7 +66,8 @@ def _robustness(frame: pd.DataFrame) -> list[Grid]:
         judged |= {"eps": lambda row: _ball(row) if has_eps(row["judge"]) else DASH}
         judged |= {"accuracy at eps": spread("at_eps", percent)}
         # A certificate by smoothing has a table of its own.
-        judged |= {"ACR": lambda row: DASH if row["judge"] == "Smoothing" else _ACR(row)} if "acr" in frame else {}
+        if "acr" in frame and frame["acr"].where(frame["judge"] != "Smoothing").notna().any():
+            judged["ACR"] = lambda row: DASH if row["judge"] == "Smoothing" else _ACR(row)
         judged |= {"paper clean": value("paper_clean", printed), "paper at eps": value("paper_at_eps", printed)}
     found = [_grid("Judged (accuracy in %)", frame, judged)]
     smoothing = frame[frame["judge"] == "Smoothing"]
@@ -91,7 +92,7 @@ def _grid(caption: str, frame: pd.DataFrame, columns: dict[str, Cell]) -> Grid:
 
 
 _OPTIONAL = frozenset(
-    "as published,loader %,with teacher,clean,accuracy at eps,ACR,paper total,batch,precision,paper s/epoch,"
+    "as published,loader %,with teacher,clean,paper total,batch,precision,paper s/epoch,"
     "paper slowdown,paper hours,paper with teacher,skipped,abstained,noisy,eps,paper clean,paper at eps,"
     "ACR difference,weakest,at weakest,strongest,at strongest,largest eps,at largest".split(",")
 )
@@ -130,8 +131,9 @@ def _time(timing: pd.DataFrame) -> dict[str, Cell]:
         "loader %": value("loader_share", percent),
         "hours": value("hours", three),
         "with teacher": value("hours_with_teacher", three),
-        "ACR": value("acr", decimal(3)),
     }
+    if timing["acr"].notna().any():
+        columns["ACR"] = value("acr", decimal(3))
     if timing["at_eps"].notna().any():
         columns |= {"clean": value("clean", percent), "accuracy at eps": value("at_eps", percent)}
     return columns

@@ -63,6 +63,13 @@ def test_norms_of_convolutions_are_those_of_their_matrices(arguments):
     assert float(norm) * (1 - 1e-12) <= float(upper_norm(layer)) <= 1.1 * float(norm)
 
 
+def test_a_small_image_sees_more_of_a_kernel_than_its_own_frequencies():
+    layer = Layer("body.0", nn.Conv2d(1, 1, (1, 3), padding=(0, 1)), (1, 1, 2))
+    with torch.no_grad():
+        layer.module.weight[0, 0, 0] = torch.tensor([0.0, 0.5, 1.0])
+    assert 1 < float(torch.linalg.matrix_norm(dense(layer), 2)) <= float(upper_norm(layer))
+
+
 def test_norms_of_linear_layers_are_exact():
     layer = Layer("head", nn.Linear(20, 7), (20,))
     norm = float(torch.linalg.matrix_norm(dense(layer), 2))
@@ -110,6 +117,26 @@ def test_bounds_of_a_new_6c2f_are_within_a_percent():
         slope = float((slopes.flatten(1).norm(dim=1) / d.flatten(1).norm(dim=1)).max().detach())
         low, high = float(norms[layer.name].detach()), float(upper_norm(layer))
         assert slope < low <= high * (1 + 1e-6) and high <= 1.011 * low, layer.name
+
+
+@pytest.mark.parametrize("layer", [conv(4, 2, 1), conv(3, 1, 1), Layer("body.0", nn.Linear(20, 7), (20,))])
+def test_a_box_goes_through_a_layer_as_intervals_and_as_its_ball(layer):
+    matrix, (B, width) = dense(layer), (4, math.prod(layer.shape))
+    mu = torch.randn(B, *layer.shape, dtype=torch.float64)
+    low, high = mu - torch.rand_like(mu), mu + torch.rand_like(mu)
+    with torch.no_grad():
+        wide = through(layer, Region(mu, torch.tensor(1e3), low, high), {"body.0": torch.tensor(2.0)})
+        thin = through(layer, Region(mu, torch.tensor(1e-3), low, high), {"body.0": torch.tensor(2.0)})
+        bias = layer.module(torch.zeros_like(mu)).flatten(1)
+        top = torch.where(matrix > 0, high.view(B, 1, width), low.view(B, 1, width)) * matrix
+        bottom = torch.where(matrix > 0, low.view(B, 1, width), high.view(B, 1, width)) * matrix
+    torch.testing.assert_close(wide.high.flatten(1), top.sum(2) + bias)
+    torch.testing.assert_close(wide.low.flatten(1), bottom.sum(2) + bias)
+    assert (float(wide.rho), float(thin.rho)) == pytest.approx((2e3, 2e-3))
+    reach = 1e-3 * layer.module.weight.detach().flatten(1).norm(dim=1)
+    reach = reach if layer.shape == (20,) else reach[:, None, None]
+    torch.testing.assert_close(thin.high, (layer.module(mu) + reach).detach())
+    torch.testing.assert_close(thin.low, (layer.module(mu) - reach).detach())
 
 
 def exact_worst(c, low, high, rho):
@@ -248,17 +275,18 @@ def linear_network(seed=0):
 
 
 def test_bounds_of_a_linear_network_are_exact():
-    model = linear_network()
+    model = linear_network().double()
     x = torch.rand(20, 1, 4, 4)
     questions = [(image, 0, (0, 0)) for image in x]
     found = list(Lipschitz(threat=THREAT).judge_many(model, questions))
     with torch.no_grad():
-        z, matrix = model(x), model.head.weight @ model.body[1].weight / 0.5
+        z, matrix = model(x.double()), model.head.weight @ model.body[1].weight / 0.5
         top, expected = z.argmax(1), []
         for i in range(20):
             pairs = [k for k in range(4) if k != top[i]]
             expected.append(min(float((z[i, top[i]] - z[i, k]) / (matrix[top[i]] - matrix[k]).norm()) for k in pairs))
-    assert [v.radius for v in found] == pytest.approx(expected, abs=3e-6)
+    assert [v.radius for v in found] == pytest.approx(expected, abs=1.5e-6)
+    assert all(v.radius <= radius for v, radius in zip(found, expected, strict=True))
     # Behind a multiple of the identity the box holds the whole ball, so that the verdicts are those of the radius.
     nn.init.eye_(model.body[1].weight)
     alone = [v.radius for v in Lipschitz(threat=THREAT).judge_many(model, questions)]

@@ -4,9 +4,12 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 from bench import manifest as manifests
 from bench.cells import Cell, Manifest
+from bench.networks import network
 from crt.recipe import Recipe
 
 FOLDER = Path(__file__).parents[1] / "manifests"
@@ -180,6 +183,16 @@ def test_ablations_vary_what_they_say(name):
     assert found == {key: [0, 1, 2] for key in VARIED[name]}
 
 
+def test_the_teachers_seed_alone_begins_with_its_weights():
+    for cell in [cell for cell in read("a8").cells if cell.teacher]:
+        mine, taught = (
+            [m.weight for m in network(one).modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+            for one in (cell, cell.teacher)
+        )
+        same = [torch.equal(a, b) for a, b in zip(mine, taught, strict=True)]
+        assert same == [cell.seed == 100] * 7
+
+
 def test_control_is_bcp_of_smaller_radii_and_of_lasting_clean_loss():
     found: dict[tuple, list[int]] = {}
     for cell in read("a9").cells:
@@ -198,6 +211,9 @@ def test_every_method_of_the_paper_stands_in_one_manifest():
     for ranks in (1, 2):
         assert {c.method.name for c in whole.cells if c.ranks == ranks} == methods
     assert {c.method.name for c in whole.trained} == methods and len(whole.cells) == 14
+    judged = {c.method.name: [s.args.get("bounds", s.name) for s in c.evals if s.name != "PGD"] for c in whole.trained}
+    others = {"Standard": ["global"], "GloRo": ["global"], "CROWNIBP": ["CROWN"]}
+    assert judged == {method: [bounds] for method, bounds in BOUNDS.items()} | others
     recipes = {c.method.name: c.recipe for c in whole.cells}
     assert recipes.pop("LocalBCP") == LOCAL
     assert recipes.pop("GloRo") == LOCAL.model_copy(update={"decay_from": 400})

@@ -25,7 +25,7 @@ def similarity(model: Classifier, teacher: Classifier, x: Tensor, share: float =
     """
     rows = []
     with exact(x.device):
-        for (layer, a, out), (other, b, told) in zip(_walk(model, x), _walk(plain(teacher), x), strict=True):
+        for (layer, a, out), (other, b, told) in zip(_walk(model, x), _walk(teacher, x), strict=True):
             (mine, left), (taught, right) = _rotation(layer, share), _rotation(other, share)
             turned = multiply(layer.module, a, mine)
             m1 = _cosines(mine[None], taught[None])
@@ -37,7 +37,8 @@ def similarity(model: Classifier, teacher: Classifier, x: Tensor, share: float =
 
 
 def _walk(model: Classifier, x: Tensor) -> Iterator[tuple[Layer, Tensor, Tensor]]:
-    """Each layer with weights, its input and its output."""
+    """Each layer with weights, its input and its output; BatchNorm is folded."""
+    model = plain(model)
     flow = model.normalize(x)
     for layer in chain(model, x.shape[1:]):
         met, flow = flow, layer.module(flow)
