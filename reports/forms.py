@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 import pandas as pd
 
+from reports.verdicts import written
+
 DASH = "–"
 Form = Callable[[float], str]
 Cell = Callable[[pd.Series], str]
@@ -73,3 +75,8 @@ def method(row: pd.Series) -> str:
     """The method, and whom it learned from."""
     teacher = row.get("teacher")
     return row["method"] + ("" if missing(teacher) else f" from {teacher}")
+
+
+def ball(row: pd.Series) -> str:
+    """Norm and eps, as people write them."""
+    return DASH if missing(row["eps"]) else f"{row['norm']} {written(row['eps'])}"

@@ -6,6 +6,7 @@ from reports.couples import shown
 from reports.forms import (
     DASH,
     Cell,
+    ball,
     decimal,
     method,
     missing,
@@ -43,6 +44,8 @@ def grids(frames: dict[str, pd.DataFrame]) -> list[Grid]:
             found.append(_grid(caption, shown(frames[key]), form))
     if not frames["scaling"].empty:
         found.append(_grid("Speedup by ranks", frames["scaling"], _SCALING))
+    if timing[["memory_mb", "host_memory_mb"]].notna().any(axis=None):
+        found.append(_grid("Peak memory in MB: the GPU's in an epoch, the host's of a whole training", timing, _MEMORY))
     if timing.filter(regex="^paper_").notna().any(axis=None):
         found.append(_grid("Time, as measured and as published", timing, _PAPER))
     if not robustness.empty:
@@ -63,7 +66,7 @@ def _of(frame: pd.DataFrame, folder: str) -> pd.DataFrame:
 def _robustness(frame: pd.DataFrame) -> list[Grid]:
     judged = _JUDGED | ({"noisy": spread("noisy", percent)} if "noisy" in frame else {})
     if "at_eps" in frame:
-        judged |= {"eps": lambda row: _ball(row) if has_eps(row["judge"]) else DASH}
+        judged |= {"eps": lambda row: ball(row) if has_eps(row["judge"]) else DASH}
         judged |= {"accuracy at eps": spread("at_eps", percent)}
         # A certificate by smoothing has a table of its own.
         if "acr" in frame and frame["acr"].where(frame["judge"] != "Smoothing").notna().any():
@@ -98,10 +101,6 @@ _OPTIONAL = frozenset(
 )
 """Columns that are left out where they have nothing but dashes; the others show what is still to come."""
 _ACR = spread("acr", decimal(3))
-
-
-def _ball(row: pd.Series) -> str:
-    return DASH if missing(row["eps"]) else f"{row['norm']} {written(row['eps'])}"
 
 
 def _slowdown(row: pd.Series) -> str:
@@ -141,6 +140,11 @@ def _time(timing: pd.DataFrame) -> dict[str, Cell]:
 
 _WHO = {"arch": text("arch"), "method": text("method")}
 _WHOM = {"arch": text("arch"), "method": method}
+_MEMORY = _WHOM | {
+    "batch": value("batch", str),
+    "GPU": value("memory_mb", three),
+    "host": value("host_memory_mb", three),
+}
 _MEANS = {
     "slower / faster": lambda row: f"{row['slower']} / {row['faster']}",
     "architectures": value("architectures", str),
@@ -183,7 +187,7 @@ _JUDGED = _WHOM | {
     "clean": spread("clean", percent),
 }
 _MASKING = _WHOM | {
-    "eps": _ball,
+    "eps": ball,
     "weakest": text("weakest"),
     "at weakest": spread("at_weakest", percent),
     "strongest": text("strongest"),

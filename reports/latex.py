@@ -53,6 +53,8 @@ def _tables(frames: dict[str, pd.DataFrame]) -> Iterator[tuple[str, list[Column]
     yield f"time. {INTERVAL}", _time(timing)
     if timing.filter(regex="^paper_").notna().any(axis=None):
         yield "time, as measured and as published.", _time_and_paper(timing)
+    if timing[["memory_mb", "host_memory_mb"]].notna().any(axis=None):
+        yield "peak memory: the GPU's in an epoch, the host's of a whole training.", _memory(timing)
     if not frames["means"].empty:
         yield f"time of an epoch, over architectures. {INTERVAL}", _means(shown(frames["means"]))
     if not frames["factors"].empty:
@@ -91,6 +93,11 @@ def _time(frame: pd.DataFrame) -> list[Column]:
             else []
         ),
     ]
+
+
+def _memory(frame: pd.DataFrame) -> list[Column]:
+    columns = {"memory_mb": "GPU", "host_memory_mb": "host"}
+    return who(frame) + [number(frame, key, head, significant, "MB") for key, head in columns.items()]
 
 
 def _time_and_paper(frame: pd.DataFrame) -> list[Column]:

@@ -1,10 +1,12 @@
 """The records of a manifest, by cell."""
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench import robust
 from bench.cells import Cell, Manifest
-from bench.records import Curve, End, Epoch, Phases, Start, Verdict, read, read_all
+from bench.records import Curve, End, Epoch, Made, Phases, Start, Verdict, read, read_all
 
 
 @dataclass
@@ -23,6 +25,10 @@ class Measured:
     """What a reader must know of the records themselves."""
     flops: float | None = None
     """Of one image and one replay."""
+    making: float = 0.0
+    """Seconds an image to make the robust dataset that it trains on; NaN where that was not recorded."""
+    host_memory: float | None = None
+    """Peak in MB of the process that trained it, and nothing else, to the end."""
     trainings: list[Start] = field(default_factory=list)
     """Of its training to the end, where its times are of a study instead."""
     losses: dict[int, float] = field(default_factory=dict)
@@ -76,8 +82,13 @@ def _trained(m: Measured, apart: bool) -> None:
             m.trainings.append(record)
         elif isinstance(record, Epoch):
             m.losses[record.epoch] = record.loss
+            m.host_memory = max(filter(None, (m.host_memory, record.host_memory)), default=None)
         elif isinstance(record, Curve):
             m.curves[record.eval, record.epoch] = record
+    if m.cell.robust:
+        made = {r.first: r for r in read_all(robust.folder(m.cell, m.folder)) if isinstance(r, Made)}
+        images = sum(r.images for r in made.values())
+        m.making = sum(r.seconds for r in made.values()) / images if images else math.nan
     wanted = {spec.id: spec for spec in m.cell.evals}
     for record in read_all(folder):
         # An earlier, larger choice of images must not leak into this manifest's.

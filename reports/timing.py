@@ -20,7 +20,7 @@ TIMING = (
     "hours_with_teacher,paper_s_per_epoch,paper_slowdown,paper_hours,efficiency_low,efficiency_high,pair,"
     "as_published,as_published_low,as_published_high,unpaired,unpaired_low,unpaired_high,"
     "fieller,fieller_low,fieller_high,unlike,loader_share,ranks,nodes,teacher,sigma,acr,acr_low,acr_high,"
-    "clean,clean_low,clean_high,at_eps,at_eps_low,at_eps_high,at_eps_by,paper_hours_with_teacher,epochs"
+    "clean,clean_low,clean_high,at_eps,at_eps_low,at_eps_high,at_eps_by,paper_hours_with_teacher,epochs,hours_making,host_memory_mb"
 ).split(",")
 
 
@@ -46,6 +46,7 @@ def _timing_row(
     both = base is not None and base is not m and m.runs and base.runs
     fieller = fieller_ratio(seconds(m), seconds(base)) if both else NOTHING
     ideal = m.flops / base.flops if base and m.flops and base.flops else math.nan
+    making = m.making * DATASETS[cell.dataset].train_images / 3600
     epoch, worth = nested_ci(seconds(m)), bought(m)
     memories = [e.memory for run in m.runs.values() for e in run.values() if e.memory is not None]
     return {
@@ -66,7 +67,7 @@ def _timing_row(
         "ideal": ideal,
         "efficiency": ideal / slowdown.interval.mean,
         "hours": times[cell.id],
-        "hours_with_teacher": times[cell.id] + _lineage_hours(cell, times) if cell.teacher else math.nan,
+        "hours_with_teacher": times[cell.id] + making + _lineage_hours(cell, times) if cell.teacher else math.nan,
         "paper_s_per_epoch": number(cell.paper.s_per_epoch),
         "paper_slowdown": number(cell.paper.slowdown),
         "paper_hours": number(cell.paper.hours),
@@ -88,6 +89,8 @@ def _timing_row(
         "at_eps_by": worth.by,
         "paper_hours_with_teacher": number(cell.paper.hours_with_teacher),
         "epochs": epochs(cell),
+        "hours_making": making if cell.robust else math.nan,
+        "host_memory_mb": math.nan if m.host_memory is None else m.host_memory,
     }
 
 

@@ -13,6 +13,7 @@ from bench.records import Made, read_all
 from bench.train import run_cell
 from crt.data import DATASETS
 from crt.data.beton import Beton, ensure
+from reports.load import load
 
 TEACHER = "{arch: cnn2c2f, method: Standard, recipe: *r}"
 
@@ -95,3 +96,12 @@ def test_a_student_trains_on_them_and_on_those_of_its_teacher_alone(student):
     torch.save(state, weights)
     with pytest.raises(ValueError, match="made with a teacher of SHA-256"):
         robust.robust_images(cell, at.runs)
+
+
+def test_the_time_of_making_counts(student, tiny):
+    cell, at = student
+    robust.run_robustify(cell, 0, 1, at)
+    manifest = tiny(method="{RDT: {steps: 5, step: 0.5}}", loader="memory", teacher=TEACHER, epochs=2)
+    (measured,) = load(manifest, [at.runs])
+    spent = sum(r.seconds for r in read_all(robust.folder(cell, at.runs)) if isinstance(r, Made))
+    assert measured.making == pytest.approx(spent / 128)

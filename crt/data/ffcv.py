@@ -91,6 +91,7 @@ class FFCV(Loader):
                 yield changes(self.own(x), index), self.own(y.flatten()), index
         finally:
             self._stop(running)
+            torch.set_num_threads(threads)
 
     def _next(self, running) -> Batch:
         """FFCV's next batch; RuntimeError where its thread died or stalls, for which FFCV itself waits for ever."""

@@ -29,6 +29,8 @@ class CROWN:
     threat: Threat
 
     execution: ClassVar[frozenset[str]] = frozenset()
+    forwards: ClassVar[int] = 14
+    """The image's own, two twice for its intervals, and one back for each other of ten classes."""
 
     @model_validator(mode="after")
     def _has_a_ball(self) -> "CROWN":

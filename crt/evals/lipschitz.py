@@ -14,7 +14,7 @@ from crt.classifier import Classifier
 from crt.judgement import Judgement, Question
 from crt.lipschitz.boxes import before_head
 from crt.lipschitz.chain import Layer, chain, check
-from crt.lipschitz.local import local_region
+from crt.lipschitz.local import local_forwards, local_region
 from crt.lipschitz.measures import features_constant
 from crt.lipschitz.norms import Norms, final_norms
 from crt.lipschitz.training import needs_ball
@@ -43,14 +43,17 @@ class Lipschitz:
     norms: Norms = "fft_upper"
 
     execution: ClassVar[frozenset[str]] = frozenset()
-    forwards: ClassVar[int] = 4
-    """The image's own, its ball's and its box's two."""
     named: ClassVar[tuple[str, ...]] = ("bounds", "norms")
 
     @model_validator(mode="after")
     def _has_a_ball(self) -> "Lipschitz":
         needs_ball(self.threat)
         return self
+
+    @property
+    def forwards(self) -> int:
+        """The image's own, its ball's and its box's two; and those of its own norms."""
+        return 4 + (self.bounds == "local") * local_forwards(self.norms)
 
     def fits(self, model: Classifier) -> None:
         """ValueError that names a layer which has no bound."""

@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal
 import torch
 from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
-from scipy.stats import beta, norm
+from scipy.special import betaincinv, ndtri
 from torch import Tensor, nn
 
 from crt.classifier import Classifier
@@ -27,7 +27,7 @@ BLOCK = 100
 
 def pa_low(nA: int, n: int, alpha: float) -> float:
     """The Clopper-Pearson lower bound, at confidence 1 - alpha, of a probability seen `nA` times in `n`."""
-    return float(beta.ppf(alpha, nA, n - nA + 1)) if nA else 0.0
+    return float(betaincinv(nA, n - nA + 1, alpha)) if nA else 0.0
 
 
 def least(n: int, alpha: float) -> int:
@@ -102,7 +102,7 @@ class Smoothing:
                 sure = bound >= 0.5
                 yield Judgement(
                     prediction=cA if sure else -1,
-                    radius=float(self.threat.sigma * norm.ppf(bound)) if sure else 0.0,
+                    radius=float(self.threat.sigma * ndtri(bound)) if sure else 0.0,
                     details={"n": self.n, "drawn": drawn, "nA": nA, "pA_low": bound} | folding,
                 )
 

@@ -72,6 +72,11 @@ def local_region(
     return found[-1]._replace(rho=last_ball(model, eps, own))
 
 
+def local_forwards(how: Norms) -> int:
+    """Forward passes that the norms of an image's own take at most."""
+    return 2 * LANCZOS if how == "fft_upper" else 2 * PUBLISHED + 1
+
+
 def last_ball(model: Classifier, eps: float, norms: Iterable[Tensor]) -> Tensor:
     """The radius (B,) of the ball that the features are in, by each layer's local norms (B,)."""
     return eps * scale(model) * math.prod(norms)
