@@ -19,6 +19,7 @@ from crt.lipschitz.measures import features_constant
 from crt.lipschitz.norms import Norms, final_norms
 from crt.lipschitz.training import needs_ball
 from crt.lipschitz.translation import over_both, radius, wins
+from crt.quantity import Positive
 from crt.threat import Threat
 
 __all__ = ["Lipschitz"]
@@ -41,6 +42,8 @@ class Lipschitz:
     threat: Threat
     bounds: Literal["global", "box", "local"] = "global"
     norms: Norms = "fft_upper"
+    eps: Positive | None = None
+    """The radius that boxes are asked for; by default the threat's."""
 
     execution: ClassVar[frozenset[str]] = frozenset()
     named: ClassVar[tuple[str, ...]] = ("bounds", "norms")
@@ -88,7 +91,7 @@ class Lipschitz:
         seeds: list[int],
     ) -> Tensor:
         """The radius (B,) in which each image's class is certain."""
-        weight, eps = model.head.weight, self.threat.eps
+        weight, eps = model.head.weight, self.eps or self.threat.eps
         if self.bounds == "global":
             found = radius(logits, weight, classes, features_constant(model, layers, norms))
             return (found * GRAIN).floor() / GRAIN
