@@ -85,13 +85,14 @@ def step_flops(cell: Cell) -> float:
 
 
 def _conv_backward(
-    grad, x, weight, _bias, _stride, _padding, _dilation, _transposed, _outputs, _groups, wanted, out_shape=None
+    grad, x, weight, _bias, _stride, _padding, _dilation, transposed, _outputs, _groups, wanted, out_shape=None
 ) -> int:
     """Of a convolution's backward: as many operations as its forward for each of input and weight gradient.
 
     torch's own count forgets the groups, which made grouped networks' backward seem dearer than it is.
     """
-    return 2 * math.prod(grad) * math.prod(weight[1:]) * (wanted[0] + wanted[1])
+    # Each weight meets every place of the smaller side: of a transposed convolution, its input.
+    return 2 * math.prod(x if transposed else grad) * math.prod(weight[1:]) * (wanted[0] + wanted[1])
 
 
 def _counter() -> FlopCounterMode:
