@@ -40,7 +40,7 @@ title: tiny
 dataset: digits
 pipeline: plain
 loader: {loader}
-threat: {{norm: l2, sigma: 0.25}}
+threat: {threat}
 images: 128
 evals: {evals}
 cells:
@@ -65,6 +65,7 @@ def tiny(tmp_path: Path):
             "ranks": 1,
             "seed": 0,
             "evals": "[]",
+            "threat": "{norm: l2, sigma: 0.25}",
             "teacher": "null",
         }
         path = tmp_path / "tiny.yaml"

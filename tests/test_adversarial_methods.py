@@ -350,4 +350,10 @@ def test_replays_are_steps_of_their_own():
     ],
 )
 def test_in_a_manifest(tiny, method, label):
-    assert tiny(method=method).cells[0].method.label == label
+    assert tiny(method=method, threat="{norm: linf, eps: 8/255}").cells[0].method.label == label
+
+
+@pytest.mark.parametrize("method", ["SAT", "PGD7Fast", "FGSMRS", "FreeAT"])
+def test_a_radius_of_zero_is_refused(tiny, method):
+    with pytest.raises(ValueError, match=f"eps: 0, and {method} attacks within it"):
+        tiny(method=method)
