@@ -11,7 +11,7 @@ quickstart: install  ## train, certify and time on bundled digits, then print th
 	$(BIN)/python -m reports manifests/quickstart.yaml
 
 test: install system-test  ## every test, those of the cluster on a Slurm of its own
-	OMP_NUM_THREADS=2 $(BIN)/python -m pytest -q --durations=10
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --durations=10
 
 lint: install
 	$(BIN)/ruff check .

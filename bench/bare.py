@@ -1,10 +1,15 @@
-"""Standard training as one would write it without this project: what the harness is measured against."""
+"""Training and certification as one would write them without this project: what the harness is measured against."""
 
 from collections.abc import Iterable
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.stats import norm
 from torch import Tensor, nn
+
+from crt.evals.smoothing import Smoothing, pa_low
+from crt.judgement import Judgement
 
 
 def bare_epoch(
@@ -18,3 +23,22 @@ def bare_epoch(
         loss.backward()
         optimizer.step()
     return loss.detach()
+
+
+@torch.no_grad()
+def bare_certify(smoothing: Smoothing, model: nn.Module, x: Tensor, seed: tuple[int, int]) -> Judgement:
+    """Certify one image (C, H, W) batch by batch, as the paper's pseudocode does, on the noise of `smoothing`.
+
+    Cohen et al., 2019 (https://arxiv.org/abs/1902.02918), figure 1.
+    """
+
+    def counts(n: int, stream: int) -> np.ndarray:
+        found = [model(noisy).argmax(1).cpu() for noisy in smoothing.noisy(x, n, (*seed, stream))]
+        return np.bincount(torch.cat(found).numpy())
+
+    cA = int(counts(smoothing.n0, 0).argmax())
+    nA = int(np.pad(counts(smoothing.n, 1), (0, cA + 1))[cA])
+    bound = pa_low(nA, smoothing.n, smoothing.alpha)
+    sure, details = bound >= 0.5, {"drawn": smoothing.n, "nA": nA}
+    radius = smoothing.threat.sigma * float(norm.ppf(bound)) if sure else 0.0
+    return Judgement(prediction=cA if sure else -1, radius=radius, details=details)

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from crt.method import Method
 from crt.plugins import find
 from crt.quantity import Count, Real, Whole
-from crt.recipe import Recipe
+from crt.recipe import ARITHMETIC, Recipe
 from crt.threat import Threat
 
 _STRICT = ConfigDict(frozen=True, extra="forbid")
@@ -60,6 +60,10 @@ class Paper(BaseModel):
     acr: Real | None = None
     certified: dict[Real, Real] = Field(default_factory=dict)
     """Certified accuracy in percent by radius."""
+    similarity: Real | None = None
+    """To a standard network, in percent."""
+    lipschitz: Real | None = None
+    """The Lipschitz constant."""
 
 
 class Monitor(BaseModel):
@@ -142,6 +146,16 @@ class Cell(BaseModel):
         return self.recipe.batch_size // self.unbound.chunks
 
     @property
+    def way(self) -> dict[str, Any]:
+        """How its arithmetic is done."""
+        return {key: getattr(self.recipe, key) for key in ARITHMETIC}
+
+    @property
+    def footing(self) -> tuple:
+        """Images to a step, and how they are computed on: times of one footing are of like things."""
+        return self.per_step, *self.way.values()
+
+    @property
     def replays(self) -> int:
         """Optimizer steps on the same images; an epoch of a table is one of them."""
         return self.unbound.replays
@@ -174,6 +188,15 @@ class Cell(BaseModel):
         return (self.teacher, *self.teacher.lineage) if isinstance(self.teacher, Cell) else ()
 
 
+class Certifying(BaseModel):
+    """How many test images certification is timed on, and with how many draws of each."""
+
+    model_config = _STRICT
+
+    images: Count
+    n: Count
+
+
 class Timing(BaseModel):
     """A timing study: `runs` fresh processes, each of `rounds` timed epochs of every arm after one of warm-up."""
 
@@ -183,10 +206,14 @@ class Timing(BaseModel):
     rounds: Count = 10
     images: Count | None = None
     """Images in a timed epoch, where not all; times are scaled to the whole set in the report."""
+    together: Literal["arch", "method"] = "arch"
+    """What one process times: all of an architecture, or one method of it in all its ways, beside the baseline."""
+    certify: Certifying | None = None
+    """What `bench.speed` times of certification, beside."""
 
 
 class Study(BaseModel):
-    """The arms of one architecture, timed side by side in one process."""
+    """The arms of one architecture, or of one method on it, timed side by side in one process."""
 
     model_config = _STRICT
 
@@ -197,7 +224,7 @@ class Study(BaseModel):
     @property
     def id(self) -> str:
         arms = [arm.id for arm in self.arms]
-        shape = self.timing.model_dump(exclude={"runs"})
+        shape = self.timing.model_dump(exclude={"runs", "together", "certify"})
         return f"{self.name}-{self.arms[0].arch}-{digest([arms, shape])}"
 
 
@@ -224,12 +251,26 @@ class Manifest(BaseModel):
 
     @property
     def studies(self) -> list[Study]:
-        """The cells by what one process can share, each with the baseline in every batch size and precision."""
+        """The cells by what one process can share, each with the baseline on every footing."""
         groups: dict[tuple, list[Cell]] = {}
         for cell in self.cells:
-            groups.setdefault(cell.kin, []).append(cell)
-        arms = [(*cells, *self._companions(cells)) for cells in groups.values()]
-        return [Study(name=self.name, timing=self.timing, arms=each) for each in arms]
+            groups.setdefault((*cell.kin, self._timed_alone and cell.method.label), []).append(cell)
+        shared = self._in_ways(list(groups.values())) if self._timed_alone else list(groups.values())
+        arms = [(*cells, *self._companions(cells)) for cells in shared]
+        if self._timed_alone:
+            # Each beside its baseline, so that a study that is cut short holds ratios all the same.
+            arms = [sorted(each, key=lambda arm, ways=[one.way for one in each]: ways.index(arm.way)) for each in arms]
+        return [Study(name=self.name, timing=self.timing, arms=tuple(each)) for each in arms]
+
+    @property
+    def _timed_alone(self) -> bool:
+        return self.timing.together == "method"
+
+    def _in_ways(self, methods: list[list[Cell]]) -> list[list[Cell]]:
+        """What is compiled last, beside what comes first of its method: it takes longer to set up than to time."""
+        apart = [[cell for cell in cells if not cell.recipe.compile] for cells in methods]
+        late = [[*cells[:1], *(cell for cell in cells[1:] if cell.recipe.compile)] for cells in methods]
+        return [cells for cells in apart if cells] + [cells for cells in late if len(cells) > 1]
 
     def is_baseline(self, cell: Cell) -> bool:
         """Whether others are compared with this cell."""
@@ -238,18 +279,16 @@ class Manifest(BaseModel):
         return cell.method.name == self.baseline and cell.loop == "train"
 
     def _companions(self, cells: list[Cell]) -> list[Cell]:
-        """The baseline in the batch sizes and precisions of the other arms, where it is not there itself.
+        """The baseline on the footings of the other arms, where it is not there itself.
 
-        They make every ratio one of like things, and give batch and precision factors of their own.
+        They make every ratio one of like things, and give factors of their own to batch and arithmetic.
         """
-        base = next(cell for cell in cells if self.is_baseline(cell))
-        there = [(cell.per_step, cell.recipe.precision) for cell in cells if self.is_baseline(cell)]
+        base = next(cell for cell in self.cells if cell.kin == cells[0].kin and self.is_baseline(cell))
+        there = [cell.footing for cell in cells if self.is_baseline(cell)]
         steps = dict.fromkeys(cell.per_step for cell in cells)
-        precisions = dict.fromkeys(cell.recipe.precision for cell in cells)
+        ways = {cell.footing[1:]: cell.way for cell in cells}
         return [
-            base.model_copy(
-                update={"recipe": base.recipe.model_copy(update={"batch_size": step, "precision": precision})}
-            )
-            for step, precision in product(steps, precisions)
-            if (step, precision) not in there
+            base.model_copy(update={"recipe": base.recipe.model_copy(update={"batch_size": step, **ways[way]})})
+            for step, way in product(steps, ways)
+            if (step, *way) not in there
         ]

@@ -94,10 +94,10 @@ class _Reader:
     def _one_baseline(self, manifest: Manifest) -> None:
         for cell in manifest.cells:
             there = [c for c in manifest.cells if c.kin == cell.kin and manifest.is_baseline(c)]
-            kinds = {(other.per_step, other.recipe.precision) for other in there}
+            kinds = {other.footing for other in there}
             if not there or len(kinds) < len(there):
                 where = f"{cell.arch}, ranks {cell.ranks}, nodes {cell.nodes}"
-                allowed = "one, or one a batch size and precision"
+                allowed = "one, or one a batch size and arithmetic"
                 raise ValueError(f"baseline: {where}: {len(there)} cells of {manifest.baseline} (allowed: {allowed})")
 
     def block(self, i: int) -> list[Cell]:

@@ -3,9 +3,11 @@
 import math
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.cells import Cell, Paper, Spec, Weights
@@ -16,6 +18,7 @@ from crt.data.batches import Loader
 from crt.data.loader import loader
 from crt.method import Method, Objective, Step
 from crt.plugins import find
+from crt.recipe import ARITHMETIC, Recipe
 from crt.weights import load_weights
 
 
@@ -78,10 +81,30 @@ def batches(cell: Cell, data: Path, images: int | None, dataset: Dataset | None 
     )
 
 
+class Work(NamedTuple):
+    """What training on one loaded image takes, counted."""
+
+    flops: float
+    """Floating-point operations; a product and a sum are two."""
+    traffic: float
+    """Bytes that its operations read and write, were each done by itself."""
+
+
+def plain(cell: Cell) -> Cell:
+    """What decides how much a training step of the cell computes: not how its arithmetic is done, nor why."""
+    recipe = cell.recipe.model_copy(update={key: Recipe.model_fields[key].default for key in ARITHMETIC})
+    without = {"evals": (), "monitor": None, "select": "last", "paper": Paper(), "images": None, "seed": 0}
+    return cell.model_copy(update={**without, "recipe": recipe, "loop": "train"})
+
+
+def work(cell: Cell) -> Work:
+    """Counted at the step's batch in float32, however the cell's arithmetic is done."""
+    return _work(plain(cell).model_dump_json())
+
+
 def step_flops(cell: Cell) -> float:
-    """Counted floating-point operations of training on one loaded image (a product and a sum are two)."""
-    plain = cell.model_copy(update={"evals": (), "paper": Paper(), "images": None, "seed": 0})
-    return _step_flops(plain.model_dump_json())
+    """Counted floating-point operations of training on one loaded image."""
+    return work(cell).flops
 
 
 def _conv_backward(
@@ -119,8 +142,23 @@ def forwards(cell: Cell, spec: Spec) -> int:
     return evaluation(cell, spec).forwards
 
 
+class _Traffic(TorchDispatchMode):
+    """Adds up the bytes of what each operation takes and gives; views move none."""
+
+    def __init__(self):
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if not func.is_view:
+            moved = tree_leaves((args, kwargs, out))
+            self.total += sum(one.nbytes for one in moved if isinstance(one, torch.Tensor))
+        return out
+
+
 @cache
-def _step_flops(text: str) -> float:
+def _work(text: str) -> Work:
     cell = Cell.model_validate_json(text)
     # What is done once a step, as power iteration, is shared by the images of a rank's step.
     images = max(1, cell.per_step // cell.ranks)
@@ -130,9 +168,9 @@ def _step_flops(text: str) -> float:
         x = torch.empty(images, *DATASETS[cell.dataset].shape)
         y = torch.zeros(images, dtype=torch.long)
     bound = objective.method
-    with _counter() as counter:
+    with _counter() as counter, _Traffic() as traffic:
         for replay in range(bound.replays):
             objective(x, y, Step(max(100.0, bound.settled), y, replay)).backward()
             with torch.no_grad():
                 bound.after(model)
-    return counter.get_total_flops() / images
+    return Work(counter.get_total_flops() / images, traffic.total / images)

@@ -1,6 +1,6 @@
 """`--quick`: one declared reduction, part of a cell's identity, that brings a manifest to minutes on two cores."""
 
-from bench.cells import Cell, Manifest, Monitor, Spec, Timing
+from bench.cells import Cell, Manifest, Monitor, Spec
 from bench.networks import forward_flops, forwards, step_flops
 from bench.specs import spec as resolve
 from crt.data import DATASETS
@@ -36,7 +36,7 @@ def reduce(manifest: Manifest) -> Manifest:
     return manifest.model_copy(
         update={
             "quick": True,
-            "timing": Timing(runs=1, rounds=ROUNDS, images=images) if manifest.timing else None,
+            "timing": manifest.timing and manifest.timing.model_copy(update=dict(runs=1, rounds=ROUNDS, images=images)),
             "cells": tuple(_reduced(cell, images, batch, judged, n) for cell in manifest.cells),
         }
     )

@@ -7,12 +7,12 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-SCHEMA = 3
+SCHEMA = 4
 """1: Start, Epoch, Verdict, Fail, End. 2: Phases; Start.diff, passes, gpu; Epoch.gpu.
 
-3: Curve, Made; Epoch.host_memory.
+3: Curve, Made; Epoch.host_memory. 4: Drawn; Start.traffic, ceilings.
 """
-READABLE = (2, 3)
+READABLE = (2, 3, 4)
 """What lacks nothing that this version needs."""
 
 
@@ -51,6 +51,10 @@ class Start(_Record):
     """Counted floating-point operations of training on one loaded image, by cell id."""
     passes: dict[str, dict[str, float]] = {}
     """Counted passes of one loaded batch through student and teacher, by cell id."""
+    traffic: dict[str, float] = {}
+    """Counted bytes that the operations of training on one loaded image read and write, by cell id."""
+    ceilings: dict[str, float] = {}
+    """What the device was seen to do at best: operations a second by precision, bytes a second by `copy`."""
     seed: int
     """Of the weights and the order; of a timing study, of the arms' order."""
     diff: str | None = None
@@ -146,6 +150,18 @@ class Verdict(_Record):
     details: dict[str, float] = {}
 
 
+class Drawn(_Record):
+    """Certification on the clock: every draw of some images, by one way of doing it."""
+
+    kind: Literal["drawn"] = "drawn"
+    arm: str
+    round: int
+    images: int
+    draws: int
+    """Of all of them."""
+    seconds: Annotated[float, Field(gt=0)]
+
+
 class Fail(_Record):
     """Why an attempt stopped, in its own words."""
 
@@ -163,7 +179,7 @@ class End(_Record):
     time: float
 
 
-Record = Start | Epoch | Curve | Phases | Made | Verdict | Fail | End
+Record = Start | Epoch | Curve | Phases | Made | Verdict | Drawn | Fail | End
 _RECORD = TypeAdapter(Annotated[Record, Field(discriminator="kind")])
 
 
@@ -192,21 +208,31 @@ def read(path: Path) -> list[Record]:
     lines = path.read_bytes().split(b"\n")[:-1]
     records = []
     for number, line in enumerate(lines, 1):
-        where = f"{path}, line {number}"
         try:
-            fields = json.loads(line)
-            schema = fields.get("schema", SCHEMA)
-        except (ValueError, AttributeError):
-            raise ValueError(f"{where}: not a JSON object: {line[:60]!r}") from None
-        if schema not in READABLE:
-            raise ValueError(f"{where}: records of schema {schema!r}; this version reads schema {SCHEMA}")
-        try:
-            records.append(_RECORD.validate_python(fields))
+            record = _RECORD.validate_json(line)
         except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(map(str, first["loc"][1:])) or first["loc"][0] if first["loc"] else "kind"
-            raise ValueError(f"{where}: {place}: {first['msg']}") from None
+            raise ValueError(f"{path}, line {number}: {_wrong(line, error)}") from None
+        if isinstance(record, Start) and record.schema_ not in READABLE:
+            raise ValueError(f"{path}, line {number}: {_other_schema(record.schema_)}")
+        records.append(record)
     return records
+
+
+def _wrong(line: bytes, error: ValidationError) -> str:
+    """What is the matter with a line that is no record of this version."""
+    try:
+        schema = json.loads(line).get("schema", SCHEMA)
+    except (ValueError, AttributeError):
+        return f"not a JSON object: {line[:60]!r}"
+    if schema not in READABLE:
+        return _other_schema(schema)
+    first = error.errors()[0]
+    place = ".".join(map(str, first["loc"][1:])) or first["loc"][0] if first["loc"] else "kind"
+    return f"{place}: {first['msg']}"
+
+
+def _other_schema(schema: object) -> str:
+    return f"records of schema {schema!r}; this version reads schema {SCHEMA}"
 
 
 def read_all(folder: Path) -> list[Record]:

@@ -2,12 +2,13 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import torch
 
 from bench.attempt import Place, attempt, write
 from bench.bare import bare_epoch
+from bench.ceilings import ceilings
 from bench.cells import Cell, Study
 from bench.environment import start
 from bench.gpu import Watch
@@ -19,16 +20,20 @@ from bench.records import Phases as PhasesRecord
 from bench.timer import Timer
 from crt import dist
 from crt.data.batches import Loader
+from crt.switches import arithmetic, prepare
 from crt.train import grad_scaler, objective, optimizer, train_epoch
 
 
-def run_study(study: Study, run: int, place: Place) -> None:
+def run_study(study: Study, run: int, place: Place, seconds: float = math.inf, left_out: Collection[str] = ()) -> None:
     """Time every arm in this process: an epoch of warm-up each, then rounds in random balanced order.
 
-    Last, an epoch of each is looked into for its phases.
+    Last, an epoch of each is looked into for its phases. Arms `left_out` by their ids are not timed. After half
+    of `seconds` no arm is warmed up any more, after all of them no second round begins: a result, but not the whole.
     """
+    began = time.monotonic()
     folder = place.runs / study.id / f"run{run}"
     file = folder / ("time.jsonl" if dist.rank() == 0 else f"time-rank{dist.rank()}.jsonl")
+    arms = [arm for arm in study.arms if arm.id not in left_out]
     with attempt(file, place) as claim:
         if dist.rank() == 0:
             with claim.held():
@@ -36,37 +41,55 @@ def run_study(study: Study, run: int, place: Place) -> None:
                 # A study's rounds are one experiment: what a cut-off attempt left is set aside, not continued.
                 if file.exists():
                     file.rename(file.with_suffix(f".{time.time():.0f}.cut"))
-            claim.append(start(study.arms, place.process, seed=run))
+            found = ceilings(arm.recipe for arm in arms)
+            claim.append(start(arms, place.process, seed=run).model_copy(update={"ceilings": found}))
         dist.barrier()
-        arms = [_Arm(arm) for arm in study.arms]
-        shared = {arm.cell.recipe.batch_size: None for arm in arms}
-        for size in shared:
-            cell = next(arm.cell for arm in arms if arm.cell.recipe.batch_size == size)
-            shared[size] = batches(cell, place.images(cell, "train"), study.timing.images)
-        title = f"{study.id} run {run + 1}/{study.timing.runs}"
-        with Progress(title, len(arms) * (2 + study.timing.rounds), 0, "epoch") as progress:
-            for number, (turn, arm) in enumerate(_turns(arms, study.timing.rounds, seed=run)):
-                record = _epoch(arm, turn, number, shared[arm.cell.recipe.batch_size])
+        loaders = _loaders(arms, study.timing.images, place)
+        spent = lambda: dist.slowest(time.monotonic() - began) / seconds  # noqa: E731
+        title, steps = f"{study.id} run {run + 1}/{study.timing.runs}", len(arms) * (2 + study.timing.rounds)
+        with Progress(title, steps, 0, "epoch") as progress:
+            for record, said in _timed(arms, study.timing.rounds, run, loaders, spent):
                 if dist.rank() == 0:
                     claim.append(record)
-                progress.step(f"{arm.cell.method.label} {record.images / record.seconds:,.0f} images/s")
-            for arm in study.arms:
-                record = _phases(arm, study.timing.rounds + 1, shared[arm.recipe.batch_size])
-                if dist.rank() == 0:
-                    claim.append(record)
-                progress.step(f"{arm.method.label} phases")
-        for loaded in shared.values():
+                progress.step(said)
+        for loaded in loaders.values():
             loaded.close()
-        if dist.rank() == 0:
+        if dist.rank() == 0 and progress.done == steps:
             claim.append(End(time=time.time()))
 
 
-def _epoch(arm: "_Arm", turn: int, number: int, loaded: Loader) -> Epoch:
+def _loaders(arms: Sequence[Cell], images: int | None, place: Place) -> dict[int, Loader]:
+    """One for each batch size, shared by its arms."""
+    sizes = {arm.recipe.batch_size: arm for arm in arms}
+    return {size: batches(arm, place.images(arm, "train"), images) for size, arm in sizes.items()}
+
+
+def _timed(
+    cells: Sequence[Cell], rounds: int, seed: int, loaders: dict[int, Loader], spent: Callable[[], float]
+) -> Iterator[tuple[Epoch | PhasesRecord, str]]:
+    """Each arm's epochs and phases, with a word on each, as long as less than the whole time is `spent`."""
+    arms: list[_Arm] = []
+    for cell in cells:
+        # What is not warm by then would leave too little time for the others' rounds.
+        if arms and spent() > 0.5:
+            break
+        arms.append(_Arm(cell))
+        yield _epoch(arms[-1], 0, len(arms) - 1, loaders[cell.recipe.batch_size])
+    for number, (turn, arm) in enumerate(_turns(arms, rounds, seed), len(arms)):
+        # One round is worth what warming up has taken, however long.
+        if turn == 1 or spent() < 1:
+            yield _epoch(arm, turn, number, loaders[arm.cell.recipe.batch_size])
+    for cell in (arm.cell for arm in arms):
+        if spent() < 1:
+            yield _phases(cell, rounds + 1, loaders[cell.recipe.batch_size]), f"{cell.method.label} phases"
+
+
+def _epoch(arm: "_Arm", turn: int, number: int, loaded: Loader) -> tuple[Epoch, str]:
     """One epoch of one arm on the clock; `number` orders the images, `turn` is its round (0: warm-up)."""
     loaded.epoch = number
     with Watch() as watch, Timer() as timer:
         loss = arm.train(loaded, turn)
-    return Epoch(
+    record = Epoch(
         arm=arm.cell.id,
         round=turn,
         epoch=turn,
@@ -79,6 +102,7 @@ def _epoch(arm: "_Arm", turn: int, number: int, loaded: Loader) -> Epoch:
         host_memory=timer.host_memory,
         gpu=watch.gpu,
     )
+    return record, f"{arm.cell.method.label} {record.images / record.seconds:,.0f} images/s"
 
 
 def _phases(cell: Cell, turn: int, loaded: Loader) -> PhasesRecord:
@@ -99,6 +123,7 @@ class _Arm:
         self.model = network(cell).to(dist.device())
         teacher = network(cell.teacher).to(dist.device()) if cell.teacher else None
         self.method = method(cell, teacher)
+        prepare(self.method, self.model, cell.recipe)
         self.goal = objective(self.method, self.model)
         self.steps = optimizer(self.model, cell.recipe)
         self.scaler = grad_scaler(dist.device(), cell.recipe)
@@ -107,15 +132,14 @@ class _Arm:
     def train(self, batches: Loader | Phases, turn: int) -> torch.Tensor:
         """One epoch, after those whose steps cost less; a loss of it."""
         if self.cell.loop == "bare":
-            return bare_epoch(self.model, self.steps, batches)
+            with arithmetic(self.cell.recipe):
+                return bare_epoch(self.model, self.steps, batches)
         recipe = self.cell.recipe
         return train_epoch(self.goal, self.method, self.steps, batches, recipe, self.first + turn, self.scaler)
 
 
-def _turns(arms: list[_Arm], rounds: int, seed: int) -> Iterator[tuple[int, _Arm]]:
-    """Warm-up of every arm (round 0), then rounds; every len(arms) rounds each arm has taken each place once."""
-    for arm in arms:
-        yield 0, arm
+def _turns(arms: Sequence[_Arm], rounds: int, seed: int) -> Iterator[tuple[int, _Arm]]:
+    """Rounds 1 to `rounds`; every len(arms) of them each arm has taken each place once."""
     order = torch.Generator().manual_seed(seed)
     for turn in range(rounds):
         shift = turn % len(arms)

@@ -22,6 +22,7 @@ from crt import dist
 from crt.classifier import Classifier
 from crt.data.batches import Loader
 from crt.method import Method
+from crt.switches import prepare
 from crt.train import grad_scaler, objective, optimizer, train_epoch
 
 
@@ -47,6 +48,7 @@ def _train(cell: Cell, teacher: nn.Module | None, place: Place, claim: Claim) ->
     folder, recipe = place.runs / cell.id, cell.recipe
     model = network(cell).to(dist.device())
     bound = method(cell, teacher)
+    prepare(bound, model, recipe)
     goal, steps = objective(bound, model), optimizer(model, recipe)
     scaler = grad_scaler(dist.device(), recipe)
     state = _State(model, steps, scaler, bound)

@@ -15,13 +15,16 @@ LOG_FLOOR = math.log(1e-20)
 
 
 @contextmanager
-def frozen(model: nn.Module) -> Iterator[None]:
-    """Within: eval mode (BN's running statistics, not updated) and no parameter gradients; then all as it was."""
+def frozen(model: nn.Module) -> Iterator[nn.Module]:
+    """Within: eval mode (BN's running statistics, not updated) and no parameter gradients; then all as it was.
+
+    What it gives is to be attacked: the model or, where `crt.switches` gave it one, its twin without BatchNorm.
+    """
     modes = [(module, module.training) for module in model.modules()]
     wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     model.eval().requires_grad_(False)
     try:
-        yield
+        yield model.twin.now() if hasattr(model, "twin") else model
     finally:
         for module, mode in modes:
             module.training = mode
@@ -56,9 +59,9 @@ def smooth_ascent(model: nn.Module, x: Tensor, y: Tensor, noise: Tensor, steps: 
     Salman et al., 2019 (https://arxiv.org/abs/1906.04584), as SmoothMix uses it.
     """
     iterates, now = [], x
-    with frozen(model):
+    with frozen(model) as network:
         for _ in range(steps):
-            g = smooth_gradient(model, now, y, noise)
+            g = smooth_gradient(network, now, y, noise)
             now = (now + size * g / (l2(g) + 1e-8)).clamp(0, 1)
             iterates.append(now)
     return iterates
@@ -73,9 +76,9 @@ def smooth_pgd(model: nn.Module, x: Tensor, y: Tensor, noise: Tensor, steps: int
     # With a single noise vector the code takes the cross-entropy of the logits, which has no floor.
     floor = LOG_FLOOR if len(noise) > 1 else -math.inf
     now = x
-    with frozen(model):
+    with frozen(model) as network:
         for _ in range(steps):
-            g = smooth_gradient(model, now, y, noise, floor)
+            g = smooth_gradient(network, now, y, noise, floor)
             length = l2(g)
             # An image without a gradient leaves in a random direction.
             g = torch.where(length > 0, g / length, torch.randn_like(g))

@@ -31,7 +31,16 @@ class Recipe(BaseModel):
     cycle_momentum: bool = False
     """Whether the momentum falls by 0.1 while a cyclic step size rises, as torch's CyclicLR has it by default."""
     weight_decay: NonNegative = 0.0
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
+    """What networks compute in; losses, bounds and updates are float32. tf32 needs a GPU."""
+    channels_last: bool = False
+    """Keep the weights of convolutions in the order in which channels vary fastest."""
+    compile: Literal[False, "default", "reduce-overhead"] = False
+    """Compile the networks' bodies, by a mode of torch.compile; reduce-overhead needs a GPU. See `crt.switches`."""
+    fused: bool = False
+    """Update all weights by one kernel."""
+    fold: bool = False
+    """Fold BatchNorm into convolutions where it is fixed: in the teacher, and in attacks in eval mode."""
 
     @model_validator(mode="after")
     def _schedule_has_its_own(self) -> "Recipe":
@@ -82,6 +91,9 @@ class Recipe(BaseModel):
             if "momentum" in group:
                 group["momentum"] = self.momentum_at(epoch)
 
+
+ARITHMETIC = ("precision", "channels_last", "compile", "fused", "fold")
+"""Keys that say how it is computed and not what: times are compared where they agree."""
 
 _OWNERS = {
     "milestones": ("multistep",),

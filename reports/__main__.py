@@ -20,6 +20,7 @@ from reports.load import load
 from reports.masking import masking
 from reports.ratios import FIELDS
 from reports.scaling import scaling
+from reports.speed import certification, speed
 from reports.sweeps import sweeps
 from reports.tables import robustness
 from reports.timing import timing
@@ -74,6 +75,8 @@ def _report(
         "means": means(manifest, measured),
         "factors": factors(manifest, measured, allow),
         "scaling": scaling(measured, allow),
+        "speed": speed(manifest, measured, allow),
+        "certification": certification(manifest, measured),
         "masking": masking(measured),
         "comparisons": comparisons(manifest, measured),
         "certificates": curves.certificates(measured),

@@ -6,7 +6,7 @@ from itertools import combinations
 import pandas as pd
 
 from bench.cells import Cell, Manifest, Spec
-from reports.couples import couple, introduced
+from reports.couples import comparable, couple, introduced
 from reports.load import Measured
 from reports.stats import Interval, mcnemar, paired_difference, wilson
 from reports.tables import columns, named
@@ -29,7 +29,7 @@ def comparisons(manifest: Manifest, measured: list[Measured]) -> pd.DataFrame:
     rows = []
     for (one, spec), (other, theirs) in combinations(judged, 2):
         alike = one.folder == other.folder and one.cell.dataset == other.cell.dataset and one is not other
-        if spec.id == theirs.id and alike:
+        if spec.id == theirs.id and alike and comparable(one.cell, other.cell):
             rows += _row(manifest, one, other, spec)
     return pd.DataFrame(rows, columns=columns(_NAMES.split(","), measured))
 

@@ -13,8 +13,13 @@ from reports.verdicts import written
 RULE = (
     "Of factors, means and differences, the pairs shown are of two methods on one architecture, of which one is the"
     " baseline or has a teacher, and of students and their teachers, by the first evaluation at the threat's eps; the"
-    " CSV has all."
+    " CSV has all, but none of two seeds."
 )
+
+
+def comparable(one: Cell, other: Cell) -> bool:
+    """Whether the two are of one seed, or one learned from the other: repetitions are not compared one by one."""
+    return one.seed == other.seed or other in one.lineage or one in other.lineage
 
 
 def couple(manifest: Manifest, one: Cell, other: Cell) -> Literal["baseline", "teacher", "other"]:

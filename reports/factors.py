@@ -3,12 +3,14 @@
 import math
 from collections.abc import Collection, Iterator
 from itertools import combinations
+from operator import itemgetter
 
 import numpy as np
 import pandas as pd
 
 from bench.cells import Manifest
-from reports.couples import called, couple
+from crt.recipe import ARITHMETIC
+from reports.couples import called, comparable, couple
 from reports.load import Measured
 from reports.ratios import carrier, pairs, ratio
 from reports.stats import mean_ratio
@@ -22,7 +24,8 @@ def factors(manifest: Manifest, measured: list[Measured], allow: Collection[str]
     """Of each two arms timed side by side, how many times as long the slower takes to its end, and why.
 
     total = epochs x passes x batch x precision x host. Replays count as epochs; passes is the ratio of counted
-    operations; batch and precision are what the baseline gains by them, measured; host is the rest: what arithmetic
+    operations; batch and precision (with all else of the arithmetic) are what the baseline
+    gains by them, measured; host is the rest: what arithmetic
     does not explain.
     """
     rows = [_row(manifest, slow, fast, measured, allow) for slow, fast in _couples(manifest, measured)]
@@ -43,25 +46,31 @@ def factors(manifest: Manifest, measured: list[Measured], allow: Collection[str]
 
 
 def _couples(manifest: Manifest, measured: list[Measured]) -> Iterator[tuple[Measured, Measured]]:
-    """Every two of the manifest's cells that one process may time, the slower first."""
-    arms = [m for m in measured if m.runs and m.flops and m.cell in manifest.cells]
-    for one, other in combinations(arms, 2):
-        if one.folder == other.folder and one.cell.kin == other.cell.kin:
-            slow, fast = sorted((one, other), key=whole_hours, reverse=True)
-            yield slow, fast
+    """Every two of the manifest's cells that one process may time, the slower first; none of one method's ways."""
+    if manifest.timing and manifest.timing.together == "method":
+        return
+    own = {cell.id for cell in manifest.cells}
+    groups: dict[tuple, list[tuple[float, Measured]]] = {}
+    for m in measured:
+        if m.runs and m.flops and m.cell.id in own:
+            groups.setdefault((m.folder, m.cell.kin), []).append((whole_hours(m), m))
+    for group in groups.values():
+        for one, other in combinations(group, 2):
+            if comparable(one[1].cell, other[1].cell):
+                (_, slow), (_, fast) = sorted((one, other), key=itemgetter(0), reverse=True)
+                yield slow, fast
 
 
 def _row(manifest: Manifest, slow: Measured, fast: Measured, measured: list[Measured], allow: Collection[str]) -> dict:
-    # The precision is a factor of its own here, so it may differ.
-    per_epoch = ratio(slow, fast, manifest.timing is not None, {*allow, "precision"}).interval
+    # The arithmetic is a factor of its own here, so it may differ.
+    per_epoch = ratio(slow, fast, manifest.timing is not None, {*allow, *ARITHMETIC}).interval
     longer = epochs(slow.cell) / epochs(fast.cell)
-    of = lambda m: (m.cell.per_step, m.cell.recipe.precision)  # noqa: E731
-    (step, precision), (other_step, other_precision) = of(slow), of(fast)
+    (step, *way), (other_step, *other_way) = slow.cell.footing, fast.cell.footing
     found = {
         "epochs": longer,
         "passes": slow.flops / fast.flops,
-        "batch": _gain(manifest, slow, measured, (step, precision), (other_step, precision), allow),
-        "precision": _gain(manifest, slow, measured, (other_step, precision), (other_step, other_precision), allow),
+        "batch": _gain(manifest, slow, measured, (step, *way), (other_step, *way), allow),
+        "precision": _gain(manifest, slow, measured, (other_step, *way), (other_step, *other_way), allow),
     }
     explained, paper = math.prod(found.values()), slow.cell.paper.total
     return {
@@ -83,13 +92,13 @@ def _row(manifest: Manifest, slow: Measured, fast: Measured, measured: list[Meas
 def _gain(
     manifest: Manifest, m: Measured, measured: list[Measured], slow: tuple, fast: tuple, allow: Collection[str]
 ) -> float:
-    """How many times as long the baseline takes in one batch size and precision as in another; NaN if not measured."""
+    """How many times as long the baseline takes on one footing as on another; NaN if not measured."""
     if slow == fast:
         return 1.0
-    one, other = (carrier(manifest, m, measured, *each) for each in (slow, fast))
+    one, other = (carrier(manifest, m, measured, each) for each in (slow, fast))
     if one is None or other is None:
         return math.nan
-    return ratio(one, other, manifest.timing is not None, {*allow, "precision"}).interval.mean
+    return ratio(one, other, manifest.timing is not None, {*allow, *ARITHMETIC}).interval.mean
 
 
 def means(manifest: Manifest, measured: list[Measured]) -> pd.DataFrame:

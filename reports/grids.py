@@ -35,6 +35,9 @@ def grids(frames: dict[str, pd.DataFrame]) -> list[Grid]:
             for folder in timing["folder"].unique()
             for caption, heads, rows in grids({key: _of(frame, folder) for key, frame in frames.items()})
         ]
+    if "speed" in frames and not frames["speed"].empty:
+        named = zip(_SPEEDS, ("speed", "certification"), (_SPEED, _CERTIFYING), strict=True)
+        return [_grid(caption, frames[key], form) for caption, key, form in named if not frames[key].empty]
     found = [_grid("Time", timing, _time(timing))]
     for caption, key, form in (
         ("Time of an epoch, over architectures", "means", _MEANS),
@@ -158,6 +161,29 @@ _FACTORS = {
     "total": spread("total", decimal(2)),
     **{key: value(key, decimal(2)) for key in ("epochs", "passes", "batch", "precision", "host")},
     "paper total": value("paper_total", decimal(2)),
+}
+_SPEEDS = (
+    "What switches bring (speedup: against the plain path; slowdown: against the baseline under the same switches)",
+    "Certification, against the plain procedure on the same images and noise",
+)
+_SPEED = _WHO | {
+    "batch": value("batch", str),
+    "switches": text("switches"),
+    "s/epoch": spread("s_per_epoch", three),
+    "speedup": spread("speedup", decimal(2)),
+    "slowdown": spread("slowdown", decimal(2)),
+    "ideal": value("ideal", decimal(2)),
+    "efficiency": value("efficiency", decimal(2)),
+    "% of product": value("of_product", percent),
+    "% of copy": value("of_copy", percent),
+    "loader %": value("loader_share", percent),
+}
+_CERTIFYING = {
+    "arch": text("arch"),
+    "way": text("way"),
+    "images/s": value("images_per_s", three),
+    "draws/s": value("draws_per_s", three),
+    "speedup": spread("speedup", decimal(2)),
 }
 _SCALING = _WHO | {
     "kind": text("kind"),

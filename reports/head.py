@@ -8,6 +8,7 @@ from crt.data import DATASETS
 from reports.couples import RULE, shown
 from reports.load import Measured
 from reports.remarks import remarks
+from reports.speed import not_reached
 from reports.stats import RUNS
 from reports.tables import name
 
@@ -32,7 +33,7 @@ def head(manifest: Manifest, measured: list[Measured], frames: dict[str, pd.Data
     hidden = [frames[key] for key in ("means", "factors", "comparisons")]
     if any(len(shown(frame)) < len(frame) for frame in hidden):
         lines.append(RULE)
-    return lines + remarks(measured)
+    return [*lines, *not_reached(manifest, measured), *remarks(measured)]
 
 
 def _machine(start: Start) -> str:

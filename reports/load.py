@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 from bench import robust
@@ -9,7 +10,7 @@ from bench.cells import Cell, Manifest
 from bench.records import Curve, End, Epoch, Made, Phases, Start, Verdict, read, read_all
 
 
-@dataclass
+@dataclass(eq=False)
 class Measured:
     """What is known of a cell: its times run by run, its training, and its verdicts by evaluation."""
 
@@ -25,6 +26,10 @@ class Measured:
     """What a reader must know of the records themselves."""
     flops: float | None = None
     """Of one image and one replay."""
+    traffic: float | None = None
+    """Bytes of one image and one replay."""
+    study: str | None = None
+    """What it was timed in, beside what it may be compared with; of what was trained, nothing."""
     making: float = 0.0
     """Seconds an image to make the robust dataset that it trains on; NaN where that was not recorded."""
     host_memory: float | None = None
@@ -47,22 +52,21 @@ def load(manifest: Manifest, folders: list[Path]) -> list[Measured]:
 def _load(manifest: Manifest, runs: Path) -> list[Measured]:
     if manifest.timing is None:
         found = [Measured(cell, runs) for cell in manifest.cells]
-        for m in found:
-            _add(m, read(runs / m.cell.id / "train.jsonl"), 0)
     else:
         found = _timed(manifest, runs)
+    trained = {cell.id for cell in manifest.trained}
     for m in found:
-        if m.cell in manifest.trained:
+        if m.cell.id in trained and (manifest.timing is None or m.cell.evals or m.cell.monitor):
             _trained(m, manifest.timing is not None)
     return found
 
 
 def _timed(manifest: Manifest, runs: Path) -> list[Measured]:
     """Every arm of the manifest's studies; those that stand beside its cells for a ratio's sake are not judged."""
-    found = []
+    found, own = [], {cell.id for cell in manifest.cells}
     for study in manifest.studies:
-        arms = [arm if arm in manifest.cells else arm.model_copy(update={"evals": ()}) for arm in study.arms]
-        measured = [Measured(arm, runs) for arm in arms]
+        arms = [arm if arm.id in own else arm.model_copy(update={"evals": ()}) for arm in study.arms]
+        measured = [Measured(arm, runs, study=study.id) for arm in arms]
         for run in range(manifest.timing.runs):
             records = read(runs / study.id / f"run{run}" / "time.jsonl")
             for m in measured:
@@ -76,8 +80,11 @@ def _timed(manifest: Manifest, runs: Path) -> list[Measured]:
 
 def _trained(m: Measured, apart: bool) -> None:
     """What the cell's own folder says; its times, too, come from there unless they were taken apart."""
-    folder = m.folder / m.cell.id
-    for record in read(folder / "train.jsonl"):
+    files = {path.name: read(path) for path in sorted((m.folder / m.cell.id).glob("*.jsonl"))}
+    training = files.get("train.jsonl", [])
+    if not apart:
+        _add(m, training, 0)
+    for record in training:
         if isinstance(record, Start) and apart:
             m.trainings.append(record)
         elif isinstance(record, Epoch):
@@ -90,7 +97,7 @@ def _trained(m: Measured, apart: bool) -> None:
         images = sum(r.images for r in made.values())
         m.making = sum(r.seconds for r in made.values()) / images if images else math.nan
     wanted = {spec.id: spec for spec in m.cell.evals}
-    for record in read_all(folder):
+    for record in chain.from_iterable(files.values()):
         # An earlier, larger choice of images must not leak into this manifest's.
         if isinstance(record, Verdict) and record.eval in wanted and _asked(wanted[record.eval], record.index):
             m.verdicts.setdefault(record.eval, {})[record.index] = record
@@ -105,12 +112,15 @@ def _add(measured: Measured, records: list, run: int) -> None:
     if times != sorted(times):
         measured.remarks.append(f"run {run}: the host's clock was set back; its dates are not to be trusted")
     starts = [record for record in records if isinstance(record, Start)]
-    epochs = [record for record in records if isinstance(record, Epoch) and record.arm == measured.cell.id]
+    own = measured.cell.id
+    epochs = [record for record in records if isinstance(record, Epoch) and record.arm == own]
     if not epochs:
         return
     measured.starts += starts
     measured.runs[run] = {e.epoch if e.round is None else e.round: e for e in epochs if not e.warmup}
-    measured.phases += [r for r in records if isinstance(r, Phases) and r.arm == measured.cell.id]
+    measured.phases += [r for r in records if isinstance(r, Phases) and r.arm == own]
     for start in starts:
-        if measured.cell.id in start.flops:
-            measured.flops = start.flops[measured.cell.id] / measured.cell.replays
+        if own in start.flops:
+            measured.flops = start.flops[own] / measured.cell.replays
+        if own in start.traffic:
+            measured.traffic = start.traffic[own] / measured.cell.replays

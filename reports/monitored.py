@@ -4,6 +4,7 @@ from itertools import compress, cycle
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -49,8 +50,9 @@ def _seen(m: Measured, epoch: int) -> list[dict]:
 
 
 def curves(frame: pd.DataFrame, path: Path) -> None:
-    """Accuracy (solid) and accuracy at eps (broken), and below them the training loss, over the epochs.
+    """Accuracy (solid) and accuracy at eps (broken) over the epochs, and below them the training loss.
 
+    Between them, where evaluations tell it, the loss of test images (solid) and that of worst logits at eps (broken).
     ValueError where no network was monitored.
     """
     write(_curves, frame, path)
@@ -60,8 +62,9 @@ def _curves(frame: pd.DataFrame) -> Figure:
     seen = frame.dropna(subset="clean")
     if seen.empty:
         raise ValueError("no curves to draw: no network was monitored while it trained")
-    figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
-    accuracy, loss = figure.subplots(2, sharex=True)
+    bounded = "mean_worst_loss" in seen and bool(seen["mean_worst_loss"].notna().any())
+    figure = Figure(figsize=(WIDTH, 4.8 if bounded else 3.6), layout="constrained")
+    accuracy, *middle, loss = figure.subplots(3 if bounded else 2, sharex=True)
     dashes = dict(zip(seen["eval"].unique(), cycle(("--", ":", "-."))))
     for (name, rows), style in zip(frame.groupby("name", sort=False), styles(), strict=False):
         once = rows.drop_duplicates("epoch")
@@ -70,10 +73,21 @@ def _curves(frame: pd.DataFrame) -> Figure:
         loss.plot(once["epoch"], once["loss"], color=style["color"])
         for judge, own in rows.groupby("eval", sort=False):
             accuracy.plot(own["epoch"], 100 * own["standing"], color=style["color"], ls=dashes[judge])
+            for panel in middle:
+                _losses(panel, own.dropna(subset="mean_worst_loss"), style["color"], dashes[judge])
     for judge, dash in dashes.items():
         accuracy.plot([], [], color="grey", ls=dash, label=f"at eps, {judge}")
     accuracy.set(ylabel="accuracy (%)", ylim=(0, None))
+    for panel in middle:
+        panel.set(ylabel="test loss", yscale="log")
     loss.set(xlabel="epoch", ylabel="training loss")
     loss.xaxis.set_major_locator(MaxNLocator(integer=True))
     legend(figure)
     return figure
+
+
+def _losses(panel: Axes, rows: pd.DataFrame, colour: str, dash: str) -> None:
+    """Of one network by one evaluation."""
+    if not rows.empty:
+        panel.plot(rows["epoch"], rows["mean_loss"], color=colour)
+        panel.plot(rows["epoch"], rows["mean_worst_loss"], color=colour, ls=dash)

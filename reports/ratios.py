@@ -1,12 +1,13 @@
 """Ratios of times: between what may be compared, paired where both were timed in one process."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from bench.cells import Manifest
 from bench.records import Epoch
 from crt.data import DATASETS
+from crt.recipe import ARITHMETIC
 from reports.load import Measured
 from reports.stats import NOTHING, Interval, paired_ratio, welch_ratio
 
@@ -24,8 +25,8 @@ COMPARED = (
     "world_size",
     "nodes",
 )
-"""What two times must share before one is divided by the other, beside their precision."""
-FIELDS = (*COMPARED, "precision")
+"""What two times must share before one is divided by the other, beside how their recipes compute."""
+FIELDS = (*COMPARED, *ARITHMETIC)
 
 
 class Ratio(NamedTuple):
@@ -48,8 +49,8 @@ def unlike(one: Measured, other: Measured, allow: Collection[str] = ()) -> tuple
     """
     found = []
     for name in FIELDS:
-        if name == "precision":
-            values = {m.cell.recipe.precision for m in (one, other)}
+        if name in ARITHMETIC:
+            values = {getattr(m.cell.recipe, name) for m in (one, other)}
         else:
             values = {getattr(start, name) for start in (*one.starts, *other.starts)}
         if len(values) > 1 and name not in allow:
@@ -86,9 +87,10 @@ def ratio(m: Measured, base: Measured | None, paired: bool, allow: Collection[st
     return Ratio(paired_ratio(pairs(m, base)) if paired else welch_ratio(seconds(m), seconds(base)), fields)
 
 
-def _kin(m: Measured, measured: list[Measured]) -> list[Measured]:
+def _kin(m: Measured, measured: list[Measured]) -> Iterator[Measured]:
     """What may stand beside it in one process."""
-    return [other for other in measured if other.folder == m.folder and other.cell.kin == m.cell.kin]
+    here = (m.folder, m.study, m.cell.kin)
+    return (other for other in measured if (other.folder, other.study, other.cell.kin) == here)
 
 
 def published_base(manifest: Manifest, m: Measured, measured: list[Measured]) -> Measured | None:
@@ -96,15 +98,14 @@ def published_base(manifest: Manifest, m: Measured, measured: list[Measured]) ->
     return next((other for other in _kin(m, measured) if manifest.is_baseline(other.cell)), None)
 
 
-def carrier(manifest: Manifest, m: Measured, measured: list[Measured], step: int, precision: str) -> Measured | None:
-    """The baseline in a batch size and precision."""
+def carrier(manifest: Manifest, m: Measured, measured: list[Measured], footing: tuple) -> Measured | None:
+    """The baseline on a footing: of a batch size and an arithmetic."""
     for other in _kin(m, measured):
-        mine = (other.cell.per_step, other.cell.recipe.precision)
-        if manifest.is_baseline(other.cell) and mine == (step, precision):
+        if manifest.is_baseline(other.cell) and other.cell.footing == footing:
             return other
     return None
 
 
 def like_base(manifest: Manifest, m: Measured, measured: list[Measured]) -> Measured | None:
-    """The baseline that takes as many images to a step, at the same precision."""
-    return carrier(manifest, m, measured, m.cell.per_step, m.cell.recipe.precision)
+    """The baseline that takes as many images to a step, and computes on them in the same way."""
+    return carrier(manifest, m, measured, m.cell.footing)

@@ -8,7 +8,7 @@ from reports.grids import Grid
 
 WIDTH = 160
 """Columns of a terminal that a table may take before names fold."""
-_NAMES = ("evaluation", "weakest", "strongest", "verdict")
+_NAMES = ("evaluation", "weakest", "strongest", "verdict", "switches")
 """Columns that hold words, beside the second."""
 
 

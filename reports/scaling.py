@@ -21,10 +21,11 @@ def scaling(measured: list[Measured], allow: Collection[str] = ()) -> pd.DataFra
     Ranks run in jobs of their own, so the ratio is unpaired.
     """
     rows = []
-    for m in measured:
+    alone = [m for m in measured if m.cell.ranks == 1]
+    for m in (m for m in measured if m.cell.ranks > 1):
         for kind in ("strong", "weak"):
-            one = next((o for o in measured if _is_reference(o, m, kind)), None)
-            if m.cell.ranks == 1 or one is None or not m.runs or not one.runs:
+            one = next((o for o in alone if _is_reference(o, m, kind)), None)
+            if one is None or not m.runs or not one.runs:
                 continue
             speedup = ratio(one, m, False, {*allow, "world_size", "nodes"}).interval
             row = {"dataset": m.cell.dataset, "arch": m.cell.arch, "method": name(m.cell), "kind": kind}
@@ -37,8 +38,8 @@ def scaling(measured: list[Measured], allow: Collection[str] = ()) -> pd.DataFra
 
 def _is_reference(one: Measured, m: Measured, kind: str) -> bool:
     batch = m.cell.recipe.batch_size // (m.cell.ranks if kind == "weak" else 1)
-    alone = one.folder == m.folder and one.cell.ranks == 1 and one.cell.recipe.batch_size == batch
-    return alone and _shape(one.cell) == _shape(m.cell)
+    like = (one.folder, one.cell.recipe.batch_size, one.cell.arch, one.cell.method, one.cell.seed)
+    return like == (m.folder, batch, m.cell.arch, m.cell.method, m.cell.seed) and _shape(one.cell) == _shape(m.cell)
 
 
 def _shape(cell: Cell) -> Cell:

@@ -1,11 +1,14 @@
 """Cells that differ in one numeric argument of their method: what the argument is worth."""
 
+from collections.abc import Iterator
 from itertools import combinations, compress
 from numbers import Real
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from bench.cells import Cell
+from bench.cells import Cell, digest
 from reports.couples import varying, words
 from reports.load import Measured
 from reports.tables import columns, lineage, named
@@ -20,11 +23,11 @@ _NAMES = (
 def sweeps(measured: list[Measured]) -> pd.DataFrame:
     """A row a cell that has a twin but for one numeric argument; `method` is what twins have in common."""
     found: dict[tuple[str, str], list[Measured]] = {}
-    for pair in combinations(measured, 2):
-        argument = _differ(*pair)
+    for one, other in _twins(measured):
+        argument = _differ(one.cell.method.args, other.cell.method.args)
         if argument:
-            swept = found.setdefault((pair[0].cell.method.name, argument), [])
-            swept += [m for m in pair if m not in swept]
+            swept = found.setdefault((one.cell.method.name, argument), [])
+            swept += [m for m in (one, other) if m not in swept]
     rows = []
     for (family, argument), swept in found.items():
         common = [_common(m.cell, argument) for m in swept]
@@ -36,11 +39,17 @@ def sweeps(measured: list[Measured]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns(_NAMES.split(","), measured))
 
 
-def _differ(one: Measured, other: Measured) -> str | None:
+def _twins(measured: list[Measured]) -> Iterator[tuple[Measured, Measured]]:
+    """Every two that nothing can tell apart but their methods' arguments."""
+    groups: dict[tuple[Path, str], list[Measured]] = {}
+    for m in measured:
+        groups.setdefault((m.folder, digest(_rest(m.cell))), []).append(m)
+    for group in groups.values():
+        yield from combinations(group, 2)
+
+
+def _differ(mine: dict[str, Any], theirs: dict[str, Any]) -> str | None:
     """The argument in which alone the two differ, where it is a number."""
-    if one.folder != other.folder or _rest(one.cell) != _rest(other.cell):
-        return None
-    mine, theirs = one.cell.method.args, other.cell.method.args
     keys = [key for key in mine if mine[key] != theirs[key]]
     return keys[0] if len(keys) == 1 and _number(mine[keys[0]]) and _number(theirs[keys[0]]) else None
 

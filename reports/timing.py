@@ -8,6 +8,7 @@ import pandas as pd
 
 from bench.cells import Cell, Manifest, Weights
 from crt.data import DATASETS
+from crt.recipe import ARITHMETIC
 from reports.load import Measured
 from reports.ratios import like_base, published_base, ratio, seconds
 from reports.stats import NOTHING, fieller_ratio, nested_ci
@@ -41,7 +42,7 @@ def _timing_row(
     # Without a twin of the baseline in this batch size, the ratio is the published recipes' as they are.
     base = like or own
     slowdown = ratio(m, base, manifest.timing is not None, allow)
-    published = ratio(m, own, manifest.timing is not None, {*allow, "precision"}).interval
+    published = ratio(m, own, manifest.timing is not None, {*allow, *ARITHMETIC}).interval
     apart = ratio(m, base, False, allow).interval
     both = base is not None and base is not m and m.runs and base.runs
     fieller = fieller_ratio(seconds(m), seconds(base)) if both else NOTHING
@@ -78,7 +79,7 @@ def _timing_row(
         **named("unpaired", apart),
         **named("fieller", fieller),
         "unlike": " ".join(slowdown.unlike) or None,
-        "loader_share": _share_of_loader(m),
+        "loader_share": share_of_loader(m),
         "ranks": cell.ranks,
         "nodes": cell.nodes,
         "teacher": lineage(cell.teacher),
@@ -94,7 +95,7 @@ def _timing_row(
     }
 
 
-def _share_of_loader(m: Measured) -> float:
+def share_of_loader(m: Measured) -> float:
     """Of an epoch, what the host waits for its batches."""
     shares = [(p.host["loader"] + p.host["transfer"]) / sum(p.host.values()) for p in m.phases]
     return float(np.mean(shares)) if shares else math.nan

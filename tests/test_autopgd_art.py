@@ -21,7 +21,7 @@ from crt.evals.autopgd import AutoPGD
 from crt.evals.pgd import PGD
 from crt.threat import Threat
 
-STRAY = 1
+STRAY = 3
 """Images that may stand against one attack and not against the other, of 150: starts are random."""
 
 

@@ -326,7 +326,7 @@ EVALS = "[Clean: {images: 5}, Smoothing: {n: 100, n0: 10, images: 6, skip_wrong:
 
 
 def test_judging_cut_off_at_any_image_goes_on_and_reports_what_it_found(tiny, digits, tmp_path, monkeypatch):
-    manifest = tiny(method="Gaussian", evals=EVALS % "true", loader="memory", epochs=1)
+    manifest = tiny(method="Gaussian", evals=EVALS % "true", loader="device", epochs=1)
     cell, found, step = manifest.cells[0], [], judge.Progress.step
 
     def dies(self, note):

@@ -6,20 +6,24 @@ import subprocess
 import sys
 import threading
 import zipfile
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy import stats
 from typer.testing import CliRunner
 
 from crt.data import DATASETS
-from crt.data.beton import Beton, ensure
+from crt.data.beton import Beton, ensure, write
 from crt.data.loader import LOADERS, epoch_order, loader
 
 DIGITS = DATASETS["digits"]
-KINDS = [pytest.param(kind, marks=pytest.mark.slow) if kind == "ffcv" else kind for kind in LOADERS]
+NO_FFCV = pytest.mark.skipif(find_spec("ffcv") is None, reason="FFCV is not installed")
+KINDS = [pytest.param(kind, marks=[pytest.mark.slow, NO_FFCV]) if kind == "ffcv" else kind for kind in LOADERS]
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -53,7 +57,7 @@ def test_digits_are_sklearns(digits):
 
 @pytest.mark.slow
 def test_ffcv_reads_the_table_that_we_read(digits):
-    from ffcv.reader import Reader
+    Reader = pytest.importorskip("ffcv.reader").Reader
 
     file = ensure(DIGITS, "test", digits)
     theirs, ours = Reader(str(file)), Beton(file)
@@ -103,10 +107,8 @@ def test_augmented_images_are_crops_of_the_padded_ones(kind, digits):
     assert {0, 8} <= {row for row, _ in corners} and {0, 8} <= {column for _, column in corners}
 
 
-@pytest.mark.parametrize("kind", ["torch", "memory"])
+@pytest.mark.parametrize("kind", ["torch", "device"])
 def test_flips_are_fair(kind, digits):
-    from dataclasses import replace
-
     beton = Beton(ensure(DIGITS, "train", digits))
     flipping = replace(DIGITS, pad=0, flip=True)
     made = loader(
@@ -119,7 +121,7 @@ def test_flips_are_fair(kind, digits):
     assert 430 < kept.sum() < 570  # 4.4 standard deviations
 
 
-@pytest.mark.parametrize("kind", ["torch", "memory"])
+@pytest.mark.parametrize("kind", ["torch", "device"])
 def test_a_resumed_epoch_has_the_same_pixels(kind, digits):
     undisturbed = make(kind, digits, pipeline="crt", images=300)
     first, second = whole(undisturbed), whole(undisturbed)
@@ -136,7 +138,7 @@ def test_worker_processes_change_nothing(digits):
     assert all(torch.equal(a, b) for a, b in zip(whole(alone), whole(helped), strict=True))
 
 
-@pytest.mark.parametrize("kind", ["torch", "memory"])
+@pytest.mark.parametrize("kind", ["torch", "device"])
 def test_two_ranks_are_one_process(kind, digits):
     one = make(kind, digits, pipeline="crt", images=301)
     ranks = [make(kind, digits, pipeline="crt", images=301, batch_size=50, rank=rank, world=2) for rank in (0, 1)]
@@ -157,20 +159,20 @@ def test_order_depends_on_seed_and_epoch():
 
 
 def test_the_file_order_without_shuffling(digits):
-    assert whole(make("memory", digits, split="test", shuffle=False))[2].tolist() == list(range(360))
+    assert whole(make("device", digits, split="test", shuffle=False))[2].tolist() == list(range(360))
 
 
 @pytest.mark.parametrize(
     "options, word",
     [
-        ({"kind": "tensor"}, "ffcv, torch, memory"),
+        ({"kind": "tensor"}, "ffcv, torch, device"),
         ({"pipeline": "randaugment"}, "crt, plain"),
         ({"images": 1438}, "1437"),
         ({"images": 0}, "0 images"),
     ],
 )
 def test_wrong_options_are_refused(options, word, digits):
-    options = {"kind": "memory", **options}
+    options = {"kind": "device", **options}
     with pytest.raises(ValueError, match=word):
         make(options.pop("kind"), digits, **options)
 
@@ -279,3 +281,35 @@ def test_cifar10s_test_images(real_images, tmp_path):
             image = np.asarray(Image.open(io.BytesIO(archive.read(names[i]))).convert("RGB"))
             assert (ours.images(np.array([i]))[0] == image).all()
             assert cifar10.classes[ours.labels[i]] == names[i].split("/")[1]
+
+
+def marked_offsets(kind: str, folder: Path, epochs: int = 2) -> np.ndarray:
+    """How often a loader cropped at each (row, column) and flipped, of images whose pixels say where they are."""
+    rows, columns = np.meshgrid(np.arange(32), np.arange(32), indexing="ij")
+    pixels = np.stack([rows + 1, columns + 1, np.full_like(rows, 200)], -1).astype(np.uint8)
+    marked = replace(DIGITS, train_images=4050, flip=True, measured=None)
+    if not marked.path("train", folder).exists():
+        write(marked, "train", folder, np.repeat(pixels[None], 4050, 0), np.zeros(4050, np.int64), show=False)
+    made = loader(kind, marked, "train", data=folder, pipeline="crt", batch_size=500, device="cpu", seed=0)
+    counts = np.zeros((9, 9, 2), int)
+    for _ in range(epochs):
+        x = (whole(made)[0][:, :, 16, 16:18] * 255).round().long()
+        mirrored = (x[:, 1, 1] < x[:, 1, 0]).long()
+        column = x[:, 1, 0] - torch.where(mirrored.bool(), 12, 13)
+        np.add.at(counts, (x[:, 0, 0] - 13, column, mirrored), 1)
+    made.close()
+    return counts
+
+
+@pytest.mark.slow
+def test_crops_and_flips_on_the_device_are_distributed_as_ffcvs(tmp_path):
+    pytest.importorskip("ffcv")
+    device, ffcv = (marked_offsets(kind, tmp_path) for kind in ("device", "ffcv"))
+    assert device.sum() == ffcv.sum() == 8100
+    # 162 equally likely outcomes, 50 of each expected; FFCV's cannot be seeded, so its threshold is out of reach.
+    assert stats.chisquare(device.ravel()).pvalue > 0.01
+    assert stats.chisquare(ffcv.ravel()).pvalue > 1e-6
+    assert stats.chi2_contingency([device.ravel(), ffcv.ravel()]).pvalue > 1e-6
+    skewed = device.copy()
+    skewed[0] += 25
+    assert stats.chi2_contingency([skewed.ravel(), ffcv.ravel()]).pvalue < 1e-6

@@ -95,6 +95,7 @@ def restated(method, model, x, taught):
             total = total + sum(1 - a @ b / a.norm() / b.norm() for a, b in zip(told, met, strict=True)) / len(x)
             continue
         ratio = (norm if method.through_norms else norm.detach()) / upper_norm(layers[k])
+        ratio = 1.0 if method.similarity == "relative" else ratio
         apart = [(ratio * a - b / ratio).norm() / a.norm().detach() for a, b in zip(told, met, strict=True)]
         total = total + sum(apart) / len(x)
     return total
@@ -118,6 +119,7 @@ def as_layer(layer: Layer, weight: torch.Tensor) -> Layer:
     [
         {},
         {"similarity": "cosine"},
+        {"similarity": "relative"},
         {"through_norms": True, "lbd": 0.7},
         {"inputs": "shared", "rank": 0.3},
         {"project": False, "layers": "convs"},
@@ -288,7 +290,7 @@ def plain_without_head(model: Classifier) -> Classifier:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"threat": Threat()}, {"rank": 1.5}, {"lbd": -1}, {"rotation": "C"}, {"similarity": "relative"}, {"ramp": 0}],
+    [{"threat": Threat()}, {"rank": 1.5}, {"lbd": -1}, {"rotation": "C"}, {"similarity": "angle"}, {"ramp": 0}],
 )
 def test_wrong_arguments_are_refused(wrong):
     with pytest.raises(ValidationError):

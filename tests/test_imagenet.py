@@ -146,7 +146,7 @@ def test_a_part_of_the_images_is_asked_for(small):
 
 def test_jpegs_are_not_held_in_memory(small):
     with pytest.raises(ValueError, match=r"imagenet-train\.beton.*ffcv, torch"):
-        make("memory", small)
+        make("device", small)
 
 
 def test_all_kinds_of_images(tmp_path, capsys):

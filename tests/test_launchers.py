@@ -55,7 +55,7 @@ def test_submit_on_this_machine_with_two_ranks_and_again(tmp_path, digits):
     path = tmp_path / "m.yaml"
     path.write_text("""
 dataset: digits
-loader: memory
+loader: device
 images: 128
 threat: {sigma: 0.25}
 recipe: {epochs: 2, batch_size: 32, lr: 0.01}

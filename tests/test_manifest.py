@@ -209,7 +209,7 @@ def test_dry_run_needs_no_data_and_writes_nothing(tmp_path):
 
 GIVEN = """
 dataset: digits
-loader: memory
+loader: device
 pipeline: plain
 threat: {sigma: 0.25}
 recipe: {epochs: 1, batch_size: 32, lr: 0.1}

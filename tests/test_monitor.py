@@ -15,7 +15,7 @@ MONITORED = """
 title: monitored
 dataset: digits
 pipeline: plain
-loader: memory
+loader: device
 threat: {{norm: linf, eps: 4/255}}
 images: 128
 cells:
@@ -111,7 +111,7 @@ def test_a_timing_study_trains_and_judges_what_it_has_evaluations_for(tmp_path, 
 title: both
 dataset: digits
 pipeline: plain
-loader: memory
+loader: device
 threat: {norm: linf, eps: 4/255}
 arch: cnn2c2f
 baseline: Standard

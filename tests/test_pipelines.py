@@ -107,7 +107,7 @@ SMALL = [name for name, pipeline in PIPELINES.items() if "digits" in pipeline.da
 
 
 @pytest.mark.parametrize("pipeline", SMALL)
-@pytest.mark.parametrize("kind", ["torch", "memory"])
+@pytest.mark.parametrize("kind", ["torch", "device"])
 def test_an_epoch_is_its_seeds_alone(kind, pipeline, digits):
     first, again = epoch(kind, digits, pipeline), epoch(kind, digits, pipeline, batch_size=50)
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
@@ -119,7 +119,7 @@ def test_an_epoch_is_its_seeds_alone(kind, pipeline, digits):
         assert not torch.equal(x, epoch(kind, digits, pipeline, seed=4)[0])
 
 
-@pytest.mark.parametrize("kind", ["torch", "memory"])
+@pytest.mark.parametrize("kind", ["torch", "device"])
 def test_ranks_share_one_process_epoch(kind, digits):
     one = epoch(kind, digits, "rrm-l2")
     ranks = [epoch(kind, digits, "rrm-l2", rank=rank, world=2, batch_size=32) for rank in (0, 1)]
@@ -128,7 +128,7 @@ def test_ranks_share_one_process_epoch(kind, digits):
 
 
 def test_memory_jitters_and_turns_what_it_crops(digits):
-    crops, found = (epoch("memory", digits, name)[0] for name in ("crt", "rrm-l2"))
+    crops, found = (epoch("device", digits, name)[0] for name in ("crt", "rrm-l2"))
     drawn = Changes(PIPELINES["rrm-l2"], 200, 3, 1, CPU)
     for k in range(0, 200, 10):
         image = reference((crops[k] * 255).round().byte(), drawn.kinds[k], drawn.factors[k])
@@ -139,13 +139,13 @@ def test_memory_jitters_and_turns_what_it_crops(digits):
 @pytest.mark.slow
 def test_ffcv_changes_as_memory_does(digits):
     unpadded = replace(DIGITS, pad=0)
-    ours, theirs = (epoch(kind, digits, "rrm-l2", dataset=unpadded) for kind in ("memory", "ffcv"))
+    ours, theirs = (epoch(kind, digits, "rrm-l2", dataset=unpadded) for kind in ("device", "ffcv"))
     assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
 def test_what_a_pipeline_does_not_fit_is_refused(digits):
     with pytest.raises(ValueError, match=r"rrm-imagenet.*digits \(allowed: crt, plain, rrm-linf, rrm-l2, duet\)"):
-        epoch("memory", digits, "rrm-imagenet")
+        epoch("device", digits, "rrm-imagenet")
 
 
 CONSTANTS = {

@@ -41,6 +41,10 @@ def test_lr_at(schedule, epoch, lr):
         {"epochs": 0},
         {"momentum": 1.5},
         {"warmth": 1},
+        {"precision": "fp8"},
+        {"compile": "fast"},
+        {"compile": True},
+        {"fold": 2},
     ],
 )
 def test_refused(wrong):

@@ -22,7 +22,7 @@ TEACHER = "{arch: cnn2c2f, method: Standard, recipe: *r}"
 def student(tiny, digits, tmp_path, monkeypatch) -> tuple[Cell, Place]:
     """An RDT cell whose teacher is trained; chunks are small."""
     monkeypatch.setattr(robust, "CHUNK", 48)
-    cell = tiny(method="{RDT: {steps: 5, step: 0.5}}", loader="memory", teacher=TEACHER, epochs=2).cells[0]
+    cell = tiny(method="{RDT: {steps: 5, step: 0.5}}", loader="device", teacher=TEACHER, epochs=2).cells[0]
     at = Place(runs=tmp_path / "runs", data=digits, process="shared")
     run_cell(cell.teacher, at)
     return cell, at
@@ -34,7 +34,7 @@ def made(cell: Cell, at: Place) -> Beton:
 
 def test_jobs_stand_between_teacher_and_student(tiny, digits, tmp_path, monkeypatch):
     monkeypatch.setattr("bench.plan.CHUNK", 48)
-    manifest = tiny(method="RDT", loader="memory", teacher=TEACHER)
+    manifest = tiny(method="RDT", loader="device", teacher=TEACHER)
     cell, at = manifest.cells[0], Place(runs=tmp_path / "runs", data=digits, process="shared")
     name = f"robust/{cell.teacher.id}/{cell.robust}"
     found = waves(manifest, at)
@@ -101,7 +101,7 @@ def test_a_student_trains_on_them_and_on_those_of_its_teacher_alone(student):
 def test_the_time_of_making_counts(student, tiny):
     cell, at = student
     robust.run_robustify(cell, 0, 1, at)
-    manifest = tiny(method="{RDT: {steps: 5, step: 0.5}}", loader="memory", teacher=TEACHER, epochs=2)
+    manifest = tiny(method="{RDT: {steps: 5, step: 0.5}}", loader="device", teacher=TEACHER, epochs=2)
     (measured,) = load(manifest, [at.runs])
     spent = sum(r.seconds for r in read_all(robust.folder(cell, at.runs)) if isinstance(r, Made))
     assert measured.making == pytest.approx(spent / 128)

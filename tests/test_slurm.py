@@ -31,7 +31,7 @@ PROFILE = "{time: 30, cpus_per_task: 1, shards: 2, exclusive: false, array_paral
 HEAD = """
 dataset: digits
 pipeline: plain
-loader: memory
+loader: device
 threat: {norm: l2, sigma: 0.25}
 images: 256
 arch: cnn2c2f

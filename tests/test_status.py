@@ -15,7 +15,7 @@ from launchers.states import Seen
 
 
 def test_of_records_alone(tiny, digits, tmp_path):
-    manifest, runs = tiny(loader="memory", evals="[Clean: {images: 3}]"), tmp_path / "runs"
+    manifest, runs = tiny(loader="device", evals="[Clean: {images: 3}]"), tmp_path / "runs"
     path = str(tmp_path / "tiny.yaml")
     where = [path, "--runs", str(runs), "--data", str(digits)]
     assert [state.word for state in states(manifest, runs, digits)[0]] == ["not submitted"] * 2

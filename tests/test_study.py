@@ -19,7 +19,7 @@ from reports import __main__ as reports
 TIMED = """
 baseline: bare loop
 dataset: digits
-loader: memory
+loader: device
 pipeline: plain
 threat: {sigma: 0.25}
 arch: cnn2c2f

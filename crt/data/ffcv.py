@@ -18,7 +18,7 @@ class FFCV(Loader):
 
     The order is exact; the crops and flips come from numba's per-thread generators, which nothing can seed
     (https://github.com/libffcv/ffcv/issues/164). What else a pipeline does is done to whole batches on the device, as
-    in the loader memory. JPEGs are decoded by a faster, less exact transform than Pillow's
+    in the loader device. JPEGs are decoded by a faster, less exact transform than Pillow's
     and resized without torchvision's smoothing against aliasing.
     """
 
@@ -36,7 +36,7 @@ class FFCV(Loader):
             from ffcv.transforms import RandomHorizontalFlip, RandomTranslate, ToTensor
             from ffcv.traversal_order.base import TraversalOrder
         except ImportError as error:
-            raise ValueError(f"loader ffcv cannot be imported ({error}); torch and memory do without") from error
+            raise ValueError(f"loader ffcv cannot be imported ({error}); torch and device do without") from error
 
         order = self.order
 

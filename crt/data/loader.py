@@ -8,12 +8,12 @@ from crt.data import PIPELINES, Dataset
 from crt.data.batches import Loader, Order, epoch_order
 from crt.data.beton import Beton, ensure
 from crt.data.dataloader import Torch
+from crt.data.device import Device
 from crt.data.ffcv import FFCV
-from crt.data.memory import Memory
 
 __all__ = ["LOADERS", "epoch_order", "loader"]
 
-KINDS = {"ffcv": FFCV, "torch": Torch, "memory": Memory}
+KINDS = {"ffcv": FFCV, "torch": Torch, "device": Device}
 LOADERS = tuple(KINDS)
 
 

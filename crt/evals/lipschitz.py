@@ -1,7 +1,7 @@
 """Deterministic l2 certificates by Lipschitz constants (https://arxiv.org/abs/1802.04034) and boxes (2010.06182)."""
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import ClassVar, Literal
 
@@ -9,6 +9,7 @@ import torch
 from pydantic import ConfigDict, model_validator
 from pydantic.dataclasses import dataclass
 from torch import Tensor
+from torch.nn import functional as F
 
 from crt.classifier import Classifier
 from crt.judgement import Judgement, Question
@@ -18,7 +19,7 @@ from crt.lipschitz.local import local_forwards, local_region
 from crt.lipschitz.measures import features_constant
 from crt.lipschitz.norms import Norms, final_norms
 from crt.lipschitz.training import needs_ball
-from crt.lipschitz.translation import over_both, radius, wins
+from crt.lipschitz.translation import over_ball, over_both, radius, wins
 from crt.quantity import Positive
 from crt.threat import Threat
 
@@ -28,6 +29,10 @@ BATCH = 256
 """Images judged at once."""
 GRAIN = 1e6
 """Radii are rounded down to a millionth, so that they do not hang on which images are judged at once."""
+FLOAT64 = 10
+"""Forward passes that take two cores as long as one in float64, of networks of such a size."""
+DECIMALS = 6
+"""Of losses, for the same reason."""
 
 
 @dataclass(kw_only=True, config=ConfigDict(extra="forbid"))
@@ -37,13 +42,14 @@ class Lipschitz:
     Computed in float64. With norms by power iteration, which finds them from below, it is as published but no proof.
     Local bounds are boxes with norms of each image's own (https://arxiv.org/abs/2111.01395). Those start from random
     vectors, and as bounds they hold with probability 1 - 1e-9 for each layer and image.
+    Besides, the cross-entropy (`loss`) and that of the worst logits within eps (`worst_loss`).
     """
 
     threat: Threat
     bounds: Literal["global", "box", "local"] = "global"
     norms: Norms = "fft_upper"
     eps: Positive | None = None
-    """The radius that boxes are asked for; by default the threat's."""
+    """The radius that boxes and the worst logits are of; by default the threat's."""
 
     execution: ClassVar[frozenset[str]] = frozenset()
     named: ClassVar[tuple[str, ...]] = ("bounds", "norms")
@@ -55,8 +61,8 @@ class Lipschitz:
 
     @property
     def forwards(self) -> int:
-        """The image's own, its ball's and its box's two; and those of its own norms."""
-        return 4 + (self.bounds == "local") * local_forwards(self.norms)
+        """The image's own, its ball's and its box's two; and those of its own norms; as passes in float32."""
+        return FLOAT64 * (4 + (self.bounds == "local") * local_forwards(self.norms))
 
     def fits(self, model: Classifier) -> None:
         """ValueError that names a layer which has no bound."""
@@ -72,32 +78,36 @@ class Lipschitz:
                 model = copy.deepcopy(model).double()
                 layers = chain(model, x.shape[1:])
                 norms = final_norms(layers[:-1], self.norms)
-            logits = model(x)
+            logits, labels = model(x), torch.tensor([label for _, label, _ in group], device=x.device)
             classes = logits.argmax(1)
             seeds = [1_000_003 * seed + index for _, _, (seed, index) in group]
-            radii = self._radii(model, layers, norms, x, logits, classes, seeds)
+            moves = self._moves(model, layers, norms, x, seeds)
+            if self.bounds == "global":
+                radii = radius(logits, model.head.weight, classes, features_constant(model, layers, norms))
+                radii = (radii * GRAIN).floor() / GRAIN
+            else:
+                radii = self._eps * wins(logits, logits + moves(classes), classes).to(x.dtype)
             known = ~logits.isnan().any(1)
-            found = zip(torch.where(known, classes, -1).tolist(), torch.where(known, radii, 0).tolist(), strict=True)
-            yield from (Judgement(prediction=prediction, radius=r) for prediction, r in found)
+            losses = [F.cross_entropy(z, labels, reduction="none") for z in (logits, logits + moves(labels))]
+            columns = (torch.where(known, classes, -1), torch.where(known, radii, 0), *losses)
+            for prediction, r, loss, worst in zip(*(column.tolist() for column in columns), strict=True):
+                details = {"loss": round(loss, DECIMALS), "worst_loss": round(worst, DECIMALS)}
+                yield Judgement(prediction=prediction, radius=r, details=details)
 
-    def _radii(
-        self,
-        model: Classifier,
-        layers: tuple[Layer, ...],
-        norms: dict[str, Tensor],
-        x: Tensor,
-        logits: Tensor,
-        classes: Tensor,
-        seeds: list[int],
-    ) -> Tensor:
-        """The radius (B,) in which each image's class is certain."""
-        weight, eps = model.head.weight, self.eps or self.threat.eps
+    @property
+    def _eps(self) -> float:
+        return self.eps or self.threat.eps
+
+    def _moves(
+        self, model: Classifier, layers: tuple[Layer, ...], norms: dict[str, Tensor], x: Tensor, seeds: list[int]
+    ) -> Callable[[Tensor], Tensor]:
+        """What tells how far logits (B, classes) can move within eps against those of given classes (B,)."""
+        weight = model.head.weight
         if self.bounds == "global":
-            found = radius(logits, weight, classes, features_constant(model, layers, norms))
-            return (found * GRAIN).floor() / GRAIN
+            rho = self._eps * features_constant(model, layers, norms)
+            return lambda classes: over_ball(weight, classes, rho)
         if self.bounds == "box":
-            region = before_head(model, layers, x, eps, norms)
+            region = before_head(model, layers, x, self._eps, norms)
         else:
-            region = local_region(model, layers, x, eps, norms, self.norms, seeds)
-        worst = logits + over_both(weight, classes, region, None)
-        return eps * wins(logits, worst, classes).to(x.dtype)
+            region = local_region(model, layers, x, self._eps, norms, self.norms, seeds)
+        return lambda classes: over_both(weight, classes, region, None)

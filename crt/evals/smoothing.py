@@ -109,7 +109,7 @@ class Smoothing:
     @torch.no_grad()
     def _select(self, network: nn.Module, group: list[Question]) -> list[int]:
         """The most frequent class of each image in n0 draws, the first of equals."""
-        passes = zip(*(self._noisy(x, self.n0, (*seed, 0)) for x, _, seed in group), strict=True)
+        passes = zip(*(self.noisy(x, self.n0, (*seed, 0)) for x, _, seed in group), strict=True)
         found = [self._classes(network, torch.cat(noisy)).view(len(group), -1) for noisy in passes]
         return [int(torch.bincount(row[row >= 0], minlength=1).argmax()) for row in torch.cat(found, 1).cpu()]
 
@@ -121,7 +121,7 @@ class Smoothing:
         would end the estimation.
         """
         hits, drawn, due = torch.zeros((), dtype=torch.long, device=x.device), 0, spare + 1
-        for noisy in self._noisy(x, self.n, (*seed, 1)):
+        for noisy in self.noisy(x, self.n, (*seed, 1)):
             hits += (self._classes(network, noisy) == cA).sum()
             drawn += len(noisy)
             if due <= drawn < self.n:
@@ -131,7 +131,7 @@ class Smoothing:
                 due = drawn + spare - missed + 1
         return int(hits), drawn
 
-    def _noisy(self, x: Tensor, n: int, stream: tuple[int, ...]) -> Iterator[Tensor]:
+    def noisy(self, x: Tensor, n: int, stream: tuple[int, ...]) -> Iterator[Tensor]:
         """`n` noisy copies of `x`, as many at once as one forward pass takes."""
         generator = torch.Generator(x.device)
         for start in range(0, n, self.most):

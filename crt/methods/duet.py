@@ -32,8 +32,8 @@ class Duet(Method):
     A teacher's rotation is the leading part of its weights' polar factor, found once, with BatchNorm folded into them.
     """
 
-    similarity: Literal["eq11", "cosine"] = "eq11"
-    """Of rotated inputs: equation 11 in lengths of the teacher's, or 1 less the cosine."""
+    similarity: Literal["eq11", "relative", "cosine"] = "eq11"
+    """Of rotated inputs: equation 11 in lengths of the teacher's, without its ratio of norms, or 1 less the cosine."""
     lbd: NonNegative = 0.1
     """Weight of the similarity, the mean over images and the sum over layers; the paper names none."""
     rotation: Literal["normalized", "polar", "rank_one"] = "normalized"
@@ -84,11 +84,7 @@ class Duet(Method):
 
     def fits(self, model: Classifier) -> None:
         """ValueError, too, where the teacher's layers have other shapes."""
-        check(model)
-        check(self.folded)
-        for mine, taught in zip_longest(_shapes(model), _shapes(self.folded), fillvalue="no layer"):
-            if mine != taught:
-                raise ValueError(f"the teacher has {taught} where the network has {mine} (allowed: the same layers)")
+        alike(model, self.folded)
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, step: Step) -> Tensor:
         share, layers = ramped(step.epoch, self.warmup, self.ramp), chain(model, x.shape[1:])
@@ -117,12 +113,17 @@ class Duet(Method):
                 self.guides[layer.name] = guide(other, self.rank)
             of = self.guides[layer.name]
             teachers, students = self._turned(of, layer, met, out, norms[layer.name], other, before.detach())
-            ratio = norms[layer.name] / of.norm
-            apart = cosine(teachers, students)
-            if self.similarity == "eq11":
-                apart = eq11(teachers, students, ratio if self.through_norms else ratio.detach())
-            total = total + apart.mean()
+            total = total + self._measured(teachers, students, norms[layer.name] / of.norm).mean()
         return total
+
+    def _measured(self, teachers: Tensor, students: Tensor, ratio: Tensor) -> Tensor:
+        """How far (B,) rotated inputs are apart, in networks whose norms have this ratio."""
+        match self.similarity:
+            case "cosine":
+                return cosine(teachers, students)
+            case "relative":
+                return eq11(teachers, students, torch.ones_like(ratio))
+        return eq11(teachers, students, ratio if self.through_norms else ratio.detach())
 
     def _turned(
         self, of: Guide, layer: Layer, met: Tensor, out: Tensor, norm: Tensor, other: Layer, before: Tensor
@@ -151,6 +152,15 @@ class Duet(Method):
     def restore(self, state: dict[str, Tensor]) -> None:
         self.pairs = {name.removeprefix("teacher."): v for name, v in state.items() if name.startswith("teacher.")}
         self.vectors = {name: v for name, v in state.items() if not name.startswith("teacher.")}
+
+
+def alike(model: Classifier, teacher: Classifier) -> None:
+    """ValueError where networks without BatchNorm have a layer without a bound, or layers of other shapes."""
+    check(model)
+    check(teacher)
+    for mine, taught in zip_longest(_shapes(model), _shapes(teacher), fillvalue="no layer"):
+        if mine != taught:
+            raise ValueError(f"the teacher has {taught} where the network has {mine} (allowed: the same layers)")
 
 
 def _flow(layers: tuple[Layer, ...], x: Tensor) -> list[Tensor]:

@@ -51,6 +51,7 @@ class LocalBCP(Method):
 
     named: ClassVar[tuple[str, ...]] = ("stored",)
     epochs_of: ClassVar[tuple[str, ...]] = ("warmup", "ramp")
+    quick: ClassVar[dict[str, int]] = {"stored": 1000}
 
     @model_validator(mode="after")
     def _has_a_ball(self) -> "LocalBCP":

@@ -30,6 +30,6 @@ class SAT(Method):
     def loss(self, model: Classifier, x: Tensor, y: Tensor, step: Step) -> Tensor:
         eps, norm = self.threat.eps, self.threat.norm
         alpha = self.alpha or eps / (5 if norm == "l2" else 4)
-        with frozen(model):
-            adversarial = pgd(model, x, y, start(x, eps, norm), self.threat, alpha, self.K, self.best_of)
+        with frozen(model) as network:
+            adversarial = pgd(network, x, y, start(x, eps, norm), self.threat, alpha, self.K, self.best_of)
         return losses(model, adversarial, y).mean()

@@ -8,7 +8,7 @@ import torch
 from crt.data.batches import Batch, Loader
 
 
-class Memory(Loader):
+class Device(Loader):
     """The images lie on the device as bytes, zero-padded once; a batch is one gather.
 
     How an image is cropped and flipped depends on seed, epoch and image alone, not on the number of ranks.
@@ -17,7 +17,7 @@ class Memory(Loader):
     def __init__(self, *args):
         super().__init__(*args)
         if self.beton.jpeg:
-            raise ValueError(f"loader memory: {self.file} holds JPEGs of any size (allowed for it: ffcv, torch)")
+            raise ValueError(f"loader device: {self.file} holds JPEGs of any size (allowed for it: ffcv, torch)")
         pad, n = self.pad, self.order.n
         padded = np.pad(self.beton.images(np.arange(n)), ((0, 0), (pad, pad), (pad, pad), (0, 0)))
         self._images = torch.from_numpy(padded).to(self.device)

@@ -1,0 +1,144 @@
+"""Time what the switches of arithmetic bring, within a budget: `python -m bench.speed`."""
+
+import gc
+import signal
+import sys
+import time
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import torch
+import typer
+
+from bench import manifest as manifests
+from bench.attempt import Place
+from bench.cells import Manifest, Study
+from bench.certification import Certification, certifications
+from bench.environment import check_install
+from bench.records import End, read
+from bench.study import run_study
+from crt import dist
+from crt.switches import check
+
+_MANIFESTS = Path("manifests")
+_LEAST = 1.0
+"""Seconds that are worth beginning with."""
+_EARLY = 0.7
+"""The share of the time that may go to what is not compiled."""
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def main(
+    manifest: Annotated[
+        Path | None, typer.Argument(help="The YAML file (default: manifests/speed.yaml, without a GPU speed-cpu.yaml).")
+    ] = None,
+    methods: Annotated[str | None, typer.Option(help="Only these, by their names, with commas between.")] = None,
+    archs: Annotated[str | None, typer.Option(help="Only these, by their names, with commas between.")] = None,
+    seconds: Annotated[int, typer.Option(min=1, help="For all of it; what is not reached is left to the next.")] = 600,
+    runs: Annotated[Path, typer.Option(help="Where records are kept.")] = Path("runs"),
+    data: Annotated[Path, typer.Option(help="Where the .beton files are.")] = Path("data"),
+) -> None:
+    """Time the studies of a manifest in this process, each as long as its share of the time that is left."""
+    path = manifest or _MANIFESTS / ("speed.yaml" if torch.cuda.is_available() else "speed-cpu.yaml")
+    place = Place(runs=runs.absolute(), data=data.absolute(), process="shared")
+    try:
+        check_install()
+        tasks = list(_tasks(manifests.read(path), _names(methods), _names(archs), place))
+        if not tasks:
+            raise ValueError(f"--methods {methods} --archs {archs}: no study of {path} is of such")
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(2) from None
+    whole = run(tasks, seconds)
+    print(f"{whole} of {len(tasks)} are whole. Report: python -m reports {path} --runs {runs}")
+
+
+class Task(NamedTuple):
+    """One study or certification, and where its records go."""
+
+    name: str
+    file: Path
+    work: Callable[[float], None]
+    """Does it in so many seconds, or as much as they allow."""
+    late: bool = False
+    """Whether it is compiled, which takes long, so that it has what the others leave."""
+
+
+def run(tasks: list[Task], seconds: float) -> int:
+    """Each as long as its share of what is left; how many are whole. Ended by its time or by ctrl-C, records stay."""
+    deadline = time.monotonic() + seconds
+    # What was never begun goes before what was cut short, so that a second call goes further.
+    left = [task for task in tasks if not _whole(task)]
+    left.sort(key=lambda task: (task.late, task.file.exists()))
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        for number, task in enumerate(left):
+            seconds_left = deadline - time.monotonic()
+            alike = sum(other.late == task.late for other in left[number:])
+            if seconds_left > _LEAST:
+                _do(task, seconds_left * (_EARLY if not task.late and left[-1].late else 1.0) / alike)
+    except KeyboardInterrupt:
+        print(f"cut off after {seconds - (deadline - time.monotonic()):.0f} s")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    return sum(map(_whole, tasks))
+
+
+def _do(task: Task, seconds: float) -> None:
+    try:
+        task.work(seconds)
+    except (ValueError, RuntimeError) as error:
+        # Its own records say so, too; the others may well run.
+        print(f"{task.name}: {str(error).strip().splitlines()[0]}", file=sys.stderr)
+    gc.collect()
+    torch.compiler.reset()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _whole(task: Task) -> bool:
+    return any(isinstance(record, End) for record in read(task.file))
+
+
+def _names(written: str | None) -> list[str] | None:
+    return written and [name.strip() for name in written.split(",")]
+
+
+def _tasks(
+    manifest: Manifest, methods: Collection[str] | None, archs: Collection[str] | None, place: Place
+) -> Iterator[Task]:
+    for certification in certifications(manifest):
+        if methods is None and (archs is None or certification.cell.arch in archs):
+            yield _certifying(certification, place)
+    for study in manifest.studies:
+        # A study of one method holds the baseline beside it: its own arm is the first.
+        if (archs is None or study.arms[0].arch in archs) and (methods is None or study.arms[0].method.name in methods):
+            yield _timing(study, place)
+
+
+def _certifying(certification: Certification, place: Place) -> Task:
+    file = place.runs / certification.id / "run0" / "time.jsonl"
+    return Task(certification.id, file, lambda seconds: certification.run(file, place, seconds))
+
+
+def _timing(study: Study, place: Place) -> Task:
+    cannot = {}
+    for arm in study.arms:
+        try:
+            check(arm.recipe, dist.device())
+        except ValueError as error:
+            cannot[arm.id] = str(error)
+    for why in dict.fromkeys(cannot.values()):
+        print(f"{study.id}: left out: {why}", file=sys.stderr)
+    file = place.runs / study.id / "run0" / "time.jsonl"
+    late = any(arm.recipe.compile for arm in study.arms)
+    return Task(study.id, file, lambda seconds: run_study(study, 0, place, seconds, cannot), late)
+
+
+if __name__ == "__main__":
+    app()

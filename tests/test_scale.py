@@ -1,0 +1,74 @@
+"""Work that grows with the manifest and not with its square: records are read once, repetitions are not compared."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from test_reports import epoch, start
+
+from bench import manifest as manifests
+from bench import records
+from bench.records import End, append
+from reports import load as loading
+from reports.couples import comparable
+from reports.factors import factors
+from reports.sweeps import sweeps
+
+TEXT = """
+baseline: Standard
+dataset: digits
+loader: torch
+arch: cnn2c2f
+threat: {sigma: 0.25}
+recipe: {epochs: 3, batch_size: 64, lr: 0.1}
+seed: SEEDS
+cells: [{method: [Standard, Gaussian]}]
+"""
+
+
+def grown(tmp_path: Path, seeds: int) -> tuple[manifests.Manifest, Path]:
+    """A manifest of two methods and some seeds, with what each cell's training wrote."""
+    (tmp_path / "m.yaml").write_text(TEXT.replace("SEEDS", str(list(range(seeds)))))
+    manifest, runs = manifests.read(tmp_path / "m.yaml"), tmp_path / f"runs{seeds}"
+    for cell in manifest.cells:
+        file = runs / cell.id / "train.jsonl"
+        for record in (start(flops={cell.id: 1.0}), *(epoch(cell.id, n, 1.0, 1437) for n in range(3)), End(time=1.0)):
+            append(file, record)
+    return manifest, runs
+
+
+def test_every_file_is_read_once(tmp_path, monkeypatch):
+    manifest, runs = grown(tmp_path, 3)
+    files = Counter()
+
+    def reads(path: Path):
+        files[path] += 1
+        return records.read(path)
+
+    monkeypatch.setattr(loading, "read", reads)
+    loading.load(manifest, [runs])
+    assert len(files) == 6 and set(files.values()) == {1}
+
+
+@pytest.mark.parametrize("seeds", [2, 4])
+def test_factors_grow_with_the_seeds_and_not_with_their_pairs(tmp_path, seeds):
+    manifest, runs = grown(tmp_path, seeds)
+    assert len(factors(manifest, loading.load(manifest, [runs]))) == seeds
+
+
+def test_a_student_is_compared_with_a_teacher_of_any_seed(tiny):
+    student = tiny(method="CRT", teacher="{arch: cnn2c2f, method: Standard, seed: 7, recipe: *r}").cells[0]
+    assert comparable(student, student.teacher) and comparable(student.teacher, student)
+    other = student.model_copy(update={"seed": 3})
+    assert not comparable(student, other)
+
+
+def test_sweeps_are_found_within_what_is_equal_otherwise(tmp_path):
+    text = TEXT.replace("SEEDS", "[0, 1]").replace("[Standard, Gaussian]", "[Standard, CROWNIBP: {warmup: 1}]")
+    assert "CROWNIBP" in text
+    (tmp_path / "s.yaml").write_text(
+        TEXT.replace("SEEDS", "[0, 1]").replace("[Standard, Gaussian]", "[Standard, SmoothMix, SmoothMix: {eta: 2}]")
+    )
+    manifest = manifests.read(tmp_path / "s.yaml")
+    found = sweeps(loading.load(manifest, [tmp_path]))
+    assert found["argument"].tolist() == ["eta"] * 4

@@ -1,0 +1,198 @@
+"""What switches bring: studies of one method each, a budget, certification beside, and the report of them."""
+
+import math
+import time
+
+import pytest
+import torch
+from test_ratios import epoch, start
+from typer.testing import CliRunner
+
+from bench import manifest as manifests
+from bench import networks, speed
+from bench.attempt import Place
+from bench.bare import bare_certify
+from bench.ceilings import ceilings
+from bench.certification import PLAIN, certifications
+from bench.records import Drawn, End, Start, append, read
+from bench.study import run_study
+from crt.classifier import Classifier
+from crt.evals.smoothing import Smoothing
+from crt.plugins import find
+from crt.threat import Threat
+from reports import __main__ as reports
+from reports.load import load
+from reports.speed import certification, not_reached
+from reports.speed import speed as frame
+
+TEXT = """
+baseline: Standard
+dataset: digits
+loader: torch
+pipeline: plain
+arch: cnn2c2f
+threat: {sigma: 0.25}
+timing: {runs: 1, rounds: 2, images: 32, together: method, certify: {images: 1, n: 100}}
+recipe:
+  - {epochs: 1, batch_size: 16, lr: 0.1}
+  - {epochs: 1, batch_size: 16, lr: 0.1, channels_last: true}
+  - {epochs: 1, batch_size: 16, lr: 0.1, fold: true, compile: default}
+cells: [{method: [Standard, Gaussian, SmoothMix]}]
+"""
+
+
+@pytest.fixture
+def manifest(tmp_path):
+    (tmp_path / "m.yaml").write_text(TEXT)
+    return manifests.read(tmp_path / "m.yaml")
+
+
+def ways(study) -> list[tuple]:
+    return [(a.method.name, a.per_step, a.recipe.channels_last, bool(a.recipe.compile)) for a in study.arms]
+
+
+def test_each_method_is_a_study_and_what_is_compiled_another_beside_its_plain_path(manifest):
+    found = manifest.studies
+    assert [s.arms[0].method.name for s in found] == ["Standard", "Gaussian", "SmoothMix"] * 2
+    assert ways(found[0]) == [("Standard", 16, False, False), ("Standard", 16, True, False)]
+    # SmoothMix steps on half of what it loads, so the baseline does, too; the two ways alternate.
+    assert ways(found[2]) == [
+        ("SmoothMix", 8, False, False),
+        ("Standard", 8, False, False),
+        ("SmoothMix", 8, True, False),
+        ("Standard", 8, True, False),
+    ]
+    assert [(name, compiled) for name, _, _, compiled in ways(found[4])] == [
+        ("Gaussian", False),
+        ("Standard", False),
+        ("Gaussian", True),
+        ("Standard", True),
+    ]
+
+
+def test_together_and_certify_are_no_part_of_a_study(manifest):
+    study = manifest.studies[0]
+    plain = study.timing.model_copy(update={"together": "arch", "certify": None})
+    assert study.model_copy(update={"timing": plain}).id == study.id
+
+
+def test_a_study_without_time_has_one_round_of_what_got_warm(tmp_path, digits, manifest):
+    place = Place(runs=tmp_path, data=digits, process="shared")
+    study = manifest.studies[1]
+    run_study(study, 0, place, seconds=1e-9, left_out=[study.arms[1].id])
+    begun, *records = read(tmp_path / study.id / "run0" / "time.jsonl")
+    assert isinstance(begun, Start) and set(begun.ceilings) == {"fp32", "copy"}
+    assert set(begun.traffic) == {arm.id for arm in study.arms} - {study.arms[1].id}
+    assert [(r.arm, r.round) for r in records] == [(study.arms[0].id, 0), (study.arms[0].id, 1)]
+    run_study(study, 0, place, left_out=[study.arms[1].id])
+    *_, ended = read(tmp_path / study.id / "run0" / "time.jsonl")
+    assert isinstance(ended, End) and list((tmp_path / study.id / "run0").glob("*.cut"))
+
+
+def test_shares_of_the_time_go_to_what_is_left_and_compiling_has_the_rest(tmp_path):
+    done = tmp_path / "done.jsonl"
+    append(done, End(time=0.0))
+    shares = {}
+    names = ["done", "early", "broken", "late"]
+
+    def task(name: str) -> speed.Task:
+        def work(seconds: float) -> None:
+            shares[name] = seconds
+            if name == "broken":
+                raise RuntimeError("out of memory")
+
+        return speed.Task(name, tmp_path / f"{name}.jsonl", work, late=name == "late")
+
+    assert speed.run([task(name) for name in reversed(names)], 100) == 1
+    assert list(shares) == ["broken", "early", "late"]
+    assert [shares[name] for name in ("broken", "early", "late")] == pytest.approx([35, 70, 100], rel=0.05)
+
+
+def test_the_budget_ends_what_would_not_end_itself(tmp_path, capsys):
+    began = time.monotonic()
+    sleeper = speed.Task("sleeper", tmp_path / "s.jsonl", lambda _: time.sleep(60))
+    assert speed.run([sleeper], 2) == 0
+    assert time.monotonic() - began < 10 and "cut off after 2 s" in capsys.readouterr().out
+
+
+def test_command_times_what_it_is_asked_for_and_the_report_says_what_was_not_reached(tmp_path, digits):
+    (tmp_path / "m.yaml").write_text(TEXT.replace("compile: default", "fused: true"))
+    where = [str(tmp_path / "m.yaml"), "--runs", str(tmp_path / "runs")]
+    asked = [*where, "--data", str(digits), "--methods", "Gaussian", "--seconds", "120"]
+    done = CliRunner().invoke(speed.app, asked)
+    assert done.exit_code == 0 and "1 of 1 are whole" in done.output, done.output
+    told = CliRunner().invoke(reports.app, where)
+    assert told.exit_code == 0, told.output
+    for words in ("Not reached: 2 of 3 studies (cnn2c2f: Standard, SmoothMix)", "channels_last", "% of product"):
+        assert words in told.output
+    wrong = CliRunner().invoke(speed.app, [*where, "--methods", "Nothing"])
+    assert wrong.exit_code == 2 and "no study" in wrong.output
+
+
+def test_what_this_machine_cannot_do_is_left_out_and_said(tmp_path, capsys, manifest, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    tasks = list(speed._tasks(manifest, ["Gaussian"], None, Place(runs=tmp_path, data=tmp_path, process="shared")))
+    assert [task.late for task in tasks] == [False, True]
+    assert "no-such-compiler" in capsys.readouterr().err
+
+
+def test_report_pairs_every_switch_with_the_plain_path_and_the_baseline(tmp_path, manifest):
+    seconds = {("Standard", False, False): 1.0, ("Standard", True, False): 0.5, ("Standard", False, True): 0.25}
+    seconds |= {("SmoothMix", False, False): 8.0, ("SmoothMix", True, False): 5.0, ("SmoothMix", False, True): 2.0}
+    for study in (manifest.studies[2], manifest.studies[5]):
+        file = tmp_path / study.id / "run0" / "time.jsonl"
+        work = {a.id: 70.0 if a.method.name == "SmoothMix" else 10.0 for a in study.arms}
+        append(file, start(flops=work, traffic=work, ceilings={"fp32": 1000.0, "copy": 2000.0}))
+        for arm in study.arms:
+            pace = seconds[arm.method.name, arm.recipe.channels_last, bool(arm.recipe.compile)]
+            for turn in (0, 1, 2):
+                # What a round has in common is no part of a paired ratio.
+                append(file, epoch(arm.id, turn, pace * (1 + turn), 32, turn))
+    found = frame(manifest, load(manifest, [tmp_path])).set_index("switches")
+    assert list(found.index) == ["plain", "channels_last", "compile default, fold"]
+    assert found["speedup"].tolist() == pytest.approx([1.0, 1.6, 4.0])
+    assert found["slowdown"].tolist() == pytest.approx([8.0, 10.0, 8.0]) and found["ideal"].tolist() == [7.0] * 3
+    assert found["efficiency"].tolist() == pytest.approx([7 / 8, 0.7, 7 / 8])
+    assert found.loc["plain", "speedup_low":"speedup_high"].isna().all()
+    assert found.loc["channels_last", "speedup_low"] == pytest.approx(1.6)
+    # 70 operations an image at 32 images in 8 x (2 + 3) / 2 s, of 1000 a second.
+    assert found.loc["plain", "of_product"] == pytest.approx(70 * 32 / 20 / 1000)
+    assert found.loc["plain", "of_copy"] == pytest.approx(70 * 32 / 20 / 2000)
+
+
+def test_certification_is_timed_in_rounds_and_reported(tmp_path, digits, manifest):
+    (asked,) = certifications(manifest)
+    file = tmp_path / asked.id / "run0" / "time.jsonl"
+    asked.run(file, Place(runs=tmp_path, data=digits, process="shared"), 60)
+    begun, *drawn, ended = read(file)
+    assert isinstance(begun, Start) and isinstance(ended, End) and len(drawn) == 4 * 3
+    assert all(isinstance(r, Drawn) and r.draws == 200 for r in drawn)
+    found = certification(manifest, load(manifest, [tmp_path])).set_index("way")
+    mine, theirs = ([r.seconds for r in drawn if r.arm == arm and r.round] for arm in ("engine", PLAIN))
+    ratio = math.exp(sum(math.log(b / a) for a, b in zip(mine, theirs, strict=True)) / 2)
+    assert found.loc["engine", "speedup"] == pytest.approx(ratio) and found.loc[PLAIN, "speedup"] == 1
+    assert found.loc["engine", "images_per_s"] == pytest.approx(2 / sum(mine))
+    assert not any("studies" not in line for line in not_reached(manifest, load(manifest, [tmp_path])))
+
+
+def test_the_plain_procedure_answers_as_the_engine_does():
+    torch.manual_seed(0)
+    body, width = find("crt.archs", "cnn2c2f")()
+    model = Classifier(body, width, 10, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2)).eval()
+    smoothing = Smoothing(threat=Threat(sigma=1.0), n=250, n0=30, alpha=0.05, skip_wrong=False, batch=100)
+    for index in range(4):
+        x = torch.rand(3, 32, 32)
+        ours, theirs = smoothing.judge(model, x, 0, (0, index)), bare_certify(smoothing, model, x, (0, index))
+        assert ours.prediction == theirs.prediction and ours.radius == pytest.approx(theirs.radius)
+        if ours.details["drawn"] == 250:
+            assert ours.details["nA"] == theirs.details["nA"]
+
+
+def test_ceilings_and_traffic(manifest):
+    found = ceilings([manifest.cells[0].recipe])
+    assert set(found) == {"fp32", "copy"} and all(value > 1e8 for value in found.values())
+    one, other = networks.work(manifest.cells[0]), networks.work(manifest.cells[1])
+    # Every weight is read and its gradient written at least once a step of 16 images, every pixel read once.
+    with torch.device("meta"):
+        weights = sum(p.nbytes for p in networks.network(manifest.cells[0]).parameters())
+    assert one == other and one.traffic > 2 * weights / 16 + 3 * 32 * 32 * 4

@@ -1,0 +1,416 @@
+"""Each switch of a recipe against the plain path, what is asked to switch on what is not there, and no waiting."""
+
+import math
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from test_duet import with_norms
+from test_methods import CHAINS, METHODS, THREAT, chain, classifier, toy
+from torch import nn
+from torch._subclasses import FakeTensorMode
+
+from bench import manifest as manifests
+from bench.cells import Cell
+from crt import switches
+from crt.attacks import frozen
+from crt.classifier import Classifier
+from crt.fold import fold, twin
+from crt.lipschitz.chain import exact
+from crt.method import Method, Objective
+from crt.plugins import find
+from crt.recipe import ARITHMETIC, Recipe
+from crt.switches import arithmetic, prepare
+from crt.train import grad_scaler, optimizer, train_epoch
+from reports.load import Measured
+from reports.ratios import unlike
+
+ATTACKS = {"SAT", "SmoothAdv", "SmoothMix"}
+"""Methods that attack in eval mode, where BatchNorm can be folded."""
+TAUGHT = {"CRT", "KD", "RRM"}
+SHORT = {
+    "SmoothAdv": {"m": 2, "T": 2},
+    "SmoothMix": {"T": 2},
+    "SAT": {"K": 2},
+    "PGD7Fast": {"K": 2},
+    "FreeAT": {"m": 2},
+    "MACER": {"k": 4},
+}
+SETTLED = {name: {"warmup": 0, "ramp": 0.1} for name in CHAINS}
+ON = {"precision": "bf16", "channels_last": True, "compile": "default", "fused": True, "fold": True}
+"""Of each switch a value that is not its default."""
+GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+def recipe(**changes) -> Recipe:
+    return Recipe(epochs=4, batch_size=12, lr=0.02, weight_decay=1e-3, **changes)
+
+
+def moved(model: Classifier, seed: int) -> Classifier:
+    """The network with statistics and scales as training leaves them."""
+    draw = torch.Generator().manual_seed(seed)
+    for norm in (m for m in model.modules() if isinstance(m, nn.BatchNorm2d)):
+        norm.running_mean.normal_(0, 0.3, generator=draw)
+        norm.running_var.uniform_(0.3, 2, generator=draw)
+        nn.init.uniform_(norm.weight, 0.5, 1.5, generator=draw)
+        nn.init.normal_(norm.bias, 0, 0.3, generator=draw)
+    return model
+
+
+def network(arch: str) -> Classifier:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return moved(Classifier(*find("crt.archs", arch)(), 10, (0.5,) * 3, (0.2,) * 3), 1)
+
+
+def bound(name: str, device: str = "cpu") -> tuple[Method, Classifier]:
+    """A method, with a teacher where it needs one, and a network that it can train."""
+    kind, make = find("crt.methods", name), chain if name in CHAINS else classifier
+    teacher = moved(make(5), 2).eval().requires_grad_(False).to(device) if kind.needs_teacher else None
+    arguments = SHORT.get(name, {}) | SETTLED.get(name, {})
+    return kind(threat=THREAT, teacher=teacher, **arguments), moved(make(0), 1).to(device)
+
+
+def trained(
+    name: str, of: Recipe, epochs: int = 1, device: str = "cpu", dtype: torch.dtype = torch.float32
+) -> tuple[dict[str, torch.Tensor], float]:
+    """A network after some steps, the last of a smaller batch, and the mean loss."""
+    method, model = bound(name, device)
+    for each in (model, method.teacher) if method.teacher else (model,):
+        each.to(dtype)
+    prepare(method, model, of)
+    names, steps = list(model.state_dict()), optimizer(model, of)
+    goal, scaler = Objective(method, model), grad_scaler(torch.device(device), of)
+    batches = [(*toy(n), torch.arange(n)) for n in (12, 12, 6)]
+    batches = [(x.to(device, dtype), y.to(device), index.to(device)) for x, y, index in batches]
+    torch.manual_seed(7)
+    for epoch in range(epochs):
+        loss = train_epoch(goal, method, steps, batches, of, epoch, scaler)
+    assert list(model.state_dict()) == names
+    return model.state_dict(), float(loss)
+
+
+def apart(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    return max(float((one[name] - other[name]).abs().max()) for name in one)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_exact_switches_train_the_same_network(name):
+    plain, loss = trained(name, recipe())
+    assert apart(plain, bound(name)[1].state_dict()) > 1e-3
+    for switch in ({"channels_last": True}, {"fused": True}, {"fold": True}):
+        found, other = trained(name, recipe(**switch))
+        # Temperature and tiny gradients of an attack make rounding larger before it reaches the weights.
+        assert apart(plain, found) <= 1e-5 and other == pytest.approx(loss, rel=2e-4), switch
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("name", METHODS)
+def test_together_they_are_exact_but_for_rounding(name, optimizer):
+    of = recipe(optimizer=optimizer)
+    plain, loss = trained(name, of, dtype=torch.float64)
+    of = recipe(optimizer=optimizer, channels_last=True, fused=True, fold=True)
+    found, other = trained(name, of, dtype=torch.float64)
+    assert apart(plain, found) <= 1e-9 and other == pytest.approx(loss, rel=1e-9)
+
+
+@pytest.mark.parametrize("name", ["Standard", "SAT", "CRT"])
+def test_exact_switches_train_the_same_cnn2c2f(name):
+    results = []
+    for of in (recipe(), recipe(channels_last=True, fused=True, fold=True)):
+        model, teacher = network("cnn2c2f"), network("cnn2c2f").eval().requires_grad_(False)
+        method = find("crt.methods", name)(threat=THREAT, teacher=teacher, **SHORT.get(name, {}))
+        prepare(method, model, of)
+        torch.manual_seed(0)
+        batches = [(torch.rand(4, 3, 32, 32), torch.arange(4), torch.arange(4)) for _ in range(3)]
+        train_epoch(Objective(method, model), method, optimizer(model, of), batches, of, 0)
+        results.append(model.state_dict())
+    assert apart(*results) <= 1e-5
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_bf16_stays_near_and_fp16_finite(name):
+    _, loss = trained(name, recipe(), epochs=2)
+    rest = {"channels_last": True, "fold": True, "fused": True}
+    # bf16 keeps 8 bits; margins and radii are differences of what it rounds.
+    assert trained(name, recipe(precision="bf16", **rest), epochs=2)[1] == pytest.approx(loss, rel=0.05, abs=0.05)
+    # The first steps of fp16 may overflow, and are not taken.
+    weights, low = trained(name, recipe(precision="fp16", **rest), epochs=2)
+    assert math.isfinite(low) and all(torch.isfinite(value).all() for value in weights.values())
+
+
+@pytest.fixture
+def nan_memory():
+    """New memory holds NaN."""
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.usefixtures("nan_memory")
+def test_momentum_starts_at_nothing_where_the_first_step_overflows():
+    of, model = recipe(precision="fp16"), nn.Linear(8, 8)
+    steps, scaler, before = optimizer(model, of), grad_scaler(torch.device("cpu"), of), model.weight.detach().clone()
+    for scale in (torch.inf, 1.0):
+        steps.zero_grad()
+        scaler.scale(scale * model.weight.sum()).backward()
+        scaler.step(steps)
+        scaler.update()
+    torch.testing.assert_close(model.weight.detach(), before - of.lr * (1 + of.weight_decay * before))
+
+
+def norms(model: nn.Module) -> list[nn.Module]:
+    return [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+
+
+@pytest.mark.parametrize("name", sorted(ATTACKS | TAUGHT))
+def test_where_batchnorm_is_folded_it_is_not_computed(name):
+    calls = {}
+    for switch in (False, True):
+        of, (method, model) = recipe(fold=switch), bound(name)
+        networks = [model, method.teacher] if method.teacher else [model]
+        prepare(method, model, of)
+        calls[switch] = 0
+
+        def count(*_, switch=switch):
+            calls[switch] += 1
+
+        for norm in (norm for each in networks for norm in norms(each)):
+            norm.register_forward_hook(count)
+        batches = [(*toy(12), torch.arange(12))]
+        train_epoch(Objective(method, model), method, optimizer(model, of), batches, of, 0)
+        assert len(norms(model)) == 2 and not (switch and method.teacher and norms(method.teacher))
+    steps = method.chunks
+    kept = {"SAT": 1, "SmoothAdv": steps, "SmoothMix": 2 * steps, "CRT": 1, "KD": 1, "RRM": 1}[name]
+    attacks = {"SAT": 3, "SmoothAdv": 2 * steps, "SmoothMix": 2 * steps, "CRT": 1, "KD": 1, "RRM": 1}[name]
+    assert calls == {False: 2 * (kept + attacks), True: 2 * kept}
+
+
+@pytest.mark.parametrize("arch", ["resnet20", "dla"])
+def test_a_twin_follows_its_model(arch):
+    model = network(arch).to(memory_format=torch.channels_last)
+    before, names = len(list(model.parameters())), list(model.state_dict())
+    model.twin = twin(model)
+    assert not norms(model.twin.network) and len(norms(model)) == len(model.twin.folded)
+    assert len(list(model.parameters())) == before and list(model.state_dict()) == names
+    x, places = torch.rand(2, 3, 32, 32), {p.data_ptr() for p in model.twin.network.parameters()}
+    for _ in range(2):
+        model.train()(torch.rand(4, 3, 32, 32))
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.mul_(1 + 0.1 * torch.rand_like(parameter))
+        outputs = []
+        for plain in (True, False):
+            leaf = x.clone().requires_grad_()
+            with frozen(model) as given:
+                logits = (model if plain else given)(leaf)
+                assert (given is model) is False and not any(p.requires_grad for p in given.parameters())
+                outputs.append((logits.detach(), *torch.autograd.grad(logits.square().sum(), leaf)))
+        for one, other in zip(*outputs, strict=True):
+            assert float((one - other).abs().max() / one.abs().max()) <= 1e-5
+        assert model.training and all(p.grad is None and p.requires_grad for p in model.parameters())
+    assert {p.data_ptr() for p in model.twin.network.parameters()} == places
+
+
+def test_a_folded_teacher_is_the_same_chain():
+    weights = []
+    for of in (recipe(), recipe(fold=True)):
+        model, method = chain(0), find("crt.methods", "Duet")(threat=THREAT, teacher=with_norms(), **SETTLED["Duet"])
+        prepare(method, model, of)
+        method.fits(model)
+        batches = [(*toy(12), torch.arange(12))] * 2
+        train_epoch(Objective(method, model), method, optimizer(model, of), batches, of, 0)
+        weights.append(model.state_dict())
+    assert apart(*weights) <= 1e-5
+
+
+def test_a_model_without_a_twin_is_attacked_itself():
+    for model in (classifier(0), nn.Linear(2, 2)):
+        with frozen(model) as given:
+            assert given is model
+    assert twin(chain(0)) is None and fold(chain(0)).gone == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["SAT"])
+def test_a_compiled_body_trains_the_same_network(name, monkeypatch):
+    if shutil.which("g++") is None:
+        pytest.skip("no g++")
+    monkeypatch.setitem(SHORT, "SAT", {"K": 2, "best_of": False})
+    plain, _ = trained(name, recipe())
+    counters = torch._dynamo.utils.counters
+    torch._dynamo.reset()
+    counters.clear()
+    found, _ = trained(name, recipe(compile="default", fold=True))
+    assert apart(plain, found) <= 1e-5
+    # Of the network in training and of its twin under attack, each with the batch and with the last, smaller one.
+    assert counters["stats"]["unique_graphs"] == 4 and not counters["graph_break"]
+
+
+class _Breaks(nn.Module):
+    def forward(self, x):
+        torch._dynamo.graph_break()
+        return x.mean((2, 3))
+
+
+def test_a_body_that_is_no_single_graph_is_refused():
+    model = Classifier(_Breaks(), 3, 3, (0.5,) * 3, (0.2,) * 3)
+    prepare(find("crt.methods", "Standard")(threat=THREAT), model, recipe(compile="default"))
+    with pytest.raises(torch._dynamo.exc.Unsupported):
+        model(toy(2)[0])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (
+            {"precision": "tf32"},
+            r"recipe\.precision: 'tf32' needs a GPU that has it \(allowed here: fp32, bf16, fp16\)",
+        ),
+        (
+            {"compile": "reduce-overhead"},
+            r"recipe\.compile: 'reduce-overhead' needs a GPU \(allowed here: off, default",
+        ),
+    ],
+)
+def test_what_a_cpu_cannot_do_is_refused(wrong, said):
+    with pytest.raises(ValueError, match=said):
+        prepare(*bound("Standard"), recipe(**wrong))
+
+
+def test_compilation_without_a_compiler_is_refused_before_training(monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(ValueError, match=r"recipe\.compile: 'default' needs a C\+\+ compiler, and 'no-such-compiler'"):
+        prepare(*bound("Standard"), recipe(compile="default"))
+    monkeypatch.setattr(switches.torch, "compile", lambda model=None, *, mode=None: model)
+    with pytest.raises(ValueError, match=r"recipe\.compile: 'default' needs a newer torch"):
+        prepare(*bound("Standard"), recipe(compile="default"))
+
+
+def flags() -> tuple:
+    torch_backends = torch.backends
+    parts = torch_backends.cudnn.conv, torch_backends.cuda.matmul
+    return *(part.fp32_precision for part in parts), torch_backends.cudnn.benchmark
+
+
+@pytest.mark.parametrize(("precision", "products"), [("fp32", "ieee"), ("bf16", "ieee"), ("tf32", "tf32")])
+def test_arithmetic_is_set_for_its_time_and_bounds_stay_exact(precision, products):
+    before = flags()
+    with pytest.raises(KeyError), arithmetic(recipe(precision=precision)):
+        assert flags() == (products, products, True)
+        with exact(torch.device("cpu")):
+            assert flags() == ("ieee", "ieee", True)
+        assert flags() == (products, products, True)
+        raise KeyError
+    assert flags() == before
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_no_step_asks_the_device_for_a_number(name):
+    of = recipe()
+    with FakeTensorMode():
+        method, model = _fake(name)
+        batches = [(torch.rand(n, 3, 8, 8), torch.zeros(n, dtype=torch.long), torch.arange(n)) for n in (12, 12, 6)]
+        train_epoch(Objective(method, model), method, optimizer(model, of), batches, of, 100)
+
+
+def _fake(name: str) -> tuple[Method, Classifier]:
+    kind, make = find("crt.methods", name), chain if name in CHAINS else classifier
+    teacher = make(5).eval().requires_grad_(False) if kind.needs_teacher else None
+    return kind(threat=THREAT, teacher=teacher, **SHORT.get(name, {}) | SETTLED.get(name, {})), make(0)
+
+
+@pytest.mark.parametrize(
+    "asks",
+    [
+        lambda loss, x: loss * loss.detach().item(),
+        lambda loss, x: loss if loss > 0 else -loss,
+        lambda loss, x: loss + x[x > 0.5].mean(),
+    ],
+)
+def test_a_step_that_asks_is_found(asks):
+    class Asks(find("crt.methods", "Standard")):
+        def loss(self, model, x, y, step):
+            return asks(super().loss(model, x, y, step), x)
+
+    with FakeTensorMode(), pytest.raises(Exception, match=r"local_scalar|nonzero"):
+        method, model = Asks(threat=THREAT), classifier(0)
+        batches = [(torch.rand(4, 3, 8, 8), torch.zeros(4, dtype=torch.long), torch.arange(4))]
+        train_epoch(Objective(method, model), method, optimizer(model, recipe()), batches, recipe(), 0)
+
+
+@GPU
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", METHODS)
+def test_no_step_waits_for_the_gpu(name):
+    of = recipe(precision="fp16", channels_last=True, fold=True, fused=True)
+    method, model = bound(name, "cuda")
+    prepare(method, model, of)
+    goal, steps, scaler = Objective(method, model), optimizer(model, of), grad_scaler(torch.device("cuda"), of)
+    batches = [tuple(part.cuda() for part in (*toy(12), torch.arange(12)))] * 2
+    # First steps set up what methods remember.
+    train_epoch(goal, method, steps, batches, of, 0, scaler)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        train_epoch(goal, method, steps, batches, of, 1, scaler)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@GPU
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", METHODS)
+def test_tf32_stays_near_on_a_gpu(name):
+    _, loss = trained(name, recipe(), device="cuda")
+    assert trained(name, recipe(precision="tf32"), device="cuda")[1] == pytest.approx(loss, rel=0.02, abs=0.02)
+
+
+@pytest.fixture
+def cell(tiny) -> Cell:
+    return tiny().cells[0]
+
+
+def test_switches_are_part_of_a_cell_and_their_defaults_are_not(cell):
+    of, kinds = cell.recipe, {cell.id}
+    assert set(ON) == set(ARITHMETIC)
+    for key, value in ON.items():
+        written = Recipe(**of.model_dump(exclude_defaults=True), **{key: type(of).model_fields[key].default})
+        assert cell.model_copy(update={"recipe": written}).id == cell.id
+        kinds.add(cell.model_copy(update={"recipe": of.model_copy(update={key: value})}).id)
+    assert len(kinds) == 1 + len(ON)
+
+
+@pytest.mark.parametrize("key", ARITHMETIC)
+def test_times_of_unlike_switches_are_not_compared(cell, key):
+    other = cell.model_copy(update={"recipe": cell.recipe.model_copy(update={key: ON[key]})})
+    one, two = (Measured(each, Path()) for each in (cell, other))
+    assert unlike(one, one) == ()
+    with pytest.raises(ValueError, match=f"differ in {key}: .*--allow {key}"):
+        unlike(one, two)
+    assert unlike(one, two, [key]) == (key,)
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("compile: fast", r"cells\[0\]\.recipe\.compile: 'fast': .*False, 'default' or 'reduce-overhead'"),
+        ("compile: on", r"cells\[0\]\.recipe\.compile: True: "),
+        ("precision: fp8", r"cells\[0\]\.recipe\.precision: 'fp8': .*'tf32'"),
+        ("fold: 2", r"cells\[0\]\.recipe\.fold: 2: "),
+    ],
+)
+def test_switches_in_a_manifest(tmp_path, written, said):
+    text = """
+title: t
+dataset: digits
+threat: {sigma: 0.25}
+cells: [{method: Standard, arch: cnn2c2f, recipe: {epochs: 1, batch_size: 8, lr: 0.1, WRITTEN}}]
+"""
+    file = tmp_path / "m.yaml"
+    file.write_text(text.replace("WRITTEN", written))
+    with pytest.raises(ValueError, match=said):
+        manifests.read(file)
+    file.write_text(text.replace("WRITTEN", "compile: off, fold: true, channels_last: yes"))
+    (found,) = manifests.read(file).cells
+    assert (found.recipe.compile, found.recipe.fold, found.recipe.channels_last) == (False, True, True)
