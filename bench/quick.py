@@ -32,7 +32,9 @@ def reduce(manifest: Manifest) -> Manifest:
     most = min(DATASETS[cell.dataset].train_images for cell in (*timed, *trained))
     images = max(LEAST, min(most, int(images) // TIMED_BATCH * TIMED_BATCH))
     batch = TIMED_BATCH if manifest.timing else TRAINED_BATCH
-    judged, n = _judged([(cell, spec) for cell in manifest.cells for spec in cell.evals])
+    asked = [(cell, spec) for cell in manifest.cells for spec in cell.evals]
+    watched = [(cell, spec) for cell in manifest.cells if cell.monitor for spec in cell.monitor.evals]
+    judged, n = _judged(asked + EPOCHS * watched)
     return manifest.model_copy(
         update={
             "quick": True,
