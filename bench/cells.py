@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from crt.data import PIPELINES
 from crt.method import Method
 from crt.plugins import find
 from crt.quantity import Count, Real, Whole
@@ -89,11 +90,15 @@ class Weights(BaseModel):
     sha256: str
     normalize: bool | None = None
     """Whether the network takes normalized pixels, where the file does not tell."""
+    pipeline: str = "crt"
+    """Whose constants it normalizes with."""
     seed: Whole = 0
 
     @property
     def id(self) -> str:
-        return f"{self.arch}-weights-{self.sha256[:8]}" + ("-raw" if self.normalize is False else "")
+        with_own = self.dataset in PIPELINES[self.pipeline].constants
+        raw = "-raw" if self.normalize is False else ""
+        return f"{self.arch}-weights-{self.sha256[:8]}{raw}" + (f"-{self.pipeline}" if with_own else "")
 
 
 class Cell(BaseModel):

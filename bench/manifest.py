@@ -24,7 +24,7 @@ _CELL = (*AXES, "pipeline", "loader", "nodes", "images", "loop", "evals", "monit
 _ONLY_IN_CELLS = ("loop", "paper", "name")
 _TOP = ("title", "baseline", "timing", "recipes", "cells", *(key for key in _CELL if key not in _ONLY_IN_CELLS))
 _INHERITED = ("dataset", "threat", "pipeline", "loader", "ranks", "nodes", "images")
-_WEIGHTS = ("weights", "sha256", "arch", "normalize")
+_WEIGHTS = ("weights", "sha256", "arch", "normalize", "pipeline")
 _TEACHER = (*_INHERITED, "arch", "method", "recipe", "seed", "teacher", "monitor", "select")
 _DEFAULTS = {"pipeline": "crt", "loader": "ffcv", "threat": {}, "seed": 0, "ranks": 1, "nodes": 1}
 
@@ -224,7 +224,7 @@ class _Reader:
                 raise ValueError(f"{where}: a cycle of teachers: {' <- '.join([*self.open, name])}")
             return self.block(self.named[name])[0].model_copy(update={"evals": (), "paper": Paper()})
         if isinstance(value, dict) and "weights" in value:
-            return self.weights(value, written["dataset"], where)
+            return self.weights({"pipeline": written["pipeline"]} | value, written["dataset"], where)
         keys(value, _TEACHER, where)
         inherited = {key: written[key] for key in _INHERITED if key in written}
         return self.cell(_DEFAULTS | inherited | value, where, teaching=True)
@@ -243,4 +243,5 @@ class _Reader:
         if not isinstance(value.get("normalize"), bool | None):
             raise ValueError(f"{where}.normalize: {value['normalize']!r} (allowed: true, false)")
         file = {"weights": str(value["weights"]), "sha256": digest, "normalize": value.get("normalize")}
-        return Weights(dataset=dataset, arch=arch, **file)
+        pipeline = _choice(value["pipeline"], PIPELINES, f"{where}.pipeline")
+        return Weights(dataset=dataset, arch=arch, pipeline=pipeline, **file)

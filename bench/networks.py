@@ -25,7 +25,7 @@ from crt.weights import load_weights
 def network(cell: Cell | Weights) -> Classifier:
     """The cell's network with its first weights, drawn from its seed and the same on every rank."""
     dataset = DATASETS[cell.dataset]
-    pipeline = PIPELINES[cell.pipeline if isinstance(cell, Cell) else "plain"]
+    pipeline = PIPELINES[cell.pipeline]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(cell.seed)
         body, width = find("crt.archs", cell.arch)()

@@ -206,6 +206,7 @@ def test_what_is_missing_or_anothers_is_named(digits, tmp_path):
 
 
 @pytest.mark.slow
+@NO_FFCV
 def test_a_dead_ffcv_thread_is_an_error_and_not_a_wait(digits, monkeypatch):
     made = make("ffcv", digits, images=200)
     from ffcv.loader.epoch_iterator import EpochIterator
@@ -311,5 +312,5 @@ def test_crops_and_flips_on_the_device_are_distributed_as_ffcvs(tmp_path):
     assert stats.chisquare(ffcv.ravel()).pvalue > 1e-6
     assert stats.chi2_contingency([device.ravel(), ffcv.ravel()]).pvalue > 1e-6
     skewed = device.copy()
-    skewed[0] += 25
+    skewed[0] += 60
     assert stats.chi2_contingency([skewed.ravel(), ffcv.ravel()]).pvalue < 1e-6
