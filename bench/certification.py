@@ -9,11 +9,12 @@ from torch import Tensor
 
 from bench.attempt import Place, attempt
 from bench.bare import bare_certify
-from bench.cells import Cell, Manifest, digest
+from bench.cells import Cell, digest
 from bench.environment import start
 from bench.judge import image
 from bench.networks import network
 from bench.records import Drawn, End
+from bench.tables import Manifest
 from bench.timer import Timer
 from crt import dist
 from crt.classifier import Classifier

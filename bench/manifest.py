@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
-from bench.cells import BARE, Cell, Manifest, Monitor, Paper, Timing, Weights
+from bench.cells import Cell, Monitor, Paper, Weights
 from bench.networks import evaluation, method, network
 from bench.specs import explain, keys, spec, typed
+from bench.tables import BARE, Manifest, Timing
 from bench.yamls import load_yaml
 from crt.data import DATASETS, PIPELINES
 from crt.data.loader import LOADERS

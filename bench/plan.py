@@ -4,12 +4,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from bench.attempt import Place
-from bench.cells import Cell, Manifest
+from bench.cells import Cell
 from bench.judge import run_judge
 from bench.prepare import run_prepare
 from bench.records import End, Epoch, Verdict, read, read_all
 from bench.robust import CHUNK, dataset, folder, run_robustify
 from bench.study import run_study
+from bench.tables import Manifest
 from bench.train import run_cell
 from crt.data import DATASETS
 from crt.data.beton import held

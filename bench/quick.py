@@ -1,8 +1,9 @@
 """`--quick`: one declared reduction, part of a cell's identity, that brings a manifest to minutes on two cores."""
 
-from bench.cells import Cell, Manifest, Monitor, Spec
+from bench.cells import Cell, Monitor, Spec
 from bench.networks import forward_flops, forwards, step_flops
 from bench.specs import spec as resolve
+from bench.tables import Manifest
 from crt.data import DATASETS
 from crt.plugins import find
 from crt.threat import Threat

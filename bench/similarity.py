@@ -14,9 +14,10 @@ from rich.table import Table
 from torch import Tensor
 
 from bench import manifest as manifests
-from bench.cells import Cell, Manifest, Weights
+from bench.cells import Cell, Weights
 from bench.judge import image
 from bench.networks import network, trained
+from bench.tables import Manifest
 from crt.classifier import Classifier
 from crt.data import DATASETS
 from crt.data.beton import Beton, ensure

@@ -13,11 +13,11 @@ import typer
 
 from bench import manifest as manifests
 from bench.attempt import Place
-from bench.cells import Manifest, Study
 from bench.certification import Certification, certifications
 from bench.environment import check_install
 from bench.records import End, read
 from bench.study import run_study
+from bench.tables import Manifest, Study
 from crt import dist
 from crt.switches import check
 

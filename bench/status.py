@@ -14,9 +14,9 @@ from rich.table import Table
 
 from bench import manifest as manifests
 from bench.attempt import Place
-from bench.cells import Manifest
 from bench.plan import waves
 from bench.records import Epoch, Fail, Record, Start, Verdict, read
+from bench.tables import Manifest
 from launchers.job import Job
 from launchers.ledger import Ledger, latest
 from launchers.states import Seen, check, ended, queued, site

@@ -9,7 +9,7 @@ import torch
 from bench.attempt import Place, attempt, write
 from bench.bare import bare_epoch
 from bench.ceilings import ceilings
-from bench.cells import Cell, Study
+from bench.cells import Cell
 from bench.environment import start
 from bench.gpu import Watch
 from bench.networks import batches, method, network
@@ -17,6 +17,7 @@ from bench.phases import Phases
 from bench.progress import Progress
 from bench.records import End, Epoch
 from bench.records import Phases as PhasesRecord
+from bench.tables import Study
 from bench.timer import Timer
 from crt import dist
 from crt.data.batches import Loader

@@ -18,11 +18,12 @@ from rich.table import Table
 from bench import estimate, profiles
 from bench import manifest as manifests
 from bench.attempt import Place
-from bench.cells import Cell, Manifest, Weights
+from bench.cells import Cell, Weights
 from bench.environment import check_install
 from bench.networks import trained
 from bench.plan import waves
 from bench.quick import FLOPS
+from bench.tables import Manifest
 from crt.data import DATASETS
 from crt.data.beton import ensure
 from launchers import inline, local, slurm, states

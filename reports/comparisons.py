@@ -5,7 +5,8 @@ from itertools import combinations
 
 import pandas as pd
 
-from bench.cells import Cell, Manifest, Spec
+from bench.cells import Cell, Spec
+from bench.tables import Manifest
 from reports.couples import comparable, couple, introduced
 from reports.load import Measured
 from reports.stats import Interval, mcnemar, paired_difference, wilson

@@ -6,7 +6,8 @@ from typing import Literal
 
 import pandas as pd
 
-from bench.cells import Cell, Manifest
+from bench.cells import Cell
+from bench.tables import Manifest
 from reports.tables import epochs, lineage, name
 from reports.verdicts import written
 

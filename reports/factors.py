@@ -8,7 +8,7 @@ from operator import itemgetter
 import numpy as np
 import pandas as pd
 
-from bench.cells import Manifest
+from bench.tables import Manifest
 from crt.recipe import ARITHMETIC
 from reports.couples import called, comparable, couple
 from reports.load import Measured

@@ -2,8 +2,8 @@
 
 import pandas as pd
 
-from bench.cells import Manifest
 from bench.records import Start
+from bench.tables import Manifest
 from crt.data import DATASETS
 from reports.couples import RULE, shown
 from reports.load import Measured

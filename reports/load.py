@@ -6,8 +6,9 @@ from itertools import chain
 from pathlib import Path
 
 from bench import robust
-from bench.cells import Cell, Manifest
+from bench.cells import Cell
 from bench.records import Curve, End, Epoch, Made, Phases, Start, Verdict, read, read_all
+from bench.tables import Manifest
 
 
 @dataclass(eq=False)

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from bench.cells import Manifest
+from bench.tables import Manifest
 from reports.couples import called, varying
 from reports.load import Measured
 from reports.plots import WIDTH, legend, styles, write

@@ -4,8 +4,8 @@ import math
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
-from bench.cells import Manifest
 from bench.records import Epoch
+from bench.tables import Manifest
 from crt.data import DATASETS
 from crt.recipe import ARITHMETIC
 from reports.load import Measured

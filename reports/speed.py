@@ -6,9 +6,10 @@ from collections.abc import Collection, Iterator
 import numpy as np
 import pandas as pd
 
-from bench.cells import Cell, Manifest
+from bench.cells import Cell
 from bench.certification import PLAIN, certifications
 from bench.records import Drawn, read
+from bench.tables import Manifest
 from crt.recipe import ARITHMETIC, Recipe
 from reports.load import Measured
 from reports.ratios import like_base, ratio, seconds

@@ -6,7 +6,8 @@ from collections.abc import Collection
 import numpy as np
 import pandas as pd
 
-from bench.cells import Cell, Manifest, Weights
+from bench.cells import Cell, Weights
+from bench.tables import Manifest
 from crt.data import DATASETS
 from crt.recipe import ARITHMETIC
 from reports.load import Measured

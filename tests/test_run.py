@@ -12,10 +12,11 @@ import torch
 
 from bench import study, train
 from bench.attempt import Claim, Place, SupersededError
-from bench.cells import Cell, Manifest
+from bench.cells import Cell
 from bench.judge import run_judge
 from bench.plan import waves
 from bench.records import End, Epoch, Fail, Start, Verdict, read, read_all
+from bench.tables import Manifest
 
 DATA = "[Clean: {images: 6}, Noisy: {images: 2}, Smoothing: {n: 100, n0: 10, images: 4, every: 3}]"
 

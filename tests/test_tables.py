@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from bench import manifest as manifests
-from bench.cells import Cell, Manifest
+from bench.cells import Cell
+from bench.tables import Manifest
 
 FOLDER = Path(__file__).parents[1] / "manifests"
 

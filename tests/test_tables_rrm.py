@@ -8,8 +8,9 @@ import pytest
 from typer.testing import CliRunner
 
 from bench import manifest as manifests
-from bench.cells import Cell, Manifest
+from bench.cells import Cell
 from bench.submit import app
+from bench.tables import Manifest
 from crt.recipe import Recipe
 
 FOLDER = Path(__file__).parents[1] / "manifests"
