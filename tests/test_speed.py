@@ -89,7 +89,8 @@ def test_a_study_without_time_has_one_round_of_what_got_warm(tmp_path, digits, m
     assert isinstance(ended, End) and list((tmp_path / study.id / "run0").glob("*.cut"))
 
 
-def test_shares_of_the_time_go_to_what_is_left_and_compiling_has_the_rest(tmp_path):
+def test_shares_of_the_time_go_to_what_is_left_and_compiling_has_the_rest(tmp_path, monkeypatch):
+    monkeypatch.setattr(speed.time, "monotonic", lambda: 0.0)
     done = tmp_path / "done.jsonl"
     append(done, End(time=0.0))
     shares = {}
@@ -105,14 +106,14 @@ def test_shares_of_the_time_go_to_what_is_left_and_compiling_has_the_rest(tmp_pa
 
     assert speed.run([task(name) for name in reversed(names)], 100) == 1
     assert list(shares) == ["broken", "early", "late"]
-    assert [shares[name] for name in ("broken", "early", "late")] == pytest.approx([35, 70, 100], rel=0.05)
+    assert [shares[name] for name in ("broken", "early", "late")] == pytest.approx([35, 70, 100])
 
 
 def test_the_budget_ends_what_would_not_end_itself(tmp_path, capsys):
     began = time.monotonic()
     sleeper = speed.Task("sleeper", tmp_path / "s.jsonl", lambda _: time.sleep(60))
     assert speed.run([sleeper], 2) == 0
-    assert time.monotonic() - began < 10 and "cut off after 2 s" in capsys.readouterr().out
+    assert time.monotonic() - began < 50 and "cut off after" in capsys.readouterr().out
 
 
 def test_command_times_what_it_is_asked_for_and_the_report_says_what_was_not_reached(tmp_path, digits):
