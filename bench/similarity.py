@@ -156,7 +156,7 @@ def _local(model: Classifier, layers: tuple[Layer, ...], x: Tensor, eps: float, 
 
 def _teacher(manifest: Manifest, part: str | None) -> Cell | Weights:
     """The one whose id holds `part`, or which Duet has; ValueError where that is none, or several."""
-    known = {cell.teacher.id: cell.teacher for cell in manifest.cells if cell.method.name == "Duet"}
+    known = {cell.teacher.id: cell.teacher for cell in manifest.trained if cell.method.name == "Duet"}
     if part:
         known |= {one.id: one for cell in manifest.trained for one in (cell, *cell.lineage)}
     found = [one for one in known.values() if not part or part in one.id]

@@ -67,7 +67,8 @@ def _of(frame: pd.DataFrame, folder: str) -> pd.DataFrame:
 
 
 def _robustness(frame: pd.DataFrame) -> list[Grid]:
-    judged = _JUDGED | ({"noisy": spread("noisy", percent)} if "noisy" in frame else {})
+    judged = _WHOM | _trained_for(frame) | _JUDGED
+    judged |= {"noisy": spread("noisy", percent)} if "noisy" in frame else {}
     if "at_eps" in frame:
         judged |= {"eps": lambda row: ball(row) if has_eps(row["judge"]) else DASH}
         judged |= {"accuracy at eps": spread("at_eps", percent)}
@@ -88,6 +89,11 @@ def _robustness(frame: pd.DataFrame) -> list[Grid]:
         published |= {f"r = {c[-4:]}": value(c, printed) for c in papers if c != "paper_acr"}
         found.append(_grid("As published", smoothing, published))
     return found
+
+
+def _trained_for(frame: pd.DataFrame) -> dict[str, Cell]:
+    """The radius that networks were trained for, where they differ in it."""
+    return {"trained for": value("trained_eps", written)} if frame["trained_eps"].nunique() > 1 else {}
 
 
 def _grid(caption: str, frame: pd.DataFrame, columns: dict[str, Cell]) -> Grid:
@@ -115,7 +121,7 @@ def _time(timing: pd.DataFrame) -> dict[str, Cell]:
     """The columns of the time table: beside the time, what it bought where that was measured."""
     apart = timing["as_published"].notna() & (timing["as_published"] != timing["slowdown"])
     twice = timing.duplicated(["dataset", "arch", "method", "batch", "ranks", "nodes", "sigma", "epochs"]).any()
-    columns = {"arch": text("arch"), "method": method if twice else text("method")}
+    columns = {"arch": text("arch"), "method": method if twice else text("method")} | _trained_for(timing)
     columns |= {
         key: value(key, "{:g}".format) for key in ("sigma", "ranks", "nodes", "epochs") if timing[key].nunique() > 1
     }
@@ -203,7 +209,7 @@ _PAPER = _WHOM | {
     "with teacher": value("hours_with_teacher", significant),
     "paper with teacher": value("paper_hours_with_teacher", significant),
 }
-_JUDGED = _WHOM | {
+_JUDGED = {
     "evaluation": text("eval"),
     "epochs": text("epochs"),
     "images": value("images", decimal(0)),

@@ -47,6 +47,7 @@ def _row(m: Measured, spec: Spec) -> dict:
         "folder": str(m.folder),
         "norm": cell.threat.norm,
         "sigma": cell.threat.sigma,
+        "trained_eps": cell.threat.eps,
         "eps": eps_of(cell, spec) if has_eps(spec.name) else cell.threat.eps,
         "epochs": f"{len(m.losses) * cell.replays}/{epochs(cell)}" + (" (best)" if cell.select == "best" else ""),
         "images": len(verdicts) or math.nan,

@@ -22,7 +22,7 @@ TIMING = (
     "hours_with_teacher,paper_s_per_epoch,paper_slowdown,paper_hours,efficiency_low,efficiency_high,pair,"
     "as_published,as_published_low,as_published_high,unpaired,unpaired_low,unpaired_high,"
     "fieller,fieller_low,fieller_high,unlike,loader_share,ranks,nodes,teacher,sigma,acr,acr_low,acr_high,"
-    "clean,clean_low,clean_high,at_eps,at_eps_low,at_eps_high,at_eps_by,paper_hours_with_teacher,epochs,hours_making,host_memory_mb"
+    "clean,clean_low,clean_high,at_eps,at_eps_low,at_eps_high,at_eps_by,paper_hours_with_teacher,epochs,hours_making,host_memory_mb,trained_eps"
 ).split(",")
 
 
@@ -92,6 +92,7 @@ def _timing_row(
         "paper_hours_with_teacher": number(cell.paper.hours_with_teacher),
         "epochs": epochs(cell),
         "hours_making": making if cell.robust else math.nan,
+        "trained_eps": cell.threat.eps,
         "host_memory_mb": math.nan if m.host_memory is None else m.host_memory,
     }
 
