@@ -76,6 +76,7 @@ def restated(method, model, x, taught):
     layers = weighted(chain(taught, (3, 4, 4)))
     bases = [leading(layer.module.weight, method.rank) for layer in layers]
     lengths = [upper_norm(as_layer(layer, basis)) for layer, (_, basis) in zip(layers, bases, strict=True)]
+    lengths = lengths if method.scaled else [torch.ones_like(length) for length in lengths]
     turned = of([basis / length for (_, basis), length in zip(bases, lengths, strict=True)])
     own = [model.body[0].weight, model.body[3].weight, model.head.weight]
     polars = of([leading(weight, 1.0)[1] / length for weight, length in zip(own, lengths, strict=True)])
@@ -121,6 +122,8 @@ def as_layer(layer: Layer, weight: torch.Tensor) -> Layer:
         {"similarity": "cosine"},
         {"similarity": "relative"},
         {"through_norms": True, "lbd": 0.7},
+        {"scaled": False},
+        {"scaled": False, "rotation": "polar", "similarity": "relative"},
         {"inputs": "shared", "rank": 0.3},
         {"project": False, "layers": "convs"},
         {"rank": 1.0, "project": False, "similarity": "cosine"},

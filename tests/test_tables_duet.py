@@ -27,6 +27,7 @@ CELLS = {
     "a3": (9, 9),
     "a4": (24, 24),
     "a5": (6, 6),
+    "a6": (6, 6),
     "a7": (6, 6),
     "a8": (8, 8),
     "a9": (24, 24),
@@ -183,9 +184,17 @@ VARIED = {
     "a3": {("normalized",), ("polar",), ("rank_one",)},
     "a4": {(rank, project) for rank in (0.0, 0.25, 0.5, 1.0) for project in (True, False)},
     "a5": {("own",), ("shared",)},
+    "a6": {(True,), (False,)},
     "a7": {("all",), ("convs",)},
 }
-KEYS = {"a2": "similarity through_norms lbd", "a3": "rotation", "a4": "rank project", "a5": "inputs", "a7": "layers"}
+KEYS = {
+    "a2": "similarity through_norms lbd",
+    "a3": "rotation",
+    "a4": "rank project",
+    "a5": "inputs",
+    "a6": "scaled",
+    "a7": "layers",
+}
 
 
 @pytest.mark.parametrize("name", VARIED)

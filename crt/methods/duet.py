@@ -42,6 +42,8 @@ class Duet(Method):
     """The share of the teacher's singular directions that counts."""
     project: bool = True
     """Compare only in the directions of the teacher's output that count, so that others are left to the student."""
+    scaled: bool = True
+    """Scale polar factors to an operator norm of 1 where their layer stands; else their singular values are 1."""
     inputs: Literal["own", "shared"] = "own"
     """Each network turns its own layer inputs, or both turn the student's."""
     layers: Literal["all", "convs"] = "all"
@@ -133,12 +135,13 @@ class Duet(Method):
             with torch.no_grad():
                 teachers = rank_one(other, self.pairs[other.name], before)
             return teachers, rank_one(layer, self.vectors[layer.name], met)
+        length = 1 if self.scaled else of.length
         if self.rotation == "polar":
-            students = multiply(layer.module, met, polar(layer.module.weight) / of.length)
+            students = multiply(layer.module, met, polar(layer.module.weight) * (length / of.length))
         else:
             bias = layer.module.bias
             students = (out if bias is None else out - bias.view(-1, *[1] * (out.dim() - 2))) / norm
-        teachers = multiply(layer.module, before, of.basis)
+        teachers = multiply(layer.module, before, of.basis * length)
         return (teachers, to_frame(of, students)) if self.project else (from_frame(of, teachers), students)
 
     def _met(self, layers: tuple[Layer, ...], flow: list[Tensor]) -> list[tuple[Layer, Tensor, Tensor]]:
