@@ -40,8 +40,7 @@ def gaussian(x: Tensor, sigma: float, m: int) -> Tensor:
 def noisy_logits(model: nn.Module, x: Tensor, noise: Tensor) -> Tensor:
     """Logits (m, B, classes), float32 at least, of images `x` (B, C, H, W) under `noise` (m, B, C, H, W): one call."""
     logits = model((x + noise).flatten(0, 1))
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    return logits.unflatten(0, noise.shape[:2])
+    return wide(logits).unflatten(0, noise.shape[:2])
 
 
 def smooth_gradient(model: nn.Module, x: Tensor, y: Tensor, noise: Tensor, floor: float = LOG_FLOOR) -> Tensor:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from crt.attacks import frozen, l2
+from crt.attacks import frozen, l2, wide
 from crt.judgement import Judgement, Question
 from crt.threat import Threat
 
@@ -123,7 +123,7 @@ def look(
     x = x.detach().requires_grad_(differentiate)
     with torch.set_grad_enabled(differentiate):
         logits = model(x)
-        values = loss(logits.to(torch.promote_types(logits.dtype, torch.float32)), y)
+        values = loss(wide(logits), y)
     g = torch.autograd.grad(values.sum(), x)[0] if differentiate else torch.zeros_like(x)
     return values.detach(), g, classes(logits.detach())
 

@@ -1,6 +1,5 @@
 """What methods that train on worst logits share: the logits, the rise of the radius, the mixed loss."""
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -16,11 +15,6 @@ def needs_ball(threat: Threat) -> None:
 def ramped(epoch: float, warmup: float, ramp: float) -> float:
     """From 0 at the end of `warmup` epochs to 1 in the `ramp` epochs after them."""
     return min(max((epoch - warmup) / ramp, 0.0), 1.0)
-
-
-def wide(logits: Tensor) -> Tensor:
-    """In float32 at least, so that losses and bounds are not lost in rounding."""
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def mixed(logits: Tensor, worst: Tensor, y: Tensor, kappa: float) -> Tensor:

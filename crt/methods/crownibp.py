@@ -7,10 +7,11 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
+from crt.attacks import wide
 from crt.classifier import Classifier
 from crt.lipschitz.chain import chain, exact
 from crt.lipschitz.crown import check_relu, margins
-from crt.lipschitz.training import needs_ball, ramped, wide
+from crt.lipschitz.training import needs_ball, ramped
 from crt.method import STRICT, Method, Step
 from crt.quantity import NonNegative, Positive, Share
 

@@ -7,6 +7,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
+from crt.attacks import wide
 from crt.classifier import Classifier
 from crt.method import STRICT, Method, Step
 from crt.quantity import Share
@@ -39,5 +40,5 @@ class CRT(Method):
 
     def _scores(self, logits: Tensor) -> Tensor:
         # Differences of near-equal bf16 numbers would be mostly rounding.
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        logits = wide(logits)
         return logits.softmax(1) if self.target == "softmax" else logits

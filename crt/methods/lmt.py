@@ -9,11 +9,12 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
+from crt.attacks import wide
 from crt.classifier import Classifier
 from crt.lipschitz.chain import chain, check, exact
 from crt.lipschitz.measures import features_constant
 from crt.lipschitz.norms import estimates, first_vectors
-from crt.lipschitz.training import mixed, needs_ball, ramped, wide
+from crt.lipschitz.training import mixed, needs_ball, ramped
 from crt.lipschitz.translation import over_ball
 from crt.method import STRICT, Method, Step
 from crt.quantity import Count, NonNegative, Positive, Share

@@ -10,12 +10,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from crt.activations import ReLUTheta
+from crt.attacks import wide
 from crt.classifier import Classifier
 from crt.lipschitz.boxes import regions
 from crt.lipschitz.chain import chain, check, exact
 from crt.lipschitz.local import Part, last_ball, local_estimate, parts
 from crt.lipschitz.norms import estimates, first_vectors
-from crt.lipschitz.training import mixed, needs_ball, ramped, wide
+from crt.lipschitz.training import mixed, needs_ball, ramped
 from crt.lipschitz.translation import over_both
 from crt.method import STRICT, Method, Step
 from crt.quantity import Count, NonNegative, Positive, Share, Whole
