@@ -16,10 +16,18 @@ class Step(NamedTuple):
     """Where in training a batch is."""
 
     epoch: float
+    """What a method decides by, at its `turns` alone."""
     index: Tensor
     """The images' places in the dataset, for methods that remember something of each."""
     replay: int = 0
     """Which of the method's steps on the same images this is."""
+    clock: Tensor | None = None
+    """The epoch as a 0-d float32 of the device, where a recorded step is repeated; see `crt.graph`."""
+
+    @property
+    def now(self) -> float | Tensor:
+        """The epoch, for amounts that change with it."""
+        return self.epoch if self.clock is None else self.clock
 
 
 @dataclass(kw_only=True, config=STRICT)
@@ -36,6 +44,8 @@ class Method:
     """Parts that a loaded batch is split in, each with an optimizer step of its own (the m-chunk rule)."""
     replays: ClassVar[int] = 1
     """Optimizer steps on each part."""
+    turns: ClassVar[tuple[float, ...]] = ()
+    """The epochs from which on a step does something else."""
     settled: ClassVar[float] = 0.0
     """The epoch from which on every step costs the same: times and operations are taken there."""
 
