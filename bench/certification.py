@@ -1,11 +1,13 @@
 """Time the certification engine against the plain procedure: the same images and noise, round by round."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import partial
+from itertools import cycle, islice
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
-from torch import Tensor
 
 from bench.attempt import Place, attempt
 from bench.bare import bare_certify
@@ -21,12 +23,25 @@ from crt.classifier import Classifier
 from crt.data import DATASETS
 from crt.data.beton import Beton, ensure
 from crt.evals.smoothing import Smoothing
+from crt.judgement import Judgement, Question, judge_each
 from crt.quantity import Count
+from crt.switches import able, products
 from crt.threat import Threat
 
 PLAIN = "plain procedure"
-_ENGINE = {"engine": {}, "engine, channels_last": {"channels_last": True}, "engine, bf16": {"precision": "bf16"}}
-_BATCH = 1000
+_EAGER = (
+    {},
+    {"channels_last": True},
+    {"precision": "tf32"},
+    {"precision": "bf16"},
+    {"precision": "bf16", "channels_last": True},
+)
+_COMPILED = (
+    {"compile": "default"},
+    {"compile": "reduce-overhead"},
+    {"precision": "bf16", "channels_last": True, "compile": "default"},
+    {"precision": "bf16", "channels_last": True, "compile": "reduce-overhead"},
+)
 
 
 class Certification(BaseModel):
@@ -41,10 +56,12 @@ class Certification(BaseModel):
     images: Count
     n: Count
     rounds: Count
+    compiled: bool = False
+    """Whether by the ways that are compiled, which takes long, or by the others; beside the plain procedure."""
 
     @property
     def id(self) -> str:
-        words = [self.cell.kin, self.images, self.n, self.rounds]
+        words = [self.cell.kin, self.images, self.n, self.rounds, *(["compiled"] if self.compiled else [])]
         return f"certification-{self.cell.arch}-{digest(words)}"
 
     def run(self, file: Path, place: Place, seconds: float) -> None:
@@ -61,30 +78,56 @@ class Certification(BaseModel):
                     return
             claim.append(End(time=time.time()))
 
-    def _questions(self, place: Place) -> list[tuple[Tensor, int, tuple[int, int]]]:
+    def _questions(self, place: Place) -> list[Question]:
         test = Beton(ensure(DATASETS[self.cell.dataset], "test", place.data))
         return [(image(test, index), int(test.labels[index]), (0, index)) for index in range(self.images)]
 
-    def _timed(self, model: Classifier, questions: list) -> Iterator[Drawn]:
-        threat = Threat(sigma=self.cell.threat.sigma)
-        make = lambda **given: Smoothing(threat=threat, n=self.n, skip_wrong=False, **given)  # noqa: E731
-        plain = make(batch=_BATCH)
-        ways = {PLAIN: lambda: [bare_certify(plain, model, x, seed) for x, _, seed in questions]}
-        for name, engine in ((name, make(**given)) for name, given in _ENGINE.items()):
-            ways[name] = lambda engine=engine: list(engine.judge_many(model, questions))
-        names = list(ways)
+    @property
+    def ways(self) -> dict[str, Smoothing]:
+        """Those that there are on this machine, by name."""
+        make = partial(Smoothing, threat=Threat(sigma=self.cell.threat.sigma), n=self.n, skip_wrong=False)
+        return {_name(given): make(**given) for given in (_COMPILED if self.compiled else _EAGER) if _can(given)}
+
+    def _timed(self, model: Classifier, questions: list[Question]) -> Iterator[Drawn]:
+        # In passes as large as the engine's own, so that only what it does otherwise is compared.
+        plain = Smoothing(threat=Threat(sigma=self.cell.threat.sigma), n=self.n, skip_wrong=False)
+        found = {PLAIN: _plainly(plain, model, cycle(questions))}
+        # What is done once a network, folding and compiling, is done in the warm-up.
+        found |= {name: judge_each(way, model, cycle(questions)) for name, way in self.ways.items()}
+        names = list(found)
         for turn in range(1 + self.rounds):
             # Each way takes each place in turn.
             for name in names[turn % len(names) :] + names[: turn % len(names)]:
                 with Timer(alone=True) as timer:
-                    found = ways[name]()
-                drawn = plain.n0 * self.images + sum(int(one.details["drawn"]) for one in found)
+                    answers = list(islice(found[name], self.images))
+                drawn = plain.n0 * self.images + sum(int(one.details["drawn"]) for one in answers)
                 yield Drawn(arm=name, round=turn, images=self.images, draws=drawn, seconds=timer.seconds)
 
 
+def _plainly(plain: Smoothing, model: Classifier, questions: Iterable[Question]) -> Iterator[Judgement]:
+    for x, _, seed in questions:
+        with products("fp32", trial=False):
+            found = bare_certify(plain, model, x, seed)
+        yield found
+
+
+def _name(given: dict[str, Any]) -> str:
+    words = {"channels_last": "channels_last", "compile": "compile {}"}
+    return ", ".join(["engine", *(words.get(key, "{}").format(value) for key, value in given.items())])
+
+
+def _can(given: dict[str, Any]) -> bool:
+    try:
+        able("", given.get("precision", "fp32"), given.get("compile", False), dist.device(), "fp32, bf16")
+    except ValueError:
+        return False
+    return True
+
+
 def certifications(manifest: Manifest) -> list[Certification]:
-    """One for each of the manifest's networks, where it asks for certification to be timed."""
+    """Two for each of the manifest's networks, the compiled ones last, where it asks for certification to be timed."""
     asked = manifest.timing and manifest.timing.certify
     firsts = {cell.kin: cell for cell in reversed(manifest.cells) if cell.threat.sigma > 0} if asked else {}
     shape = {"rounds": manifest.timing.rounds, **asked.model_dump()} if asked else {}
-    return [Certification(cell=cell, **shape) for cell in reversed(firsts.values())]
+    cells = list(reversed(firsts.values()))
+    return [Certification(cell=cell, compiled=late, **shape) for late in (False, True) for cell in cells]

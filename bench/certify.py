@@ -26,7 +26,9 @@ from crt.classifier import Classifier
 from crt.data import DATASETS, PIPELINES, Dataset, Pipeline
 from crt.data.beton import Beton, ensure
 from crt.evals.smoothing import Smoothing
+from crt.judgement import judge_each
 from crt.plugins import find
+from crt.switches import able
 from crt.threat import Threat
 from crt.weights import load_weights
 
@@ -38,7 +40,16 @@ class Precision(StrEnum):
     """Of the network that is certified."""
 
     fp32 = "fp32"
+    tf32 = "tf32"
     bf16 = "bf16"
+
+
+class Compile(StrEnum):
+    """By a mode of torch.compile."""
+
+    off = "off"
+    default = "default"
+    reduce_overhead = "reduce-overhead"
 
 
 app = typer.Typer(add_completion=False)
@@ -60,6 +71,9 @@ def main(
     skip_wrong: Annotated[bool, typer.Option(help="Estimate nothing where the selected class is wrong.")] = True,
     precision: Annotated[Precision, typer.Option(help="Of the network that is certified.")] = Precision.fp32,
     channels_last: Annotated[bool, typer.Option("--channels-last", help="Its memory format.")] = False,
+    compile: Annotated[Compile, typer.Option(help="Compile it first, which pays where there are many images.")] = (
+        Compile.off
+    ),
     batch: Annotated[
         int | None, typer.Option(help="Draws in one forward pass (default: 1000 on a GPU, 100 without).")
     ] = None,
@@ -72,10 +86,12 @@ def main(
 ) -> None:
     """Certify test images by randomized smoothing; those that the table holds are not certified again."""
     given = dict(n=n, n0=n0, alpha=alpha, skip_wrong=skip_wrong, precision=precision.value)
-    given |= dict(channels_last=channels_last, batch=batch, every=every, images=images)
+    given |= dict(channels_last=channels_last, compile=compile != Compile.off and compile.value)
+    given |= dict(batch=batch, every=every, images=images)
     console = Console()
     try:
         spec, evaluation = _evaluation(given, sigma)
+        able("--", evaluation.precision, evaluation.compile, dist.device(), "fp32, bf16")
         if dataset not in DATASETS:
             raise ValueError(f"--dataset {dataset}: unknown (allowed: {', '.join(DATASETS)})")
         if pipeline not in PIPELINES:
@@ -123,7 +139,7 @@ def certify(
     questions = ((image(test, index), int(test.labels[index]), (settings["seed"], index)) for index in left)
     with Progress(title, len(asked), len(asked) - len(left), "image") as progress:
         began = time.perf_counter()
-        for index, found in zip(left, evaluation.judge_many(model, questions), strict=True):
+        for index, found in zip(left, judge_each(evaluation, model, questions), strict=True):
             rows[index] = tsv.Row(
                 idx=index,
                 label=int(test.labels[index]),
@@ -185,7 +201,8 @@ def _resume(out: Path, settings: dict) -> dict[int, tsv.Row]:
         made = json.loads(beside.read_text())
     except (OSError, ValueError):
         raise ValueError(f"{out}: cannot be gone on with: {beside.name}, with its settings, is missing") from None
-    other = [f"{key} {made.get(key)!r}, not {value!r}" for key, value in settings.items() if made.get(key) != value]
+    differs = [key for key in settings | made if made.get(key) != settings.get(key)]
+    other = [f"{key} {made.get(key)!r}, not {settings.get(key)!r}" for key in differs]
     if other:
         raise ValueError(f"{out}: made with {'; '.join(other)} (allowed: another --out)")
     return {row.idx: row for row in tsv.resume(out)}

@@ -5,17 +5,15 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import ValidationError
 
 from bench.cells import Cell, Monitor, Paper, Weights
-from bench.networks import evaluation, method, network
+from bench.fits import cell_fits, one_baseline
 from bench.specs import explain, keys, spec, typed
 from bench.tables import BARE, Manifest, Timing
 from bench.yamls import load_yaml
 from crt.data import DATASETS, PIPELINES
 from crt.data.loader import LOADERS
-from crt.method import Method
 from crt.plugins import plugins
 from crt.recipe import Recipe
 from crt.threat import Threat
@@ -87,19 +85,10 @@ class _Reader:
         title = self.top.get("title", name)
         manifest = Manifest(name=name, title=str(title), baseline=baseline, timing=timing, cells=tuple(found))
         if timing:
-            self._one_baseline(manifest)
+            one_baseline(manifest)
         elif any(cell.loop == "bare" for cell in found):
             raise ValueError("loop: 'bare' (allowed: in a timing study, for it trains nothing to an end)")
         return manifest
-
-    def _one_baseline(self, manifest: Manifest) -> None:
-        for cell in manifest.cells:
-            there = [c for c in manifest.cells if c.kin == cell.kin and manifest.is_baseline(c)]
-            kinds = {other.footing for other in there}
-            if not there or len(kinds) < len(there):
-                where = f"{cell.arch}, ranks {cell.ranks}, nodes {cell.nodes}"
-                allowed = "one, or one a batch size and arithmetic"
-                raise ValueError(f"baseline: {where}: {len(there)} cells of {manifest.baseline} (allowed: {allowed})")
 
     def block(self, i: int) -> list[Cell]:
         """The product of a block's axes, in the order in which the axes are written in the schema."""
@@ -140,12 +129,6 @@ class _Reader:
         threat = typed(Threat, written["threat"], f"{where}.threat")
         method, kind = spec("crt.methods", written["method"], threat, f"{where}.method")
         teacher = self.teacher(written, where)
-        if kind.needs_teacher and teacher is None:
-            raise ValueError(f"{where}.teacher: missing, and {method.name} learns from one")
-        if teacher is not None and not kind.needs_teacher:
-            raise ValueError(f"{where}.teacher: given, but {method.name} has no use for one")
-        if kind.needs_eps and threat.eps == 0:
-            raise ValueError(f"{where}.threat.eps: 0, and {method.name} attacks within it (allowed: above 0)")
         evals = [] if teaching else written.get("evals", [])
         if not isinstance(evals, list):
             raise ValueError(f"{where}.evals: {evals!r} (allowed: a list of evaluations)")
@@ -166,7 +149,7 @@ class _Reader:
             cell = Cell(**fields)
         except ValidationError as error:
             raise ValueError(explain(error, where)) from None
-        self._fits(cell, kind, where)
+        cell_fits(cell, kind, where)
         return cell
 
     def monitor(self, written: dict, threat: Threat, where: str) -> Monitor | None:
@@ -182,37 +165,6 @@ class _Reader:
             raise ValueError(f"{where}.evals: {evals!r} (allowed: a list of at least one evaluation)")
         specs = [spec("crt.evals", e, threat, f"{where}.evals[{k}]")[0] for k, e in enumerate(evals)]
         return typed(Monitor, value | {"evals": specs}, where)
-
-    def _fits(self, cell: Cell, kind: Any, where: str) -> None:
-        if cell.recipe.batch_size % cell.ranks:
-            raise ValueError(
-                f"{where}.recipe.batch_size: {cell.recipe.batch_size} does not divide by {cell.ranks} ranks"
-            )
-        if cell.loop == "bare" and (cell.method.name != "Standard" or cell.ranks > 1):
-            raise ValueError(f"{where}.loop: 'bare' (allowed: for Standard on one rank)")
-        chunks = kind(threat=cell.threat, **cell.method.args).chunks
-        if chunks > cell.recipe.batch_size // cell.ranks:
-            raise ValueError(
-                f"{where}.method: splits a batch of {cell.recipe.batch_size // cell.ranks} in {chunks} parts"
-            )
-        watched = cell.monitor.evals if cell.monitor else ()
-        asked = [evaluation(cell, spec) for spec in (*cell.evals, *watched)]
-        judging = [one for one in asked if hasattr(one, "fits")]
-        if judging or kind.fits is not Method.fits:
-            with torch.device("meta"):
-                student, teacher = network(cell), network(cell.teacher) if cell.teacher else None
-            try:
-                for one in (method(cell, teacher), *judging):
-                    one.fits(student)
-            except ValueError as error:
-                raise ValueError(f"{where}.arch: {cell.arch}: {error}") from None
-        pipeline = PIPELINES[cell.pipeline]
-        if cell.dataset not in pipeline.datasets:
-            raise ValueError(f"{where}.pipeline: {cell.pipeline!r} (for {', '.join(pipeline.datasets)} alone)")
-        if cell.images and cell.images > DATASETS[cell.dataset].train_images:
-            raise ValueError(f"{where}.images: {cell.images} (allowed: at most {DATASETS[cell.dataset].train_images})")
-        if cell.ranks % cell.nodes:
-            raise ValueError(f"{where}.ranks: {cell.ranks} do not spread evenly over {cell.nodes} nodes")
 
     def teacher(self, written: dict, where: str) -> Cell | Weights | None:
         value = written.get("teacher")

@@ -10,8 +10,8 @@ from torch.nn.utils.parametrize import register_parametrization
 from bench.cells import Cell
 from bench.networks import method, network
 from crt.data import DATASETS
-from crt.method import Objective
-from crt.train import optimizer, train_epoch
+from crt.recipe import Recipe
+from crt.train import Training
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -39,10 +39,10 @@ def count(cell: Cell) -> Passes:
         images = 2 * bound.chunks
         x = torch.empty(images, *DATASETS[cell.dataset].shape)
         y = torch.zeros(images, dtype=torch.long)
-        steps = optimizer(student, cell.recipe)
         calls, taught = _watch(student.body), _watch(teacher.body) if teacher else []
         last = max(cell.recipe.epochs - 1, bound.settled)
-        train_epoch(Objective(bound, student), bound, steps, [(x, y, y)], cell.recipe, last)
+        plain = Recipe(epochs=cell.recipe.epochs, batch_size=images, lr=1.0)
+        Training(bound, student, plain, ranks=1).epoch([(x, y, y)], last)
     return Passes(
         forwards=sum(call.inputs for call in calls) / images,
         teacher_forwards=sum(call.inputs for call in taught) / images,

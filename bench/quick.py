@@ -1,5 +1,7 @@
 """`--quick`: one declared reduction, part of a cell's identity, that brings a manifest to minutes on two cores."""
 
+from typing import get_type_hints
+
 from bench.cells import Cell, Monitor, Spec
 from bench.networks import forward_flops, forwards, step_flops
 from bench.specs import spec as resolve
@@ -91,8 +93,10 @@ def _shortened(cell: Cell, share: float) -> Spec:
     """The method with those of its arguments that count epochs as much shorter as the recipe."""
     kind, args = cell.unbound, dict(cell.method.args)
     args |= {key: min(args[key], most) for key, most in kind.quick.items()}
+    types = get_type_hints(type(kind))
     for key in kind.epochs_of:
-        args[key] = max(1, round(args[key] * share)) if isinstance(args[key], int) else args[key] * share
+        short = args[key] * share
+        args[key] = max(1, round(short)) if types[key] is int else short
     found = resolve("crt.methods", {cell.method.name: args}, cell.threat, cell.method.name)[0]
     return found.model_copy(update={"label": cell.method.label})
 

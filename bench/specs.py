@@ -64,16 +64,17 @@ def spec(package: str, value: Any, threat: Threat, where: str) -> tuple[Spec, An
     except ValidationError as error:
         raise ValueError(explain(error, where)) from None
     args = {key: getattr(built, key) for key in arguments}
-    dumped = TypeAdapter(dict[str, Any]).dump_python(args, mode="json")
+    defaults = {key: parameter.default for key, parameter in inspect.signature(kind).parameters.items()}
+    unsaid = {key for key in getattr(kind, "unsaid", ()) if args[key] == defaults[key]}
+    dumped = TypeAdapter(dict[str, Any]).dump_python(args, mode="json", exclude=unsaid)
     bearing = {key: v for key, v in dumped.items() if key not in getattr(kind, "execution", ())}
-    label = name + _arguments(kind, args)
+    label = name + _arguments(kind, args, defaults)
     ident = f"{name}-{digest([bearing, threat.model_dump()])}"
     return Spec(name=name, args=dumped, label=label, id=ident, **images), kind
 
 
-def _arguments(kind: Any, args: dict[str, Any]) -> str:
+def _arguments(kind: Any, args: dict[str, Any], defaults: dict[str, Any]) -> str:
     """The arguments that differ from the paper's, and those that a result must always name."""
-    defaults = {key: parameter.default for key, parameter in inspect.signature(kind).parameters.items()}
     named = {key: v for key, v in args.items() if v != defaults[key] or key in getattr(kind, "named", ())}
     return f"({', '.join(f'{key}={_short(v)}' for key, v in named.items())})" if named else ""
 

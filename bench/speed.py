@@ -4,6 +4,7 @@ import gc
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -13,12 +14,15 @@ import typer
 
 from bench import manifest as manifests
 from bench.attempt import Place
+from bench.cells import Cell
 from bench.certification import Certification, certifications
 from bench.environment import check_install
 from bench.records import End, read
 from bench.study import run_study
 from bench.tables import Manifest, Study
 from crt import dist
+from crt.data import DATASETS
+from crt.data.beton import ensure
 from crt.switches import check
 
 _MANIFESTS = Path("manifests")
@@ -46,7 +50,7 @@ def main(
     place = Place(runs=runs.absolute(), data=data.absolute(), process="shared")
     try:
         check_install()
-        tasks = list(_tasks(manifests.read(path), _names(methods), _names(archs), place))
+        tasks = list(_tasks(_with_images(manifests.read(path), place.data), _names(methods), _names(archs), place))
         if not tasks:
             raise ValueError(f"--methods {methods} --archs {archs}: no study of {path} is of such")
     except ValueError as error:
@@ -109,32 +113,53 @@ def _names(written: str | None) -> list[str] | None:
     return written and [name.strip() for name in written.split(",")]
 
 
+def _with_images(manifest: Manifest, data: Path) -> Manifest:
+    """The cells whose images are there; ValueError, as of the first dataset, where none are."""
+    lacking = {}
+    for dataset in dict.fromkeys(cell.dataset for cell in manifest.cells):
+        try:
+            for split in ("train", "test"):
+                ensure(DATASETS[dataset], split, data)
+        except ValueError as error:
+            lacking[dataset] = error
+    there = tuple(cell for cell in manifest.cells if cell.dataset not in lacking)
+    if not there:
+        raise next(iter(lacking.values()))
+    for error in lacking.values():
+        print(f"left out: {error}", file=sys.stderr)
+    return manifest.model_copy(update={"cells": there})
+
+
 def _tasks(
     manifest: Manifest, methods: Collection[str] | None, archs: Collection[str] | None, place: Place
 ) -> Iterator[Task]:
     for certification in certifications(manifest):
-        if methods is None and (archs is None or certification.cell.arch in archs):
+        # Without a compiler there are no ways to time.
+        if methods is None and (archs is None or certification.cell.arch in archs) and certification.ways:
             yield _certifying(certification, place)
+    cannot = {arm.id: why for study in manifest.studies for arm in study.arms if (why := _why_not(arm))}
+    for why, arms in Counter(cannot.values()).items():
+        print(f"left out: {arms} arms: {why}", file=sys.stderr)
     for study in manifest.studies:
         # A study of one method holds the baseline beside it: its own arm is the first.
         if (archs is None or study.arms[0].arch in archs) and (methods is None or study.arms[0].method.name in methods):
-            yield _timing(study, place)
+            yield _timing(study, place, cannot)
 
 
 def _certifying(certification: Certification, place: Place) -> Task:
     file = place.runs / certification.id / "run0" / "time.jsonl"
-    return Task(certification.id, file, lambda seconds: certification.run(file, place, seconds))
+    return Task(certification.id, file, lambda seconds: certification.run(file, place, seconds), certification.compiled)
 
 
-def _timing(study: Study, place: Place) -> Task:
-    cannot = {}
-    for arm in study.arms:
-        try:
-            check(arm.recipe, dist.device())
-        except ValueError as error:
-            cannot[arm.id] = str(error)
-    for why in dict.fromkeys(cannot.values()):
-        print(f"{study.id}: left out: {why}", file=sys.stderr)
+def _why_not(arm: Cell) -> str | None:
+    """Why this device or installation cannot do it, if it cannot."""
+    try:
+        check(arm.recipe, dist.device())
+    except ValueError as error:
+        return str(error)
+
+
+def _timing(study: Study, place: Place, cannot: Collection[str]) -> Task:
     file = place.runs / study.id / "run0" / "time.jsonl"
     late = any(arm.recipe.compile for arm in study.arms)
     return Task(study.id, file, lambda seconds: run_study(study, 0, place, seconds, cannot), late)

@@ -21,8 +21,8 @@ from bench.tables import Study
 from bench.timer import Timer
 from crt import dist
 from crt.data.batches import Loader
-from crt.switches import arithmetic, prepare
-from crt.train import grad_scaler, objective, optimizer, train_epoch
+from crt.switches import arithmetic
+from crt.train import Training
 
 
 def run_study(study: Study, run: int, place: Place, seconds: float = math.inf, left_out: Collection[str] = ()) -> None:
@@ -109,7 +109,7 @@ def _epoch(arm: "_Arm", turn: int, number: int, loaded: Loader) -> tuple[Epoch, 
 def _phases(cell: Cell, turn: int, loaded: Loader) -> PhasesRecord:
     """An epoch on a network of its own, for what looks into the all-reduce can never be taken off again."""
     arm = _Arm(cell)
-    seen = Phases(loaded, arm.goal)
+    seen = Phases(loaded, arm.training.objective)
     dist.barrier()
     arm.train(seen, turn)
     images = loaded.images * dist.world_size()
@@ -123,20 +123,16 @@ class _Arm:
         self.cell = cell
         self.model = network(cell).to(dist.device())
         teacher = network(cell.teacher).to(dist.device()) if cell.teacher else None
-        self.method = method(cell, teacher)
-        prepare(self.method, self.model, cell.recipe)
-        self.goal = objective(self.method, self.model)
-        self.steps = optimizer(self.model, cell.recipe)
-        self.scaler = grad_scaler(dist.device(), cell.recipe)
-        self.first = math.ceil(self.method.settled)
+        bound = method(cell, teacher)
+        self.training = Training(bound, self.model, cell.recipe)
+        self.first = math.ceil(bound.settled)
 
     def train(self, batches: Loader | Phases, turn: int) -> torch.Tensor:
         """One epoch, after those whose steps cost less; a loss of it."""
         if self.cell.loop == "bare":
             with arithmetic(self.cell.recipe):
-                return bare_epoch(self.model, self.steps, batches)
-        recipe = self.cell.recipe
-        return train_epoch(self.goal, self.method, self.steps, batches, recipe, self.first + turn, self.scaler)
+                return bare_epoch(self.model, self.training.optimizer, batches)
+        return self.training.epoch(batches, self.first + turn)
 
 
 def _turns(arms: Sequence[_Arm], rounds: int, seed: int) -> Iterator[tuple[int, _Arm]]:

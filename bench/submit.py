@@ -1,7 +1,6 @@
 """Submit a manifest: `python -m bench.submit manifests/table4.yaml`."""
 
 import fnmatch
-import os
 import shutil
 import sys
 import time
@@ -13,19 +12,14 @@ from typing import Annotated
 import torch
 import typer
 from rich.console import Console
-from rich.table import Table
 
-from bench import estimate, profiles
+from bench import estimate, forecast, preflight, profiles
 from bench import manifest as manifests
 from bench.attempt import Place
-from bench.cells import Cell, Weights
 from bench.environment import check_install
-from bench.networks import trained
 from bench.plan import waves
 from bench.quick import FLOPS
 from bench.tables import Manifest
-from crt.data import DATASETS
-from crt.data.beton import ensure
 from launchers import inline, local, slurm, states
 from launchers.job import Job, Wave, unfinished
 from launchers.ledger import Ledger
@@ -42,6 +36,8 @@ class Launcher(StrEnum):
 
 
 app = typer.Typer(add_completion=False)
+
+MANIFESTS = Path(__file__).resolve().parents[1] / "manifests"
 
 
 @app.command()
@@ -91,6 +87,12 @@ def chosen(manifest: Manifest, pattern: str | None) -> Manifest:
     return manifest.model_copy(update={"cells": tuple(cells)})
 
 
+def called(manifest: Path) -> str:
+    """What its arrays' names begin with: its path under `manifests/`, for each paper may have a table1.yaml there."""
+    path = manifest.resolve().with_suffix("")
+    return "-".join(path.relative_to(MANIFESTS).parts) if path.is_relative_to(MANIFESTS) else path.name
+
+
 class Submission:
     """One manifest on its way to a launcher."""
 
@@ -126,10 +128,10 @@ class Submission:
     def dry(self) -> int:
         """Print cells, waves, hours and, for Slurm, the exact text for sbatch: without data, GPU or Slurm."""
         found = self._show()
-        self._check_data(dry=True)
+        preflight.check_data(self.manifest, self.place.data, self.profile.sources, dry=True)
         if self.launcher is Launcher.slurm:
             logs = self.place.runs / "logs"
-            for array in slurm.arrays(self.manifest.name, found, self.profile, self.profile.max_array, set()):
+            for array in slurm.arrays(called(self.path), found, self.profile, self.profile.max_array, set()):
                 names = f"{array.jobs[0].name} … {array.jobs[-1].name}" if len(array.jobs) > 1 else array.jobs[0].name
                 after = found[array.wave].after
                 waits = f", after the jobs of {found[after].name}" if after is not None else ""
@@ -145,11 +147,9 @@ class Submission:
         if not unfinished(found):
             self.console.print(f"Nothing left to do. {self._report()}", soft_wrap=True)
             return 0
-        self._check_data(dry=False)
-        given = {cell.teacher.id: cell.teacher for cell in self._all() if isinstance(cell.teacher, Weights)}
-        for teacher in given.values():
-            trained(teacher, self.place.runs)
-        _check_writable(self.place.runs)
+        preflight.check_data(self.manifest, self.place.data, self.profile.sources, dry=False)
+        preflight.check_weights(self.manifest, self.place.runs)
+        preflight.check_writable(self.place.runs)
         logs = self.place.runs / "logs"
         wrong = 0
         if self.launcher is Launcher.inline:
@@ -157,7 +157,7 @@ class Submission:
         elif self.launcher is Launcher.local:
             wrong = local.launch(found, logs)
         else:
-            done = slurm.launch(self.manifest.name, self.plan, logs, self.profile, self.ledger)
+            done = slurm.launch(called(self.path), self.plan, logs, self.profile, self.ledger)
             for job, array in done:
                 self.console.print(f"queued {job}: {array.name}, {len(array.jobs)} jobs", soft_wrap=True)
             if not done:
@@ -167,58 +167,13 @@ class Submission:
         return wrong
 
     def _show(self) -> list[Wave]:
-        """The table of what is left, with hours; ValueError where they are more than the user allows."""
+        """The waves, after the table of what is left of them; ValueError where it takes longer than the user allows."""
         found = self.plan()
-        gpus = self.launcher is Launcher.slurm
         here = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-        known = estimate.rates(self.place.runs, self.profile.device if gpus else here)
-        table = Table("wave", "what", "jobs", "ranks", title=self.manifest.title)
-        table.columns[1].overflow = "fold"
-        table.add_column("hours", justify="right")
-        table.add_column("from")
-        total = 0.0
-        for wave in found:
-            for name, jobs in _together(wave).items():
-                each = [estimate.hours(job, self.profile.tflops * 1e12, known) for job in jobs]
-                hours = sum(h for h, _ in each)
-                total += hours * jobs[0].ranks
-                told = "records" if all(told for _, told in each) else "estimate"
-                table.add_row(wave.name, name, str(len(jobs)), str(jobs[0].ranks), _hours(hours), told)
-        self.console.print(table)
-        if self.manifest.quick:
-            cell = self.manifest.cells[0]
-            images = self.manifest.timing.images if self.manifest.timing else cell.images
-            self.console.print(
-                f"--quick: a declared reduction to {images} training images; not the paper's experiment.",
-                soft_wrap=True,
-            )
-        self.console.print(
-            f"In all {_hours(total)} hours x ranks; estimates: counted operations at {self.profile.tflops:g} TFLOP/s.",
-            soft_wrap=True,
-        )
-        if self.most is not None and total > self.most:
-            raise ValueError(
-                f"--max-gpu-hours {self.most:g}: {_hours(total)} hours x ranks are expected (choose with --only)"
-            )
+        device = self.profile.device if self.launcher is Launcher.slurm else here
+        known = estimate.rates(self.place.runs, device)
+        forecast.show(self.console, self.manifest, found, self.profile.tflops, known, self.most)
         return found
-
-    def _all(self) -> list[Cell]:
-        """The manifest's cells and the teachers that are trained before them."""
-        return [one for cell in self.manifest.cells for one in (cell, *cell.lineage)]
-
-    def _check_data(self, dry: bool) -> None:
-        cells = self.manifest.cells
-        needed = {(cell.dataset, "train") for cell in self._all()}
-        needed |= {(cell.dataset, "test") for cell in cells if cell.evals and not self.manifest.timing}
-        for dataset, split in sorted(needed):
-            if dataset in self.profile.sources or (dry and dataset == "digits"):
-                continue
-            try:
-                ensure(DATASETS[dataset], split, self.place.data)
-            except ValueError as error:
-                if not dry:
-                    raise
-                print(f"warning: {error}", file=sys.stderr)
 
     def _flags(self) -> str:
         runs = self.place.runs
@@ -232,30 +187,6 @@ class Submission:
 
 def _keep(found: list[Wave], wanted: Callable[[Job], bool]) -> list[Wave]:
     return [Wave(name=w.name, jobs=tuple(job for job in w.jobs if wanted(job)), after=w.after) for w in found]
-
-
-def _together(wave: Wave) -> dict[str, list[Job]]:
-    """The wave's unfinished jobs by what they work on: shards and runs of one thing are a row."""
-    rows: dict[str, list[Job]] = {}
-    for job in unfinished([wave]):
-        rows.setdefault("/".join(job.name.split("/")[:2]), []).append(job)
-    return rows
-
-
-def _hours(hours: float) -> str:
-    return f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}"
-
-
-def _check_writable(runs: Path) -> None:
-    try:
-        runs.mkdir(parents=True, exist_ok=True)
-        probe = runs / f".probe{os.getpid()}"
-        probe.write_text("")
-        probe.unlink()
-    except OSError as error:
-        raise ValueError(f"{runs}: {error.strerror} (allowed: a folder for --runs that can be written)") from None
-    if shutil.disk_usage(runs).free < 2**28:
-        raise ValueError(f"{runs}: less than 256 MB free (weights and records would not fit)")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -21,9 +22,7 @@ from bench.timer import Timer
 from crt import dist
 from crt.classifier import Classifier
 from crt.data.batches import Loader
-from crt.method import Method
-from crt.switches import prepare
-from crt.train import grad_scaler, objective, optimizer, train_epoch
+from crt.train import Training
 
 
 def run_cell(cell: Cell, place: Place) -> None:
@@ -47,11 +46,8 @@ def run_cell(cell: Cell, place: Place) -> None:
 def _train(cell: Cell, teacher: nn.Module | None, place: Place, claim: Claim) -> None:
     folder, recipe = place.runs / cell.id, cell.recipe
     model = network(cell).to(dist.device())
-    bound = method(cell, teacher)
-    prepare(bound, model, recipe)
-    goal, steps = objective(bound, model), optimizer(model, recipe)
-    scaler = grad_scaler(dist.device(), recipe)
-    state = _State(model, steps, scaler, bound)
+    training = Training(method(cell, teacher), model, recipe)
+    state = _State(training)
     _seed(cell.seed, dist.rank())
     first = _resume(folder, state, claim)
     loaded = _images(cell, place)
@@ -60,7 +56,7 @@ def _train(cell: Cell, teacher: nn.Module | None, place: Place, claim: Claim) ->
         for epoch in range(first, recipe.epochs):
             loaded.epoch = epoch
             with Watch() as watch, Timer() as timer:
-                loss = train_epoch(goal, bound, steps, loaded, recipe, epoch, scaler)
+                loss = training.epoch(loaded, epoch)
             record = Epoch(
                 arm=cell.id,
                 epoch=epoch,
@@ -111,24 +107,21 @@ def _look(monitor: Monitor, model: Classifier, epoch: int, folder: Path, claim: 
 class _State:
     """All that an epoch changes: what every rank has in common, and what each has of its own."""
 
-    model: nn.Module
-    steps: torch.optim.Optimizer
-    scaler: torch.amp.GradScaler
-    method: Method
+    COMMON: ClassVar = ("model", "optimizer", "scaler")
+
+    training: Training
 
     def common(self) -> dict:
-        parts = {"model": self.model, "optimizer": self.steps, "scaler": self.scaler}
-        return {name: part.state_dict() for name, part in parts.items()}
+        return {name: getattr(self.training, name).state_dict() for name in self.COMMON}
 
     def own(self) -> dict:
-        remembered = {name: tensor.cpu() for name, tensor in self.method.state().items()}
+        remembered = {name: tensor.cpu() for name, tensor in self.training.method.state().items()}
         return {"cpu": torch.get_rng_state(), "cuda": _cuda_state(), "method": remembered}
 
     def restore(self, common: dict, own: dict) -> None:
-        self.model.load_state_dict(common["model"])
-        self.steps.load_state_dict(common["optimizer"])
-        self.scaler.load_state_dict(common["scaler"])
-        self.method.restore({name: tensor.to(dist.device()) for name, tensor in own["method"].items()})
+        for name in self.COMMON:
+            getattr(self.training, name).load_state_dict(common[name])
+        self.training.method.restore({name: tensor.to(dist.device()) for name, tensor in own["method"].items()})
         torch.set_rng_state(own["cpu"])
         if own["cuda"] is not None and torch.cuda.is_available():
             torch.cuda.set_rng_state(own["cuda"])

@@ -66,7 +66,7 @@ def smooth_ascent(model: nn.Module, x: Tensor, y: Tensor, noise: Tensor, steps: 
     return iterates
 
 
-def smooth_pgd(model: nn.Module, x: Tensor, y: Tensor, noise: Tensor, steps: int, eps: float) -> Tensor:
+def smooth_pgd(model: nn.Module, x: Tensor, y: Tensor, noise: Tensor, steps: int, eps: float | Tensor) -> Tensor:
     """The images after `steps` ascents of l2 length 2 `eps` / `steps` on -log of the smoothed class's probability.
 
     The noise (m, B, C, H, W) is the same in every step; images stay in [0, 1] and within `eps` of `x` in l2.
@@ -95,7 +95,7 @@ def l2(d: Tensor) -> Tensor:
     return torch.linalg.vector_norm(d.flatten(1), dim=1)[:, None, None, None]
 
 
-def within(d: Tensor, radius: float) -> Tensor:
+def within(d: Tensor, radius: float | Tensor) -> Tensor:
     """`d` (B, C, H, W), those longer than `radius` in l2 scaled down to it."""
     return d * (radius / l2(d).clamp_min(torch.finfo(d.dtype).tiny)).clamp_max(1)
 
@@ -106,6 +106,8 @@ def divergence(target: Tensor, logits: Tensor) -> Tensor:
     return (target * (log_target - logits.log_softmax(-1))).sum(-1)
 
 
-def risen(epoch: float, warmup: int) -> float:
+def risen(now: float | Tensor, warmup: int) -> float | Tensor:
     """The share of its full size that something has which rises for `warmup` whole epochs, from 1 / `warmup` on."""
-    return min(1.0, (math.floor(epoch) + 1) / warmup)
+    if isinstance(now, Tensor):
+        return ((now.floor() + 1) / warmup).clamp_max(1.0)
+    return min(1.0, (math.floor(now) + 1) / warmup)

@@ -1,7 +1,10 @@
 """What a training method is: hyperparameters and a loss."""
 
+from collections.abc import Callable
+from dataclasses import field
 from typing import ClassVar, NamedTuple
 
+import torch
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
@@ -36,6 +39,8 @@ class Method:
 
     threat: Threat
     teacher: Classifier | None = None
+    stream: torch.cuda.Stream | None = field(default=None, init=False, repr=False)
+    """Where the teacher computes, if not where the student does."""
 
     needs_teacher: ClassVar[bool] = False
     needs_eps: ClassVar[bool] = False
@@ -60,6 +65,24 @@ class Method:
     def loss(self, model: Classifier, x: Tensor, y: Tensor, step: Step) -> Tensor:
         """The scalar to minimize on images `x` (B, C, H, W) in [0, 1] with labels `y` (B,)."""
         raise NotImplementedError
+
+    @torch.no_grad()
+    def taught(self, work: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        """Begin what the teacher computes, without gradients; a call gives it, and waits for it where it must."""
+        if self.stream is None:
+            found = work()
+            return lambda: found
+        here = torch.cuda.current_stream()
+        self.stream.wait_stream(here)
+        with torch.cuda.stream(self.stream):
+            found = work()
+
+        def joined() -> Tensor:
+            here.wait_stream(self.stream)
+            found.record_stream(here)
+            return found
+
+        return joined
 
     def after(self, model: Classifier) -> None:
         """What is done after each optimizer step, with no gradients."""

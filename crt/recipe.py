@@ -28,6 +28,8 @@ class Recipe(BaseModel):
     decay_from: Count | None = None
     """The epoch at which geometric begins to fall."""
     momentum: Share = 0.9
+    nesterov: bool = False
+    """Whether SGD takes its gradients where its momentum leads, as Sutskever et al., 2013, have it."""
     cycle_momentum: bool = False
     """Whether the momentum falls by 0.1 while a cyclic step size rises, as torch's CyclicLR has it by default."""
     weight_decay: NonNegative = 0.0
@@ -41,6 +43,10 @@ class Recipe(BaseModel):
     """Update all weights by one kernel."""
     fold: bool = False
     """Fold BatchNorm into convolutions where it is fixed: in the teacher, and in attacks in eval mode."""
+    cuda_graph: bool = False
+    """Record whole steps and repeat them; needs one GPU. See `crt.graph`."""
+    teacher_stream: bool = False
+    """Let the teacher compute beside the student; needs a GPU."""
 
     @model_validator(mode="after")
     def _schedule_has_its_own(self) -> "Recipe":
@@ -52,6 +58,12 @@ class Recipe(BaseModel):
                 raise ValueError(f"schedule: {self.schedule} needs {key}")
         if list(self.milestones) != sorted(set(self.milestones)):
             raise ValueError("milestones must rise")
+        if self.nesterov and (self.optimizer != "sgd" or self.momentum == 0):
+            raise ValueError("nesterov: true needs optimizer: sgd and a momentum above 0")
+        if self.cuda_graph:
+            for key, cannot in (("precision", "fp16"), ("compile", "reduce-overhead"), ("cycle_momentum", True)):
+                if getattr(self, key) == cannot:
+                    raise ValueError(f"cuda_graph: true cannot record {key}: {str(cannot).lower()}")
         if self.schedule == "geometric" and not 0 < self.lr_min <= self.lr:
             raise ValueError(f"lr_min: {self.lr_min:g} (allowed: above 0, at most lr)")
         return self
@@ -92,7 +104,7 @@ class Recipe(BaseModel):
                 group["momentum"] = self.momentum_at(epoch)
 
 
-ARITHMETIC = ("precision", "channels_last", "compile", "fused", "fold")
+ARITHMETIC = ("precision", "channels_last", "compile", "fused", "fold", "cuda_graph", "teacher_stream")
 """Keys that say how it is computed and not what: times are compared where they agree."""
 
 _OWNERS = {

@@ -6,6 +6,7 @@ from torch import Tensor
 from crt.attacks import frozen, wide
 from crt.classifier import Classifier
 from crt.pgd import ascend, climb
+from crt.switches import products
 
 
 def robustify(
@@ -17,7 +18,7 @@ def robustify(
     no ball; of all iterates, the start included, the nearest is taken. The teacher is in eval mode.
     """
     found = []
-    with frozen(teacher):
+    with frozen(teacher), products("fp32", trial=True):
         for pair in zip(targets.split(batch), starts.split(batch), strict=True):
             found.append(_descend(teacher, *pair, steps, step))
     images, distances = zip(*found, strict=True)

@@ -9,16 +9,36 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from crt.attacks import frozen, l2, wide
+from crt.fold import fold
 from crt.judgement import Judgement, Question
+from crt.ready import Switches
 from crt.threat import Threat
 
 Name = tuple[int, int]
 """What an image's draws are seeded with: the run's seed and the image's index."""
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Logits (B, classes) and labels (B,) to what an attack increases, (B,)."""
+
+
+@dataclass(kw_only=True, config=ConfigDict(extra="forbid"))
+class Attacker(Switches):
+    """Arguments of attacks.
+
+    Attacked, and asked whether it was fooled, is the network as it is run here: with `precision: bf16` one whose
+    rounding hides small differences of its loss, so that its robustness is not that of the network in float32.
+    """
+
+    fold: bool = False
+    """Fold BatchNorm into convolutions."""
+
+    def target(self, model: nn.Module, batch: int) -> nn.Module:
+        """The network to attack; where it is compiled, for batches of whole quarters of `batch` images."""
+        return self.ready(fold(model).network if self.fold else model, -(-batch // 4))
 
 
 class Found(NamedTuple):
@@ -110,6 +130,7 @@ def _proof(x: Tensor, found: Found, threat: Threat, restart: int) -> list[dict[s
 
 def classes(logits: Tensor) -> Tensor:
     """The class of the largest logit of each; -1, which is no class, where a logit is NaN."""
+    # NaN is the largest to argmax: a diverged network must not be certified as class 0.
     return torch.where(logits.isnan().any(1), -1, logits.argmax(1))
 
 

@@ -4,11 +4,12 @@ import inspect
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import nn
 
+from crt import dist
 from crt.classifier import Classifier
 from crt.fold import fold, twin
 from crt.method import Method
@@ -34,25 +35,35 @@ def prepare(method: Method, model: Classifier, recipe: Recipe) -> None:
         if found := twin(model):
             model.twin = found
             networks.append(found.network)
+    if recipe.teacher_stream and method.teacher is not None:
+        method.stream = torch.cuda.Stream()
     if recipe.compile:
         for network in networks:
-            _compile(network.body, recipe.compile)
+            compile_body(network.body, recipe.compile)
+
+
+def arithmetic(recipe: Recipe) -> AbstractContextManager[None]:
+    """Within: products as the recipe has them, and cuDNN's fastest kernels by trial."""
+    return products(recipe.precision, trial=True)
 
 
 @contextmanager
-def arithmetic(recipe: Recipe) -> Iterator[None]:
-    """Within: float32 products with all their bits or, by the recipe, as TF32; and cuDNN's fastest kernels by trial."""
+def products(precision: str, trial: bool) -> Iterator[None]:
+    """Within: float32 products with all their bits or, for `tf32`, as TF32; cuDNN's kernels by trial or as it guesses.
+
+    Trials pay where few sizes come often.
+    """
     parts = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)
-    before, trial = [part.fp32_precision for part in parts], torch.backends.cudnn.benchmark
+    before, tried = [part.fp32_precision for part in parts], torch.backends.cudnn.benchmark
     for part in parts:
-        part.fp32_precision = "tf32" if recipe.precision == "tf32" else "ieee"
-    torch.backends.cudnn.benchmark = True
+        part.fp32_precision = "tf32" if precision == "tf32" else "ieee"
+    torch.backends.cudnn.benchmark = trial
     try:
         yield
     finally:
-        for part, precision in zip(parts, before, strict=True):
-            part.fp32_precision = precision
-        torch.backends.cudnn.benchmark = trial
+        for part, kept in zip(parts, before, strict=True):
+            part.fp32_precision = kept
+        torch.backends.cudnn.benchmark = tried
 
 
 def begin(recipe: Recipe) -> None:
@@ -61,7 +72,8 @@ def begin(recipe: Recipe) -> None:
         torch.compiler.cudagraph_mark_step_begin()
 
 
-def _compile(body: nn.Module, mode: str) -> None:
+def compile_body(body: nn.Module, mode: str) -> None:
+    """Compile in place, each size as one graph or not at all."""
     # Arms of one process share code, and with it a cache that every call searches, unless they are isolated.
     # A last, smaller batch is a graph of its own: graphs for any size would be slower.
     body.compile(fullgraph=True, dynamic=False, mode=mode, recompile_limit=64, isolate_recompiles=True)
@@ -69,20 +81,29 @@ def _compile(body: nn.Module, mode: str) -> None:
 
 def check(recipe: Recipe, device: torch.device) -> None:
     """ValueError for what this device or installation cannot do."""
+    able("recipe.", recipe.precision, recipe.compile, device, "fp32, bf16, fp16")
     gpu = device.type == "cuda"
-    if recipe.precision == "tf32" and not (gpu and torch.cuda.get_device_capability(device) >= (8, 0)):
-        raise ValueError("recipe.precision: 'tf32' needs a GPU that has it (allowed here: fp32, bf16, fp16)")
-    if recipe.compile == "reduce-overhead" and not gpu:
-        raise ValueError("recipe.compile: 'reduce-overhead' needs a GPU (allowed here: off, default)")
-    if not recipe.compile:
+    for key in ("cuda_graph", "teacher_stream"):
+        if getattr(recipe, key) and not gpu:
+            raise ValueError(f"recipe.{key}: true needs a GPU (allowed here: false)")
+    if recipe.cuda_graph and dist.world_size() > 1:
+        raise ValueError(f"recipe.cuda_graph: true on {dist.world_size()} ranks (allowed: on one; on more: false)")
+
+
+def able(where: str, precision: str, mode: str | bool, device: torch.device, others: str) -> None:
+    """ValueError, of `where`, for a precision (allowed: `others`) or a mode of compilation that there is not here."""
+    gpu = device.type == "cuda"
+    if precision == "tf32" and not (gpu and torch.cuda.get_device_capability(device) >= (8, 0)):
+        raise ValueError(f"{where}precision: 'tf32' needs a GPU that has it (allowed here: {others})")
+    if mode == "reduce-overhead" and not gpu:
+        raise ValueError(f"{where}compile: 'reduce-overhead' needs a GPU (allowed here: off, default)")
+    if not mode:
         return
     if "isolate_recompiles" not in inspect.signature(torch.compile).parameters:
-        raise ValueError(
-            f"recipe.compile: {recipe.compile!r} needs a newer torch than {torch.__version__} (allowed: off)"
-        )
+        raise ValueError(f"{where}compile: {mode!r} needs a newer torch than {torch.__version__} (allowed: off)")
     compiler = os.environ.get("CXX", "g++")
     if shutil.which(compiler) is None:
         raise ValueError(
-            f"recipe.compile: {recipe.compile!r} needs a C++ compiler, and {compiler!r} is not on the PATH"
+            f"{where}compile: {mode!r} needs a C++ compiler, and {compiler!r} is not on the PATH"
             " (install g++, or name yours in CXX; allowed without: off)"
         )

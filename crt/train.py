@@ -10,18 +10,19 @@ from torch.nn.parallel import DistributedDataParallel
 
 from crt import dist
 from crt.classifier import Classifier
+from crt.graph import Graphs, Recorder, Update
 from crt.method import Method, Objective, Step
 from crt.recipe import Recipe
-from crt.switches import arithmetic, begin
+from crt.switches import arithmetic, begin, prepare
 
 LOW = {"bf16": torch.bfloat16, "fp16": torch.float16}
 """What networks compute in under autocast; weights, losses and updates stay float32."""
 
 
-def objective(method: Method, model: Classifier) -> nn.Module:
+def objective(method: Method, model: Classifier, ranks: int) -> nn.Module:
     """The method bound to the model; DDP goes round both, so that no method has to know of ranks."""
     bound = Objective(method, model)
-    if dist.world_size() == 1:
+    if ranks == 1:
         return bound
     # Each rank keeps its own BatchNorm statistics while it trains; torch renamed the option in 2.13.
     known = inspect.signature(DistributedDataParallel).parameters
@@ -31,56 +32,60 @@ def objective(method: Method, model: Classifier) -> nn.Module:
 
 def optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """The recipe's optimizer over every parameter, weight decay on BN and biases included (the papers' way)."""
-    # Only the fused ones skip a step whose gradients overflowed without asking the device first.
-    common = {
-        "lr": recipe.lr,
-        "weight_decay": recipe.weight_decay,
-        "fused": recipe.fused or recipe.precision == "fp16" or None,
-    }
+    # Only the fused ones skip a step whose gradients overflowed, and read a step size from its place, without asking
+    # the device first.
+    fused = recipe.fused or recipe.cuda_graph or recipe.precision == "fp16"
+    common = {"lr": recipe.lr, "weight_decay": recipe.weight_decay, "fused": fused or None}
     if recipe.optimizer == "adam":
-        return torch.optim.Adam(model.parameters(), **common)
-    steps = torch.optim.SGD(model.parameters(), momentum=recipe.momentum, **common)
-    if common["fused"] and recipe.momentum:
+        return torch.optim.Adam(model.parameters(), capturable=recipe.cuda_graph, **common)
+    steps = torch.optim.SGD(model.parameters(), momentum=recipe.momentum, nesterov=recipe.nesterov, **common)
+    if fused and recipe.momentum:
         # A first step that overflows in fp16 would leave in them what the memory held.
         for weight in model.parameters():
             steps.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
     return steps
 
 
-def grad_scaler(device: torch.device, recipe: Recipe) -> GradScaler:
-    """The loss's scale, which fp16 needs and other precisions do without."""
-    return GradScaler(device.type, enabled=recipe.precision == "fp16")
+class Training:
+    """A method that trains a network by a recipe, and all that its epochs change; together with all `ranks`.
 
+    ValueError for what the recipe asks and this device or installation cannot do.
+    """
 
-def train_epoch(
-    objective: nn.Module,
-    method: Method,
-    optimizer: torch.optim.Optimizer,
-    batches: Iterable[tuple[Tensor, Tensor, Tensor]],
-    recipe: Recipe,
-    epoch: int,
-    scaler: GradScaler | None = None,
-) -> Tensor:
-    """Train on every batch; the mean loss, left on the device so that nothing in here waits for it."""
-    losses = []
-    scaler = scaler or GradScaler(enabled=False)
-    model = getattr(objective, "module", objective).model
-    objective.train()
-    with arithmetic(recipe):
-        for x, y, step in _steps(batches, method, epoch):
-            if step.replay == 0:
-                begin(recipe)
-            recipe.set(optimizer, step.epoch)
-            optimizer.zero_grad(set_to_none=True)
-            with torch.autocast(x.device.type, LOW.get(recipe.precision), enabled=recipe.precision in LOW):
-                loss = objective(x, y, step)
-            scaler.scale(loss).backward()
-            scaler.step(optimizer)
-            scaler.update()
-            with torch.no_grad():
-                method.after(model)
-            losses.append(loss.detach())
-        return torch.stack(losses).mean()
+    def __init__(self, method: Method, model: Classifier, recipe: Recipe, ranks: int | None = None):
+        device = next(model.parameters()).device
+        prepare(method, model, recipe)
+        self.method, self.model, self.recipe = method, model, recipe
+        self.objective = objective(method, model, ranks or dist.world_size())
+        self.optimizer = optimizer(model, recipe)
+        self.scaler = GradScaler(device.type, enabled=recipe.precision == "fp16")
+        self.update: Update = self._update
+        if recipe.cuda_graph:
+            self.update = Graphs(self._update, self.optimizer, method.turns, Recorder(device))
+
+    def epoch(self, batches: Iterable[tuple[Tensor, Tensor, Tensor]], epoch: int) -> Tensor:
+        """Train on every batch; the mean loss, left on the device so that nothing in here waits for it."""
+        losses = []
+        self.objective.train()
+        with arithmetic(self.recipe):
+            for x, y, step in _steps(batches, self.method, epoch):
+                if step.replay == 0:
+                    begin(self.recipe)
+                self.recipe.set(self.optimizer, step.epoch)
+                losses.append(self.update(x, y, step))
+            return torch.stack(losses).mean()
+
+    def _update(self, x: Tensor, y: Tensor, step: Step) -> Tensor:
+        low = LOW.get(self.recipe.precision)
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(x.device.type, low, enabled=low is not None):
+            loss = self.objective(x, y, step)
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        with torch.no_grad():
+            self.method.after(self.model)
+        return loss.detach()
 
 
 def _steps(

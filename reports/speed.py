@@ -73,7 +73,8 @@ def certification(manifest: Manifest, measured: list[Measured]) -> pd.DataFrame:
         for asked in certifications(manifest):
             records = read(folder / asked.id / "run0" / "time.jsonl")
             found = {(r.arm, r.round): r for r in records if isinstance(r, Drawn) and r.round > 0}
-            for way in dict.fromkeys(arm for arm, _ in found):
+            # What is compiled is timed beside a plain procedure that has a row already.
+            for way in dict.fromkeys(arm for arm, _ in found if arm != PLAIN or not asked.compiled):
                 mine = {turn: r for (arm, turn), r in found.items() if arm == way}
                 logs = [math.log(found[PLAIN, t].seconds / r.seconds) for t, r in mine.items() if (PLAIN, t) in found]
                 total = sum(r.seconds for r in mine.values())

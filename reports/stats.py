@@ -43,13 +43,17 @@ def runs_ci(runs: list[list[float]]) -> Interval:
 
 
 def nested_ci(runs: list[list[float]]) -> Interval:
-    """Mean of run means, its interval over runs where there are RUNS of them, else within the runs there are."""
-    return _interval(_nested(runs))
+    """Mean of run means of times, its interval over runs where there are RUNS of them, else within the runs there are.
+
+    Times are positive, so the interval is cut at 0, as Fieller's is: it holds the truth as often as before.
+    """
+    mean, low, high = _interval(_nested(runs))
+    return Interval(mean, 0.0 if low < 0 else low, high)
 
 
 def paired_ratio(logs: list[list[float]]) -> Interval:
-    """Geometric mean ratio from each run's log-ratios of paired rounds; interval as of nested_ci."""
-    return _exp(nested_ci(logs))
+    """Geometric mean ratio from each run's log-ratios of paired rounds; over or within runs, as nested_ci."""
+    return _exp(_interval(_nested(logs)))
 
 
 def welch_ratio(a: list[list[float]], b: list[list[float]]) -> Interval:

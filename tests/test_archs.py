@@ -17,6 +17,10 @@ PUBLISHED = {  # parameters with the head, multiply-accumulates in millions for 
     "cnn2c2f": (214_918, 0.93, 100),
     "cnn2c2f_maxmin": (214_918 + 6_244, 0.93, 100),
     "cnn2c2f_relutheta": (214_918 + 6_244, 0.93, 100),
+    "cnn4c2f": (2_204_202, 16.09, 512),
+    "cnn4c2f_bn": (2_204_202 + 2 * 704, 16.09, 512),
+    "cnn4c2f_maxmin": (2_204_202 + 61_952, 16.09, 512),
+    "cnn4c2f_relutheta": (2_204_202 + 61_952, 16.09, 512),
     "cnn4c3f": (2_466_858, 16.36, 512),
     "cnn4c3f_bn": (2_466_858 + 2 * 1_216, 16.36, 512),
     "cnn4c3f_maxmin": (2_466_858 + 62_464, 16.36, 512),
@@ -47,6 +51,7 @@ PUBLISHED = {  # parameters with the head, multiply-accumulates in millions for 
     "imagenet_regnetx_4gf": (22_118_248, 3964.5, 1360),
 }
 BUFFERS = {  # numbers that BatchNorm keeps
+    "cnn4c2f_bn": 1_413,
     "cnn4c3f_bn": 2_438,
     "cnn6c2f_bn": 1_607,
     "dnn": 0,
@@ -59,7 +64,7 @@ BUFFERS = {  # numbers that BatchNorm keeps
     "imagenet_vgg16": 0,
     "imagenet_resnet50": 53_173,
 }
-SIGNED = {"vit", "resnet50_512", "cnn2c2f_maxmin", "cnn4c3f_maxmin", "cnn6c2f_maxmin"}
+SIGNED = {"vit", "resnet50_512", *(f"cnn{plan}_maxmin" for plan in ("2c2f", "4c2f", "4c3f", "6c2f"))}
 """Whose features can be negative."""
 RESTRICTED = {"imagenet_alexnet", "imagenet_vgg16"}
 """Published for Restricted-ImageNet's 9 classes."""
@@ -202,8 +207,9 @@ def test_first_weights_and_dropout_of_imagenet_vgg16_and_alexnet():
 def test_thresholds_begin_as_published():
     found = [m.theta.unique().tolist() for m in build("cnn6c2f_relutheta").modules() if isinstance(m, ReLUTheta)]
     assert found == [[2.0]] * 7
-    found = [m.theta.unique().tolist() for m in build("cnn4c3f_relutheta").modules() if isinstance(m, ReLUTheta)]
-    assert found == [[1.0]] * 6
+    for name, layers in (("cnn4c2f_relutheta", 5), ("cnn4c3f_relutheta", 6)):
+        found = [m.theta.unique().tolist() for m in build(name).modules() if isinstance(m, ReLUTheta)]
+        assert found == [[1.0]] * layers
     layers = [m for m in build("cnn6c2f_maxmin").modules() if isinstance(m, MaxMin)]
     assert [m.high.unique().item() for m in layers] == pytest.approx([0.1, 0.1, 0.15, 0.15, 0.2, 0.3, 1.2])
     assert [m.low.unique().item() for m in layers] == pytest.approx([-0.1, -0.15, -0.15, -0.15, -0.2, -0.3, -1.2])
@@ -221,7 +227,7 @@ def with_batchnorm(name: str) -> Classifier:
     return model.eval()
 
 
-@pytest.mark.parametrize("name", ["cnn4c3f", "cnn6c2f"])
+@pytest.mark.parametrize("name", ["cnn4c2f", "cnn4c3f", "cnn6c2f"])
 def test_a_teacher_without_its_batchnorm_is_the_plain_network(name):
     teacher, x = with_batchnorm(f"{name}_bn").requires_grad_(False), torch.rand(16, 3, 32, 32)
     before, drawn = copy.deepcopy(teacher.state_dict()), torch.get_rng_state()

@@ -14,7 +14,7 @@ from crt.data.loader import loader
 from crt.plugins import plugins
 from crt.recipe import Recipe
 from crt.threat import Threat
-from crt.train import objective, optimizer, train_epoch
+from crt.train import Training
 
 RECIPE = Recipe(epochs=1, batch_size=64, lr=0.05, weight_decay=1e-4)
 STEPS = {"Standard": 20}
@@ -45,8 +45,7 @@ def train(rank: int, world: int, port: int, data: Path, out: Path) -> None:
                 "torch", DATASETS["digits"], "train", data=data, pipeline="plain", batch_size=64 // world,
                 device=torch.device("cpu"), seed=0, images=64 * STEPS.get(name, 3), rank=rank, world=world,
             )  # fmt: skip
-            goal, steps = objective(method, model), optimizer(model, RECIPE)
-            train_epoch(goal, method, steps, batches, RECIPE, 0)
+            Training(method, model, RECIPE).epoch(batches, 0)
             torch.save(model.state_dict(), out / f"{name}-{world}-{rank}.pt")
 
 

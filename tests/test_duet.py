@@ -23,12 +23,12 @@ from crt.lipschitz.chain import Layer, chain, weighted
 from crt.lipschitz.norms import upper_norm
 from crt.lipschitz.rotations import cosine, eq11, from_frame, guide, polar, rank_one, to_frame
 from crt.lipschitz.similarity import similarity
-from crt.method import Objective, Step
+from crt.method import Step
 from crt.methods.duet import Duet
 from crt.plugins import find
 from crt.recipe import Recipe
 from crt.threat import Threat
-from crt.train import train_epoch
+from crt.train import Training
 
 
 def teacher_of(model: Classifier) -> Classifier:
@@ -316,13 +316,12 @@ def test_defaults():
 def run(epochs, rotation, state=None):
     method, (x, y) = make("Duet", warmup=1, ramp=2, rotation=rotation), toy(12)
     model = student(0)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     if state:
         model.load_state_dict(state["model"])
         method.restore(state["method"])
-    recipe = Recipe(epochs=4, batch_size=12, lr=0.05, momentum=0)
+    training = Training(method, model, Recipe(epochs=4, batch_size=12, lr=0.05, momentum=0))
     for epoch in epochs:
-        train_epoch(Objective(method, model), method, optimizer, [(x, y, y)] * 3, recipe, epoch)
+        training.epoch([(x, y, y)] * 3, epoch)
     return model, method
 
 

@@ -8,9 +8,10 @@ import torch
 from typer.testing import CliRunner
 
 from bench.records import Epoch, Start, Verdict, read, read_all
-from bench.submit import app
-from launchers import inline, local
+from bench.submit import MANIFESTS, app, called
+from launchers import inline, local, slurm
 from launchers.job import Job, Wave
+from launchers.profile import Profile
 
 
 def _note(path: Path, word: str) -> None:
@@ -94,3 +95,13 @@ def test_a_folder_that_cannot_be_used_is_refused_before_anything_runs(tmp_path, 
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 2
     assert str(file) in result.stderr and "Traceback" not in result.output
+
+
+def test_arrays_of_tables_of_one_name_are_told_apart(tmp_path, monkeypatch):
+    names = [called(file) for file in sorted(MANIFESTS.rglob("*.yaml"))]
+    assert {"table1", "rrm-table1", "duet-table1"} < set(names) and len(set(names)) == len(names)
+    monkeypatch.chdir(MANIFESTS / "rrm")
+    assert called(Path("table1.yaml")) == called(Path("../rrm/table1.yaml")) == "rrm-table1"
+    assert called(tmp_path / "table1.yaml") == "table1"
+    (array,) = slurm.arrays("rrm-table1", [wave(job(_note, tmp_path, "a"))], Profile(), 10, set())
+    assert "#SBATCH --job-name=rrm-table1-wave\n" in slurm.text(array, tmp_path, Profile())

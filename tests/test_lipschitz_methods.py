@@ -15,14 +15,14 @@ from torch import nn
 from bench.networks import _counter, forward_flops
 from crt.archs.convnet import cnn6c2f
 from crt.classifier import Classifier
-from crt.method import Objective, Step
+from crt.method import Step
 from crt.methods.bcp import BCP
 from crt.methods.gloro import GloRo
 from crt.methods.lmt import LMT
 from crt.plugins import find
 from crt.recipe import Recipe
 from crt.threat import Threat
-from crt.train import train_epoch
+from crt.train import Training
 
 METHODS = ("BCP", "GloRo", "LMT")
 THREAT = Threat(eps=0.1)
@@ -206,13 +206,12 @@ def trained(name, epochs, state=None):
     """The network after epochs on a toy problem in a float32 loop, and the method."""
     method, (x, y) = make(name, warmup=0, ramp=2), toy(12)
     model = student(0)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     if state:
         model.load_state_dict(state["model"])
         method.restore(state["method"])
-    recipe = Recipe(epochs=4, batch_size=12, lr=0.05, momentum=0)
+    training = Training(method, model, Recipe(epochs=4, batch_size=12, lr=0.05, momentum=0))
     for epoch in epochs:
-        train_epoch(Objective(method, model), method, optimizer, [(x, y, y)] * 3, recipe, epoch)
+        training.epoch([(x, y, y)] * 3, epoch)
     return model, method
 
 
@@ -238,6 +237,54 @@ def test_warmup_is_cross_entropy_and_needs_no_norm(name):
     # GloRo has a class more from then on.
     assert float(first.detach()) == pytest.approx(float(loss.detach()), rel=1e-6) or name == "GloRo"
     assert set(method.state()) == {"body.0", "body.2", "body.5"}
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("BCP", {"kappa_final": 0.3}),
+        ("CROWNIBP", {}),
+        ("CROWNIBP", {"beta_final": 0.0}),
+        ("CROWNIBP", {"beta_final": 0.6, "kappa_final": 0.3}),
+        ("Duet", {"rotation": "rank_one"}),
+        ("GloRo", {}),
+        ("LMT", {}),
+        ("LocalBCP", {"stored": 12}),
+    ],
+    ids=str,
+)
+def test_a_clock_tells_amounts_and_what_is_remembered_stays_in_its_place(name, arguments):
+    (x, y), index, found = toy(12), torch.arange(12), []
+    for clocked in (False, True):
+        method, model, losses, places = make(name, **SHORT, **arguments), student(0), [], set()
+        for epoch in (1.0, 2.0, 3.5, 4.7, 6.0, 50.0):
+            step = Step(epoch, index)
+            if clocked:
+                # A step that is repeated has the epoch of the one that was recorded, since the last turn.
+                then = max((turn for turn in method.turns if turn <= epoch), default=0.0)
+                step = Step(then, index, clock=torch.tensor(epoch))
+            loss = method.loss(model, x, y, step)
+            loss.backward()
+            losses.append(loss.detach())
+            if epoch > 2:
+                places.add(tuple(value.data_ptr() for value in method.state().values()))
+        assert len(places) == 1 and (places != {()} or name == "CROWNIBP")
+        found.append(losses)
+    torch.testing.assert_close(*found, rtol=1e-6, atol=1e-6)
+    assert len(set(map(float, found[1]))) > 3
+
+
+def test_what_was_saved_is_not_written_in():
+    for name in ("BCP", "LocalBCP", "Duet"):
+        arguments = {"rotation": "rank_one"} if name == "Duet" else {}
+        first, other, model, (x, y) = make(name, **arguments), make(name, **arguments), student(0), toy(12)
+        first.loss(model, x, y, Step(500.0, y))
+        saved = first.state()
+        before = {key: value.clone() for key, value in saved.items()}
+        other.restore(saved)
+        other.loss(model, x, y, Step(500.0, y))
+        assert before.keys() == other.state().keys() and all(torch.equal(saved[key], before[key]) for key in before)
+        assert any(not torch.equal(other.state()[key], before[key]) for key in before)
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -23,10 +23,10 @@ from crt.lipschitz.boxes import regions
 from crt.lipschitz.chain import Layer, chain
 from crt.lipschitz.local import Part, local_converged, local_estimate, local_region, local_upper, parts, uncertain
 from crt.lipschitz.norms import final_norms
-from crt.method import Objective, Step
+from crt.method import Step
 from crt.methods.localbcp import LocalBCP
 from crt.recipe import Recipe
-from crt.train import train_epoch
+from crt.train import Training
 
 CONTRAST = {"relu": 0.15, "relutheta": 0.15, "maxmin": 0.25}
 """Of images in which some neurons are constant in the ball and others are not."""
@@ -247,7 +247,7 @@ def test_stored_vectors_are_those_of_the_images():
     assert {i for i in range(10) if kept[i].any()} == {7, 2, 5}
     # Alone, an image goes on from its vector: with none it begins anew.
     alone = make("LocalBCP")
-    alone.vectors = dict(method.vectors)
+    alone.restore(method.vectors)
     again = copy.deepcopy(method)
     fresh, on = (float(m.loss(model, x[:1], y[:1], step([7])).detach()) for m in (alone, method))
     assert on > fresh and torch.equal(method.own["body.2"][2], kept[2])
@@ -257,13 +257,12 @@ def test_stored_vectors_are_those_of_the_images():
 def run(epochs, stored, state=None):
     method, (x, y) = make("LocalBCP", warmup=0, ramp=2, stored=stored), toy(12)
     model = student(0)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     if state:
         model.load_state_dict(state["model"])
         method.restore(state["method"])
-    recipe = Recipe(epochs=4, batch_size=12, lr=0.05, momentum=0)
+    training = Training(method, model, Recipe(epochs=4, batch_size=12, lr=0.05, momentum=0))
     for epoch in epochs:
-        train_epoch(Objective(method, model), method, optimizer, [(x, y, torch.arange(12))] * 3, recipe, epoch)
+        training.epoch([(x, y, torch.arange(12))] * 3, epoch)
     return model, method
 
 

@@ -42,6 +42,23 @@ def test_manifests_read_quick(name):
     assert not {c.id for c in manifest.cells} & {c.id for c in full.cells}
 
 
+def test_a_quick_run_rounds_only_what_is_whole(tmp_path):
+    # 5 of 20 epochs. The defaults of some methods are written as whole numbers, and are none.
+    cells = read(
+        tmp_path,
+        """
+dataset: digits
+threat: {sigma: 0.25, eps: 0.25}
+recipe: {epochs: 20, batch_size: 64, lr: 0.1}
+arch: cnn2c2f
+cells: [{method: [LMT, CROWNIBP, {SmoothAdv: {warmup: 6}}, {SmoothAdv: {warmup: 1}}]}]
+""",
+        quick=True,
+    ).cells
+    found = [[cell.method.args[key] for key in cell.unbound.epochs_of] for cell in cells]
+    assert found == [[2.5, 30.25], [2.5, 30.25], [2], [1]]
+
+
 def test_product_runs_over_the_axes_in_order(tmp_path):
     text = (
         HEAD.replace("arch: resnet20", "arch: [resnet20, dla]")

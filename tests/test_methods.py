@@ -20,7 +20,7 @@ from crt.methods.standard import Standard
 from crt.plugins import find, plugins
 from crt.recipe import Recipe
 from crt.threat import Threat
-from crt.train import train_epoch
+from crt.train import Training
 
 THREAT = Threat(sigma=0.25, eps=0.25)
 METHODS = sorted(plugins("crt.methods"))
@@ -162,10 +162,9 @@ def test_passes_of_a_loaded_batch(name, arguments, expected):
     model.register_forward_hook(forward)
     if method.teacher:
         method.teacher.register_forward_hook(lambda _, inputs, __: count("teacher", len(inputs[0])))
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-    optimizer.register_step_post_hook(lambda *_: count("steps", len(x)))
-    recipe = Recipe(epochs=1, batch_size=12, lr=0.01)
-    train_epoch(Objective(method, model), method, optimizer, [(x, y, torch.arange(12))], recipe, 0)
+    training = Training(method, model, Recipe(epochs=1, batch_size=12, lr=0.01))
+    training.optimizer.register_step_post_hook(lambda *_: count("steps", len(x)))
+    training.epoch([(x, y, torch.arange(12))], 0)
     assert tuple(n / len(x) for n in passes.values()) == expected
 
 

@@ -1,11 +1,14 @@
-"""Step sizes at given epochs of every schedule, and recipes refused."""
+"""Step sizes at given epochs of every schedule, Nesterov's momentum, and recipes refused."""
 
 import math
 
 import pytest
+import torch
 from pydantic import ValidationError
+from torch import nn
 
-from crt.recipe import Recipe
+from crt.recipe import ARITHMETIC, Recipe
+from crt.train import optimizer
 
 BASE = {"epochs": 200, "batch_size": 128, "lr": 0.1}
 
@@ -27,6 +30,42 @@ BASE = {"epochs": 200, "batch_size": 128, "lr": 0.1}
 )
 def test_lr_at(schedule, epoch, lr):
     assert Recipe(**BASE, **schedule).lr_at(epoch) == pytest.approx(lr, abs=1e-15)
+
+
+def looking_ahead(start: torch.Tensor, gradient, recipe: Recipe, steps: int) -> torch.Tensor:
+    """v <- mu v - lr f'(w + mu v), w <- w + v (Sutskever et al., 2013, equations 3 and 4); where it looks, w + mu v."""
+    w, v = start.clone(), torch.zeros_like(start)
+    for _ in range(steps):
+        v = recipe.momentum * v - recipe.lr * gradient(w + recipe.momentum * v)
+        w = w + v
+    return w + recipe.momentum * v
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_nesterov_is_sutskevers(nesterov, fused):
+    recipe = Recipe(epochs=1, batch_size=4, lr=0.05, momentum=0.8, weight_decay=0.1, nesterov=nesterov, fused=fused)
+    torch.manual_seed(0)
+    model, pull = nn.Linear(3, 2, bias=False).double(), torch.randn(2, 3, dtype=torch.float64)
+    start, steps = model.weight.detach().clone(), optimizer(model, recipe)
+    for _ in range(6):
+        steps.zero_grad()
+        (model.weight**4 / 4 + pull * model.weight).sum().backward()
+        steps.step()
+    ahead = looking_ahead(start, lambda w: w**3 + pull + recipe.weight_decay * w, recipe, 6)
+    # torch keeps the weights where the gradient is taken.
+    assert torch.allclose(model.weight.detach(), ahead, rtol=0, atol=1e-12) == nesterov
+
+
+def test_nesterov_is_another_training_and_no_other_arithmetic():
+    assert "nesterov" not in ARITHMETIC
+    assert "nesterov" not in Recipe(**BASE).model_dump(exclude_defaults=True)
+
+
+@pytest.mark.parametrize("unfit", [{"optimizer": "adam"}, {"momentum": 0}])
+def test_nesterov_needs_sgd_with_momentum(unfit):
+    with pytest.raises(ValidationError, match="nesterov: true needs optimizer: sgd and a momentum above 0"):
+        Recipe(**BASE, nesterov=True, **unfit)
 
 
 @pytest.mark.parametrize(

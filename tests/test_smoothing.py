@@ -152,7 +152,7 @@ def test_batch_bears_on_no_answer():
         ({"n0": 0}, "greater than or equal to 1"),
         ({"batch": 0}, "greater than or equal to 1"),
         ({"batch": "many"}, "a number is needed"),
-        ({"precision": "fp16"}, "'fp32' or 'bf16'"),
+        ({"precision": "fp16"}, "'fp32', 'tf32' or 'bf16'"),
         ({"sigma": 0.25}, "sigma"),
     ],
 )

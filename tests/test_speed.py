@@ -162,11 +162,12 @@ def test_report_pairs_every_switch_with_the_plain_path_and_the_baseline(tmp_path
 
 
 def test_certification_is_timed_in_rounds_and_reported(tmp_path, digits, manifest):
-    (asked,) = certifications(manifest)
+    asked, late = certifications(manifest)
+    assert late.compiled and late.id != asked.id and "engine, compile default" in late.ways
     file = tmp_path / asked.id / "run0" / "time.jsonl"
     asked.run(file, Place(runs=tmp_path, data=digits, process="shared"), 60)
     begun, *drawn, ended = read(file)
-    assert isinstance(begun, Start) and isinstance(ended, End) and len(drawn) == 4 * 3
+    assert isinstance(begun, Start) and isinstance(ended, End) and len(drawn) == 5 * 3
     assert all(isinstance(r, Drawn) and r.draws == 200 for r in drawn)
     found = certification(manifest, load(manifest, [tmp_path])).set_index("way")
     mine, theirs = ([r.seconds for r in drawn if r.arm == arm and r.round] for arm in ("engine", PLAIN))

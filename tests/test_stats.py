@@ -87,7 +87,6 @@ def test_within_a_run_at_the_edges():
     zigzag = [1.0, 1.2] * 4
     assert nested_ci([zigzag]) == pytest.approx(mean_ci(zigzag))  # never worth more than they are
     assert nested_ci([[1.0, 1.3, 1.1]]) == pytest.approx(mean_ci([1.0, 1.3, 1.1]))
-    assert nested_ci([[1.0, 1.3]]) == pytest.approx(mean_ci([1.0, 1.3]))
     rising = [float(k) for k in range(10)]
     assert nested_ci([rising]).high == pytest.approx(4.5 + t(1) * math.sqrt(np.var(rising)))  # worth two values
     assert nested_ci([[2.0] * 5]) == (2.0, 2.0, 2.0)
@@ -101,6 +100,20 @@ def test_two_runs_are_combined_within():
     mean = (one[0] + two[0]) / 2
     assert nested_ci([WAVE, LATER]) == pytest.approx((mean, mean - half, mean + half))
     assert ends_are_missing(nested_ci([WAVE, [1.0]])) and ends_are_missing(nested_ci([[1.0], [2.0]]))
+
+
+def test_a_time_is_not_negative():
+    few = [4.0, 11.0]
+    plain = mean_ci(few)
+    assert plain.low < 0 and nested_ci([few]) == (plain.mean, 0, plain.high)
+    apart = [[1.0], [1.0], [9.0]]
+    assert runs_ci(apart).low < 0 and nested_ci(apart) == runs_ci(apart)._replace(low=0)
+
+
+def test_logs_may_be_negative():
+    over, under = (paired_ratio([[sign * v for v in run] for run in LOGS[0]]) for sign in (1, -1))
+    assert under == pytest.approx((1 / over.mean, 1 / over.high, 1 / over.low))
+    assert 0 < paired_ratio([[-0.1, 0.2]]).low < 1
 
 
 def test_paired_ratio():

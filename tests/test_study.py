@@ -13,7 +13,7 @@ from bench.bare import bare_epoch
 from bench.networks import batches, method, network
 from bench.records import End, Epoch, Phases, Start, read
 from bench.study import run_study
-from crt.train import objective, optimizer, train_epoch
+from crt.train import Training, optimizer
 from reports import __main__ as reports
 
 TIMED = """
@@ -78,7 +78,7 @@ def test_bare_loop_trains_as_the_harness_does(tmp_path, digits):
         if one.loop == "bare":
             bare_epoch(model, optimizer(model, one.recipe), loaded)
         else:
-            train_epoch(objective(bound, model), bound, optimizer(model, one.recipe), loaded, one.recipe, 0)
+            Training(bound, model, one.recipe).epoch(loaded, 0)
         models.append(model.state_dict())
     for name, value in models[0].items():
         assert torch.equal(value, models[1][name]), name

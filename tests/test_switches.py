@@ -18,11 +18,11 @@ from crt.attacks import frozen
 from crt.classifier import Classifier
 from crt.fold import fold, twin
 from crt.lipschitz.chain import exact
-from crt.method import Method, Objective
+from crt.method import Method
 from crt.plugins import find
 from crt.recipe import ARITHMETIC, Recipe
 from crt.switches import arithmetic, prepare
-from crt.train import grad_scaler, optimizer, train_epoch
+from crt.train import Training, optimizer
 from reports.load import Measured
 from reports.ratios import unlike
 
@@ -38,7 +38,9 @@ SHORT = {
     "MACER": {"k": 4},
 }
 SETTLED = {name: {"warmup": 0, "ramp": 0.1} for name in CHAINS}
-ON = {"precision": "bf16", "channels_last": True, "compile": "default", "fused": True, "fold": True}
+ON = {"precision": "bf16", "compile": "default"} | dict.fromkeys(
+    ("channels_last", "fused", "fold", "cuda_graph", "teacher_stream"), True
+)
 """Of each switch a value that is not its default."""
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -64,11 +66,11 @@ def network(arch: str) -> Classifier:
         return moved(Classifier(*find("crt.archs", arch)(), 10, (0.5,) * 3, (0.2,) * 3), 1)
 
 
-def bound(name: str, device: str = "cpu") -> tuple[Method, Classifier]:
+def bound(name: str, device: str = "cpu", **arguments) -> tuple[Method, Classifier]:
     """A method, with a teacher where it needs one, and a network that it can train."""
     kind, make = find("crt.methods", name), chain if name in CHAINS else classifier
     teacher = moved(make(5), 2).eval().requires_grad_(False).to(device) if kind.needs_teacher else None
-    arguments = SHORT.get(name, {}) | SETTLED.get(name, {})
+    arguments = SHORT.get(name, {}) | SETTLED.get(name, {}) | arguments
     return kind(threat=THREAT, teacher=teacher, **arguments), moved(make(0), 1).to(device)
 
 
@@ -79,14 +81,12 @@ def trained(
     method, model = bound(name, device)
     for each in (model, method.teacher) if method.teacher else (model,):
         each.to(dtype)
-    prepare(method, model, of)
-    names, steps = list(model.state_dict()), optimizer(model, of)
-    goal, scaler = Objective(method, model), grad_scaler(torch.device(device), of)
+    names, training = list(model.state_dict()), Training(method, model, of)
     batches = [(*toy(n), torch.arange(n)) for n in (12, 12, 6)]
     batches = [(x.to(device, dtype), y.to(device), index.to(device)) for x, y, index in batches]
     torch.manual_seed(7)
     for epoch in range(epochs):
-        loss = train_epoch(goal, method, steps, batches, of, epoch, scaler)
+        loss = training.epoch(batches, epoch)
     assert list(model.state_dict()) == names
     return model.state_dict(), float(loss)
 
@@ -121,10 +121,10 @@ def test_exact_switches_train_the_same_cnn2c2f(name):
     for of in (recipe(), recipe(channels_last=True, fused=True, fold=True)):
         model, teacher = network("cnn2c2f"), network("cnn2c2f").eval().requires_grad_(False)
         method = find("crt.methods", name)(threat=THREAT, teacher=teacher, **SHORT.get(name, {}))
-        prepare(method, model, of)
+        training = Training(method, model, of)
         torch.manual_seed(0)
         batches = [(torch.rand(4, 3, 32, 32), torch.arange(4), torch.arange(4)) for _ in range(3)]
-        train_epoch(Objective(method, model), method, optimizer(model, of), batches, of, 0)
+        training.epoch(batches, 0)
         results.append(model.state_dict())
     assert apart(*results) <= 1e-5
 
@@ -151,7 +151,7 @@ def nan_memory():
 @pytest.mark.usefixtures("nan_memory")
 def test_momentum_starts_at_nothing_where_the_first_step_overflows():
     of, model = recipe(precision="fp16"), nn.Linear(8, 8)
-    steps, scaler, before = optimizer(model, of), grad_scaler(torch.device("cpu"), of), model.weight.detach().clone()
+    steps, scaler, before = optimizer(model, of), torch.amp.GradScaler("cpu"), model.weight.detach().clone()
     for scale in (torch.inf, 1.0):
         steps.zero_grad()
         scaler.scale(scale * model.weight.sum()).backward()
@@ -170,7 +170,7 @@ def test_where_batchnorm_is_folded_it_is_not_computed(name):
     for switch in (False, True):
         of, (method, model) = recipe(fold=switch), bound(name)
         networks = [model, method.teacher] if method.teacher else [model]
-        prepare(method, model, of)
+        training = Training(method, model, of)
         calls[switch] = 0
 
         def count(*_, switch=switch):
@@ -179,7 +179,7 @@ def test_where_batchnorm_is_folded_it_is_not_computed(name):
         for norm in (norm for each in networks for norm in norms(each)):
             norm.register_forward_hook(count)
         batches = [(*toy(12), torch.arange(12))]
-        train_epoch(Objective(method, model), method, optimizer(model, of), batches, of, 0)
+        training.epoch(batches, 0)
         assert len(norms(model)) == 2 and not (switch and method.teacher and norms(method.teacher))
     steps = method.chunks
     kept = {"SAT": 1, "SmoothAdv": steps, "SmoothMix": 2 * steps, "CRT": 1, "KD": 1, "RRM": 1}[name]
@@ -217,10 +217,10 @@ def test_a_folded_teacher_is_the_same_chain():
     weights = []
     for of in (recipe(), recipe(fold=True)):
         model, method = chain(0), find("crt.methods", "Duet")(threat=THREAT, teacher=with_norms(), **SETTLED["Duet"])
-        prepare(method, model, of)
+        training = Training(method, model, of)
         method.fits(model)
         batches = [(*toy(12), torch.arange(12))] * 2
-        train_epoch(Objective(method, model), method, optimizer(model, of), batches, of, 0)
+        training.epoch(batches, 0)
         weights.append(model.state_dict())
     assert apart(*weights) <= 1e-5
 
@@ -312,7 +312,7 @@ def test_no_step_asks_the_device_for_a_number(name):
     with FakeTensorMode():
         method, model = _fake(name)
         batches = [(torch.rand(n, 3, 8, 8), torch.zeros(n, dtype=torch.long), torch.arange(n)) for n in (12, 12, 6)]
-        train_epoch(Objective(method, model), method, optimizer(model, of), batches, of, 100)
+        Training(method, model, of).epoch(batches, 100)
 
 
 def _fake(name: str) -> tuple[Method, Classifier]:
@@ -337,7 +337,7 @@ def test_a_step_that_asks_is_found(asks):
     with FakeTensorMode(), pytest.raises(Exception, match=r"local_scalar|nonzero"):
         method, model = Asks(threat=THREAT), classifier(0)
         batches = [(torch.rand(4, 3, 8, 8), torch.zeros(4, dtype=torch.long), torch.arange(4))]
-        train_epoch(Objective(method, model), method, optimizer(model, recipe()), batches, recipe(), 0)
+        Training(method, model, recipe()).epoch(batches, 0)
 
 
 @GPU
@@ -346,14 +346,13 @@ def test_a_step_that_asks_is_found(asks):
 def test_no_step_waits_for_the_gpu(name):
     of = recipe(precision="fp16", channels_last=True, fold=True, fused=True)
     method, model = bound(name, "cuda")
-    prepare(method, model, of)
-    goal, steps, scaler = Objective(method, model), optimizer(model, of), grad_scaler(torch.device("cuda"), of)
+    training = Training(method, model, of)
     batches = [tuple(part.cuda() for part in (*toy(12), torch.arange(12)))] * 2
     # First steps set up what methods remember.
-    train_epoch(goal, method, steps, batches, of, 0, scaler)
+    training.epoch(batches, 0)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        train_epoch(goal, method, steps, batches, of, 1, scaler)
+        training.epoch(batches, 1)
     finally:
         torch.cuda.set_sync_debug_mode("default")
 

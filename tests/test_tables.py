@@ -94,7 +94,7 @@ ACR_ALONE = (6, 7, 14)
 PRINTED = {
     1: lambda c: {"total"} if c.method.name in ("SmoothAdv", "MACER", "SmoothMix") else set(),
     4: lambda c: {"s_per_epoch", "hours"} if c.method.name != "Standard" else set(),
-    5: lambda c: {"acr"} | ({"hours"} if c.method.name == "SmoothMix" else set()) if c.arch == R110 else set(),
+    5: lambda c: {"acr", {"SmoothMix": "hours", "CRT": "hours_with_teacher"}[c.method.name]} if c.evals else set(),
     15: lambda c: {"acr", "hours"},
 }
 
@@ -155,6 +155,7 @@ FIGURES = [
     (4, EXT, "SmoothMix", None, {"s_per_epoch": 1085.09, "hours": 45.21}),
     (4, DLA, "CRT", SM, {"s_per_epoch": 62.24, "hours": 3.46}),
     (5, R110, "SmoothMix", None, {"hours": 18.98}),
+    (5, R110, "CRT", f"{R20} SmoothMix", {"hours_with_teacher": 10.07}),
     (6, R20, "MACER", None, {"acr": 0.507}),
     (6, R110, "CRT", f"{R20} SmoothAdv", {"acr": 0.519}),
     (6, R110, "CRT", f"{R20} MACER", {"acr": 0.528}),

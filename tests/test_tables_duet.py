@@ -20,7 +20,7 @@ EPS = 36 / 255
 CELLS = {
     "table1": (5, 5),
     "table2": (5, 5),
-    "table3": (9, 0),
+    "table3": (11, 0),
     "figure2": (4, 4),
     "a1": (17, 17),
     "a2": (36, 36),
@@ -88,7 +88,7 @@ ADAM = Recipe(
     milestones=(140, 150, 160, 170, 180, 190),
 )
 LOCAL = Recipe(epochs=800, batch_size=256, optimizer="adam", lr=1e-3, schedule="geometric", decay_from=424, lr_min=1e-6)
-SGD = Recipe(epochs=200, batch_size=128, lr=0.1, schedule="cosine", weight_decay=5e-4)
+SGD = Recipe(epochs=200, batch_size=128, lr=0.1, schedule="cosine", nesterov=True, weight_decay=5e-4)
 SHORT = ADAM.model_copy(update={"epochs": 60, "milestones": (42, 45, 48, 51, 54, 57)})
 
 
@@ -143,7 +143,8 @@ def test_tables_2_and_3(method, arch, clean, robust, certified, seconds):
 
 def test_other_figures_are_the_printed_ones():
     assert row("table2", "Standard", "cnn6c2f_bn").paper.clean == 90.06
-    assert row("table3", "LocalBCP", "cnn4c3f_relutheta", stored=50_000).paper.s_per_epoch == 45.8
+    smaller = [row("table3", "LocalBCP", f"cnn{plan}_relutheta", stored=50_000) for plan in ("4c2f", "4c3f")]
+    assert [cell.paper.s_per_epoch for cell in smaller] == [45.8, None]
 
 
 # Typed from the print: similarity in percent, Lipschitz constant.

@@ -9,8 +9,7 @@ from test_methods import classifier, late, make, same, state, toy
 from test_smoothing_methods import agree, cross_entropy, kl, length, softmax
 from torch import nn
 
-from crt.method import Objective
-from crt.train import optimizer, train_epoch
+from crt.train import Training
 
 
 def apart(distance, s, t):
@@ -51,12 +50,12 @@ def test_rrm_asks_its_teacher_once_for_all_replays():
     method.teacher.body.register_forward_hook(lambda _, inputs, __: bodies.append(len(inputs[0])))
     method.teacher.head.register_forward_hook(lambda *_: heads.append(1))
     before, again = state(method.teacher), copy.deepcopy(model)
-    train_epoch(Objective(method, model), method, optimizer(model, RECIPE), epoch_of(x, y), RECIPE, 0)
+    Training(method, model, RECIPE).epoch(epoch_of(x, y), 0)
     assert bodies == [6, 6] and heads == [] and same(before, state(method.teacher))
     # The same as asking it each time.
     once = make("RRM")
     thrice = [batch for batch in epoch_of(x, y) for _ in range(3)]
-    train_epoch(Objective(once, again), once, optimizer(again, RECIPE), thrice, RECIPE, 0)
+    Training(once, again, RECIPE).epoch(thrice, 0)
     assert same(state(model), state(again))
 
 
@@ -122,5 +121,5 @@ def test_rdt_is_cross_entropy_on_what_it_is_given():
 def test_training_leaves_the_teacher_bit_identical(name):
     method, model, (x, y) = make(name), classifier(0), toy(12)
     before, start = state(method.teacher), state(model)
-    train_epoch(Objective(method, model), method, optimizer(model, RECIPE), epoch_of(x, y), RECIPE, 0)
+    Training(method, model, RECIPE).epoch(epoch_of(x, y), 0)
     assert same(before, state(method.teacher)) and not same(start, state(model))

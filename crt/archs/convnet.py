@@ -11,6 +11,10 @@ __all__ = [
     "cnn2c2f",
     "cnn2c2f_maxmin",
     "cnn2c2f_relutheta",
+    "cnn4c2f",
+    "cnn4c2f_bn",
+    "cnn4c2f_maxmin",
+    "cnn4c2f_relutheta",
     "cnn4c3f",
     "cnn4c3f_bn",
     "cnn4c3f_maxmin",
@@ -49,6 +53,8 @@ _4C3F = _Plan(
     (0.1, 0.15, 0.2, 0.3, 1.2, 1.2),
     (-0.15, -0.15, -0.2, -0.3, -1.2, -1.2),
 )
+# The Duet paper names it and does not describe it: 4C3F without its second hidden layer.
+_4C2F = _4C3F._replace(hidden=(512,), high=_4C3F.high[:-1], low=_4C3F.low[:-1])
 _2C2F = _Plan(((16, 4, 2), (32, 4, 2)), (100,), 2.0, (0.15, 0.3, 1.2), (-0.15, -0.3, -1.2))
 
 
@@ -103,6 +109,26 @@ def cnn2c2f_relutheta() -> tuple[nn.Module, int]:
 def cnn2c2f_maxmin() -> tuple[nn.Module, int]:
     """With 6,244 thresholds."""
     return _chain(_2C2F, _maxmin)
+
+
+def cnn4c2f() -> tuple[nn.Module, int]:
+    """Four convolutions and a hidden layer of 512, 2,204,202 parameters with a head of 10."""
+    return _chain(_4C2F, _relu)
+
+
+def cnn4c2f_relutheta() -> tuple[nn.Module, int]:
+    """With 61,952 thresholds."""
+    return _chain(_4C2F, _relutheta)
+
+
+def cnn4c2f_maxmin() -> tuple[nn.Module, int]:
+    """With 61,952 thresholds."""
+    return _chain(_4C2F, _maxmin)
+
+
+def cnn4c2f_bn() -> tuple[nn.Module, int]:
+    """With BatchNorm after each layer; `crt.fold.plain` makes a cnn4c2f of it."""
+    return _chain(_4C2F, _bn)
 
 
 def cnn4c3f() -> tuple[nn.Module, int]:

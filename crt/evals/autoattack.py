@@ -13,7 +13,7 @@ from torch import Tensor
 from crt.classifier import Classifier
 from crt.judgement import Judgement, Question
 from crt.quantity import Count, Positive
-from crt.standing import Found, Name, classes, withstand
+from crt.standing import Attacker, Found, Name, classes, withstand
 from crt.threat import Threat
 
 __all__ = ["AutoAttack"]
@@ -23,7 +23,7 @@ ATTACKS = ("apgd-ce", "apgd-t", "fab-t", "square")
 
 
 @dataclass(kw_only=True, config=ConfigDict(extra="forbid"))
-class AutoAttack:
+class AutoAttack(Attacker):
     """The radius is `eps` where none of the four attacks broke an image, else 0.
 
     The package draws for whole batches: a judgement is of an image among those asked for with it. Its details number
@@ -54,11 +54,12 @@ class AutoAttack:
 
     def judge_many(self, model: Classifier, questions: Iterable[Question]) -> Iterator[Judgement]:
         """Attack batch after batch a model that stays as it is; ValueError where it has fewer than 4 classes."""
+        network = self.target(model, self.batch)
 
         def attack(x: Tensor, y: Tensor, names: Sequence[Name], number: int) -> Found:
-            return self._run(model, x, y, names[0][0], ATTACKS[number])
+            return self._run(network, x, y, names[0][0], ATTACKS[number])
 
-        for judged in withstand(model, questions, attack, self.ball, len(ATTACKS), self.batch):
+        for judged in withstand(network, questions, attack, self.ball, len(ATTACKS), self.batch):
             if told := judged.details:
                 kept = {"attack": told["restart"], "norm": told["norm"], "adversarial": told["adversarial"]}
                 judged = replace(judged, details=kept)

@@ -13,7 +13,7 @@ from crt.classifier import Classifier
 from crt.judgement import Judgement, Question
 from crt.pgd import project
 from crt.quantity import Count, Positive, Share
-from crt.standing import Found, Name, offsets, withstand
+from crt.standing import Attacker, Found, Name, offsets, withstand
 from crt.threat import Threat
 
 __all__ = ["AutoPGD"]
@@ -22,7 +22,7 @@ LOSSES = {"ce": cross_entropy, "dlr": dlr}
 
 
 @dataclass(kw_only=True, config=ConfigDict(extra="forbid"))
-class AutoPGD:
+class AutoPGD(Attacker):
     """The radius is `eps` where no restart broke an image, else 0; defaults as in the RRM paper's tables 1 and 2."""
 
     threat: Threat
@@ -63,15 +63,16 @@ class AutoPGD:
 
         ValueError where the loss is not for its number of classes.
         """
+        batch = BATCH if self.form == "art17" else self.batch
+        network = self.target(model, batch)
         ball, settings = self.ball, {"steps": self.steps, "loss": LOSSES[self.loss], "rho": self.rho}
 
         def reference(x: Tensor, y: Tensor, names: Sequence[Name], restart: int) -> Found:
             start = project(x + offsets(x, ball, names, restart, full=True), x, ball.eps, ball.norm)
-            return autopgd(model, x, y, start, ball, **settings)
+            return autopgd(network, x, y, start, ball, **settings)
 
         def together(x: Tensor, y: Tensor, names: Sequence[Name], restart: int) -> Found:
-            return art17(model, x, y, wandering(x, ball, names, restart), ball, **settings)
+            return art17(network, x, y, wandering(x, ball, names, restart), ball, **settings)
 
-        if self.form == "art17":
-            return withstand(model, questions, together, ball, self.restarts, BATCH)
-        return withstand(model, questions, reference, ball, self.restarts, self.batch)
+        attack = together if self.form == "art17" else reference
+        return withstand(network, questions, attack, ball, self.restarts, batch)

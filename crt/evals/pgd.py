@@ -13,14 +13,14 @@ from crt.classifier import Classifier
 from crt.judgement import Judgement, Question
 from crt.pgd import project
 from crt.quantity import Count, Positive
-from crt.standing import Found, Name, look, offsets, steepest, withstand
+from crt.standing import Attacker, Found, Name, look, offsets, steepest, withstand
 from crt.threat import Threat
 
 __all__ = ["PGD"]
 
 
 @dataclass(kw_only=True, config=ConfigDict(extra="forbid"))
-class PGD:
+class PGD(Attacker):
     """The radius is `eps` where no iterate of any restart is misclassified, else 0."""
 
     threat: Threat
@@ -61,11 +61,12 @@ class PGD:
 
         `steps` + 1 forward and `steps` backward passes a restart, of the images that still stand.
         """
+        network = self.target(model, self.batch)
 
         def attack(x: Tensor, y: Tensor, names: Sequence[Name], restart: int) -> Found:
-            return self._run(model, x, y, names, restart)
+            return self._run(network, x, y, names, restart)
 
-        return withstand(model, questions, attack, self.ball, self.restarts, self.batch)
+        return withstand(network, questions, attack, self.ball, self.restarts, self.batch)
 
     def _run(self, model: Classifier, x: Tensor, y: Tensor, names: Sequence[Name], restart: int) -> Found:
         found, ball = Found.nothing(x), self.ball

@@ -1,11 +1,10 @@
 """Certification by randomized smoothing (Cohen et al., 2019, https://arxiv.org/abs/1902.02918, figure 1)."""
 
-import copy
 import hashlib
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import ConfigDict, Field, model_validator
@@ -17,6 +16,8 @@ from crt.classifier import Classifier
 from crt.fold import fold
 from crt.judgement import Judgement, Question
 from crt.quantity import Count, Real
+from crt.ready import Switches
+from crt.standing import classes
 from crt.threat import Threat
 
 __all__ = ["Smoothing"]
@@ -36,10 +37,10 @@ def least(n: int, alpha: float) -> int:
 
 
 @dataclass(kw_only=True, config=ConfigDict(extra="forbid"))
-class Smoothing:
+class Smoothing(Switches):
     """With probability at least 1 - alpha the smoothed classifier returns this class within this l2 radius.
 
-    The smoothed classifier is that of the network as it is run here: with `precision` and `channels_last`.
+    The smoothed classifier is that of the network as it is run here: with its BatchNorm folded, in `precision`.
     """
 
     threat: Threat
@@ -50,12 +51,13 @@ class Smoothing:
     alpha: Annotated[Real, Field(gt=0, lt=1)] = 0.001
     skip_wrong: bool = True
     """Estimate nothing where the selected class is not the label: ACR and certified accuracy stay what they are."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    channels_last: bool = False
     batch: Count | None = None
     """Draws in one forward pass, in whole blocks of 100; by default 1000 where there is a GPU, else 100."""
 
     execution: ClassVar[frozenset[str]] = frozenset({"batch"})
+    unsaid: ClassVar[frozenset[str]] = frozenset({"compile"})
+    steady: ClassVar[bool] = True
+    """Its passes are of few sizes."""
 
     @model_validator(mode="after")
     def _can_certify(self) -> "Smoothing":
@@ -87,8 +89,7 @@ class Smoothing:
         """
         network, gone, left = fold(model)
         folding = {"folded": gone, "unfolded": left}
-        if self.channels_last:
-            network = copy.deepcopy(network).to(memory_format=torch.channels_last)
+        network = self.ready(network, min(self.most, self.n))
         spare = self.n - least(self.n, self.alpha)
         questions = iter(questions)
         while group := list(islice(questions, max(1, self.most // self.n0))):
@@ -110,8 +111,8 @@ class Smoothing:
     def _select(self, network: nn.Module, group: list[Question]) -> list[int]:
         """The most frequent class of each image in n0 draws, the first of equals."""
         passes = zip(*(self.noisy(x, self.n0, (*seed, 0)) for x, _, seed in group), strict=True)
-        found = [self._classes(network, torch.cat(noisy)).view(len(group), -1) for noisy in passes]
-        return [int(torch.bincount(row[row >= 0], minlength=1).argmax()) for row in torch.cat(found, 1).cpu()]
+        votes = sum(_votes(network(torch.cat(noisy))).unflatten(0, (len(group), -1)).sum(1) for noisy in passes)
+        return votes.argmax(1).tolist()
 
     @torch.no_grad()
     def _estimate(self, network: nn.Module, x: Tensor, cA: int, seed: tuple[int, int], spare: int) -> tuple[int, int]:
@@ -122,7 +123,7 @@ class Smoothing:
         """
         hits, drawn, due = torch.zeros((), dtype=torch.long, device=x.device), 0, spare + 1
         for noisy in self.noisy(x, self.n, (*seed, 1)):
-            hits += (self._classes(network, noisy) == cA).sum()
+            hits += (classes(network(noisy)) == cA).sum()
             drawn += len(noisy)
             if due <= drawn < self.n:
                 missed = drawn - int(hits)
@@ -141,14 +142,11 @@ class Smoothing:
                 block.normal_(generator=generator.manual_seed(_seed(*stream, i)))
             yield noisy[:size].mul_(self.threat.sigma).add_(x)
 
-    def _classes(self, network: nn.Module, noisy: Tensor) -> Tensor:
-        """The class of the largest logit of each, left on the device; -1 where a logit is NaN."""
-        if self.channels_last:
-            noisy = noisy.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(noisy.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            logits = network(noisy)
-        # NaN is the largest to argmax: a diverged network must not be certified as class 0.
-        return torch.where(logits.isnan().any(1), -1, logits.argmax(1))
+
+def _votes(logits: Tensor) -> Tensor:
+    """Whether each class (B, classes) is the one of the largest logit; no class where a logit is NaN."""
+    # torch.bincount would count as well, and wait for the device to learn the largest class.
+    return classes(logits)[:, None] == torch.arange(logits.shape[1], device=logits.device)
 
 
 def _seed(*words: int) -> int:

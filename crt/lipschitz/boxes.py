@@ -20,7 +20,7 @@ class Region(NamedTuple):
     high: Tensor
 
 
-def around(model: Classifier, x: Tensor, eps: float) -> Region:
+def around(model: Classifier, x: Tensor, eps: float | Tensor) -> Region:
     """The ball of radius `eps` round images `x` (B, C, H, W) in [0, 1], as the network's body sees it."""
     return Region(model.normalize(x), eps * scale(model), model.normalize(x - eps), model.normalize(x + eps))
 
@@ -44,7 +44,7 @@ def through(layer: Layer, region: Region, norms: dict[str, Tensor]) -> Region:
 
 
 def before_head(
-    model: Classifier, layers: tuple[Layer, ...], x: Tensor, eps: float, norms: dict[str, Tensor]
+    model: Classifier, layers: tuple[Layer, ...], x: Tensor, eps: float | Tensor, norms: dict[str, Tensor]
 ) -> Region:
     """The region of the features of images `x` (B, C, H, W), the head's inputs, in the ball of radius `eps`."""
     region = around(model, x, eps)
@@ -54,7 +54,7 @@ def before_head(
 
 
 def regions(
-    model: Classifier, layers: tuple[Layer, ...], x: Tensor, eps: float, norms: dict[str, Tensor]
+    model: Classifier, layers: tuple[Layer, ...], x: Tensor, eps: float | Tensor, norms: dict[str, Tensor]
 ) -> list[Region]:
     """The region of each layer's input, the head's last, which takes the memory of all of them."""
     found = [around(model, x, eps)]

@@ -29,7 +29,7 @@ def check_relu(model: Classifier) -> None:
             raise ValueError(f"body.{name}: {type(module).__name__} has no CROWN bound (allowed: ReLU)")
 
 
-def boxes(model: Classifier, layers: tuple[Layer, ...], x: Tensor, eps: float) -> list[Box]:
+def boxes(model: Classifier, layers: tuple[Layer, ...], x: Tensor, eps: float | Tensor) -> list[Box]:
     """The interval of each layer's input, for images `x` (B, C, H, W) in the ball of radius `eps`."""
     centre = model.normalize(x)
     # Up to the first layer with weights: what moves by 1 in pixels is a ball, which that layer's rows meet as one.
@@ -56,7 +56,12 @@ def boxes(model: Classifier, layers: tuple[Layer, ...], x: Tensor, eps: float) -
 
 
 def margins(
-    model: Classifier, layers: tuple[Layer, ...], x: Tensor, y: Tensor, eps: float, beta: float = 1.0
+    model: Classifier,
+    layers: tuple[Layer, ...],
+    x: Tensor,
+    y: Tensor,
+    eps: float | Tensor,
+    beta: float | Tensor = 1.0,
 ) -> Tensor:
     """Lower bounds (B, classes - 1) of the logits of classes `y` (B,) less each other, in the ball of radius `eps`.
 
@@ -67,11 +72,13 @@ def margins(
     rows = head.weight.index_select(0, y)[:, None] - _rows(head.weight, others)
     constants = head.bias.index_select(0, y)[:, None] - _rows(head.bias, others)
     bounds = x.new_zeros(())
-    if beta < 1:
+    # Bounds of no weight are left out, which a tensor does not tell.
+    both = isinstance(beta, Tensor)
+    if both or beta < 1:
         centre, half = (inputs[-1].low + inputs[-1].high) / 2, (inputs[-1].high - inputs[-1].low) / 2
         forward = (rows * centre[:, None]).sum(-1) - (rows.abs() * half[:, None]).sum(-1) + constants
         bounds = (1 - beta) * forward
-    if beta > 0:
+    if both or beta > 0:
         bounds = bounds + beta * _backward(model, layers, inputs, rows, constants, x, eps)
     return bounds
 
@@ -83,7 +90,7 @@ def _backward(
     slopes: Tensor,
     constants: Tensor,
     x: Tensor,
-    eps: float,
+    eps: float | Tensor,
 ) -> Tensor:
     """Lower bounds (B, rows) of `slopes` (B, rows, width) times the features, plus `constants` (B, rows)."""
     for layer, box in reversed(list(zip(layers[:-1], inputs[:-1], strict=True))):

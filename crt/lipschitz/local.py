@@ -53,7 +53,7 @@ def local_region(
     model: Classifier,
     layers: tuple[Layer, ...],
     x: Tensor,
-    eps: float,
+    eps: float | Tensor,
     norms: dict[str, Tensor],
     how: Norms,
     seeds: list[int],
@@ -77,7 +77,7 @@ def local_forwards(how: Norms) -> int:
     return 2 * LANCZOS if how == "fft_upper" else 2 * PUBLISHED + 1
 
 
-def last_ball(model: Classifier, eps: float, norms: Iterable[Tensor]) -> Tensor:
+def last_ball(model: Classifier, eps: float | Tensor, norms: Iterable[Tensor]) -> Tensor:
     """The radius (B,) of the ball that the features are in, by each layer's local norms (B,)."""
     return eps * scale(model) * math.prod(norms)
 

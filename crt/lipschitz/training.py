@@ -1,8 +1,17 @@
-"""What methods that train on worst logits share: the logits, the rise of the radius, the mixed loss."""
+"""What methods that train on worst logits share: a radius that rises, norms from step to step, the mixed loss."""
 
+from dataclasses import field
+from typing import ClassVar
+
+from pydantic import model_validator
+from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
+from crt.classifier import Classifier
+from crt.lipschitz.chain import Layer, check
+from crt.lipschitz.norms import estimates, first_vectors
+from crt.method import STRICT, Method
 from crt.threat import Threat
 
 
@@ -12,11 +21,69 @@ def needs_ball(threat: Threat) -> None:
         raise ValueError(f"the threat is norm: {threat.norm}, eps: {threat.eps:g} (allowed: norm: l2, eps above 0)")
 
 
-def ramped(epoch: float, warmup: float, ramp: float) -> float:
-    """From 0 at the end of `warmup` epochs to 1 in the `ramp` epochs after them."""
-    return min(max((epoch - warmup) / ramp, 0.0), 1.0)
+@dataclass(kw_only=True, config=STRICT)
+class Ramped(Method):
+    """Trains for `warmup` epochs without a radius, which then rises to its full size for `ramp` epochs.
+
+    A subclass has the two among its fields, with its paper's numbers.
+    """
+
+    epochs_of: ClassVar[tuple[str, ...]] = ("warmup", "ramp")
+
+    @model_validator(mode="after")
+    def _has_a_ball(self) -> "Ramped":
+        needs_ball(self.threat)
+        return self
+
+    @property
+    def turns(self) -> tuple[float, ...]:
+        return (self.warmup,)
+
+    @property
+    def settled(self) -> float:
+        return self.warmup + self.ramp
+
+    def share(self, now: float | Tensor) -> float | Tensor:
+        """From 0 at the end of the warm-up to 1 at the end of the ramp."""
+        share = (now - self.warmup) / self.ramp
+        return share.clamp(0, 1) if isinstance(share, Tensor) else min(max(share, 0.0), 1.0)
 
 
-def mixed(logits: Tensor, worst: Tensor, y: Tensor, kappa: float) -> Tensor:
+@dataclass(kw_only=True, config=STRICT)
+class Normed(Ramped):
+    """Estimates norms of layers, by a field `power_iterations` in each step, from where the last step left them."""
+
+    vectors: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
+    """Of each layer's power iteration."""
+
+    def fits(self, model: Classifier) -> None:
+        check(model)
+
+    def norms(self, layers: tuple[Layer, ...]) -> dict[str, Tensor]:
+        """Of layers with weights, as `followed` estimates them."""
+        return followed(layers, self.vectors, self.power_iterations)
+
+    def state(self) -> dict[str, Tensor]:
+        return dict(self.vectors)
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        # Steps write into them.
+        self.vectors = {name: v.clone() for name, v in state.items()}
+
+
+def followed(layers: tuple[Layer, ...], vectors: dict[str, Tensor], iterations: int) -> dict[str, Tensor]:
+    """The norms of layers with weights, estimated from `vectors`, which go on in their places; made if there are none.
+
+    A step that is recorded and repeated finds them there.
+    """
+    if not vectors:
+        vectors.update(first_vectors(layers))
+    norms, after = estimates(layers, vectors, iterations)
+    for name, v in after.items():
+        vectors[name].copy_(v)
+    return norms
+
+
+def mixed(logits: Tensor, worst: Tensor, y: Tensor, kappa: float | Tensor) -> Tensor:
     """`kappa` of the cross-entropy of logits (B, classes), and the rest of that of worst logits."""
     return kappa * F.cross_entropy(logits, y) + (1 - kappa) * F.cross_entropy(worst, y)

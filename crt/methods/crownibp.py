@@ -2,7 +2,6 @@
 
 from typing import ClassVar
 
-from pydantic import model_validator
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
@@ -11,15 +10,15 @@ from crt.attacks import wide
 from crt.classifier import Classifier
 from crt.lipschitz.chain import chain, exact
 from crt.lipschitz.crown import check_relu, margins
-from crt.lipschitz.training import needs_ball, ramped
-from crt.method import STRICT, Method, Step
+from crt.lipschitz.training import Ramped
+from crt.method import STRICT, Step
 from crt.quantity import NonNegative, Positive, Share
 
 __all__ = ["CROWNIBP"]
 
 
 @dataclass(kw_only=True, config=STRICT)
-class CROWNIBP(Method):
+class CROWNIBP(Ramped):
     """The cross-entropy of the least margins that intervals and linear bounds leave."""
 
     warmup: NonNegative = 10
@@ -32,16 +31,11 @@ class CROWNIBP(Method):
     """Last weight of the clean loss, from 1; by default there is none after the warm-up."""
 
     named: ClassVar[tuple[str, ...]] = ("beta_final",)
-    epochs_of: ClassVar[tuple[str, ...]] = ("warmup", "ramp")
-
-    @model_validator(mode="after")
-    def _has_a_ball(self) -> "CROWNIBP":
-        needs_ball(self.threat)
-        return self
 
     @property
-    def settled(self) -> float:
-        return self.warmup + self.ramp
+    def turns(self) -> tuple[float, ...]:
+        # From then on linear bounds may have no weight.
+        return super().turns if self.beta_final == 1 else (self.warmup, self.settled)
 
     def fits(self, model: Classifier) -> None:
         check_relu(model)
@@ -49,12 +43,18 @@ class CROWNIBP(Method):
     def loss(self, model: Classifier, x: Tensor, y: Tensor, step: Step) -> Tensor:
         if step.epoch < self.warmup:
             return F.cross_entropy(wide(model(x)), y)
-        share, layers = ramped(step.epoch, self.warmup, self.ramp), chain(model, x.shape[1:])
+        share, layers = self.share(step.now), chain(model, x.shape[1:])
         with exact(x.device):
-            least = margins(model, layers, x, y, share * self.threat.eps, 1 - (1 - self.beta_final) * share)
+            least = margins(model, layers, x, y, share * self.threat.eps, self._beta(step))
             # A class's own margin is 0, and the first.
             robust = F.cross_entropy(F.pad(-least, (1, 0)), y.new_zeros(len(y)))
         if self.kappa_final is None:
             return robust
         kappa = 1 - (1 - self.kappa_final) * share
         return kappa * F.cross_entropy(wide(model(x)), y) + (1 - kappa) * robust
+
+    def _beta(self, step: Step) -> float | Tensor:
+        """The weight of linear bounds at this step."""
+        if self.beta_final == 1 or step.epoch >= self.settled:
+            return self.beta_final
+        return 1 - (1 - self.beta_final) * self.share(step.now)

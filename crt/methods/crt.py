@@ -29,11 +29,10 @@ class CRT(Method):
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, step: Step) -> Tensor:
         noisy = x + self.threat.sigma * torch.randn_like(x)
-        with torch.no_grad():
-            target = self._scores(self.teacher(noisy))
+        target = self.taught(lambda: self._scores(self.teacher(noisy)))
         logits = model(noisy)
         # vector_norm has the subgradient 0 where student and teacher agree; a square root would give NaN.
-        transfer = torch.linalg.vector_norm(self._scores(logits) - target, dim=1).mean()
+        transfer = torch.linalg.vector_norm(self._scores(logits) - target(), dim=1).mean()
         if self.alpha == 1:
             return transfer
         return self.alpha * transfer + (1 - self.alpha) * F.cross_entropy(logits, y)

@@ -6,7 +6,6 @@ from itertools import zip_longest
 from typing import ClassVar, Literal
 
 import torch
-from pydantic import model_validator
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -15,18 +14,17 @@ from crt.classifier import Classifier
 from crt.fold import plain
 from crt.lipschitz.boxes import regions
 from crt.lipschitz.chain import AFFINE, Layer, chain, check, exact, multiply
-from crt.lipschitz.norms import estimates, first_vectors
 from crt.lipschitz.rotations import Guide, cosine, eq11, from_frame, guide, polar, rank_one, to_frame
-from crt.lipschitz.training import mixed, needs_ball, ramped
+from crt.lipschitz.training import Normed, followed, mixed
 from crt.lipschitz.translation import over_both
-from crt.method import STRICT, Method, Step
+from crt.method import STRICT, Step
 from crt.quantity import Count, NonNegative, Positive, Share
 
 __all__ = ["Duet"]
 
 
 @dataclass(kw_only=True, config=STRICT)
-class Duet(Method):
+class Duet(Normed):
     """BCP, plus how far the rotations in the layers are from those of a teacher of the same architecture.
 
     A teacher's rotation is the leading part of its weights' polar factor, found once, with BatchNorm folded into them.
@@ -59,8 +57,6 @@ class Duet(Method):
     power_iterations: Count = 1
     """Of each layer's norm in each step."""
 
-    vectors: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
-    """Of each layer's power iteration."""
     pairs: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
     """The same of the teacher's, where leading pairs are compared."""
     guides: dict[str, Guide] = field(default_factory=dict, init=False, repr=False)
@@ -68,16 +64,6 @@ class Duet(Method):
 
     needs_teacher: ClassVar[bool] = True
     named: ClassVar[tuple[str, ...]] = ("similarity", "rotation")
-    epochs_of: ClassVar[tuple[str, ...]] = ("warmup", "ramp")
-
-    @model_validator(mode="after")
-    def _has_a_ball(self) -> "Duet":
-        needs_ball(self.threat)
-        return self
-
-    @property
-    def settled(self) -> float:
-        return self.warmup + self.ramp
 
     @cached_property
     def folded(self) -> Classifier:
@@ -89,8 +75,8 @@ class Duet(Method):
         alike(model, self.folded)
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, step: Step) -> Tensor:
-        share, layers = ramped(step.epoch, self.warmup, self.ramp), chain(model, x.shape[1:])
-        norms, self.vectors = estimates(layers, self.vectors or first_vectors(layers), self.power_iterations)
+        share, layers = self.share(step.now), chain(model, x.shape[1:])
+        norms = self.norms(layers)
         with exact(x.device):
             if step.epoch < self.warmup:
                 flow = _flow(layers, model.normalize(x))
@@ -108,7 +94,7 @@ class Duet(Method):
         with torch.no_grad():
             told = self._met(theirs, _flow(theirs, self.folded.normalize(x)) if self.inputs == "own" else flow)
             if self.rotation == "rank_one":
-                _, self.pairs = estimates(theirs, self.pairs or first_vectors(theirs), self.power_iterations)
+                followed(theirs, self.pairs, self.power_iterations)
         total = x.new_zeros(())
         for (layer, met, out), (other, before, _) in zip(self._met(layers, flow), told, strict=True):
             if layer.name not in self.guides:
@@ -150,11 +136,13 @@ class Duet(Method):
         return [at for at in zip(layers, flow, flow[1:], strict=False) if isinstance(at[0].module, kinds)]
 
     def state(self) -> dict[str, Tensor]:
-        return self.vectors | {f"teacher.{name}": v for name, v in self.pairs.items()}
+        return super().state() | {f"teacher.{name}": v for name, v in self.pairs.items()}
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        self.pairs = {name.removeprefix("teacher."): v for name, v in state.items() if name.startswith("teacher.")}
-        self.vectors = {name: v for name, v in state.items() if not name.startswith("teacher.")}
+        self.pairs = {
+            name.removeprefix("teacher."): v.clone() for name, v in state.items() if name.startswith("teacher.")
+        }
+        super().restore({name: v for name, v in state.items() if not name.startswith("teacher.")})
 
 
 def alike(model: Classifier, teacher: Classifier) -> None:

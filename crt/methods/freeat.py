@@ -26,9 +26,11 @@ class FreeAT(Method):
 
     delta: Tensor | None = field(default=None, init=False, repr=False)
     """Perturbations of a full batch, which a shorter one takes the first of."""
-    clean: Tensor | None = field(default=None, init=False, repr=False)
     moved: Tensor | None = field(default=None, init=False, repr=False)
-    """The images that are replayed, and as they are perturbed."""
+    """The images of a full batch as they are perturbed."""
+    clean: Tensor | None = field(default=None, init=False, repr=False)
+    leaf: Tensor | None = field(default=None, init=False, repr=False)
+    """A step's images, and what their perturbations' gradient is taken of."""
 
     needs_eps: ClassVar[bool] = True
     named: ClassVar[tuple[str, ...]] = ("reset",)
@@ -38,18 +40,23 @@ class FreeAT(Method):
         return self.m
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, step: Step) -> Tensor:
+        if self.delta is None:
+            self.delta = torch.zeros_like(x)
+        if self.moved is None:
+            self.moved = torch.empty_like(x)
+        moved = self.moved[: len(x)]
         if step.replay == 0:
-            if self.delta is None or self.reset:
-                self.delta = torch.zeros_like(x)
-            self.clean, self.moved = x, x + self.delta[: len(x)]
+            moved.copy_(x if self.reset else x + self.delta[: len(x)])
+        self.clean, self.leaf = x, moved.detach().requires_grad_()
         # Carried to another image, a perturbation may leave [0, 1]; there it has no gradient.
-        return losses(model, boxed(self.moved.requires_grad_()), y).mean()
+        return losses(model, boxed(self.leaf), y).mean()
 
     def after(self, model: Classifier) -> None:
         x, eps, norm = self.clean, self.threat.eps, self.threat.norm
         # Where the loss scale of fp16 overflows, the gradient is infinite or NaN, which would never leave again.
-        self.moved = project(self.moved + eps * ascend(self.moved.grad.nan_to_num(), norm), x, eps, norm)
-        self.delta[: len(x)] = self.moved - x
+        moved = project(self.leaf + eps * ascend(self.leaf.grad.nan_to_num(), norm), x, eps, norm)
+        self.moved[: len(x)] = moved
+        self.delta[: len(x)] = moved - x
 
     def state(self) -> dict[str, Tensor]:
         return {} if self.delta is None else {"delta": self.delta}

@@ -1,30 +1,27 @@
 """Globally robust networks (Leino et al., 2021, https://arxiv.org/abs/2102.08452)."""
 
 import math
-from dataclasses import field
 from typing import ClassVar, Literal
 
 import torch
-from pydantic import model_validator
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
 from crt.attacks import divergence, wide
 from crt.classifier import Classifier
-from crt.lipschitz.chain import chain, check, exact
+from crt.lipschitz.chain import chain, exact
 from crt.lipschitz.measures import features_constant
-from crt.lipschitz.norms import estimates, first_vectors
-from crt.lipschitz.training import needs_ball, ramped
+from crt.lipschitz.training import Normed
 from crt.lipschitz.translation import over_ball
-from crt.method import STRICT, Method, Step
+from crt.method import STRICT, Step
 from crt.quantity import Count, NonNegative, Positive
 
 __all__ = ["GloRo"]
 
 
 @dataclass(kw_only=True, config=STRICT)
-class GloRo(Method):
+class GloRo(Normed):
     """One more class, "not robust", whose logit is the largest that another class than the predicted can reach."""
 
     objective: Literal["ce", "trades"] = "ce"
@@ -40,32 +37,16 @@ class GloRo(Method):
     power_iterations: Count = 5
     """Of each layer's norm in each step."""
 
-    vectors: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
-    """Of each layer's power iteration."""
-
     named: ClassVar[tuple[str, ...]] = ("objective",)
-    epochs_of: ClassVar[tuple[str, ...]] = ("warmup", "ramp")
-
-    @model_validator(mode="after")
-    def _has_a_ball(self) -> "GloRo":
-        needs_ball(self.threat)
-        return self
-
-    @property
-    def settled(self) -> float:
-        return self.warmup + self.ramp
-
-    def fits(self, model: Classifier) -> None:
-        check(model)
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, step: Step) -> Tensor:
         logits = wide(model(x))
         if step.epoch < self.warmup:
             return F.cross_entropy(logits, y)
         layers = chain(model, x.shape[1:])
-        norms, self.vectors = estimates(layers[:-1], self.vectors or first_vectors(layers[:-1]), self.power_iterations)
+        norms = self.norms(layers[:-1])
         with exact(x.device):
-            rho = self.radius(step.epoch) * features_constant(model, layers, norms)
+            rho = self.radius(step.now) * features_constant(model, layers, norms)
             found = logits.argmax(1)
             reached = logits + over_ball(model.head.weight, found, rho)
             bottom = reached.scatter(1, found[:, None], -torch.inf).amax(1, keepdim=True)
@@ -75,13 +56,8 @@ class GloRo(Method):
             clean = F.pad(logits.softmax(1), (0, 1))
             return F.cross_entropy(logits, y) + self.lbd * divergence(clean, extended).mean()
 
-    def radius(self, epoch: float) -> float:
+    def radius(self, now: float | Tensor) -> float | Tensor:
         """The training radius at an epoch: a hundredth of the full one at the end of the warm-up."""
-        share, first = ramped(epoch, self.warmup, self.ramp), math.exp(0.01)
-        return self.widening * self.threat.eps * math.log(first + (math.e - first) * share)
-
-    def state(self) -> dict[str, Tensor]:
-        return dict(self.vectors)
-
-    def restore(self, state: dict[str, Tensor]) -> None:
-        self.vectors = dict(state)
+        first = math.exp(0.01)
+        risen = first + (math.e - first) * self.share(now)
+        return self.widening * self.threat.eps * (risen.log() if isinstance(risen, Tensor) else math.log(risen))

@@ -2,7 +2,6 @@
 
 from typing import ClassVar, Literal
 
-import torch
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
@@ -33,10 +32,9 @@ class KD(Method):
     named: ClassVar[tuple[str, ...]] = ("alpha", "t", "form")
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, step: Step) -> Tensor:
-        with torch.no_grad():
-            target = self._logits(self.teacher, x)
+        target = self.taught(lambda: self._logits(self.teacher, x))
         logits = self._logits(model, x)
-        soft, soft_target = ((z / self.t).log_softmax(1) for z in (logits, target))
+        soft, soft_target = ((z / self.t).log_softmax(1) for z in (logits, target()))
         count = soft.numel() if self.form == "paper" else len(soft)
         transfer = self.t**2 * F.kl_div(soft, soft_target, log_target=True, reduction="sum") / count
         if self.alpha == 1:

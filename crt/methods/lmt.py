@@ -1,29 +1,26 @@
 """Lipschitz-margin training (Tsuzuku et al., 2018, https://arxiv.org/abs/1802.04034)."""
 
-from dataclasses import field
 from typing import ClassVar, Literal
 
 import torch
-from pydantic import model_validator
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
 from crt.attacks import wide
 from crt.classifier import Classifier
-from crt.lipschitz.chain import chain, check, exact
+from crt.lipschitz.chain import chain, exact
 from crt.lipschitz.measures import features_constant
-from crt.lipschitz.norms import estimates, first_vectors
-from crt.lipschitz.training import mixed, needs_ball, ramped
+from crt.lipschitz.training import Normed, mixed
 from crt.lipschitz.translation import over_ball
-from crt.method import STRICT, Method, Step
+from crt.method import STRICT, Step
 from crt.quantity import Count, NonNegative, Positive, Share
 
 __all__ = ["LMT"]
 
 
 @dataclass(kw_only=True, config=STRICT)
-class LMT(Method):
+class LMT(Normed):
     """The cross-entropy at the worst logits over the ball that the features are in."""
 
     margin: Literal["full", "original"] = "full"
@@ -37,42 +34,20 @@ class LMT(Method):
     power_iterations: Count = 1
     """Of each layer's norm in each step."""
 
-    vectors: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
-    """Of each layer's power iteration."""
-
     named: ClassVar[tuple[str, ...]] = ("margin",)
-    epochs_of: ClassVar[tuple[str, ...]] = ("warmup", "ramp")
-
-    @model_validator(mode="after")
-    def _has_a_ball(self) -> "LMT":
-        needs_ball(self.threat)
-        return self
-
-    @property
-    def settled(self) -> float:
-        return self.warmup + self.ramp
-
-    def fits(self, model: Classifier) -> None:
-        check(model)
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, step: Step) -> Tensor:
         logits = wide(model(x))
         if step.epoch < self.warmup:
             return F.cross_entropy(logits, y)
-        share, layers = ramped(step.epoch, self.warmup, self.ramp), chain(model, x.shape[1:])
-        norms, self.vectors = estimates(layers[:-1], self.vectors or first_vectors(layers[:-1]), self.power_iterations)
+        share, layers = self.share(step.now), chain(model, x.shape[1:])
+        norms = self.norms(layers[:-1])
         with exact(x.device):
             rho = share * self.threat.eps * features_constant(model, layers, norms)
             moved = over_ball(model.head.weight, y, rho)
             if self.margin == "original":
                 return F.cross_entropy(logits + _borne(logits, moved, y) * moved, y)
             return mixed(logits, logits + moved, y, 1 - (1 - self.kappa_final) * share)
-
-    def state(self) -> dict[str, Tensor]:
-        return dict(self.vectors)
-
-    def restore(self, state: dict[str, Tensor]) -> None:
-        self.vectors = dict(state)
 
 
 @torch.no_grad()

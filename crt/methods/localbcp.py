@@ -4,7 +4,6 @@ from dataclasses import field
 from typing import ClassVar
 
 import torch
-from pydantic import model_validator
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
@@ -13,19 +12,18 @@ from crt.activations import ReLUTheta
 from crt.attacks import wide
 from crt.classifier import Classifier
 from crt.lipschitz.boxes import regions
-from crt.lipschitz.chain import chain, check, exact
+from crt.lipschitz.chain import chain, exact
 from crt.lipschitz.local import Part, last_ball, local_estimate, parts
-from crt.lipschitz.norms import estimates, first_vectors
-from crt.lipschitz.training import mixed, needs_ball, ramped
+from crt.lipschitz.training import Normed, mixed
 from crt.lipschitz.translation import over_both
-from crt.method import STRICT, Method, Step
+from crt.method import STRICT, Step
 from crt.quantity import Count, NonNegative, Positive, Share, Whole
 
 __all__ = ["LocalBCP"]
 
 
 @dataclass(kw_only=True, config=STRICT)
-class LocalBCP(Method):
+class LocalBCP(Normed):
     """BCP whose ball of features is by the norms of layers without the neurons that are constant near the image."""
 
     warmup: NonNegative = 20
@@ -45,33 +43,18 @@ class LocalBCP(Method):
     each checkpoint. With none, every visit begins with the vectors of the network.
     """
 
-    vectors: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
-    """Of each layer's power iteration."""
     own: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
     """The same of each image, (stored, *shape), zeros before its first visit."""
 
     named: ClassVar[tuple[str, ...]] = ("stored",)
-    epochs_of: ClassVar[tuple[str, ...]] = ("warmup", "ramp")
     quick: ClassVar[dict[str, int]] = {"stored": 1000}
-
-    @model_validator(mode="after")
-    def _has_a_ball(self) -> "LocalBCP":
-        needs_ball(self.threat)
-        return self
-
-    @property
-    def settled(self) -> float:
-        return self.warmup + self.ramp
-
-    def fits(self, model: Classifier) -> None:
-        check(model)
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, step: Step) -> Tensor:
         if step.epoch < self.warmup:
             return F.cross_entropy(wide(model(x)), y)
-        share, layers = ramped(step.epoch, self.warmup, self.ramp), chain(model, x.shape[1:])
+        share, layers = self.share(step.now), chain(model, x.shape[1:])
         eps = share * self.widening * self.threat.eps
-        norms, self.vectors = estimates(layers[:-1], self.vectors or first_vectors(layers[:-1]), self.power_iterations)
+        norms = self.norms(layers[:-1])
         with exact(x.device):
             found = regions(model, layers, x, eps, norms)
             logits = model.head(found[-1].mu)
@@ -101,8 +84,8 @@ class LocalBCP(Method):
                 module.project()
 
     def state(self) -> dict[str, Tensor]:
-        return self.vectors | {f"own.{name}": kept for name, kept in self.own.items()}
+        return super().state() | {f"own.{name}": kept for name, kept in self.own.items()}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         self.own = {name.removeprefix("own."): kept for name, kept in state.items() if name.startswith("own.")}
-        self.vectors = {name: v for name, v in state.items() if not name.startswith("own.")}
+        super().restore({name: v for name, v in state.items() if not name.startswith("own.")})

@@ -1,5 +1,6 @@
 """Robust representation matching (Vaishnavi et al., 2022, https://arxiv.org/abs/2202.09994, equation 5)."""
 
+from collections.abc import Callable
 from dataclasses import field
 from typing import ClassVar, Literal
 
@@ -29,7 +30,7 @@ class RRM(Method):
     """Optimizer steps on each batch, which share the teacher's pass."""
 
     target: Tensor | None = field(default=None, init=False, repr=False)
-    """The teacher's features of the batch that is replayed."""
+    """The teacher's features of a full batch that is replayed, which a shorter one takes the first of."""
 
     needs_teacher: ClassVar[bool] = True
     named: ClassVar[tuple[str, ...]] = ("lbd", "distance")
@@ -46,16 +47,30 @@ class RRM(Method):
             raise ValueError(f"the student has {student} features, its teacher {teacher} (allowed: equal numbers)")
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, step: Step) -> Tensor:
-        if step.replay == 0:
-            with torch.no_grad():
-                self.target = wide(self.teacher.features(x))
+        told = self._told(x, step)
         features = model.features(x)
         cross_entropy = F.cross_entropy(wide(model.logits(features)), y)
-        return self.lbd * cross_entropy + self._apart(wide(features)).mean()
+        return self.lbd * cross_entropy + self._apart(wide(features), told()).mean()
 
-    def _apart(self, features: Tensor) -> Tensor:
+    def _told(self, x: Tensor, step: Step) -> Callable[[], Tensor]:
+        """What gives the teacher's features."""
+        if step.replay > 0:
+            return lambda: self.target[: len(x)]
+        told = self.taught(lambda: wide(self.teacher.features(x)))
+        if self.replays == 1:
+            return told
+
+        def kept() -> Tensor:
+            found = told()
+            if self.target is None:
+                self.target = torch.empty_like(found)
+            return self.target[: len(x)].copy_(found)
+
+        return kept
+
+    def _apart(self, features: Tensor, target: Tensor) -> Tensor:
         """The distance (B,) of features (B, width) to the teacher's."""
         if self.distance == "cosine":
-            return -F.cosine_similarity(features, self.target, eps=1e-6)
-        length = torch.linalg.vector_norm(features - self.target, dim=1)
-        return length / torch.linalg.vector_norm(self.target, dim=1) if self.distance == "relative" else length
+            return -F.cosine_similarity(features, target, eps=1e-6)
+        length = torch.linalg.vector_norm(features - target, dim=1)
+        return length / torch.linalg.vector_norm(target, dim=1) if self.distance == "relative" else length

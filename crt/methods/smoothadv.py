@@ -40,7 +40,7 @@ class SmoothAdv(Method):
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, step: Step) -> Tensor:
         noise = gaussian(x, self.threat.sigma, self.m)
-        eps = risen(step.epoch, self.warmup) * self.eps
+        eps = risen(step.now, self.warmup) * self.eps
         # The attack never holds more inputs at once than images were loaded.
         size = math.ceil(len(x) * self.chunks / self.m)
         parts = zip(x.split(size), y.split(size), noise.split(size, dim=1), strict=True)

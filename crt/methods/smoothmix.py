@@ -39,7 +39,7 @@ class SmoothMix(Method):
         return self.m
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, step: Step) -> Tensor:
-        rise = risen(step.epoch, self.warmup)
+        rise = risen(step.now, self.warmup)
         noise = gaussian(x, self.threat.sigma, self.m)
         iterates = smooth_ascent(model, x, y, noise, self.T, self.alpha)
         if self.mix_step:

@@ -1,0 +1,64 @@
+"""What the parts of a cell, and the cells of a timing study, must be to one another."""
+
+import torch
+
+from bench.cells import Cell
+from bench.networks import evaluation, method, network
+from bench.tables import Manifest
+from crt.data import DATASETS, PIPELINES
+from crt.method import Method
+
+
+def cell_fits(cell: Cell, kind: type[Method], where: str) -> None:
+    """ValueError that names what of a cell, whose method is a `kind`, does not go with the rest of it."""
+    name, share = cell.method.name, cell.recipe.batch_size // cell.ranks
+    if kind.needs_teacher and cell.teacher is None:
+        raise ValueError(f"{where}.teacher: missing, and {name} learns from one")
+    if cell.teacher is not None and not kind.needs_teacher:
+        raise ValueError(f"{where}.teacher: given, but {name} has no use for one")
+    if kind.needs_eps and cell.threat.eps == 0:
+        raise ValueError(f"{where}.threat.eps: 0, and {name} attacks within it (allowed: above 0)")
+    if cell.recipe.batch_size % cell.ranks:
+        raise ValueError(f"{where}.recipe.batch_size: {cell.recipe.batch_size} does not divide by {cell.ranks} ranks")
+    if cell.loop == "bare" and (name != "Standard" or cell.ranks > 1):
+        raise ValueError(f"{where}.loop: 'bare' (allowed: for Standard on one rank)")
+    if cell.recipe.cuda_graph and (cell.ranks > 1 or cell.loop == "bare"):
+        raise ValueError(f"{where}.recipe.cuda_graph: true (allowed: on one rank, not of a bare loop)")
+    chunks = kind(threat=cell.threat, **cell.method.args).chunks
+    if chunks > share:
+        raise ValueError(f"{where}.method: splits a batch of {share} in {chunks} parts")
+    _network_fits(cell, kind, where)
+    pipeline = PIPELINES[cell.pipeline]
+    if cell.dataset not in pipeline.datasets:
+        raise ValueError(f"{where}.pipeline: {cell.pipeline!r} (for {', '.join(pipeline.datasets)} alone)")
+    if cell.images and cell.images > DATASETS[cell.dataset].train_images:
+        raise ValueError(f"{where}.images: {cell.images} (allowed: at most {DATASETS[cell.dataset].train_images})")
+    if cell.ranks % cell.nodes:
+        raise ValueError(f"{where}.ranks: {cell.ranks} do not spread evenly over {cell.nodes} nodes")
+
+
+def _network_fits(cell: Cell, kind: type[Method], where: str) -> None:
+    """Ask the method and the evaluations that choose among networks; none is built for those that take any."""
+    watched = cell.monitor.evals if cell.monitor else ()
+    asked = [evaluation(cell, spec) for spec in (*cell.evals, *watched)]
+    judging = [one for one in asked if hasattr(one, "fits")]
+    if not judging and kind.fits is Method.fits:
+        return
+    with torch.device("meta"):
+        student, teacher = network(cell), network(cell.teacher) if cell.teacher else None
+    try:
+        for one in (method(cell, teacher), *judging):
+            one.fits(student)
+    except ValueError as error:
+        raise ValueError(f"{where}.arch: {cell.arch}: {error}") from None
+
+
+def one_baseline(manifest: Manifest) -> None:
+    """ValueError where a timing study lacks the cell that others are compared with, or has too many."""
+    for cell in manifest.cells:
+        there = [c for c in manifest.cells if c.kin == cell.kin and manifest.is_baseline(c)]
+        kinds = {other.footing for other in there}
+        if not there or len(kinds) < len(there):
+            where = f"{cell.arch}, ranks {cell.ranks}, nodes {cell.nodes}"
+            allowed = "one, or one a batch size and arithmetic"
+            raise ValueError(f"baseline: {where}: {len(there)} cells of {manifest.baseline} (allowed: {allowed})")

@@ -1,0 +1,49 @@
+"""What must be there before anything is queued: images, weights from elsewhere, and a folder to write to."""
+
+import os
+import shutil
+import sys
+from collections.abc import Collection
+from pathlib import Path
+
+from bench.cells import Weights
+from bench.networks import trained
+from bench.tables import Manifest
+from crt.data import DATASETS
+from crt.data.beton import ensure
+
+
+def check_data(manifest: Manifest, data: Path, sources: Collection[str], dry: bool) -> None:
+    """ValueError, or where `dry` a warning, of a dataset that is not there and that no job makes from `sources`."""
+    needed = {(one.dataset, "train") for cell in manifest.cells for one in (cell, *cell.lineage)}
+    needed |= {(cell.dataset, "test") for cell in manifest.cells if cell.evals and not manifest.timing}
+    for dataset, split in sorted(needed):
+        if dataset in sources or (dry and dataset == "digits"):
+            continue
+        try:
+            ensure(DATASETS[dataset], split, data)
+        except ValueError as error:
+            if not dry:
+                raise
+            print(f"warning: {error}", file=sys.stderr)
+
+
+def check_weights(manifest: Manifest, runs: Path) -> None:
+    """ValueError where a teacher from elsewhere does not fit its network."""
+    students = (one for cell in manifest.cells for one in (cell, *cell.lineage))
+    given = {cell.teacher.id: cell.teacher for cell in students if isinstance(cell.teacher, Weights)}
+    for teacher in given.values():
+        trained(teacher, runs)
+
+
+def check_writable(runs: Path) -> None:
+    """ValueError where records and weights cannot be kept."""
+    try:
+        runs.mkdir(parents=True, exist_ok=True)
+        probe = runs / f".probe{os.getpid()}"
+        probe.write_text("")
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(f"{runs}: {error.strerror} (allowed: a folder for --runs that can be written)") from None
+    if shutil.disk_usage(runs).free < 2**28:
+        raise ValueError(f"{runs}: less than 256 MB free (weights and records would not fit)")
