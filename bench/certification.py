@@ -91,7 +91,10 @@ class Certification(BaseModel):
     def _timed(self, model: Classifier, questions: list[Question]) -> Iterator[Drawn]:
         # In passes as large as the engine's own, so that only what it does otherwise is compared.
         plain = Smoothing(threat=Threat(sigma=self.cell.threat.sigma), n=self.n, skip_wrong=False)
-        found = {PLAIN: _plainly(plain, model, cycle(questions))}
+        found = {PLAIN: _plainly(plain, model, cycle(questions), "fp32")}
+        if not self.compiled and _can({"precision": "tf32"}):
+            # What a GPU does to convolutions that nobody asked it to be exact in.
+            found[f"{PLAIN}, tf32"] = _plainly(plain, model, cycle(questions), "tf32")
         # What is done once a network, folding and compiling, is done in the warm-up.
         found |= {name: judge_each(way, model, cycle(questions)) for name, way in self.ways.items()}
         names = list(found)
@@ -104,9 +107,9 @@ class Certification(BaseModel):
                 yield Drawn(arm=name, round=turn, images=self.images, draws=drawn, seconds=timer.seconds)
 
 
-def _plainly(plain: Smoothing, model: Classifier, questions: Iterable[Question]) -> Iterator[Judgement]:
+def _plainly(plain: Smoothing, model: Classifier, questions: Iterable[Question], precision: str) -> Iterator[Judgement]:
     for x, _, seed in questions:
-        with products("fp32", trial=False):
+        with products(precision, trial=False):
             found = bare_certify(plain, model, x, seed)
         yield found
 

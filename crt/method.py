@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import field
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, TypeVar
 
 import torch
 from pydantic import ConfigDict
@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from crt.classifier import Classifier
 from crt.threat import Threat
+
+Told = TypeVar("Told", Tensor, list[Tensor])
 
 STRICT = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 
@@ -67,7 +69,7 @@ class Method:
         raise NotImplementedError
 
     @torch.no_grad()
-    def taught(self, work: Callable[[], Tensor]) -> Callable[[], Tensor]:
+    def taught(self, work: Callable[[], Told]) -> Callable[[], Told]:
         """Begin what the teacher computes, without gradients; a call gives it, and waits for it where it must."""
         if self.stream is None:
             found = work()
@@ -77,9 +79,10 @@ class Method:
         with torch.cuda.stream(self.stream):
             found = work()
 
-        def joined() -> Tensor:
+        def joined() -> Told:
             here.wait_stream(self.stream)
-            found.record_stream(here)
+            for tensor in [found] if isinstance(found, Tensor) else found:
+                tensor.record_stream(here)
             return found
 
         return joined

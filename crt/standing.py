@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from pydantic import ConfigDict
+from pydantic import ConfigDict, model_validator
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
@@ -27,7 +27,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(kw_only=True, config=ConfigDict(extra="forbid"))
 class Attacker(Switches):
-    """Arguments of attacks.
+    """Arguments of attacks; a subclass has `threat` and `eps` among its own.
 
     Attacked, and asked whether it was fooled, is the network as it is run here: with `precision: bf16` one whose
     rounding hides small differences of its loss, so that its robustness is not that of the network in float32.
@@ -35,6 +35,17 @@ class Attacker(Switches):
 
     fold: bool = False
     """Fold BatchNorm into convolutions."""
+
+    @model_validator(mode="after")
+    def _has_a_radius(self) -> "Attacker":
+        if self.ball.eps <= 0:
+            raise ValueError(f"{type(self).__name__} needs eps > 0, the threat's or its own")
+        return self
+
+    @property
+    def ball(self) -> Threat:
+        """The threat, with the radius of the attack."""
+        return self.threat.model_copy(update={"eps": self.eps or self.threat.eps})
 
     def target(self, model: nn.Module, batch: int) -> nn.Module:
         """The network to attack; where it is compiled, for batches of whole quarters of `batch` images."""

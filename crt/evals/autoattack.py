@@ -41,16 +41,10 @@ class AutoAttack(Attacker):
     """Of its four attacks, with nine targets, on an image that withstands them all."""
 
     @model_validator(mode="after")
-    def _can_attack(self) -> "AutoAttack":
-        if self.ball.eps <= 0:
-            raise ValueError("AutoAttack needs eps > 0, the threat's or its own")
+    def _is_installed(self) -> "AutoAttack":
         if not find_spec("pyautoattack"):
             raise ValueError("AutoAttack needs a package that is not installed (pip install pyautoattack)")
         return self
-
-    @property
-    def ball(self) -> Threat:
-        return self.threat.model_copy(update={"eps": self.eps or self.threat.eps})
 
     def judge_many(self, model: Classifier, questions: Iterable[Question]) -> Iterator[Judgement]:
         """Attack batch after batch a model that stays as it is; ValueError where it has fewer than 4 classes."""

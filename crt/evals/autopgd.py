@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import ClassVar, Literal
 
-from pydantic import ConfigDict, model_validator
+from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
@@ -43,20 +43,10 @@ class AutoPGD(Attacker):
     quick: ClassVar[dict[str, int]] = {"steps": 20, "restarts": 2}
     named: ClassVar[tuple[str, ...]] = ("steps", "restarts", "form")
 
-    @model_validator(mode="after")
-    def _can_attack(self) -> "AutoPGD":
-        if self.ball.eps <= 0:
-            raise ValueError("AutoPGD needs eps > 0, the threat's or its own")
-        return self
-
     @property
     def forwards(self) -> int:
         """Forward passes of an image, and gradients, that an answer takes at most."""
         return self.restarts * (2 * self.steps + 1) + 1
-
-    @property
-    def ball(self) -> Threat:
-        return self.threat.model_copy(update={"eps": self.eps or self.threat.eps})
 
     def judge_many(self, model: Classifier, questions: Iterable[Question]) -> Iterator[Judgement]:
         """Attack image after image, batch after batch, a model that stays as it is.

@@ -40,9 +40,7 @@ class PGD(Attacker):
     named: ClassVar[tuple[str, ...]] = ("steps", "restarts")
 
     @model_validator(mode="after")
-    def _can_attack(self) -> "PGD":
-        if self.ball.eps <= 0:
-            raise ValueError("PGD needs eps > 0, the threat's or its own")
+    def _starts_differ(self) -> "PGD":
         if self.start == "none" and self.restarts > 1:
             raise ValueError(f"PGD with start 'none' would repeat itself: restarts={self.restarts} (allowed: 1)")
         return self
@@ -51,10 +49,6 @@ class PGD(Attacker):
     def forwards(self) -> int:
         """Forward passes of an image, and gradients, that an answer takes at most."""
         return self.restarts * (2 * self.steps + 1) + 1
-
-    @property
-    def ball(self) -> Threat:
-        return self.threat.model_copy(update={"eps": self.eps or self.threat.eps})
 
     def judge_many(self, model: Classifier, questions: Iterable[Question]) -> Iterator[Judgement]:
         """Attack image after image, batch after batch, a model that stays as it is.

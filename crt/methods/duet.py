@@ -22,6 +22,9 @@ from crt.quantity import Count, NonNegative, Positive, Share
 
 __all__ = ["Duet"]
 
+Met = tuple[Layer, Tensor, Tensor]
+"""A layer, its input and its output."""
+
 
 @dataclass(kw_only=True, config=STRICT)
 class Duet(Normed):
@@ -75,9 +78,11 @@ class Duet(Normed):
         alike(model, self.folded)
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, step: Step) -> Tensor:
-        share, layers = self.share(step.now), chain(model, x.shape[1:])
+        share, layers, theirs = self.share(step.now), chain(model, x.shape[1:]), chain(self.folded, x.shape[1:])
         norms = self.norms(layers)
         with exact(x.device):
+            if self.inputs == "own":
+                told = self.taught(lambda: _flow(theirs, self.folded.normalize(x)))
             if step.epoch < self.warmup:
                 flow = _flow(layers, model.normalize(x))
                 goal = F.cross_entropy(flow[-1], y)
@@ -86,17 +91,17 @@ class Duet(Normed):
                 flow = [region.mu for region in found] + [model.head(found[-1].mu)]
                 worst = flow[-1] + over_both(model.head.weight, y, found[-1])
                 goal = mixed(flow[-1], worst, y, 1 - (1 - self.kappa_final) * share)
-            return goal + self.lbd * self._apart(layers, flow, norms, x)
-
-    def _apart(self, layers: tuple[Layer, ...], flow: list[Tensor], norms: dict[str, Tensor], x: Tensor) -> Tensor:
-        """The sum over layers of how far the student's rotation is from the teacher's, as mean over the images."""
-        theirs = chain(self.folded, x.shape[1:])
-        with torch.no_grad():
-            told = self._met(theirs, _flow(theirs, self.folded.normalize(x)) if self.inputs == "own" else flow)
+            mine = self._met(layers, flow)
+            others = self._met(theirs, told() if self.inputs == "own" else flow)
             if self.rotation == "rank_one":
-                followed(theirs, self.pairs, self.power_iterations)
-        total = x.new_zeros(())
-        for (layer, met, out), (other, before, _) in zip(self._met(layers, flow), told, strict=True):
+                with torch.no_grad():
+                    followed(theirs, self.pairs, self.power_iterations)
+            return goal + self.lbd * self._apart(mine, others, norms)
+
+    def _apart(self, mine: list[Met], others: list[Met], norms: dict[str, Tensor]) -> Tensor:
+        """The sum over layers of how far the student's rotation is from the teacher's, as mean over the images."""
+        total = 0.0
+        for (layer, met, out), (other, before, _) in zip(mine, others, strict=True):
             if layer.name not in self.guides:
                 self.guides[layer.name] = guide(other, self.rank)
             of = self.guides[layer.name]
@@ -130,7 +135,7 @@ class Duet(Normed):
         teachers = multiply(layer.module, before, of.basis * length)
         return (teachers, to_frame(of, students)) if self.project else (from_frame(of, teachers), students)
 
-    def _met(self, layers: tuple[Layer, ...], flow: list[Tensor]) -> list[tuple[Layer, Tensor, Tensor]]:
+    def _met(self, layers: tuple[Layer, ...], flow: list[Tensor]) -> list[Met]:
         """The layers that are compared, each with its input and output."""
         kinds = AFFINE if self.layers == "all" else nn.Conv2d
         return [at for at in zip(layers, flow, flow[1:], strict=False) if isinstance(at[0].module, kinds)]
