@@ -5,15 +5,19 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from crt import dist
 from crt.classifier import Classifier
 from crt.fold import fold, twin
 from crt.method import Method
 from crt.recipe import Recipe
+
+_SIZES = 64
+"""Of inputs that a network is compiled for, at most."""
 
 
 def prepare(method: Method, model: Classifier, recipe: Recipe) -> None:
@@ -74,9 +78,19 @@ def begin(recipe: Recipe) -> None:
 
 def compile_body(body: nn.Module, mode: str) -> None:
     """Compile in place, each size as one graph or not at all."""
-    # Arms of one process share code, and with it a cache that every call searches, unless they are isolated.
     # A last, smaller batch is a graph of its own: graphs for any size would be slower.
-    body.compile(fullgraph=True, dynamic=False, mode=mode, recompile_limit=64, isolate_recompiles=True)
+    how = {"fullgraph": True, "dynamic": False, "mode": mode}
+    # Arms of one process share code, and with it a cache that every call searches, unless they are isolated.
+    if "isolate_recompiles" in inspect.signature(torch.compile).parameters:
+        body.compile(**how, recompile_limit=_SIZES, isolate_recompiles=True)
+    else:
+        # torch 2.11 has one limit for all, and compiles its own modules, such as Sequential, within others' code alone.
+        torch._dynamo.config.recompile_limit = _SIZES
+        body._compiled_call_impl = torch.compile(partial(_forward, body), **how)
+
+
+def _forward(body: nn.Module, x: Tensor) -> Tensor:
+    return body.forward(x)
 
 
 def check(recipe: Recipe, device: torch.device) -> None:
@@ -99,8 +113,6 @@ def able(where: str, precision: str, mode: str | bool, device: torch.device, oth
         raise ValueError(f"{where}compile: 'reduce-overhead' needs a GPU (allowed here: off, default)")
     if not mode:
         return
-    if "isolate_recompiles" not in inspect.signature(torch.compile).parameters:
-        raise ValueError(f"{where}compile: {mode!r} needs a newer torch than {torch.__version__} (allowed: off)")
     compiler = os.environ.get("CXX", "g++")
     if shutil.which(compiler) is None:
         raise ValueError(
