@@ -1,13 +1,14 @@
 """What the device does at best, by a large matrix product and a large copy: what training is held against."""
 
 from collections.abc import Callable, Iterable
+from functools import cache
 
 import torch
 
 from bench.timer import Timer
 from crt import dist
 from crt.recipe import Recipe
-from crt.switches import arithmetic
+from crt.switches import products
 from crt.train import LOW
 
 _TRIES = 5
@@ -15,18 +16,26 @@ _TRIES = 5
 
 def ceilings(recipes: Iterable[Recipe]) -> dict[str, float]:
     """Operations a second of the product in the precision of each recipe, and bytes a second of the copy (`copy`)."""
+    found = {precision: _product(precision) for precision in {recipe.precision for recipe in recipes}}
+    return found | {"copy": _copy()}
+
+
+# A process measures each once, not anew for each of its studies.
+@cache
+def _product(precision: str) -> float:
     device = dist.device()
-    gpu = device.type == "cuda"
-    side, length = (8192, 2**28) if gpu else (1024, 2**24)
-    found = {}
-    for precision, recipe in {recipe.precision: recipe for recipe in recipes}.items():
-        one, other = torch.randn(2, side, side, device=device).to(LOW.get(precision, torch.float32))
-        with arithmetic(recipe):
-            found[precision] = 2 * side**3 / _least(lambda one=one, other=other: one @ other)
-    source = torch.ones(length, device=device)
+    side = 8192 if device.type == "cuda" else 1024
+    one, other = torch.randn(2, side, side, device=device).to(LOW.get(precision, torch.float32))
+    with products(precision, trial=True):
+        return 2 * side**3 / _least(lambda: one @ other)
+
+
+@cache
+def _copy() -> float:
+    device = dist.device()
+    source = torch.ones(2**28 if device.type == "cuda" else 2**24, device=device)
     target = torch.empty_like(source)
-    found["copy"] = 2 * source.nbytes / _least(lambda: target.copy_(source))
-    return found
+    return 2 * source.nbytes / _least(lambda: target.copy_(source))
 
 
 def _least(work: Callable[[], object]) -> float:
