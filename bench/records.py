@@ -81,7 +81,10 @@ class GPU(_Record):
 
 
 class Epoch(_Record):
-    """One pass over the training images; seconds are of the slowest rank, memory in MB."""
+    """One pass over the training images; seconds are of the slowest rank, memory in MB.
+
+    What CUDA graphs hold counts as free, so that their `memory` is unknown.
+    """
 
     kind: Literal["epoch"] = "epoch"
     arm: str

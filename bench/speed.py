@@ -41,7 +41,7 @@ def main(
     ] = None,
     methods: Annotated[str | None, typer.Option(help="Only these, by their names, with commas between.")] = None,
     archs: Annotated[str | None, typer.Option(help="Only these, by their names, with commas between.")] = None,
-    seconds: Annotated[int, typer.Option(min=1, help="For all of it; what is not reached is left to the next.")] = 600,
+    seconds: Annotated[int, typer.Option(min=1, help="In all; what is not reached is left to the next call.")] = 600,
     runs: Annotated[Path, typer.Option(help="Where records are kept.")] = Path("runs"),
     data: Annotated[Path, typer.Option(help="Where the .beton files are.")] = Path("data"),
 ) -> None:
@@ -52,7 +52,8 @@ def main(
         check_install()
         tasks = list(_tasks(_with_images(manifests.read(path), place.data), _names(methods), _names(archs), place))
         if not tasks:
-            raise ValueError(f"--methods {methods} --archs {archs}: no study of {path} is of such")
+            given = [f"--{name} {value}" for name, value in (("methods", methods), ("archs", archs)) if value]
+            raise ValueError(f"{' '.join(given) or path}: no study of {path} is of such (names as in the manifest)")
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(2) from None
@@ -83,8 +84,11 @@ def run(tasks: list[Task], seconds: float) -> int:
         for number, task in enumerate(left):
             seconds_left = deadline - time.monotonic()
             alike = sum(other.late == task.late for other in left[number:])
-            if seconds_left > _LEAST:
-                _do(task, seconds_left * (_EARLY if not task.late and left[-1].late else 1.0) / alike)
+            if seconds_left <= _LEAST:
+                break
+            if not _do(task, seconds_left * (_EARLY if not task.late and left[-1].late else 1.0) / alike):
+                print("stopped: the GPU takes no more work from this process; the next call goes on")
+                break
     except KeyboardInterrupt:
         print(f"cut off after {seconds - (deadline - time.monotonic()):.0f} s")
     finally:
@@ -93,7 +97,8 @@ def run(tasks: list[Task], seconds: float) -> int:
     return sum(map(_whole, tasks))
 
 
-def _do(task: Task, seconds: float) -> None:
+def _do(task: Task, seconds: float) -> bool:
+    """Whether another can be done after it."""
     try:
         task.work(seconds)
     except (ValueError, RuntimeError) as error:
@@ -103,6 +108,12 @@ def _do(task: Task, seconds: float) -> None:
     torch.compiler.reset()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+        try:
+            # After a recording that failed nothing can be drawn any more.
+            torch.rand(1, device=dist.device())
+        except RuntimeError:
+            return False
+    return True
 
 
 def _whole(task: Task) -> bool:

@@ -21,6 +21,7 @@ from bench.tables import Study
 from bench.timer import Timer
 from crt import dist
 from crt.data.batches import Loader
+from crt.graph import EAGER
 from crt.switches import arithmetic
 from crt.train import Training
 
@@ -80,40 +81,41 @@ def _timed(
         # One round is worth what warming up has taken, however long.
         if turn == 1 or spent() < 1:
             yield _epoch(arm, turn, number, loaders[arm.cell.recipe.batch_size])
-    for cell in (arm.cell for arm in arms):
+    for arm in arms:
         if spent() < 1:
-            yield _phases(cell, rounds + 1, loaders[cell.recipe.batch_size]), f"{cell.method.label} phases"
+            yield _phases(arm, rounds + 1, loaders[arm.cell.recipe.batch_size]), f"{arm.cell.method.label} phases"
 
 
 def _epoch(arm: "_Arm", turn: int, number: int, loaded: Loader) -> tuple[Epoch, str]:
     """One epoch of one arm on the clock; `number` orders the images, `turn` is its round (0: warm-up)."""
     loaded.epoch = number
+    times = 1 if turn else arm.warmups(loaded)
     with Watch() as watch, Timer() as timer:
-        loss = arm.train(loaded, turn)
+        for _ in range(times):
+            loss = arm.train(loaded, turn)
     record = Epoch(
         arm=arm.cell.id,
         round=turn,
         epoch=turn,
         seconds=timer.seconds,
         warmup=turn == 0,
-        images=loaded.images * dist.world_size(),
+        images=times * loaded.images * dist.world_size(),
         lr=arm.cell.recipe.lr_at(arm.first + turn),
         loss=dist.mean(loss),
-        memory=timer.memory,
+        memory=None if arm.cell.recipe.cuda_graph else timer.memory,
         host_memory=timer.host_memory,
         gpu=watch.gpu,
     )
     return record, f"{arm.cell.method.label} {record.images / record.seconds:,.0f} images/s"
 
 
-def _phases(cell: Cell, turn: int, loaded: Loader) -> PhasesRecord:
-    """An epoch on a network of its own, for what looks into the all-reduce can never be taken off again."""
-    arm = _Arm(cell)
+def _phases(arm: "_Arm", turn: int, loaded: Loader) -> PhasesRecord:
+    """An arm's last epoch, for what looks into the all-reduce can never be taken off again."""
     seen = Phases(loaded, arm.training.objective)
     dist.barrier()
     arm.train(seen, turn)
     images = loaded.images * dist.world_size()
-    return PhasesRecord(arm=cell.id, images=images, host=seen.host, device=seen.device)
+    return PhasesRecord(arm=arm.cell.id, images=images, host=seen.host, device=seen.device)
 
 
 class _Arm:
@@ -126,6 +128,11 @@ class _Arm:
         bound = method(cell, teacher)
         self.training = Training(bound, self.model, cell.recipe)
         self.first = math.ceil(bound.settled)
+
+    def warmups(self, loaded: Loader) -> int:
+        """Epochs until nothing is done for the first time."""
+        recorded = 1 + EAGER if self.cell.recipe.cuda_graph else 1
+        return math.ceil(recorded / max(1, loaded.images // loaded.batch_size))
 
     def train(self, batches: Loader | Phases, turn: int) -> torch.Tensor:
         """One epoch, after those whose steps cost less; a loss of it."""

@@ -65,7 +65,7 @@ def _train(cell: Cell, teacher: nn.Module | None, place: Place, claim: Claim) ->
                 images=loaded.images * dist.world_size(),
                 lr=recipe.lr_at(epoch),
                 loss=dist.mean(loss),
-                memory=timer.memory,
+                memory=None if recipe.cuda_graph else timer.memory,
                 host_memory=timer.host_memory,
                 gpu=watch.gpu,
             )

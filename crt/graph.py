@@ -1,5 +1,6 @@
 """Training steps as CUDA graphs: recorded once each, then repeated by one launch."""
 
+import gc
 from collections import Counter
 from collections.abc import Callable
 
@@ -34,9 +35,15 @@ class Recorder:
     def record(self, work: Callable[[], Tensor]) -> Callable[[], Tensor]:
         """What does it, once for each call."""
         graph = torch.cuda.CUDAGraph()
-        # Loaders' threads may allocate meanwhile.
-        with torch.cuda.graph(graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"):
-            found = work()
+        # A dead recording that is collected meanwhile spoils this one (https://github.com/pytorch/pytorch/pull/161037).
+        gc.collect()
+        gc.disable()
+        try:
+            # Loaders' threads may allocate meanwhile.
+            with torch.cuda.graph(graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"):
+                found = work()
+        finally:
+            gc.enable()
 
         def again() -> Tensor:
             graph.replay()

@@ -64,6 +64,8 @@ class Recipe(BaseModel):
             for key, cannot in (("precision", "fp16"), ("compile", "reduce-overhead"), ("cycle_momentum", True)):
                 if getattr(self, key) == cannot:
                     raise ValueError(f"cuda_graph: true cannot record {key}: {str(cannot).lower()}")
+        if self.teacher_stream and self.compile == "reduce-overhead":
+            raise ValueError("teacher_stream: true cannot go with compile: reduce-overhead, whose graphs share memory")
         if self.schedule == "geometric" and not 0 < self.lr_min <= self.lr:
             raise ValueError(f"lr_min: {self.lr_min:g} (allowed: above 0, at most lr)")
         return self

@@ -4,8 +4,12 @@ Without a GPU a trace of their operations stands for the graph. It holds what a 
 and the tensors that it met, and does nothing else when it is repeated.
 """
 
+import gc
+import weakref
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import field
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -145,6 +149,25 @@ def test_a_step_that_asks_cannot_be_recorded(traced):
 
     with pytest.raises(RuntimeError, match=r"It appears that you.re trying to get value out of a tracing tensor"):
         trained(Asks(threat=THREAT), classifier(0), recipe(cuda_graph=True))
+
+
+def test_nothing_is_collected_while_a_step_is_recorded(monkeypatch):
+    stubs = {
+        "Stream": lambda _: None,
+        "graph_pool_handle": lambda: None,
+        "CUDAGraph": lambda: SimpleNamespace(replay=lambda: None),
+        "graph": lambda *_, **__: nullcontext(),
+    }
+    for name, stub in stubs.items():
+        monkeypatch.setattr(torch.cuda, name, stub)
+    recorder, dead = graph.Recorder(torch.device("cuda")), [torch.zeros(1)]
+    dead.append(dead)
+    gone = weakref.ref(dead[0])
+    del dead
+    assert recorder.record(lambda: (gc.isenabled(), gone()))() == (False, None) and gc.isenabled()
+    with pytest.raises(ZeroDivisionError):
+        recorder.record(lambda: 1 / 0)
+    assert gc.isenabled()
 
 
 @GPU

@@ -84,6 +84,7 @@ def test_nesterov_needs_sgd_with_momentum(unfit):
         {"compile": "fast"},
         {"compile": True},
         {"fold": 2},
+        {"teacher_stream": True, "compile": "reduce-overhead"},
     ],
 )
 def test_refused(wrong):
