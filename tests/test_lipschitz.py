@@ -17,7 +17,7 @@ from crt.lipschitz.boxes import Region, around, before_head, through
 from crt.lipschitz.chain import Layer, chain, check, exact, scale, weighted
 from crt.lipschitz.measures import features_constant, products, tightness
 from crt.lipschitz.norms import converged_norm, estimates, final_norms, first_vectors, upper_norm
-from crt.lipschitz.translation import over_ball, over_both
+from crt.lipschitz.translation import distances, over_ball, over_both
 from crt.method import Step
 from crt.methods.bcp import BCP
 from crt.threat import Threat
@@ -97,13 +97,15 @@ def test_estimates_rise_to_the_norm_and_have_its_gradient(layer):
     assert float((g * direction).sum()) == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-5)
 
 
-def test_a_layer_of_zeros_keeps_its_vector():
-    layer = Layer("head", nn.Linear(4, 3), (4,))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_layer_of_zeros_keeps_its_direction(dtype):
+    layer = Layer("head", nn.Linear(4, 3, dtype=dtype), (4,))
     nn.init.zeros_(layer.module.weight)
     vectors = first_vectors((layer,))
     norms, after = estimates((layer,), vectors, 2)
     (g,) = torch.autograd.grad(norms["head"], layer.module.weight)
-    assert float(norms["head"].detach()) == 0 and torch.equal(after["head"], vectors["head"]) and g.isfinite().all()
+    assert float(norms["head"].detach()) == 0 and g.isfinite().all()
+    torch.testing.assert_close(after["head"], F.normalize(vectors["head"]))
 
 
 def test_bounds_of_a_new_6c2f_are_within_a_percent():
@@ -178,6 +180,19 @@ def test_translations_have_finite_gradients_where_nothing_moves():
         found = over_both(weight, torch.tensor([0, 1]), region, None)
         g = torch.autograd.grad(found.sum(), (weight, mu, region.rho))
         assert torch.equal(found, torch.zeros(2, 3)) and all(part.isfinite().all() for part in g)
+
+
+def test_distances_of_equal_rows_are_0_and_those_of_near_ones_keep_their_digits():
+    weight = (3 + torch.randn(30, 8, dtype=torch.float64)).requires_grad_()
+    with torch.no_grad():
+        weight[1], weight[2] = weight[0], weight[0] + 1e-9
+    found = distances(weight)
+    expected = torch.stack([torch.stack([(a - b).square().sum() for b in weight]) for a in weight]).sqrt()
+    torch.testing.assert_close(found, expected, rtol=1e-7, atol=0)
+    assert float(found[0, 1].detach()) == 0
+    (g,) = torch.autograd.grad(found[0, 1] + found[0, 3], weight)
+    c = ((weight[0] - weight[3]) / found[0, 3]).detach()
+    torch.testing.assert_close(g[[0, 1, 3]], torch.stack([c, 0 * c, -c]))
 
 
 @pytest.fixture(scope="module", params=list(ACTIVATIONS))

@@ -34,9 +34,8 @@ def through(layer: Layer, region: Region, norms: dict[str, Tensor]) -> Region:
     module, (mu, rho, low, high) = layer.module, region
     if not isinstance(module, AFFINE):
         return Region(module(mu), rho, module(low), module(high))
-    bias = _beside(module.bias, mu)
-    mu, centre = multiply(module, mu) + bias, multiply(module, (low + high) / 2) + bias
-    half = multiply(module, (high - low) / 2, module.weight.abs())
+    half = (high - low) / 2
+    mu, centre, half = module(mu), module(low + half), multiply(module, half, module.weight.abs())
     # A row is the whole kernel, of which the border's neurons see a part.
     reach = rho.view(-1, *[1] * (mu.dim() - 1)) * _beside(torch.linalg.vector_norm(module.weight.flatten(1), dim=1), mu)
     low, high = torch.maximum(centre - half, mu - reach), torch.minimum(centre + half, mu + reach)
@@ -63,6 +62,6 @@ def regions(
     return found
 
 
-def _beside(values: Tensor | None, outputs: Tensor) -> Tensor | float:
+def _beside(values: Tensor, outputs: Tensor) -> Tensor:
     """One value an output channel, so that it fits outputs (B, C, ...)."""
-    return 0.0 if values is None else values.view(-1, *[1] * (outputs.dim() - 2))
+    return values.view(-1, *[1] * (outputs.dim() - 2))

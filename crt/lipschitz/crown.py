@@ -97,8 +97,8 @@ def _backward(
         module = layer.module
         if isinstance(module, AFFINE):
             if module.bias is not None:
-                bias = module.bias.view(-1, *[1] * (slopes.dim() - 3))
-                constants = constants + (slopes * bias).flatten(2).sum(-1)
+                bias = module.bias.view(-1, *[1] * (slopes.dim() - 3)).expand(slopes.shape[2:])
+                constants = constants + slopes.flatten(2) @ bias.flatten()
             slopes = transposed(module, slopes.flatten(0, 1), layer.shape, module.weight)
             slopes = slopes.view(*constants.shape, *layer.shape)
         elif isinstance(module, nn.ReLU):
@@ -107,7 +107,7 @@ def _backward(
         else:
             slopes = slopes.view(*constants.shape, *layer.shape)
     slopes = slopes / model.normalize.std
-    values = (slopes * (x - model.normalize.mean)[:, None]).flatten(2).sum(-1)
+    values = _along(slopes, (x - model.normalize.mean)[:, None])
     return values + constants - eps * torch.linalg.vector_norm(slopes.flatten(2), dim=2)
 
 
@@ -118,8 +118,14 @@ def _relu(slopes: Tensor, box: Box) -> tuple[Tensor, Tensor]:
     upper = high / (high - low).clamp_min(torch.finfo(low.dtype).tiny)
     # Of the lower lines, 0 and the identity, that with the smaller area to the upper one.
     lower = (high > -low).to(low.dtype)
-    positive, negative = slopes.clamp_min(0), slopes.clamp_max(0)
-    return positive * lower + negative * upper, -(negative * upper * low).flatten(2).sum(-1)
+    negative = slopes.clamp_max(0) * upper
+    return slopes.clamp_min(0) * lower + negative, -_along(negative, low)
+
+
+def _along(slopes: Tensor, point: Tensor) -> Tensor:
+    """What slopes (B, rows, *shape) make of each image's point (B, 1, *shape), as (B, rows)."""
+    # A product summed by itself would be as large as the slopes.
+    return (slopes.flatten(2) @ point.flatten(2).mT).squeeze(-1)
 
 
 def _rows(values: Tensor, index: Tensor) -> Tensor:

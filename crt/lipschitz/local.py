@@ -115,7 +115,7 @@ def local_upper(part: Part, v: Tensor, norm: Tensor) -> Tensor:
     before, off = torch.zeros_like(v), v.new_zeros(len(v))
     diagonal, beside = [], []
     for _ in range(LANCZOS):
-        w = _squared(part, v) - _beside(off, v) * before
+        w = _squared(part, part.inner * v) - _beside(off, v) * before
         diagonal.append((w * v).flatten(1).sum(1))
         w = w - _beside(diagonal[-1], v) * v
         off = _length(w)
@@ -143,9 +143,9 @@ def _iterated(part: Part, v: Tensor, iterations: int) -> Tensor:
 
 
 def _squared(part: Part, v: Tensor) -> Tensor:
-    """What the part of the layer, and then its transpose, makes of inputs (B, *shape)."""
+    """What the part of the layer, and then its transpose, makes of inputs (B, *shape) that are 0 where none varies."""
     module = part.layer.module
-    u = part.outer * multiply(module, part.inner * v)
+    u = part.outer * multiply(module, v)
     return part.inner * transposed(module, u, part.layer.shape, module.weight)
 
 

@@ -9,9 +9,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from crt.lipschitz.chain import Layer, exact, multiply, transposed, weighted
+from crt.lipschitz.chain import Layer, multiply, transposed, weighted
 
 Norms = Literal["fft_upper", "power_iteration"]
+SHIFT = 1e-18
+"""Of squared norms in power iterations: next to nothing, by which the vector of weights that are all zero stays one."""
 
 
 def first_vectors(layers: tuple[Layer, ...]) -> dict[str, Tensor]:
@@ -28,14 +30,13 @@ def estimates(
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The norms of layers with weights, from below, after power iterations from `vectors`; and the vectors after them.
 
-    The iterations have no gradient; the norm's is that of |W v|, which is the exact norm's once v has converged.
+    The iterations have no gradient; the norm's is that of |W v|, which is the exact norm's once v has converged. They
+    belong within `exact`.
     """
     norms, after = {}, {}
     for layer in weighted(layers):
-        with exact(layer.module.weight.device):
-            v = _iterated(layer, vectors[layer.name], iterations)
-            norms[layer.name] = torch.linalg.vector_norm(multiply(layer.module, v))
-        after[layer.name] = v
+        v = _iterated(layer, vectors[layer.name], iterations)
+        norms[layer.name], after[layer.name] = torch.linalg.vector_norm(multiply(layer.module, v)), v
     return norms, after
 
 
@@ -75,8 +76,6 @@ def converged_norm(layer: Layer, tolerance: float = 1e-5, cap: int = 1_000_000) 
 def _iterated(layer: Layer, v: Tensor, iterations: int) -> Tensor:
     weight = layer.module.weight.to(v.dtype)
     for _ in range(iterations):
-        u = transposed(layer.module, multiply(layer.module, v, weight), layer.shape, weight)
-        length = torch.linalg.vector_norm(u)
-        # Of weights that are all zero the vector stays, or it would be zero for ever.
-        v = torch.where(length > 0, u / length, v)
+        u = transposed(layer.module, multiply(layer.module, v, weight), layer.shape, weight).add_(v, alpha=SHIFT)
+        v = u / torch.linalg.vector_norm(u)
     return v

@@ -71,7 +71,8 @@ def eq11(teachers: Tensor, students: Tensor, ratio: Tensor) -> Tensor:
     """How far (B,) rotated outputs are apart, weighed by a ratio of norms, in lengths of the teacher's: equation 11."""
     apart, length = _length(ratio * teachers - students / ratio), _length(teachers).detach()
     # Where the teacher's features are all 0 there is nothing to be like.
-    return torch.where(length > 0, apart / torch.where(length > 0, length, 1), 0)
+    known = length > 0
+    return torch.where(known, apart / torch.where(known, length, 1), 0)
 
 
 def cosine(teachers: Tensor, students: Tensor) -> Tensor:

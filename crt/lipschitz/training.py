@@ -60,7 +60,7 @@ class Normed(Ramped):
         check(model)
 
     def norms(self, layers: tuple[Layer, ...]) -> dict[str, Tensor]:
-        """Of layers with weights, as `followed` estimates them."""
+        """Of layers with weights, as `followed` estimates them, within `exact`."""
         return followed(layers, self.vectors, self.power_iterations)
 
     def state(self) -> dict[str, Tensor]:

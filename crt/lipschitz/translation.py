@@ -13,7 +13,8 @@ from crt.lipschitz.boxes import Region
 
 def distances(weight: Tensor) -> Tensor:
     """The l2 distances (classes, classes) of the head's rows, with gradient 0 where they are 0."""
-    return torch.linalg.vector_norm(weight[:, None] - weight, dim=2)
+    # By differences: the default multiplies out, which loses the digits of small ones.
+    return torch.cdist(weight, weight, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def over_ball(weight: Tensor, y: Tensor, rho: Tensor) -> Tensor:
@@ -32,21 +33,18 @@ def over_both(weight: Tensor, y: Tensor, region: Region, rounds: int | None = 1)
     up, down = (region.high - region.mu).clamp_min(0), (region.mu - region.low).clamp_min(0)
     end = torch.where(c > 0, up[:, None], down[:, None])
     c, rho2 = c.abs(), region.rho.view(-1, 1).square()
-    held = torch.zeros_like(c, dtype=torch.bool)
+    c2, end2 = c.square(), end.square()
+    held, room, free = torch.zeros_like(c, dtype=torch.bool), rho2, c2.sum(-1)
     while rounds is None or rounds > 0:
-        before, (room, free) = held, _left(c, end, rho2, held)
         # Multiplied out, because there may be nothing free to divide by.
-        held = held | (room[..., None] * c.square() >= free[..., None] * end.square())
+        before, held = held, held | (room[..., None] * c2 >= free[..., None] * end2)
         if rounds is None and torch.equal(held, before):
             break
+        # What the held coordinates leave of the ball's squared radius, and the squared length of c along the free ones.
+        room = (rho2 - torch.where(held, end2, 0).sum(-1)).clamp_min(0)
+        free = torch.where(held, 0, c2).sum(-1)
         rounds = rounds and rounds - 1
-    room, free = _left(c, end, rho2, held)
     return torch.where(held, c * end, 0).sum(-1) + _root(room * free)
-
-
-def _left(c: Tensor, end: Tensor, rho2: Tensor, held: Tensor) -> tuple[Tensor, Tensor]:
-    """What the held coordinates leave of the ball's squared radius, and the squared length of c along the free ones."""
-    return (rho2 - torch.where(held, end.square(), 0).sum(-1)).clamp_min(0), torch.where(held, 0, c.square()).sum(-1)
 
 
 def _root(values: Tensor) -> Tensor:

@@ -33,8 +33,8 @@ class BCP(Normed):
         if step.epoch < self.warmup:
             return F.cross_entropy(wide(model(x)), y)
         share, layers = self.share(step.now), chain(model, x.shape[1:])
-        norms = self.norms(layers[:-1])
         with exact(x.device):
+            norms = self.norms(layers[:-1])
             region = before_head(model, layers, x, share * self.threat.eps, norms)
             logits = model.head(region.mu)
             worst = logits + over_both(model.head.weight, y, region)

@@ -79,8 +79,8 @@ class Duet(Normed):
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, step: Step) -> Tensor:
         share, layers, theirs = self.share(step.now), chain(model, x.shape[1:]), chain(self.folded, x.shape[1:])
-        norms = self.norms(layers)
         with exact(x.device):
+            norms = self.norms(layers)
             if self.inputs == "own":
                 told = self.taught(lambda: _flow(theirs, self.folded.normalize(x)))
             if step.epoch < self.warmup:

@@ -44,8 +44,8 @@ class GloRo(Normed):
         if step.epoch < self.warmup:
             return F.cross_entropy(logits, y)
         layers = chain(model, x.shape[1:])
-        norms = self.norms(layers[:-1])
         with exact(x.device):
+            norms = self.norms(layers[:-1])
             rho = self.radius(step.now) * features_constant(model, layers, norms)
             found = logits.argmax(1)
             reached = logits + over_ball(model.head.weight, found, rho)

@@ -41,8 +41,8 @@ class LMT(Normed):
         if step.epoch < self.warmup:
             return F.cross_entropy(logits, y)
         share, layers = self.share(step.now), chain(model, x.shape[1:])
-        norms = self.norms(layers[:-1])
         with exact(x.device):
+            norms = self.norms(layers[:-1])
             rho = share * self.threat.eps * features_constant(model, layers, norms)
             moved = over_ball(model.head.weight, y, rho)
             if self.margin == "original":

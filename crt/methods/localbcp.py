@@ -54,8 +54,8 @@ class LocalBCP(Normed):
             return F.cross_entropy(wide(model(x)), y)
         share, layers = self.share(step.now), chain(model, x.shape[1:])
         eps = share * self.widening * self.threat.eps
-        norms = self.norms(layers[:-1])
         with exact(x.device):
+            norms = self.norms(layers[:-1])
             found = regions(model, layers, x, eps, norms)
             logits = model.head(found[-1].mu)
             rho = last_ball(model, eps, [self._norm(part, step.index) for part in parts(layers, found)])
