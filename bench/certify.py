@@ -4,7 +4,7 @@ import json
 import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -27,7 +27,7 @@ from crt.data import DATASETS, PIPELINES, Dataset, Pipeline
 from crt.data.beton import Beton, ensure
 from crt.evals.smoothing import Smoothing
 from crt.judgement import judge_each
-from crt.plugins import find
+from crt.plugins import find, plugins
 from crt.switches import able
 from crt.threat import Threat
 from crt.weights import load_weights
@@ -69,9 +69,9 @@ def main(
     n0: Annotated[int, typer.Option(help="Draws that select the class.")] = 100,
     alpha: Annotated[float, typer.Option(help="How often a certificate may be wrong.")] = 0.001,
     skip_wrong: Annotated[bool, typer.Option(help="Estimate nothing where the selected class is wrong.")] = True,
-    precision: Annotated[Precision, typer.Option(help="Of the network that is certified.")] = Precision.fp32,
-    channels_last: Annotated[bool, typer.Option("--channels-last", help="Its memory format.")] = False,
-    compile: Annotated[Compile, typer.Option(help="Compile it first, which pays where there are many images.")] = (
+    precision: Annotated[Precision, typer.Option(help="What the network computes in.")] = Precision.fp32,
+    channels_last: Annotated[bool, typer.Option("--channels-last", help="Its weights' order in memory.")] = False,
+    compile: Annotated[Compile, typer.Option(help="A mode of torch.compile; pays where images are many.")] = (
         Compile.off
     ),
     batch: Annotated[
@@ -80,7 +80,9 @@ def main(
     every: Annotated[int, typer.Option(help="Certify test images 0, EVERY, 2 EVERY, …")] = 1,
     images: Annotated[int | None, typer.Option(help="… and at most this many of them.")] = None,
     seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="The table (default: RUNS/certify/…), gone on with.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The table to begin or go on with (default: in RUNS/certify).")
+    ] = None,
     runs: Annotated[Path, typer.Option(help="Where tables are kept.")] = Path("runs"),
     data: Annotated[Path, typer.Option(help="Where the .beton files are.")] = Path("data"),
 ) -> None:
@@ -92,10 +94,9 @@ def main(
     try:
         spec, evaluation = _evaluation(given, sigma)
         able("--", evaluation.precision, evaluation.compile, dist.device(), "fp32, bf16")
-        if dataset not in DATASETS:
-            raise ValueError(f"--dataset {dataset}: unknown (allowed: {', '.join(DATASETS)})")
-        if pipeline not in PIPELINES:
-            raise ValueError(f"--pipeline {pipeline}: unknown (allowed: {', '.join(PIPELINES)})")
+        _known("--arch", arch, plugins("crt.archs"))
+        _known("--dataset", dataset, DATASETS)
+        _known("--pipeline", pipeline, PIPELINES)
         model = _network(arch, DATASETS[dataset], PIPELINES[pipeline])
         digest = load_weights(model, checkpoint, None, normalize=normalize)
         model.eval().to(dist.device())
@@ -116,7 +117,8 @@ def main(
             warnings.showwarning = lambda message, *_: console.print(f"note: {message}", soft_wrap=True)
             rows = certify(model, evaluation, test, spec.indices(len(test)), settings, out, title)
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        told = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else error
+        print(f"error: {told}", file=sys.stderr)
         raise typer.Exit(2) from None
     console.print(title, soft_wrap=True)
     console.print(summary(rows, settings, len(test)))
@@ -177,6 +179,11 @@ def summary(rows: Sequence[tsv.Row], settings: dict, available: int) -> Table:
 def _share(count: int, total: int) -> tuple[str, str]:
     ends = binomtest(count, total).proportion_ci(method="wilson")
     return f"{100 * count / total:.1f}", f"[{100 * ends.low:.1f}, {100 * ends.high:.1f}]"
+
+
+def _known(option: str, name: str, allowed: Collection[str]) -> None:
+    if name not in allowed:
+        raise ValueError(f"{option} {name}: unknown (allowed: {', '.join(sorted(allowed))})")
 
 
 def _evaluation(given: dict, sigma: float) -> tuple[Spec, Smoothing]:

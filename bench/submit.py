@@ -43,15 +43,15 @@ MANIFESTS = Path(__file__).resolve().parents[1] / "manifests"
 @app.command()
 def main(
     manifest: Annotated[Path, typer.Argument(help="The YAML file of a table.")],
-    launcher: Annotated[Launcher, typer.Option(help="auto: Slurm where sbatch is, else this machine.")] = Launcher.auto,
+    launcher: Annotated[Launcher, typer.Option(help="auto: slurm where sbatch is found, else local.")] = Launcher.auto,
     profile: Annotated[Path | None, typer.Option(help="What Slurm is asked for (default: slurm/default.yaml).")] = None,
     runs: Annotated[Path, typer.Option(help="Where records and weights are kept.")] = Path("runs"),
     data: Annotated[Path, typer.Option(help="Where the .beton files are.")] = Path("data"),
-    quick: Annotated[bool, typer.Option("--quick", help="The declared reduction: minutes on two cores.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="The same cells, reduced to minutes on two cores.")] = False,
     only: Annotated[str | None, typer.Option(help="Only cells whose id has this in it; * and ? stand for any.")] = None,
     failed: Annotated[bool, typer.Option("--failed", help="Only what was tried before and did not end well.")] = False,
     max_gpu_hours: Annotated[
-        float | None, typer.Option(min=0, help="Submit nothing if more hours are expected.")
+        float | None, typer.Option(min=0, help="Submit nothing if more hours x ranks are expected.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
 ) -> None:

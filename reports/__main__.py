@@ -34,13 +34,16 @@ def main(
     runs: Annotated[
         list[Path], typer.Option(help="Where the records are; given several times, each folder has its own tables.")
     ] = [Path("runs")],  # noqa: B006
-    quick: Annotated[bool, typer.Option("--quick", help="Report what was submitted with --quick.")] = False,
-    csv: Annotated[Path | None, typer.Option(help="Write the timing table here, in full precision.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Of what was submitted with --quick.")] = False,
+    csv: Annotated[
+        Path | None, typer.Option(help="Write the times here, other tables beside, in full precision.")
+    ] = None,
     latex: Annotated[Path | None, typer.Option(help="Write the tables here, for booktabs and siunitx.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write the report here, as Markdown.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Write the plots here; the name's end says the format.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Write plots here: to p-slowdown.pdf … of p.pdf (or .png).")] = None,
     allow: Annotated[
-        list[str], typer.Option(help="Compare times that are unlike in this field, and mark the ratio.")
+        list[str],
+        typer.Option(help="Compare times that are unlike in this field, and mark the ratio; again for another."),
     ] = [],  # noqa: B006
 ) -> None:
     """Print what the records say of a manifest's cells; what is not there is a dash."""
@@ -53,7 +56,8 @@ def main(
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(2) from None
     except OSError as error:
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        # pandas tells of a missing folder in words of its own alone.
+        print(f"error: {f'{error.filename}: {error.strerror}' if error.filename else error}", file=sys.stderr)
         raise typer.Exit(2) from None
 
 

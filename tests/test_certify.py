@@ -300,7 +300,7 @@ def test_checkpoint_is_certified_and_gone_on_with(checkpoint, digits, tmp_path):
         (["--batch", "0"], "batch: 0: Input should be greater than or equal to 1"),
         (["--precision", "tf32"], "tf32"),
         (["--n", "5"], "n=5 is too small for alpha=0.001"),
-        (["--arch", "resnet21"], "allowed: cnn2c2f"),
+        (["--arch", "resnet21"], "--arch resnet21: unknown (allowed: cnn2c2f"),
         (["--arch", "resnet20"], "model.pt: "),
         (["--dataset", "mnist"], "allowed: cifar10"),
         (["--dataset", "cifar10"], "its pixels were normalized with mean"),

@@ -208,9 +208,10 @@ def test_radii_that_are_all_equal_tell_no_interval(tmp_path):
     assert [rows(tmp_path / "m-robustness.csv")[0][f"acr{end}"] for end in ("", "_low", "_high")] == ["0.0", "", ""]
 
 
-def test_a_file_that_cannot_be_written_is_named(tmp_path):
-    result = report(tmp_path, TRAINED, "--out", str(tmp_path / "none" / "m.md"))
-    assert result.exit_code == 2 and str(tmp_path / "none") in result.stderr
+@pytest.mark.parametrize("option", ["--csv", "--out", "--latex"])
+def test_a_file_that_cannot_be_written_is_named(tmp_path, option):
+    result = report(tmp_path, TRAINED, option, str(tmp_path / "none" / "m.txt"))
+    assert result.exit_code == 2 and str(tmp_path / "none") in result.stderr and "None" not in result.stderr
 
 
 def test_intervals_against_scipy():
