@@ -314,3 +314,22 @@ def test_crops_and_flips_on_the_device_are_distributed_as_ffcvs(tmp_path):
     skewed = device.copy()
     skewed[0] += 60
     assert stats.chi2_contingency([skewed.ravel(), ffcv.ravel()]).pvalue < 1e-6
+
+
+@NO_FFCV
+@pytest.mark.slow
+def test_ffcv_leaves_torch_its_threads(digits):
+    # In a process of its own: the first import of FFCV is what takes them away.
+    code = """
+import sys, torch
+torch.set_num_threads(3)
+from crt.data import DATASETS
+from crt.data.loader import loader
+batches = loader("ffcv", DATASETS["digits"], "train", data=__import__("pathlib").Path(sys.argv[1]), pipeline="plain",
+                 batch_size=100, device="cpu", seed=0, images=300)
+seen = [torch.get_num_threads(), *(torch.get_num_threads() for _ in batches), torch.get_num_threads()]
+batches.close()
+print(seen)
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(digits)], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == str([3] * 5), done.stderr

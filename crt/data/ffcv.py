@@ -25,6 +25,8 @@ class FFCV(Loader):
     def __init__(self, *args):
         super().__init__(*args)
         self._running = None
+        # FFCV sets torch's threads to its own number, and to one when it is imported.
+        threads = torch.get_num_threads()
         try:
             from ffcv.fields.basics import IntDecoder
             from ffcv.fields.rgb_image import (
@@ -59,7 +61,6 @@ class FFCV(Loader):
             decoder = CenterCropRGBImageDecoder(size, ratio=self.height / self.resize)
         crop = [RandomTranslate(padding=self.pad, fill=(0, 0, 0))] if self.pad else []
         flip = [RandomHorizontalFlip()] if self.flip else []
-        threads = torch.get_num_threads()
         self._reader = Reader(
             str(self.file),
             batch_size=self.batch_size,
@@ -74,7 +75,7 @@ class FFCV(Loader):
                 "index": [IntDecoder(), ToTensor()],
             },
         )
-        torch.set_num_threads(threads)  # FFCV sets torch's threads to its own number
+        torch.set_num_threads(threads)
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         self.close()
