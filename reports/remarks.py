@@ -1,5 +1,7 @@
 """What a reader must know before trusting a number: said, and nothing left out for it."""
 
+from collections.abc import Iterator
+
 from reports.load import Measured
 from reports.ratios import seconds
 from reports.stats import drift, outliers
@@ -7,31 +9,37 @@ from reports.tables import name
 
 
 def remarks(measured: list[Measured]) -> list[str]:
-    """A line for each thing that is odd about cells' times."""
-    found: dict[str, list[str]] = {}
+    """A line for each kind of thing that is odd about cells' times, with the cells, and what is odd of each."""
+    found: dict[str, dict[str, list[str]]] = {}
     for m in measured:
-        for said in _of(m):
-            found.setdefault(said, []).append(f"{m.cell.arch} {name(m.cell)}")
-    return [f"{', '.join(dict.fromkeys(whose))}: {said}" for said, whose in found.items()]
+        for kind, detail in _of(m):
+            found.setdefault(kind, {}).setdefault(f"{m.cell.arch} {name(m.cell)}", []).append(detail)
+    return [f"{kind}: {', '.join(_whose(cells))}" for kind, cells in found.items()]
 
 
-def _of(m: Measured) -> list[str]:
-    said = list(m.remarks)
+def _whose(cells: dict[str, list[str]]) -> Iterator[str]:
+    for cell, details in cells.items():
+        said = "; ".join(dict.fromkeys(filter(None, details)))
+        yield f"{cell} ({said})" if said else cell
+
+
+def _of(m: Measured) -> Iterator[tuple[str, str]]:
+    """The kind of each odd thing, and what is to be said of this cell's."""
+    for said in m.remarks:
+        yield said, ""
     for (run, epochs), times in zip(m.runs.items(), seconds(m), strict=True):
         change = drift(times)
         if change is not None:
-            said.append(f"run {run} drifts by {change:+.0%} from its first round to its last")
+            yield "Times drift from the first round to the last", f"run {run}: {change:+.0%}"
         turns = sorted(epochs)
         far = ", ".join(str(turns[k]) for k in outliers(times))
         if far:
-            said.append(f"run {run}: round {far} stands out")
-    busy = {f"{s.load:.1f} on {s.cpus} cores" for s in m.starts if s.load > s.cpus}
-    if busy:
-        said.append(f"the host was busy at the start: load {', '.join(sorted(busy))}")
+            yield "Rounds stand out", f"run {run}: {far}"
+    if loads := [start.load for start in m.starts if start.load > start.cpus]:
+        yield f"The host was busy at the start, with a load above its {m.starts[0].cpus} cores", f"{max(loads):.1f}"
     epochs = [epoch for run in m.runs.values() for epoch in run.values() if epoch.gpu]
     throttled = [epoch for epoch in epochs if epoch.gpu.throttle]
     if throttled:
         reasons = sorted({reason for epoch in throttled for reason in epoch.gpu.throttle})
         extent = "throughout" if len(throttled) == len(epochs) else f"in {len(throttled)} of {len(epochs)} epochs"
-        said.append(f"the GPU was throttled {extent} ({', '.join(reasons)})")
-    return said
+        yield "The GPU was throttled", f"{extent}: {', '.join(reasons)}"

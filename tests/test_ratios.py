@@ -170,14 +170,14 @@ def test_what_is_odd_is_said(tmp_path):
     second.write_text("".join(line for line in second.read_text().splitlines(keepends=True) if '"round":4' not in line))
     append(file.parents[1] / "run2" / "time.jsonl", start(time=-5.0, load=9.0))
     said = [line for line in remarks(load(manifest, [tmp_path / "runs"])) if "cnn2c2f Standard" in line]
-    for words in (
-        "run 0: round 4 stands out",
-        "run 1 has 3 of 4 rounds",
-        "run 2: the host's clock was set back",
-        "load 9.0 on 2 cores",
-        "throttled throughout (hw_thermal_slowdown)",
+    for kind, words in (
+        ("Rounds stand out: ", "cnn2c2f Standard (run 0: 4"),
+        ("run 1 has 3 of 4 rounds: ", "cnn2c2f Standard"),
+        ("run 2: the host's clock was set back", "cnn2c2f Standard"),
+        ("The host was busy at the start, with a load above its 2 cores: ", "cnn2c2f Standard (9.0)"),
+        ("The GPU was throttled: ", "cnn2c2f Standard (throughout: hw_thermal_slowdown)"),
     ):
-        assert any(words in line for line in said), (words, said)
+        assert any(line.startswith(kind) and words in line for line in said), (kind, words, said)
 
 
 def test_a_clock_that_ran_backwards_is_refused_by_file_and_line(tmp_path):
