@@ -190,7 +190,10 @@ def _evaluation(given: dict, sigma: float) -> tuple[Spec, Smoothing]:
     if not 0 < sigma < float("inf"):
         raise ValueError(f"--sigma {sigma:g}: smoothing needs sigma > 0")
     threat = Threat(sigma=sigma)
-    spec, kind = resolve("crt.evals", {"Smoothing": given}, threat, "certify")
+    try:
+        spec, kind = resolve("crt.evals", {"Smoothing": given}, threat, "certify")
+    except ValueError as error:
+        raise ValueError(str(error).replace("certify.Smoothing.", "--")) from None
     return spec, kind(threat=threat, **spec.args)
 
 

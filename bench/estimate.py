@@ -12,6 +12,9 @@ from crt.data import DATASETS
 from crt.data.beton import held
 from launchers.job import Job
 
+GPU_TFLOPS = 8.0
+"""What a GPU that no record tells of is taken to do in a second, in 10^12 operations: as `slurm/a100.yaml` says."""
+
 Rates = dict[str, float]
 """Counted operations a second that a rank was seen to do, by `arch-Method`."""
 

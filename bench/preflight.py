@@ -1,8 +1,8 @@
 """What must be there before anything is queued: images, weights from elsewhere, and a folder to write to."""
 
-import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Collection
 from pathlib import Path
 
@@ -14,7 +14,10 @@ from crt.data.beton import ensure
 
 
 def check_data(manifest: Manifest, data: Path, sources: Collection[str], dry: bool) -> None:
-    """ValueError, or where `dry` a warning, of a dataset that is not there and that no job makes from `sources`."""
+    """ValueError, or where `dry` a warning, of a dataset that is not there and that no job makes from `sources`.
+
+    Digits are written on first use: so this comes after what only looks.
+    """
     needed = {(one.dataset, "train") for cell in manifest.cells for one in (cell, *cell.lineage)}
     needed |= {(cell.dataset, "test") for cell in manifest.cells if cell.evals and not manifest.timing}
     for dataset, split in sorted(needed):
@@ -37,13 +40,11 @@ def check_weights(manifest: Manifest, runs: Path) -> None:
 
 
 def check_writable(runs: Path) -> None:
-    """ValueError where records and weights cannot be kept."""
+    """ValueError where records and weights cannot be kept; the folder is not made yet."""
     try:
-        runs.mkdir(parents=True, exist_ok=True)
-        probe = runs / f".probe{os.getpid()}"
-        probe.write_text("")
-        probe.unlink()
+        there = next(folder for folder in (runs.absolute(), *runs.absolute().parents) if folder.exists())
+        tempfile.TemporaryFile(dir=there).close()
     except OSError as error:
         raise ValueError(f"{runs}: {error.strerror} (allowed: a folder for --runs that can be written)") from None
-    if shutil.disk_usage(runs).free < 2**28:
+    if shutil.disk_usage(there).free < 2**28:
         raise ValueError(f"{runs}: less than 256 MB free (weights and records would not fit)")

@@ -58,8 +58,8 @@ def spec(package: str, value: Any, threat: Threat, where: str) -> tuple[Spec, An
     arguments = tuple(key for key in inspect.signature(kind).parameters if key not in ("threat", "teacher"))
     judged = _IMAGES if package == "crt.evals" else ()
     given = keys(given, (*arguments, *judged), where)
+    images = {key: _count(given[key], f"{where}.{key}") for key in judged if key in given}
     try:
-        images = {key: TypeAdapter(Count | None).validate_python(given[key]) for key in judged if key in given}
         built = kind(threat=threat, **{key: value for key, value in given.items() if key not in judged})
     except ValidationError as error:
         raise ValueError(explain(error, where)) from None
@@ -71,6 +71,13 @@ def spec(package: str, value: Any, threat: Threat, where: str) -> tuple[Spec, An
     label = name + _arguments(kind, args, defaults)
     ident = f"{name}-{digest([bearing, threat.model_dump()])}"
     return Spec(name=name, args=dumped, label=label, id=ident, **images), kind
+
+
+def _count(value: Any, where: str) -> int | None:
+    try:
+        return TypeAdapter(Count | None).validate_python(value)
+    except ValidationError as error:
+        raise ValueError(explain(error, where)) from None
 
 
 def _arguments(kind: Any, args: dict[str, Any], defaults: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@ import fnmatch
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -21,7 +21,7 @@ from bench.plan import waves
 from bench.quick import FLOPS
 from bench.tables import Manifest
 from launchers import inline, local, slurm, states
-from launchers.job import Job, Wave, unfinished
+from launchers.job import Wave, unfinished
 from launchers.ledger import Ledger
 from launchers.profile import Profile
 
@@ -62,6 +62,10 @@ def main(
             launcher = Launcher.slurm if shutil.which("sbatch") else Launcher.local
         if profile and launcher is not Launcher.slurm:
             raise ValueError(f"--profile {profile}: of use to Slurm alone (allowed: with --launcher slurm)")
+        if launcher is Launcher.slurm and not dry_run:
+            # Mistakes in the manifest are told before; operations are counted after, which takes a while.
+            manifests.read(manifest)
+            _check_slurm()
         asked = chosen(manifests.read(manifest, quick), only)
         submission = Submission(
             asked, manifest, launcher, runs.absolute(), data.absolute(), profile, failed, max_gpu_hours
@@ -70,7 +74,17 @@ def main(
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        print("interrupted; submit again to go on", file=sys.stderr)
+        raise typer.Exit(130) from None
     raise typer.Exit(1 if wrong else 0)
+
+
+def _check_slurm() -> None:
+    try:
+        states.check()
+    except ValueError as error:
+        raise ValueError(f"{error} (allowed: --launcher local)") from None
 
 
 def chosen(manifest: Manifest, pattern: str | None) -> Manifest:
@@ -109,12 +123,13 @@ class Submission:
     ):
         self.manifest, self.path, self.launcher, self.failed, self.most = manifest, path, launcher, failed, most
         on_slurm = launcher is Launcher.slurm
-        self.profile = profiles.read(profile or profiles.DEFAULT) if on_slurm else Profile(tflops=FLOPS / 1e12)
+        here = Profile(tflops=estimate.GPU_TFLOPS if torch.cuda.is_available() else FLOPS / 1e12)
+        self.profile = profiles.read(profile or profiles.DEFAULT) if on_slurm else here
         process = "shared" if launcher is Launcher.inline else "fresh"
         stage = self.profile.stage
         self.place = Place(runs=runs, data=data, process=process, stage=stage, submitted=time.time())
         self.ledger = Ledger(runs)
-        self.console = Console()
+        self.console = Console() if sys.stdout.isatty() else Console(width=160)
 
     def plan(self) -> list[Wave]:
         """Every job, as the records are now."""
@@ -123,7 +138,8 @@ class Submission:
         if not self.failed:
             return found
         tried = self.ledger.names()
-        return _keep(found, lambda job: job.records.exists() or job.name in tried)
+        again = lambda job: job.records.exists() or job.name in tried  # noqa: E731
+        return [replace(wave, jobs=tuple(filter(again, wave.jobs))) for wave in found]
 
     def dry(self) -> int:
         """Print cells, waves, hours and, for Slurm, the exact text for sbatch: without data, GPU or Slurm."""
@@ -141,15 +157,13 @@ class Submission:
 
     def launch(self) -> int:
         """Hand over what is left to do; how many jobs failed. ValueError before anything runs."""
-        if self.launcher is Launcher.slurm:
-            states.check()
         found = self._show()
         if not unfinished(found):
             self.console.print(f"Nothing left to do. {self._report()}", soft_wrap=True)
             return 0
-        preflight.check_data(self.manifest, self.place.data, self.profile.sources, dry=False)
-        preflight.check_weights(self.manifest, self.place.runs)
         preflight.check_writable(self.place.runs)
+        preflight.check_weights(self.manifest, self.place.runs)
+        preflight.check_data(self.manifest, self.place.data, self.profile.sources, dry=False)
         logs = self.place.runs / "logs"
         wrong = 0
         if self.launcher is Launcher.inline:
@@ -183,10 +197,6 @@ class Submission:
 
     def _report(self) -> str:
         return f"Report: python -m reports {self.path}{self._flags()}"
-
-
-def _keep(found: list[Wave], wanted: Callable[[Job], bool]) -> list[Wave]:
-    return [Wave(name=w.name, jobs=tuple(job for job in w.jobs if wanted(job)), after=w.after) for w in found]
 
 
 if __name__ == "__main__":

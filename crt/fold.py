@@ -80,9 +80,8 @@ def plain(model: Classifier) -> Classifier:
             layers[-1] = _fused(layers[-1], layer)
         elif not isinstance(layer, nn.Identity):
             layers.append(layer)
-    with torch.device("meta"):  # where first weights draw no random numbers
-        chain = Classifier(nn.Sequential(*layers), model.head.in_features, model.head.out_features, (0.0,), (1.0,))
-    chain.normalize, chain.head = model.normalize, model.head
+    chain = copy.copy(model)
+    chain._modules = model._modules | {"body": nn.Sequential(*layers)}
     if left := _norms(chain):
         raise ValueError(f"{left} BatchNorms do not directly follow a convolution or linear layer of a chain")
     return chain

@@ -128,9 +128,10 @@ def _constants(model: Classifier, found: dict[str, Tensor] | None, normalize: bo
     for name, tensor in (found or {}).items():
         theirs, ours = tensor.flatten().float(), wanted[_CONSTANTS[name]].flatten().cpu()
         if not torch.equal(theirs, ours):
-            kind = _CONSTANTS[name]
+            kind, why = _CONSTANTS[name], "it goes by pipeline and dataset: choose the file's"
             raise ValueError(
                 f"its pixels were normalized with {kind} {theirs.tolist()}, the model's is {ours.tolist()}"
+                f" ({'normalize says that there is none' if normalize is False else why})"
             )
     return {f"normalize.{name}": tensor for name, tensor in wanted.items()}
 

@@ -4,8 +4,11 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from submitit.core.utils import UncompletedJobError
 from submitit.local.local import LocalExecutor, LocalJob
@@ -16,7 +19,10 @@ _MINUTES = 60 * 24 * 30
 
 
 def launch(waves: list[Wave], logs: Path) -> int:
-    """Run every job, each in fresh processes, its output passed on; how many failed (their logs are named)."""
+    """Run every job, each in fresh processes, its output passed on; how many failed (their logs are named).
+
+    KeyboardInterrupt where this process is interrupted or told to end, when no process of the job is left.
+    """
     failed = 0
     # Told to end, it ends what it started, as it does when it is interrupted.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -34,11 +40,16 @@ def _run(job: Job, logs: Path) -> bool:
     fixed = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)} | ALLOCATOR
     before = {name: os.environ.get(name) for name in fixed}
     os.environ.update({name: value for name, value in fixed.items() if before[name] is None})
+    # What is started ignores a terminal's ctrl-C as well: this process alone is interrupted, and ends the others.
+    interrupted = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         # The allocator reads its settings when a process starts, so they must be in what it inherits.
         environment = {"CUDA_VISIBLE_DEVICES": visible}
-        running = executor.submit(replace(job, environment=environment))
+        running = executor.submit(
+            replace(job, function=_endable, args=(job.function, job.args), environment=environment)
+        )
     finally:
+        signal.signal(signal.SIGINT, interrupted)
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)
@@ -49,11 +60,28 @@ def _run(job: Job, logs: Path) -> bool:
         said = (running.stderr() or "").strip().splitlines() or ["nothing"]
         return _report(job, running, f"ended without a result, its last words: {said[-1]}")
     except KeyboardInterrupt:
-        running.cancel(check=False)
+        _end(running)
         raise
     except Exception as error:
         return _report(job, running, str(error).strip().splitlines()[-1])
     return True
+
+
+def _endable(function: Callable[..., None], args: tuple[Any, ...]) -> None:
+    """A rank's work. submitit has ranks pass over SIGTERM, which its controller hands on: here it ends them."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    function(*args)
+
+
+def _end(running: LocalJob) -> None:
+    """End the ranks and their controller; a second ctrl-C would leave them behind, and is ignored."""
+    for one in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, signal.SIG_IGN)
+    while not running.done():
+        # Again and again: a rank that is just starting misses it.
+        with suppress(ProcessLookupError):
+            os.kill(int(running.job_id), signal.SIGTERM)
+        time.sleep(0.2)
 
 
 def _follow(running: LocalJob) -> None:

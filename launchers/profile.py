@@ -1,5 +1,6 @@
 """What a cluster is asked for: the profiles in `slurm/`."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -17,10 +18,16 @@ def _minutes(value: object) -> object:
     return value
 
 
+def _memory(value: object) -> object:
+    if not (isinstance(value, str) and re.fullmatch("[0-9]+[KMGT]B?", value)):
+        raise ValueError("a whole number and its unit, K, M, G or T (64G)")
+    return value
+
+
 Whole = Annotated[int, Field(strict=True, ge=0)]
 Count = Annotated[int, Field(strict=True, ge=1)]
 Word = Annotated[str, BeforeValidator(_word), Field(strict=True, min_length=1, pattern=r"^[^\n]+$")]
-Memory = Annotated[str, Field(strict=True, pattern=r"^[0-9]+[KMGT]B?$")]
+Memory = Annotated[str, BeforeValidator(_memory)]
 
 
 class Profile(BaseModel):

@@ -14,7 +14,7 @@ from submitit.slurm.slurm import SlurmExecutor, _make_sbatch_string
 from launchers.job import ALLOCATOR, Job, Wave
 from launchers.ledger import Ledger, entry, latest
 from launchers.profile import Profile
-from launchers.states import ask, queued, site
+from launchers.states import ask, last_words, queued, site
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,8 +78,7 @@ def launch(
                 # nodes that are drained), so what went before the refusal is taken back.
                 if done:
                     ask("scancel", *(job for job, _ in done))
-                said = str(error).strip().splitlines() or ["nothing"]
-                raise ValueError(f"sbatch: {said[-1]} (nothing is queued)") from None
+                raise ValueError(f"{last_words('sbatch', str(error))} (nothing is queued)") from None
             ledger.note(note.model_copy(update={"id": job}))
             known[array.wave].add(job)
             done.append((job, array))

@@ -62,20 +62,25 @@ def ask(*command: str) -> str:
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS)
     except FileNotFoundError:
-        raise ValueError(f"{command[0]}: not found, so there is no Slurm here (allowed: --launcher local)") from None
+        raise ValueError(f"{command[0]}: not found, so there is no Slurm here") from None
     except subprocess.TimeoutExpired:
         raise ValueError(f"{command[0]}: Slurm has not answered in {_SECONDS} s") from None
     if answer.returncode:
-        said = (answer.stderr or answer.stdout).strip().splitlines() or ["nothing"]
-        raise ValueError(f"{command[0]}: {said[-1]}")
+        raise ValueError(last_words(command[0], answer.stderr or answer.stdout))
     return answer.stdout
+
+
+def last_words(command: str, said: str) -> str:
+    """The last line that a Slurm command printed, behind its name once: it may have put that there itself."""
+    *_, last = said.strip().splitlines() or ["nothing"]
+    return f"{command}: {re.sub(rf'^({command}: |error: |fatal: )+', '', last)}"
 
 
 def check() -> None:
     """ValueError where Slurm's controller does not answer."""
     said = ask("scontrol", "ping").strip()
     if " UP" not in said:
-        raise ValueError(f"scontrol: {said.splitlines()[0] if said else 'no controller'} (allowed: --launcher local)")
+        raise ValueError(f"scontrol: {said.splitlines()[0] if said else 'no controller'}")
 
 
 def site() -> Site:
@@ -116,6 +121,8 @@ def ended(jobs: Iterable[str]) -> dict[str, Seen]:
         word, _, by = word.partition(" ")
         state, said = _STATES.get(word, ("failed", word))
         reason = f"{word}: {said} {by}".strip() if state == "failed" else said
+        # What never started has no node, which accounting says in words.
+        node = "" if node == "None assigned" else node
         for one in _each(job):
             seen[one] = Seen(job=one, state=state, reason=reason, node=node)
     return seen

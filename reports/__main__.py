@@ -91,9 +91,9 @@ def _report(
     console = Console() if sys.stdout.isatty() else Console(width=render.WIDTH)
     render.show(console, manifest.title, lines, shown)
     if not any(m.starts or m.losses or m.verdicts for m in measured):
-        flag = " --quick" if quick else ""
+        flags = (" --quick" if quick else "") + (f" --runs {runs[0]}" if runs[0] != Path("runs") else "")
         console.print(
-            f"No records in {', '.join(map(str, runs))} yet: python -m bench.submit {path}{flag}",
+            f"No records in {', '.join(map(str, runs))} yet: python -m bench.submit {path}{flags}",
             soft_wrap=True,
             highlight=False,
         )

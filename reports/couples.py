@@ -42,8 +42,9 @@ def shown(frame: pd.DataFrame) -> pd.DataFrame:
 
 def called(cell: Cell, cells: Sequence[Cell]) -> str:
     """The method and, where other cells of its architecture are called so, too, what tells them apart."""
-    alike = [one for one in cells if one.arch == cell.arch and name(one) == name(cell)]
-    return ", ".join([name(cell), *compress(words(cell), varying(map(words, alike)))])
+    mine = name(cell)
+    alike = [one for one in cells if one.arch == cell.arch and name(one) == mine]
+    return ", ".join([mine, *compress(words(cell), varying(map(words, alike)))])
 
 
 def introduced(cell: Cell, cells: Sequence[Cell]) -> str:

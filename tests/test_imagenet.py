@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from test_data import NO_FFCV
 from typer.testing import CliRunner
 
 from crt.data import DATASETS, imagenet, layout
@@ -93,6 +94,7 @@ def test_sides_labels_and_order(small):
         assert np.abs(test.images([row])[0] - expected).mean() < 3
 
 
+@NO_FFCV
 @pytest.mark.slow
 def test_ffcv_reads_what_is_written(small):
     x, y = whole(made := make("ffcv", small))
@@ -104,6 +106,7 @@ def test_ffcv_reads_what_is_written(small):
     assert [sorted(torch.cat([index for _, _, index in made]).tolist()) for _ in range(2)] == [list(range(9))] * 2
 
 
+@NO_FFCV
 @pytest.mark.slow
 def test_augmented_by_ffcv(small):
     made = make("ffcv", small, pipeline="crt", rank=1, world=2)
@@ -194,6 +197,7 @@ def test_lighting_shifts_torchs_images(small, monkeypatch):
     assert torch.equal(found, again) and not torch.equal(found, jittered) and shifts.abs().max() > 0.005
 
 
+@NO_FFCV
 @pytest.mark.slow
 def test_lighting_shifts_ffcvs_images(small, monkeypatch):
     from crt.data import PIPELINES
@@ -318,8 +322,8 @@ def test_the_command_says_what_is_wrong(tmp_path):
     (tmp_path / "nothing").mkdir()
     (tmp_path / "packed.tar").write_bytes(b"\x1f\x8bno tar")
     cases = {
-        ("--data", tmp_path): "train/CLASS",
-        ("--data", tmp_path, "--source", tmp_path / "absent"): "absent",
+        ("--data", tmp_path): "--source: missing (allowed for --source: a folder or a tar of train/CLASS",
+        ("--data", tmp_path, "--source", tmp_path / "absent"): "absent: no such folder or tar",
         ("--data", tmp_path, "--source", tmp_path / "nothing"): "nothing",
         ("--data", tmp_path, "--source", tmp_path / "packed.tar"): "uncompressed tar",
         ("--data", tmp_path, "--source", tree(tmp_path / "few", picture, ["n0", "n1"])): "2 class folders",
@@ -330,6 +334,8 @@ def test_the_command_says_what_is_wrong(tmp_path):
         code, said = run(*arguments)
         assert code == 2 and word in said and "Traceback" not in said, (arguments, said)
     assert not list(tmp_path.glob("*.beton"))
+    with pytest.raises(ValueError, match=r"crt\.data\.beton imagenet --source FOLDER --data"):
+        ensure(DATASETS["imagenet"], "test", tmp_path)
 
 
 def test_a_subset_keeps_the_labels_of_the_whole(tmp_path):

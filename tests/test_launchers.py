@@ -1,15 +1,22 @@
 """Launchers: in this process; on this machine with a process a rank; what fails is named and does not stop others."""
 
 import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
 from typer.testing import CliRunner
 
+from bench import manifest as manifests
+from bench import profiles
 from bench.records import Epoch, Start, Verdict, read, read_all
 from bench.submit import MANIFESTS, app, called
-from launchers import inline, local, slurm
+from bench.yamls import load_yaml
+from launchers import inline, local, slurm, states
 from launchers.job import Job, Wave
 from launchers.profile import Profile
 
@@ -95,6 +102,151 @@ def test_a_folder_that_cannot_be_used_is_refused_before_anything_runs(tmp_path, 
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 2
     assert str(file) in result.stderr and "Traceback" not in result.output
+
+
+DIGITS = """
+dataset: digits
+loader: device
+arch: cnn2c2f
+images: 1437
+recipe: {epochs: 1000, batch_size: 32, lr: 0.01}
+cells: [{method: Standard, ranks: 2}]
+"""
+
+
+def test_a_bad_runs_folder_is_refused_before_digits_are_written(tmp_path):
+    (tmp_path / "m.yaml").write_text(DIGITS)
+    (tmp_path / "file").write_text("")
+    folders = ["--runs", str(tmp_path / "file" / "runs"), "--data", str(tmp_path / "data")]
+    result = CliRunner().invoke(app, [str(tmp_path / "m.yaml"), *folders, "--launcher", "local"])
+    assert result.exit_code == 2 and "--runs" in result.stderr and not (tmp_path / "data").exists()
+
+
+def _session(leader: int) -> list[str]:
+    """The processes of a session that have not ended."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, _, session = stat.read_text().rsplit(")", 1)[1].split()[:4]
+        except OSError:
+            continue
+        if int(session) == leader and state != "Z":
+            found.append(stat.parent.name)
+    return found
+
+
+def test_interrupted_it_says_so_in_a_line_and_leaves_no_process(tmp_path, digits):
+    (tmp_path / "m.yaml").write_text(DIGITS)
+    command = [sys.executable, "-m", "bench.submit", str(tmp_path / "m.yaml"), "--launcher", "local"]
+    command += ["--runs", str(tmp_path / "runs"), "--data", str(digits)]
+    root = Path(__file__).parents[1]
+    shell = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, cwd=root
+    )
+    until = time.monotonic() + 60
+    while not any(isinstance(r, Epoch) for file in (tmp_path / "runs").glob("*/train.jsonl") for r in read(file)):
+        assert time.monotonic() < until and shell.poll() is None
+        time.sleep(0.1)
+    assert len(_session(shell.pid)) == 4  # this process, submitit's controller and two ranks
+    for _ in range(2):  # people press ctrl-C again
+        os.killpg(shell.pid, signal.SIGINT)  # as a terminal does
+        time.sleep(0.05)
+    _, said = shell.communicate(timeout=30)
+    assert (shell.returncode, said) == (130, "interrupted; submit again to go on\n")
+    assert not _session(shell.pid)
+
+
+def _tell(path: Path, word: str) -> None:
+    path.write_text(str(os.getpid()))
+    os.kill(int(word), signal.SIGTERM)
+    time.sleep(600)
+
+
+def test_told_to_end_it_ends_what_it_started(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            local.launch([wave(job(_tell, tmp_path / "pid", str(os.getpid())))], tmp_path / "logs")
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+    assert not Path("/proc", (tmp_path / "pid").read_text()).exists()
+
+
+def _on_the_path(folder: Path, **scripts: str) -> str:
+    for name, script in scripts.items():
+        (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+        (folder / name).chmod(0o755)
+    return f"{folder}:{os.environ['PATH']}"
+
+
+NO_CONFIG = "echo scontrol: error: fetch_config: DNS lookup failed >&2; echo 'scontrol: fatal: No source' >&2; exit 1"
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        (NO_CONFIG, "scontrol: No source"),
+        ("echo 'Slurmctld(primary) at n0 is DOWN'", "scontrol: Slurmctld(primary) at n0 is DOWN"),
+    ],
+)
+def test_slurm_without_a_cluster_is_told_at_once_with_the_way_out(tmp_path, monkeypatch, script, words):
+    (tmp_path / "m.yaml").write_text(DIGITS)
+    monkeypatch.setenv("PATH", _on_the_path(tmp_path, sbatch="exit 1", scontrol=script))
+    monkeypatch.setattr("bench.quick.reduce", lambda manifest: pytest.fail("operations were counted first"))
+    monkeypatch.setattr("bench.forecast.show", lambda *_: pytest.fail("operations were counted first"))
+    for options in ([], ["--quick"]):
+        result = CliRunner().invoke(app, [str(tmp_path / "m.yaml"), "--runs", str(tmp_path / "runs"), *options])
+        assert (result.exit_code, result.stderr) == (2, f"error: {words} (allowed: --launcher local)\n")
+    (tmp_path / "m.yaml").write_text(DIGITS.replace("Standard", "Standrad"))
+    assert "cells[0].method" in CliRunner().invoke(app, [str(tmp_path / "m.yaml")]).stderr
+
+
+def test_what_never_started_has_no_node(tmp_path, monkeypatch):
+    lines = "7|CANCELLED by 0|None assigned\n8_0|FAILED|n1"
+    monkeypatch.setenv("PATH", _on_the_path(tmp_path, sacct=f"cat <<END\n{lines}\nEND"))
+    seen = states.ended(["7", "8_0"])
+    assert (seen["7"].node, seen["8_0"].node) == ("", "n1")
+
+
+def test_slurms_name_stands_once_before_its_last_words():
+    said = "sbatch: error: invalid partition specified: x\nsbatch: error: Batch job submission failed: no such place"
+    assert states.last_words("sbatch", said) == "sbatch: Batch job submission failed: no such place"
+    assert states.last_words("sacct", "Slurm accounting storage is disabled") == (
+        "sacct: Slurm accounting storage is disabled"
+    )
+    assert states.last_words("sacct", "") == "sacct: nothing"
+
+
+@pytest.mark.parametrize("value", ["64", "64.5G", "lots", "[64G]"])
+def test_memory_without_a_unit_is_told_what_is_allowed(tmp_path, value):
+    (tmp_path / "p.yaml").write_text(f"mem: {value}")
+    with pytest.raises(ValueError, match=r"profile.mem: .* K, M, G or T \(64G\)"):
+        profiles.read(tmp_path / "p.yaml")
+    (tmp_path / "p.yaml").write_text("mem: 64G")
+    assert profiles.read(tmp_path / "p.yaml").mem == "64G"
+
+
+def test_hours_on_a_gpu_without_records_are_guessed_as_of_an_a100(tmp_path, monkeypatch):
+    (tmp_path / "m.yaml").write_text(DIGITS)
+    a100 = load_yaml(MANIFESTS.parent / "slurm" / "a100.yaml")["tflops"]
+    for there, guess in ((False, 0.04), (True, a100)):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
+        command = [str(tmp_path / "m.yaml"), "--runs", str(tmp_path / "runs"), "--launcher", "local", "--dry-run"]
+        result = CliRunner().invoke(app, command)
+        assert result.exit_code == 0, result.output
+        assert f"counted operations at {guess:g} TFLOP/s" in result.output
+
+
+def test_ids_are_not_folded_where_there_is_no_terminal(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    (tmp_path / "m.yaml").write_text(DIGITS.replace("cnn2c2f", "imagenet_regnetx_4gf"))
+    command = [str(tmp_path / "m.yaml"), "--runs", str(tmp_path / "runs"), "--launcher", "local", "--dry-run"]
+    result = CliRunner().invoke(app, command)
+    (cell,) = manifests.read(tmp_path / "m.yaml").cells
+    assert result.exit_code == 0 and f"train/{cell.id} " in result.output, result.output
 
 
 def test_arrays_of_tables_of_one_name_are_told_apart(tmp_path, monkeypatch):

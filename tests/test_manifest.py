@@ -181,6 +181,14 @@ MISTAKES = {
         HEAD + "cells: [{method: Standard, threat: {}, evals: [Smoothing]}]",
         ["evals[0].Smoothing", "sigma"],
     ),
+    "half an image": (
+        HEAD + "cells: [{method: Standard, evals: [Clean: {images: 1.5}]}]",
+        ["evals[0].Clean.images: 1.5", "integer"],
+    ),
+    "every no number": (
+        HEAD + "cells: [{method: Standard, evals: [Clean, Clean: {every: -1}]}]",
+        ["evals[1].Clean.every: -1", "greater"],
+    ),
     "n too small": (HEAD + "cells: [{method: Standard, evals: [Smoothing: {n: 5}]}]", ["Smoothing", "abstain"]),
 }
 

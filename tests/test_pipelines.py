@@ -6,6 +6,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 import torch
+from test_data import NO_FFCV
 from torchvision.transforms.v2 import functional
 
 from bench.networks import network, trained
@@ -137,7 +138,8 @@ def test_memory_jitters_and_turns_what_it_crops(digits):
 
 
 @pytest.mark.slow
-def test_ffcv_changes_as_memory_does(digits):
+@NO_FFCV
+def test_ffcv_changes_as_device_does(digits):
     unpadded = replace(DIGITS, pad=0)
     ours, theirs = (epoch(kind, digits, "rrm-l2", dataset=unpadded) for kind in ("device", "ffcv"))
     assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))

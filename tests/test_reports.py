@@ -179,7 +179,9 @@ def test_two_runs_folders_have_tables_of_their_own_and_no_common_ratio(tmp_path)
 
 def test_what_is_missing_is_a_dash_and_never_zero(tmp_path):
     result = report(tmp_path, TRAINED)
-    assert result.exit_code == 0 and "No records" in result.output and "–" in result.output
+    assert result.exit_code == 0 and "–" in result.output
+    assert f"No records in {tmp_path / 'runs'} yet" in result.output
+    assert f"python -m bench.submit {tmp_path / 'm.yaml'} --runs {tmp_path / 'runs'}\n" in result.output
     for row in rows(tmp_path / "m.csv"):
         assert {row[name] for name in TIMING[10:22] if name != "ideal"} == {""}
     row = rows(tmp_path / "m-robustness.csv")[0]

@@ -86,7 +86,8 @@ def ensure(dataset: Dataset, split: str, data: Path) -> Path:
     if dataset.name == "digits" and not path.exists():
         write(dataset, split, data, *digits(split), show=False)
     if not path.exists():
-        raise ValueError(f"{path}: missing (write it: python -m crt.data.beton {dataset.name} --data {data})")
+        source = " --source FOLDER" if dataset.resize else ""
+        raise ValueError(f"{path}: missing (write it: python -m crt.data.beton {dataset.name}{source} --data {data})")
     found = Beton(path)
     if not dataset.resize and len(found) != dataset.images(split):
         raise ValueError(f"{path}: {len(found)} images, {dataset.name}-{split} has {dataset.images(split)}")
@@ -195,7 +196,8 @@ def convert(dataset: Dataset, source: Path | None, data: Path, side: int = 500, 
     """Read, check and write both splits; without `source`, download them. ValueError where they are others."""
     if dataset.resize:
         if source is None or not source.exists():
-            raise ValueError(f"source: {source} (allowed: a folder or a tar of train/CLASS/*, val/CLASS/*)")
+            wrong = "--source: missing" if source is None else f"{source}: no such folder or tar"
+            raise ValueError(f"{wrong} (allowed for --source: a folder or a tar of train/CLASS/*, val/CLASS/*)")
         return imagenet.convert(dataset, source, data, side, quality)
     if source is not None and not source.is_dir():
         raise ValueError(f"{source}: no such folder (allowed for --source: a folder of the images)")
