@@ -37,9 +37,11 @@ def head(manifest: Manifest, measured: list[Measured], frames: dict[str, pd.Data
 
 
 def _machine(start: Start) -> str:
+    driver = f", driver {start.driver}" if start.driver else ""
+    ffcv = f" {start.ffcv}" if start.loader == "ffcv" else ""
     return (
-        f"{start.device} ({start.cpu}, {start.threads} of {start.cpus} threads, ranks: {start.world_size}),"
-        f" torch {start.torch}, loader {start.loader},"
+        f"{start.device} ({start.cpu}, {start.threads} of {start.cpus} threads, ranks: {start.world_size}){driver},"
+        f" Python {start.python}, torch {start.torch}, loader {start.loader}{ffcv},"
         f" {'fresh processes' if start.process == 'fresh' else 'runs share a process'}"
     )
 

@@ -46,7 +46,7 @@ cells:
   - {method: CRT, teacher: {cell: teacher}, recipe: {epochs: 2, batch_size: 32, lr: 0.01}}
 """
 )
-EPOCHS = 8
+EPOCHS = 10
 LONG = (
     HEAD.replace("images: 256", "images: 1437")
     + f"""
@@ -209,6 +209,8 @@ def test_interrupted_in_every_way_and_equal_to_the_undisturbed(cluster, table, t
     ledger.write_text(ledger.read_text().splitlines()[0] + "\n")
     assert "queued already" in cluster.bench(submit, *slurm["undisturbed"])
     cluster.wait(lambda: all(len(epochs(tmp_path / way)) >= 2 for way in disturbed))
+    # None is done when it is disturbed; one that is requeued may be, soon after.
+    assert all(len(epochs(tmp_path / way)) < EPOCHS for way in disturbed)
     assert cluster.do("squeue", "-h", "-j", job["node"], "-o", "%N").strip() == "n1"
     # The node's own daemon dies. What it ran lives on, silent for a while, and must not write beside the requeued job.
     os.kill(int((cluster.folder / "run" / "n1.pid").read_text()), signal.SIGKILL)
@@ -221,7 +223,6 @@ def test_interrupted_in_every_way_and_equal_to_the_undisturbed(cluster, table, t
     cluster.do("scancel", job["cancel"])
     cluster.wait(lambda: job["cancel"] not in cluster.queue())
     cluster.do(str(SCRIPT), "restart", "slurmctld", str(cluster.folder))
-    assert all(len(epochs(tmp_path / way)) < EPOCHS for way in disturbed)
     if cluster.accounting:
         # A controller that was started anew takes a while to tell the accounts.
         cluster.wait(lambda: "CANCELLED" in cluster.do("sacct", "-X", "-n", "-o", "State", "-j", job["cancel"]))
