@@ -7,9 +7,12 @@ import torch
 
 from crt.data.batches import Batch, Loader
 
+_TOGETHER = 1024
+"""Images that are made at once, where a batch has fewer: launching the work for 32 costs more than doing it."""
+
 
 class Device(Loader):
-    """The images lie on the device as bytes, zero-padded once; a batch is one gather of crops.
+    """The images lie on the device as bytes, zero-padded once; some batches together are one gather of crops.
 
     How an image is cropped and flipped depends on seed, epoch and image alone, not on the number of ranks.
     """
@@ -19,12 +22,13 @@ class Device(Loader):
         if self.beton.jpeg:
             raise ValueError(f"loader device: {self.file} holds JPEGs of any size (allowed for it: ffcv, torch)")
         pad, n = self.pad, self.order.n
-        padded = np.pad(self.beton.images(np.arange(n)), ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-        images = torch.from_numpy(padded).to(self.device)
-        image, row, pixel, value = images.stride()
-        # Every crop of every image, (n, top, left, H, W, C), in the same memory.
-        sizes = (n, 2 * pad + 1, 2 * pad + 1, self.height, self.width, images.shape[3])
-        self._crops = images.as_strided(sizes, (image, row, pixel, row, pixel, value))
+        # A fourth byte makes a pixel one int32: gathered and mirrored as one number, not as three.
+        padded = np.pad(self.beton.images(np.arange(n)), ((0, 0), (pad, pad), (pad, pad), (0, 1)))
+        pixels = torch.from_numpy(padded.view(np.int32)[..., 0]).to(self.device)
+        image, row, pixel = pixels.stride()
+        # Every crop of every image, (n, top, left, H, W), in the same memory.
+        sizes = (n, 2 * pad + 1, 2 * pad + 1, self.height, self.width)
+        self._crops = pixels.as_strided(sizes, (image, row, pixel, row, pixel))
         self._labels = torch.from_numpy(self.beton.labels[:n]).to(self.device)
 
     def batches(self, epoch: int) -> Iterator[Batch]:
@@ -34,11 +38,13 @@ class Device(Loader):
         corner = random.integers(0, 2 * self.pad + 1, (self.order.n, 2))[order]
         mirrored = (random.random(self.order.n) < 0.5 * self.flip)[order]
         drawn = (torch.from_numpy(a).to(self.device) for a in (order, *corner.T, mirrored))
-        for index, top, left, mirror in zip(*(a.split(self.batch_size) for a in drawn), strict=True):
-            index = index.clone()
-            x = self._crops[index, top, left]
-            x = torch.where(mirror[:, None, None, None], x.flip(2), x)
-            yield changes(x, index), self._labels[index], index
+        together = self.batch_size * max(1, _TOGETHER // self.batch_size)
+        for index, top, left, mirror in zip(*(a.split(together) for a in drawn), strict=True):
+            pixels = self._crops[index, top, left]
+            pixels = torch.where(mirror[:, None, None], pixels.flip(2), pixels)
+            x = pixels.view(torch.uint8).unflatten(2, (self.width, 4))[..., :3]
+            made = changes(x, index), self._labels[index], index.clone()
+            yield from zip(*(tensor.split(self.batch_size) for tensor in made), strict=True)
 
     def close(self) -> None:
         self._crops = self._labels = None
