@@ -12,7 +12,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 from scipy.optimize import brentq
-from scipy.stats import binom, binomtest, norm
+from scipy.stats import binom, binomtest, bootstrap, norm
 from torch import nn
 from typer.testing import CliRunner
 
@@ -421,5 +421,7 @@ def test_two_networks_on_the_same_images():
     half = norm.ppf(0.975) * np.std(better - base) / 20
     assert mean == pytest.approx(np.mean(better - base))
     assert (low, high) == pytest.approx((mean - half, mean + half), abs=0.1 * half)
+    library = bootstrap((np.subtract(better, base),), np.mean, method="percentile", batch=7, rng=0)
+    assert (low, high) == pytest.approx(library.confidence_interval)
     assert stats.paired_difference([0.5] * 5, [0.25] * 5) == pytest.approx((0.25, 0.25, 0.25))
     assert math.isnan(stats.paired_difference([], []).mean) and stats.paired_difference([0.5], [0.0]).mean == 0.5

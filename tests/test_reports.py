@@ -227,3 +227,6 @@ def test_intervals_against_scipy():
         z * math.sqrt(p * (1 - p) / n + z**2 / 4 / n**2) / (1 + z**2 / n),
     )
     assert stats.wilson(15, 50) == pytest.approx((p, middle - half, middle + half))
+    for count, total in ((0, 7), (7, 7), (1, 1)):
+        library = scipy_stats.binomtest(count, total).proportion_ci(0.95, method="wilson")
+        assert stats.wilson(count, total) == pytest.approx((count / total, library.low, library.high))

@@ -11,7 +11,6 @@ from typer.testing import CliRunner
 
 from reports import coverage
 from reports.stats import (
-    NOTHING,
     drift,
     fieller_ratio,
     mean_ci,
@@ -133,7 +132,8 @@ def test_welch_ratio():
     turned = welch_ratio(FAST, SLOW)
     assert (1 / turned.mean, 1 / turned.high, 1 / turned.low) == pytest.approx(expected)
     assert ends_are_missing(welch_ratio(SLOW, FAST[:1])) and ends_are_missing(welch_ratio(SLOW[:1], FAST))
-    assert welch_ratio(SLOW, []) is NOTHING and welch_ratio([[]], FAST) is NOTHING
+    assert np.isnan([welch_ratio(SLOW, []), welch_ratio([[]], FAST)]).all()
+    assert welch_ratio([[1.0], [1.0]], [[2.0], [2.0]]) == pytest.approx((0.5, 0.5, 0.5))
 
 
 def test_fieller_ratio():
