@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.stats import norm
+from scipy.special import ndtri
 from torch import Tensor, nn
 
 from crt.evals.smoothing import Smoothing, pa_low
@@ -40,5 +40,5 @@ def bare_certify(smoothing: Smoothing, model: nn.Module, x: Tensor, seed: tuple[
     nA = int(np.pad(counts(smoothing.n, 1), (0, cA + 1))[cA])
     bound = pa_low(nA, smoothing.n, smoothing.alpha)
     sure, details = bound >= 0.5, {"drawn": smoothing.n, "nA": nA}
-    radius = smoothing.threat.sigma * float(norm.ppf(bound)) if sure else 0.0
+    radius = smoothing.threat.sigma * float(ndtri(bound)) if sure else 0.0
     return Judgement(prediction=cA if sure else -1, radius=radius, details=details)

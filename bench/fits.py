@@ -55,10 +55,13 @@ def _network_fits(cell: Cell, kind: type[Method], where: str) -> None:
 
 def one_baseline(manifest: Manifest) -> None:
     """ValueError where a timing study lacks the cell that others are compared with, or has too many."""
+    groups: dict[tuple, list[Cell]] = {}
     for cell in manifest.cells:
-        there = [c for c in manifest.cells if c.kin == cell.kin and manifest.is_baseline(c)]
-        kinds = {other.footing for other in there}
+        groups.setdefault(cell.kin, []).append(cell)
+    for cells in groups.values():
+        there = [cell for cell in cells if manifest.is_baseline(cell)]
+        kinds = {cell.footing for cell in there}
         if not there or len(kinds) < len(there):
-            where = f"{cell.arch}, ranks {cell.ranks}, nodes {cell.nodes}"
+            where = f"{cells[0].arch}, ranks {cells[0].ranks}, nodes {cells[0].nodes}"
             allowed = "one, or one a batch size and arithmetic"
             raise ValueError(f"baseline: {where}: {len(there)} cells of {manifest.baseline} (allowed: {allowed})")

@@ -10,7 +10,8 @@ import typer
 from rich.console import Console
 
 from bench import manifest as manifests
-from reports import curves, monitored, outcomes, plots, render
+from reports import render
+from reports.certificates import certificates
 from reports.comparisons import comparisons
 from reports.factors import factors, means
 from reports.grids import Grid, grids
@@ -18,6 +19,7 @@ from reports.head import head
 from reports.latex import latex as document
 from reports.load import load
 from reports.masking import masking
+from reports.monitored import monitored
 from reports.ratios import FIELDS
 from reports.scaling import scaling
 from reports.speed import certification, speed
@@ -83,8 +85,8 @@ def _report(
         "certification": certification(manifest, measured),
         "masking": masking(measured),
         "comparisons": comparisons(manifest, measured),
-        "certificates": curves.certificates(measured),
-        "monitored": monitored.monitored(manifest, measured),
+        "certificates": certificates(measured),
+        "monitored": monitored(manifest, measured),
         "sweeps": sweeps(measured),
     }
     lines, shown = head(manifest, measured, frames), grids(frames)
@@ -124,34 +126,10 @@ def _write(
         latex.write_text(document(title, lines, frames))
         yield latex
     if plot:
-        yield from _draw(frames, plot)
+        # Matplotlib takes longer to import than most reports to make.
+        from reports.figures import draw
 
-
-def _draw(frames: dict[str, pd.DataFrame], plot: Path) -> Iterator[Path]:
-    """A file for each plot that there are numbers for; ValueError where there are none for any."""
-    whys, drawn = [], False
-    for name, draw, frame in (
-        ("slowdown", plots.slowdown, frames["timing"]),
-        ("cumulative", plots.cumulative, frames["timing"]),
-        ("scaling", plots.scaling, frames["scaling"]),
-        ("certified", curves.certified, frames["certificates"]),
-        ("likelihood", curves.likelihood, frames["certificates"]),
-        ("tradeoff", outcomes.tradeoff, frames["timing"]),
-        ("stacked", outcomes.stacked, frames["timing"]),
-        ("sweep", outcomes.sweep, frames["sweeps"]),
-        ("complexity", outcomes.complexity, frames["timing"]),
-        ("curves", monitored.curves, frames["monitored"]),
-    ):
-        file = plot.with_name(f"{plot.stem}-{name}{plot.suffix}")
-        try:
-            draw(frame, file)
-        except ValueError as why:
-            whys.append(f"{name}: {why}")
-        else:
-            drawn = True
-            yield file
-    if not drawn:
-        raise ValueError(f"--plot {plot}: {'; '.join(whys)}")
+        yield from draw(frames, plot)
 
 
 if __name__ == "__main__":

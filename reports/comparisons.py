@@ -1,13 +1,12 @@
 """Two networks on the same images: what tells them apart is seen image by image."""
 
 import math
-from itertools import combinations
 
 import pandas as pd
 
 from bench.cells import Cell, Spec
 from bench.tables import Manifest
-from reports.couples import comparable, couple, introduced
+from reports.couples import Names, comparable, couple
 from reports.load import Measured
 from reports.stats import Interval, mcnemar, paired_difference, wilson
 from reports.tables import columns, named
@@ -26,16 +25,22 @@ def comparisons(manifest: Manifest, measured: list[Measured]) -> pd.DataFrame:
     exact test of it. Intervals are of the images that both were judged on, in pairs: of accuracies Newcombe's, of ACRs
     a bootstrap's.
     """
-    judged = [(m, spec) for m in measured for spec in m.cell.evals if spec.name == "Smoothing" or has_eps(spec.name)]
-    rows = []
-    for (one, spec), (other, theirs) in combinations(judged, 2):
-        alike = one.folder == other.folder and one.cell.dataset == other.cell.dataset and one is not other
-        if spec.id == theirs.id and alike and comparable(one.cell, other.cell):
-            rows += _row(manifest, one, other, spec)
+    judged: dict[tuple, dict[Measured, Spec]] = {}
+    for m in measured:
+        for spec in m.cell.evals:
+            if spec.name == "Smoothing" or has_eps(spec.name):
+                judged.setdefault((m.folder, m.cell.dataset, spec.id), {})[m] = spec
+    names = Names(manifest.cells)
+    rows = [
+        row
+        for specs in judged.values()
+        for one, other in comparable(specs)
+        for row in _row(manifest, one, other, specs[one], names)
+    ]
     return pd.DataFrame(rows, columns=columns(_NAMES.split(","), measured))
 
 
-def _row(manifest: Manifest, one: Measured, other: Measured, spec: Spec) -> list[dict]:
+def _row(manifest: Manifest, one: Measured, other: Measured, spec: Spec, names: Names) -> list[dict]:
     mine, others = one.verdicts.get(spec.id, {}), other.verdicts.get(spec.id, {})
     both = sorted(mine.keys() & others.keys())
     if not both:
@@ -43,11 +48,11 @@ def _row(manifest: Manifest, one: Measured, other: Measured, spec: Spec) -> list
     verdicts = [[of[index] for index in both] for of in (mine, others)]
     eps = eps_of(one.cell, spec) if has_eps(spec.name) else 0.0
     standing = [[stands(v, eps) for v in each] for each in verdicts]
-    names = (f"{m.cell.arch} {introduced(m.cell, manifest.cells)}" for m in (one, other))
-    row = {"dataset": one.cell.dataset, "eval": spec.label, **dict(zip(("one", "other"), names, strict=True))}
+    row = {"dataset": one.cell.dataset, "eval": spec.label}
+    row |= {key: f"{m.cell.arch} {names.introduced(m.cell)}" for key, m in (("one", one), ("other", other))}
     row |= {"images": len(both), "folder": str(one.folder), "couple": "other"}
     if spec.name == "Smoothing" or spec == _principal(one.cell):
-        row["couple"] = couple(manifest, one.cell, other.cell)
+        row["couple"] = couple(manifest, one, other)
     row |= {"at": f"eps {written(eps)}" if has_eps(spec.name) else "radius 0", "mcnemar_p": mcnemar(*standing)}
     row |= named("accuracy_difference", share_difference(*standing))
     if spec.name == "Smoothing" or spec.args.get("bounds") == "global":

@@ -1,13 +1,14 @@
 """Which two cells a report sets side by side, and what it calls them."""
 
-from collections.abc import Iterable, Sequence
-from itertools import compress
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, combinations, compress
 from typing import Literal
 
 import pandas as pd
 
 from bench.cells import Cell
 from bench.tables import Manifest
+from reports.load import Measured
 from reports.tables import epochs, lineage, name
 from reports.verdicts import written
 
@@ -18,14 +19,26 @@ RULE = (
 )
 
 
-def comparable(one: Cell, other: Cell) -> bool:
-    """Whether the two are of one seed, or one learned from the other: repetitions are not compared one by one."""
-    return one.seed == other.seed or other in one.lineage or one in other.lineage
+def comparable(measured: Iterable[Measured]) -> Iterator[tuple[Measured, Measured]]:
+    """Every two of one seed, then those of two of which one learned from the other.
+
+    Repetitions are not compared one by one.
+    """
+    seeds: dict[int, list[Measured]] = {}
+    for m in measured:
+        seeds.setdefault(m.cell.seed, []).append(m)
+    for alike in seeds.values():
+        yield from combinations(alike, 2)
+    for student in chain.from_iterable(seeds.values()):
+        for teacher in student.cell.lineage:
+            if teacher.seed != student.cell.seed:
+                yield from ((student, m) for m in seeds.get(teacher.seed, ()) if m.id == teacher.id)
 
 
-def couple(manifest: Manifest, one: Cell, other: Cell) -> Literal["baseline", "teacher", "other"]:
+def couple(manifest: Manifest, first: Measured, second: Measured) -> Literal["baseline", "teacher", "other"]:
     """What makes the two worth a row: a baseline, a teacher, or nothing that papers compare."""
-    if one.id in {cell.id for cell in other.lineage} or other.id in {cell.id for cell in one.lineage}:
+    one, other = first.cell, second.cell
+    if first.id in {cell.id for cell in other.lineage} or second.id in {cell.id for cell in one.lineage}:
         return "teacher"
     if one.arch != other.arch or (one.method.name, one.loop) == (other.method.name, other.loop):
         return "other"
@@ -40,17 +53,24 @@ def shown(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[worth] if not frame.empty and worth.any() else frame
 
 
-def called(cell: Cell, cells: Sequence[Cell]) -> str:
-    """The method and, where other cells of its architecture are called so, too, what tells them apart."""
-    mine = name(cell)
-    alike = [one for one in cells if one.arch == cell.arch and name(one) == mine]
-    return ", ".join([mine, *compress(words(cell), varying(map(words, alike)))])
+class Names:
+    """What some cells are called beside one another."""
 
+    def __init__(self, cells: Iterable[Cell]):
+        alike: dict[tuple[str, str], list[tuple[str, ...]]] = {}
+        for cell in cells:
+            alike.setdefault((cell.arch, name(cell)), []).append(words(cell))
+        self._varies = {who: varying(rows) for who, rows in alike.items()}
 
-def introduced(cell: Cell, cells: Sequence[Cell]) -> str:
-    """What it is called, and always whom it learned from."""
-    text, teacher = called(cell, cells), lineage(cell.teacher)
-    return text if teacher is None or f"from {teacher}" in text else f"{text} from {teacher}"
+    def called(self, cell: Cell) -> str:
+        """The method and, where other cells of its architecture are called so, too, what tells them apart."""
+        mine = name(cell)
+        return ", ".join([mine, *compress(words(cell), self._varies[cell.arch, mine])])
+
+    def introduced(self, cell: Cell) -> str:
+        """What it is called, and always whom it learned from."""
+        text, teacher = self.called(cell), lineage(cell.teacher)
+        return text if teacher is None or f"from {teacher}" in text else f"{text} from {teacher}"
 
 
 def varying(rows: Iterable[Sequence]) -> list[bool]:

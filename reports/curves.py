@@ -1,39 +1,18 @@
-"""Figures of certificates: certified accuracy over the radius, and how likely the certified class was found to be."""
+"""Figures of curves: certified accuracy over the radius, bounds of probability, and training over its epochs."""
 
-from itertools import compress
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-from reports.load import Measured
 from reports.plots import WIDTH, legend, styles, write
 from reports.stats import wilson
-from reports.tables import name
 
 _BINS = np.linspace(0.5, 1, 51)
-
-
-def certificates(measured: list[Measured]) -> pd.DataFrame:
-    """A row an image and certificate by smoothing: name, right, radius, and pA_low where it was estimated.
-
-    The name is of the architecture and method, and of what else tells one certificate from another here.
-    """
-    found = [(m, spec) for m in measured for spec in m.cell.evals if spec.name == "Smoothing"]
-    more = [(spec.label, f"sigma {m.cell.threat.sigma:g}", str(m.folder)) for m, spec in found]
-    varies = [len(set(values)) > 1 for values in zip(*more, strict=True)]
-    rows = [
-        {
-            "name": ", ".join([f"{m.cell.arch} {name(m.cell)}", *compress(words, varies)]),
-            "right": verdict.prediction == verdict.label,
-            "radius": verdict.radius,
-            "pA_low": verdict.details.get("pA_low"),
-        }
-        for (m, spec), words in zip(found, more, strict=True)
-        for verdict in m.verdicts.get(spec.id, {}).values()
-    ]
-    return pd.DataFrame(rows, columns=["name", "right", "radius", "pA_low"])
 
 
 def certified(frame: pd.DataFrame, path: Path) -> None:
@@ -50,6 +29,15 @@ def likelihood(frame: pd.DataFrame, path: Path) -> None:
     ValueError where nothing was certified.
     """
     write(_likelihood, frame, path)
+
+
+def training(frame: pd.DataFrame, path: Path) -> None:
+    """Accuracy (solid) and accuracy at eps (broken) over the epochs, and below them the training loss.
+
+    Between them, where evaluations tell it, the loss of test images (solid) and that of worst logits at eps (broken).
+    ValueError where no network was monitored.
+    """
+    write(_training, frame, path)
 
 
 def _groups(frame: pd.DataFrame):
@@ -90,3 +78,38 @@ def _likelihood(frame: pd.DataFrame) -> Figure:
     axes.set(xlabel="lower bound of the class's probability", ylabel="images (%)", xlim=(0.5, 1))
     legend(figure)
     return figure
+
+
+def _training(frame: pd.DataFrame) -> Figure:
+    seen = frame.dropna(subset="clean")
+    if seen.empty:
+        raise ValueError("no curves to draw: no network was monitored while it trained")
+    bounded = "mean_worst_loss" in seen and bool(seen["mean_worst_loss"].notna().any())
+    figure = Figure(figsize=(WIDTH, 4.8 if bounded else 3.6), layout="constrained")
+    accuracy, *middle, loss = figure.subplots(3 if bounded else 2, sharex=True)
+    dashes = dict(zip(seen["eval"].unique(), cycle(("--", ":", "-."))))
+    for (name, rows), style in zip(frame.groupby("name", sort=False), styles(), strict=False):
+        once = rows.drop_duplicates("epoch")
+        clean = once.dropna(subset="clean")
+        accuracy.plot(clean["epoch"], 100 * clean["clean"], color=style["color"], label=name)
+        loss.plot(once["epoch"], once["loss"], color=style["color"])
+        for judge, own in rows.groupby("eval", sort=False):
+            accuracy.plot(own["epoch"], 100 * own["standing"], color=style["color"], ls=dashes[judge])
+            for panel in middle:
+                _losses(panel, own.dropna(subset="mean_worst_loss"), style["color"], dashes[judge])
+    for judge, dash in dashes.items():
+        accuracy.plot([], [], color="grey", ls=dash, label=f"at eps, {judge}")
+    accuracy.set(ylabel="accuracy (%)", ylim=(0, None))
+    for panel in middle:
+        panel.set(ylabel="test loss", yscale="log")
+    loss.set(xlabel="epoch", ylabel="training loss")
+    loss.xaxis.set_major_locator(MaxNLocator(integer=True))
+    legend(figure)
+    return figure
+
+
+def _losses(panel: Axes, rows: pd.DataFrame, colour: str, dash: str) -> None:
+    """Of one network by one evaluation."""
+    if not rows.empty:
+        panel.plot(rows["epoch"], rows["mean_loss"], color=colour)
+        panel.plot(rows["epoch"], rows["mean_worst_loss"], color=colour, ls=dash)

@@ -2,15 +2,13 @@
 
 import math
 from collections.abc import Collection, Iterator
-from itertools import combinations
-from operator import itemgetter
 
 import numpy as np
 import pandas as pd
 
 from bench.tables import Manifest
 from crt.recipe import ARITHMETIC
-from reports.couples import called, comparable, couple
+from reports.couples import Names, comparable, couple
 from reports.load import Measured
 from reports.ratios import carrier, pairs, ratio
 from reports.stats import mean_ratio
@@ -28,8 +26,9 @@ def factors(manifest: Manifest, measured: list[Measured], allow: Collection[str]
     gains by them, measured; host is the rest: what arithmetic
     does not explain.
     """
-    rows = [_row(manifest, slow, fast, measured, allow) for slow, fast in _couples(manifest, measured)]
-    names = [
+    names = Names(manifest.cells)
+    rows = [_row(manifest, slow, fast, names, allow) for slow, fast in _couples(manifest, measured)]
+    heads = [
         "dataset",
         "arch",
         "slower",
@@ -42,7 +41,7 @@ def factors(manifest: Manifest, measured: list[Measured], allow: Collection[str]
         "paper_total",
         "couple",
     ]
-    return pd.DataFrame(rows, columns=columns(names, measured))
+    return pd.DataFrame(rows, columns=columns(heads, measured))
 
 
 def _couples(manifest: Manifest, measured: list[Measured]) -> Iterator[tuple[Measured, Measured]]:
@@ -50,18 +49,17 @@ def _couples(manifest: Manifest, measured: list[Measured]) -> Iterator[tuple[Mea
     if manifest.timing and manifest.timing.together == "method":
         return
     own = {cell.id for cell in manifest.cells}
-    groups: dict[tuple, list[tuple[float, Measured]]] = {}
+    groups: dict[tuple, dict[Measured, float]] = {}
     for m in measured:
-        if m.runs and m.flops and m.cell.id in own:
-            groups.setdefault((m.folder, m.cell.kin), []).append((whole_hours(m), m))
-    for group in groups.values():
-        for one, other in combinations(group, 2):
-            if comparable(one[1].cell, other[1].cell):
-                (_, slow), (_, fast) = sorted((one, other), key=itemgetter(0), reverse=True)
-                yield slow, fast
+        if m.runs and m.flops and m.id in own:
+            groups.setdefault((m.folder, m.cell.kin), {})[m] = whole_hours(m)
+    for hours in groups.values():
+        for pair in comparable(hours):
+            slow, fast = sorted(pair, key=hours.get, reverse=True)
+            yield slow, fast
 
 
-def _row(manifest: Manifest, slow: Measured, fast: Measured, measured: list[Measured], allow: Collection[str]) -> dict:
+def _row(manifest: Manifest, slow: Measured, fast: Measured, names: Names, allow: Collection[str]) -> dict:
     # The arithmetic is a factor of its own here, so it may differ.
     per_epoch = ratio(slow, fast, manifest.timing is not None, {*allow, *ARITHMETIC}).interval
     longer = epochs(slow.cell) / epochs(fast.cell)
@@ -69,33 +67,31 @@ def _row(manifest: Manifest, slow: Measured, fast: Measured, measured: list[Meas
     found = {
         "epochs": longer,
         "passes": slow.flops / fast.flops,
-        "batch": _gain(manifest, slow, measured, (step, *way), (other_step, *way), allow),
-        "precision": _gain(manifest, slow, measured, (other_step, *way), (other_step, *other_way), allow),
+        "batch": _gain(manifest, slow, (step, *way), (other_step, *way), allow),
+        "precision": _gain(manifest, slow, (other_step, *way), (other_step, *other_way), allow),
     }
     explained, paper = math.prod(found.values()), slow.cell.paper.total
     return {
         "dataset": slow.cell.dataset,
         "arch": slow.cell.arch,
-        "slower": called(slow.cell, manifest.cells),
-        "faster": called(fast.cell, manifest.cells),
+        "slower": names.called(slow.cell),
+        "faster": names.called(fast.cell),
         "total": longer * per_epoch.mean,
         "total_low": longer * per_epoch.low,
         "total_high": longer * per_epoch.high,
         **found,
         "host": longer * per_epoch.mean / explained,
         "paper_total": paper if manifest.is_baseline(fast.cell) and paper is not None else math.nan,
-        "couple": couple(manifest, slow.cell, fast.cell),
+        "couple": couple(manifest, slow, fast),
         "folder": str(slow.folder),
     }
 
 
-def _gain(
-    manifest: Manifest, m: Measured, measured: list[Measured], slow: tuple, fast: tuple, allow: Collection[str]
-) -> float:
+def _gain(manifest: Manifest, m: Measured, slow: tuple, fast: tuple, allow: Collection[str]) -> float:
     """How many times as long the baseline takes on one footing as on another; NaN if not measured."""
     if slow == fast:
         return 1.0
-    one, other = (carrier(manifest, m, measured, each) for each in (slow, fast))
+    one, other = (carrier(manifest, m, each) for each in (slow, fast))
     if one is None or other is None:
         return math.nan
     return ratio(one, other, manifest.timing is not None, {*allow, *ARITHMETIC}).interval.mean
@@ -107,11 +103,11 @@ def means(manifest: Manifest, measured: list[Measured]) -> pd.DataFrame:
     Each in its own recipe. The geometric mean does not depend on which of the two is called the slower; the
     arithmetic one is there because papers print it.
     """
+    names = Names(manifest.cells)
     groups: dict[tuple, list[tuple[Measured, Measured]]] = {}
     for slow, fast in _couples(manifest, measured) if manifest.timing else ():
         shape = (slow.cell.loader, slow.cell.ranks, slow.cell.nodes)
-        names = (called(m.cell, manifest.cells) for m in (slow, fast))
-        key = (slow.cell.dataset, *names, str(slow.folder), shape)
+        key = (slow.cell.dataset, *(names.called(m.cell) for m in (slow, fast)), str(slow.folder), shape)
         groups.setdefault(key, []).append((slow, fast))
     rows = []
     for (dataset, slower, faster, folder, _), couples in groups.items():
@@ -122,8 +118,8 @@ def means(manifest: Manifest, measured: list[Measured]) -> pd.DataFrame:
         for kind in ("geometric", "arithmetic"):
             row |= named(kind, mean_ratio(logs, kind))
         ideals = [slow.flops / fast.flops for slow, fast in couples]
-        row["couple"] = couple(manifest, *(m.cell for m in couples[0]))
+        row["couple"] = couple(manifest, *couples[0])
         rows.append(row | {"ideal": float(np.exp(np.mean(np.log(ideals))))})
     spread = [f"{kind}{end}" for kind in ("geometric", "arithmetic") for end in ("", "_low", "_high")]
-    names = ["dataset", "slower", "faster", "architectures", *spread, "ideal", "couple"]
-    return pd.DataFrame(rows, columns=columns(names, measured))
+    heads = ["dataset", "slower", "faster", "architectures", *spread, "ideal", "couple"]
+    return pd.DataFrame(rows, columns=columns(heads, measured))

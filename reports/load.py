@@ -1,14 +1,17 @@
 """The records of a manifest, by cell."""
 
+import gc
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 
 from bench import robust
 from bench.cells import Cell
-from bench.records import Curve, End, Epoch, Made, Phases, Start, Verdict, read, read_all
+from bench.records import Curve, End, Epoch, Made, Phases, Record, Start, Verdict, read, read_all
 from bench.tables import Manifest
+from crt.data import DATASETS
 
 
 @dataclass(eq=False)
@@ -43,11 +46,48 @@ class Measured:
     """What was seen of it in training, by evaluation and epoch."""
     verdicts: dict[str, dict[int, Verdict]] = field(default_factory=dict)
     """By evaluation and image: an image judged twice, by an attempt that was cut off and the next, counts once."""
+    kin: "list[Measured]" = field(default_factory=list)
+    """What may stand beside it in one process, itself among them."""
+
+    @cached_property
+    def id(self) -> str:
+        """The cell's."""
+        return self.cell.id
+
+    @cached_property
+    def paces(self) -> dict[int, dict[int, float]]:
+        """Run by run, by round: seconds an image of one replay."""
+        replays = self.cell.replays
+        return {
+            run: {turn: e.seconds / e.images / replays for turn, e in epochs.items()}
+            for run, epochs in self.runs.items()
+        }
+
+    @cached_property
+    def logs(self) -> dict[int, dict[int, float]]:
+        """Of its paces."""
+        return {run: {turn: math.log(pace) for turn, pace in paces.items()} for run, paces in self.paces.items()}
+
+    @property
+    def seconds(self) -> list[list[float]]:
+        """Run by run, of each timed epoch, brought to the whole training set and to one replay of it."""
+        whole = DATASETS[self.cell.dataset].train_images
+        return [[pace * whole for pace in paces.values()] for paces in self.paces.values()]
 
 
 def load(manifest: Manifest, folders: list[Path]) -> list[Measured]:
     """Every cell of the manifest with what each runs folder holds of it; ValueError for records that cannot be read."""
-    return [measured for folder in folders for measured in _load(manifest, folder)]
+    # Records are many and none is garbage: to look for some among them takes as long as reading them.
+    gc.disable()
+    try:
+        found = [measured for folder in folders for measured in _load(manifest, folder)]
+    finally:
+        gc.enable()
+    kin: dict[tuple, list[Measured]] = {}
+    for m in found:
+        m.kin = kin.setdefault((m.folder, m.study, m.cell.kin), [])
+        m.kin.append(m)
+    return found
 
 
 def _load(manifest: Manifest, runs: Path) -> list[Measured]:
@@ -57,7 +97,7 @@ def _load(manifest: Manifest, runs: Path) -> list[Measured]:
         found = _timed(manifest, runs)
     trained = {cell.id for cell in manifest.trained}
     for m in found:
-        if m.cell.id in trained and (manifest.timing is None or m.cell.evals or m.cell.monitor):
+        if m.id in trained and (manifest.timing is None or m.cell.evals or m.cell.monitor):
             _trained(m, manifest.timing is not None)
     return found
 
@@ -67,11 +107,15 @@ def _timed(manifest: Manifest, runs: Path) -> list[Measured]:
     found, own = [], {cell.id for cell in manifest.cells}
     for study in manifest.studies:
         arms = [arm if arm.id in own else arm.model_copy(update={"evals": ()}) for arm in study.arms]
-        measured = [Measured(arm, runs, study=study.id) for arm in arms]
+        name = study.id
+        measured = [Measured(arm, runs, study=name) for arm in arms]
         for run in range(manifest.timing.runs):
-            records = read(runs / study.id / f"run{run}" / "time.jsonl")
+            records = read(runs / name / f"run{run}" / "time.jsonl")
+            shares: dict[str | None, list[Record]] = {}
+            for record in records:
+                shares.setdefault(getattr(record, "arm", None), []).append(record)
             for m in measured:
-                _add(m, records, run)
+                _add(m, [*shares.get(None, ()), *shares.get(m.id, ())], run)
                 rounds = len(m.runs.get(run, ()))
                 if rounds < manifest.timing.rounds and records:
                     m.remarks.append(f"run {run} has {rounds} of {manifest.timing.rounds} rounds")
@@ -81,7 +125,7 @@ def _timed(manifest: Manifest, runs: Path) -> list[Measured]:
 
 def _trained(m: Measured, apart: bool) -> None:
     """What the cell's own folder says; its times, too, come from there unless they were taken apart."""
-    files = {path.name: read(path) for path in sorted((m.folder / m.cell.id).glob("*.jsonl"))}
+    files = {path.name: read(path) for path in sorted((m.folder / m.id).glob("*.jsonl"))}
     training = files.get("train.jsonl", [])
     if not apart:
         _add(m, training, 0)
@@ -113,7 +157,7 @@ def _add(measured: Measured, records: list, run: int) -> None:
     if times != sorted(times):
         measured.remarks.append(f"run {run}: the host's clock was set back; its dates are not to be trusted")
     starts = [record for record in records if isinstance(record, Start)]
-    own = measured.cell.id
+    own = measured.id
     epochs = [record for record in records if isinstance(record, Epoch) and record.arm == own]
     if not epochs:
         return

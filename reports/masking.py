@@ -8,7 +8,7 @@ import pandas as pd
 
 from bench.cells import Cell, Spec
 from crt.data import DATASETS
-from reports.couples import introduced
+from reports.couples import Names
 from reports.load import Measured
 from reports.stats import NOTHING
 from reports.tables import columns, named
@@ -38,11 +38,11 @@ def masking(measured: list[Measured]) -> pd.DataFrame:
     "masked gradients?": an image stands in a ball in which every image can be made grey. `only_weaker` counts images
     that an attack broke and another, of no smaller ball and budget, did not.
     """
-    rows, cells = [], [m.cell for m in measured if m.cell.evals]
+    rows, names = [], Names(m.cell for m in measured if m.cell.evals)
     for m in measured:
         attacks = [_attack(m.cell, spec) for spec in m.cell.evals if spec.name in ATTACKS and m.verdicts.get(spec.id)]
         if len(attacks) > 1:
-            rows.append(_row(m, attacks, cells))
+            rows.append(_row(m, attacks, names))
     return pd.DataFrame(rows, columns=columns(_NAMES.split(","), measured))
 
 
@@ -51,9 +51,9 @@ def _attack(cell: Cell, spec: Spec) -> _Attack:
     return _Attack(spec, eps_of(cell, spec), (spec.name == "AutoAttack", spent))
 
 
-def _row(m: Measured, attacks: list[_Attack], cells: list[Cell]) -> dict:
+def _row(m: Measured, attacks: list[_Attack], names: Names) -> dict:
     cell = m.cell
-    row = {"dataset": cell.dataset, "arch": cell.arch, "method": introduced(cell, cells)}
+    row = {"dataset": cell.dataset, "arch": cell.arch, "method": names.introduced(cell)}
     row |= {"norm": cell.threat.norm, "folder": str(m.folder), "only_weaker": _only_weaker(m, attacks)}
     said, weak, strong = [], NOTHING, NOTHING
     if several := _at_one_eps(cell, attacks):

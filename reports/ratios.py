@@ -1,12 +1,10 @@
 """Ratios of times: between what may be compared, paired where both were timed in one process."""
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from typing import NamedTuple
 
-from bench.records import Epoch
 from bench.tables import Manifest
-from crt.data import DATASETS
 from crt.recipe import ARITHMETIC
 from reports.load import Measured
 from reports.stats import NOTHING, Interval, paired_ratio, welch_ratio
@@ -36,12 +34,6 @@ class Ratio(NamedTuple):
     unlike: tuple[str, ...] = ()
 
 
-def seconds(m: Measured) -> list[list[float]]:
-    """Run by run, seconds of each timed epoch, brought to the whole training set and to one replay of it."""
-    whole = DATASETS[m.cell.dataset].train_images / m.cell.replays
-    return [[e.seconds * whole / e.images for e in run.values()] for run in m.runs.values()]
-
-
 def unlike(one: Measured, other: Measured, allow: Collection[str] = ()) -> tuple[str, ...]:
     """The allowed fields in which the machines, programs or settings of two times differ.
 
@@ -55,7 +47,7 @@ def unlike(one: Measured, other: Measured, allow: Collection[str] = ()) -> tuple
             values = {getattr(start, name) for start in (*one.starts, *other.starts)}
         if len(values) > 1 and name not in allow:
             raise ValueError(
-                f"{one.cell.id} and {other.cell.id} cannot be compared: they differ in"
+                f"{one.id} and {other.id} cannot be compared: they differ in"
                 f" {name}: {', '.join(sorted(map(str, values)))} (--allow {name} compares them, and marks it)"
             )
         found += [name] * (len(values) > 1)
@@ -64,17 +56,8 @@ def unlike(one: Measured, other: Measured, allow: Collection[str] = ()) -> tuple
 
 def pairs(m: Measured, base: Measured) -> list[list[float]]:
     """Log-ratios of the times of one image in one replay, of each run the rounds that both have."""
-    replays = m.cell.replays / base.cell.replays
-    both = [(m.runs[run], base.runs[run]) for run in sorted(m.runs.keys() & base.runs.keys())]
-    return [
-        [math.log(_pace(mine[turn]) / _pace(theirs[turn]) / replays) for turn in sorted(mine.keys() & theirs.keys())]
-        for mine, theirs in both
-    ]
-
-
-def _pace(epoch: Epoch) -> float:
-    """Seconds an image."""
-    return epoch.seconds / epoch.images
+    both = [(m.logs[run], base.logs[run]) for run in sorted(m.runs.keys() & base.runs.keys())]
+    return [[mine[turn] - theirs[turn] for turn in sorted(mine.keys() & theirs.keys())] for mine, theirs in both]
 
 
 def ratio(m: Measured, base: Measured | None, paired: bool, allow: Collection[str] = ()) -> Ratio:
@@ -84,28 +67,22 @@ def ratio(m: Measured, base: Measured | None, paired: bool, allow: Collection[st
     if m is base:
         return Ratio(Interval(1.0, math.nan, math.nan))
     fields = unlike(m, base, allow)
-    return Ratio(paired_ratio(pairs(m, base)) if paired else welch_ratio(seconds(m), seconds(base)), fields)
+    return Ratio(paired_ratio(pairs(m, base)) if paired else welch_ratio(m.seconds, base.seconds), fields)
 
 
-def _kin(m: Measured, measured: list[Measured]) -> Iterator[Measured]:
-    """What may stand beside it in one process."""
-    here = (m.folder, m.study, m.cell.kin)
-    return (other for other in measured if (other.folder, other.study, other.cell.kin) == here)
-
-
-def published_base(manifest: Manifest, m: Measured, measured: list[Measured]) -> Measured | None:
+def published_base(manifest: Manifest, m: Measured) -> Measured | None:
     """The baseline in its own recipe."""
-    return next((other for other in _kin(m, measured) if manifest.is_baseline(other.cell)), None)
+    return next((other for other in m.kin if manifest.is_baseline(other.cell)), None)
 
 
-def carrier(manifest: Manifest, m: Measured, measured: list[Measured], footing: tuple) -> Measured | None:
+def carrier(manifest: Manifest, m: Measured, footing: tuple) -> Measured | None:
     """The baseline on a footing: of a batch size and an arithmetic."""
-    for other in _kin(m, measured):
+    for other in m.kin:
         if manifest.is_baseline(other.cell) and other.cell.footing == footing:
             return other
     return None
 
 
-def like_base(manifest: Manifest, m: Measured, measured: list[Measured]) -> Measured | None:
+def like_base(manifest: Manifest, m: Measured) -> Measured | None:
     """The baseline that takes as many images to a step, and computes on them in the same way."""
-    return carrier(manifest, m, measured, m.cell.footing)
+    return carrier(manifest, m, m.cell.footing)

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 from reports.load import Measured
-from reports.ratios import seconds
 from reports.stats import drift, outliers
 from reports.tables import name
 
@@ -27,7 +26,7 @@ def _of(m: Measured) -> Iterator[tuple[str, str]]:
     """The kind of each odd thing, and what is to be said of this cell's."""
     for said in m.remarks:
         yield said, ""
-    for (run, epochs), times in zip(m.runs.items(), seconds(m), strict=True):
+    for (run, epochs), times in zip(m.runs.items(), m.seconds, strict=True):
         change = drift(times)
         if change is not None:
             yield "Times drift from the first round to the last", f"run {run}: {change:+.0%}"

@@ -3,6 +3,7 @@
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
 
 from reports.grids import Grid
 
@@ -26,7 +27,7 @@ def show(console: Console, title: str, lines: list[str], tables: list[Grid]) -> 
             column.justify = "left" if named or not number else "right"
             column.min_width = 16 if named else None
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*map(Text, row))
         need = Measurement.get(console, console.options.update_width(1000), table)
         # Wider than a narrow terminal rather than cut; its own wrapping loses nothing.
         console.print(table, width=max(need.minimum, min(need.maximum, max(console.width, WIDTH))), crop=False)

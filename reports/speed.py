@@ -12,7 +12,7 @@ from bench.records import Drawn, read
 from bench.tables import Manifest
 from crt.recipe import ARITHMETIC, Recipe
 from reports.load import Measured
-from reports.ratios import like_base, ratio, seconds
+from reports.ratios import like_base, ratio
 from reports.stats import nested_ci, paired_ratio
 from reports.tables import columns, name, named
 from reports.timing import share_of_loader
@@ -39,7 +39,7 @@ def speed(manifest: Manifest, measured: list[Measured], allow: Collection[str] =
     for group in _studies(measured) if manifest.timing and manifest.timing.together == "method" else ():
         plain = next((m for m in group if _own(m, group) and m.cell.way == _PLAIN), None)
         rows += [
-            _row(manifest, m, plain, group, allow) | {"folder": str(m.folder)}
+            _row(manifest, m, plain, allow) | {"folder": str(m.folder)}
             for m in group
             # What is compiled is timed beside a plain path that has a row already.
             if m.runs and _own(m, group) and (m is not plain or not _compiled(group))
@@ -102,10 +102,8 @@ def _compiled(group: list[Measured]) -> bool:
     return any(m.cell.recipe.compile for m in group)
 
 
-def _row(
-    manifest: Manifest, m: Measured, plain: Measured | None, group: list[Measured], allow: Collection[str]
-) -> dict:
-    cell, base = m.cell, like_base(manifest, m, group)
+def _row(manifest: Manifest, m: Measured, plain: Measured | None, allow: Collection[str]) -> dict:
+    cell, base = m.cell, like_base(manifest, m)
     # How many times as long the plain path takes: it differs in what the row is labelled by.
     gained = ratio(plain, m, True, {*allow, *ARITHMETIC}).interval if plain else ratio(m, None, True).interval
     slowdown = ratio(m, base, True, allow).interval
@@ -117,7 +115,7 @@ def _row(
         "batch": cell.recipe.batch_size,
         "switches": switches(cell),
         "rounds": sum(map(len, m.runs.values())) or math.nan,
-        **named("s_per_epoch", nested_ci(seconds(m))),
+        **named("s_per_epoch", nested_ci(m.seconds)),
         "images_per_s": 1 / _pace(m),
         **named("speedup", gained),
         **named("slowdown", slowdown),
@@ -131,7 +129,7 @@ def _row(
 
 def _pace(m: Measured) -> float:
     """Mean seconds an image of a replay."""
-    paces = [e.seconds / e.images / m.cell.replays for run in m.runs.values() for e in run.values()]
+    paces = [pace for run in m.paces.values() for pace in run.values()]
     return float(np.mean(paces)) if paces else math.nan
 
 

@@ -11,7 +11,7 @@ from bench.tables import Manifest
 from crt.data import DATASETS
 from crt.recipe import ARITHMETIC
 from reports.load import Measured
-from reports.ratios import like_base, published_base, ratio, seconds
+from reports.ratios import like_base, published_base, ratio
 from reports.stats import NOTHING, fieller_ratio, nested_ci
 from reports.tables import columns, epochs, folders, lineage, name, named, number
 from reports.verdicts import acr, bought
@@ -28,28 +28,24 @@ TIMING = (
 
 def timing(manifest: Manifest, measured: list[Measured], allow: Collection[str] = ()) -> pd.DataFrame:
     """A row a cell; seconds are of a whole epoch of the dataset. ValueError for a ratio of unlike things."""
-    hours = {
-        folder: {m.cell.id: whole_hours(m) for m in measured if m.folder == folder} for folder in folders(measured)
-    }
-    rows = [_timing_row(manifest, m, measured, hours[m.folder], allow) | {"folder": str(m.folder)} for m in measured]
+    hours = {folder: {m.id: whole_hours(m) for m in measured if m.folder == folder} for folder in folders(measured)}
+    rows = [_timing_row(manifest, m, hours[m.folder], allow) | {"folder": str(m.folder)} for m in measured]
     return pd.DataFrame(rows, columns=columns(TIMING, measured))
 
 
-def _timing_row(
-    manifest: Manifest, m: Measured, measured: list[Measured], times: dict[str, float], allow: Collection[str]
-) -> dict:
-    cell, own = m.cell, published_base(manifest, m, measured)
-    like = like_base(manifest, m, measured)
+def _timing_row(manifest: Manifest, m: Measured, times: dict[str, float], allow: Collection[str]) -> dict:
+    cell, own = m.cell, published_base(manifest, m)
+    like = like_base(manifest, m)
     # Without a twin of the baseline in this batch size, the ratio is the published recipes' as they are.
     base = like or own
     slowdown = ratio(m, base, manifest.timing is not None, allow)
     published = ratio(m, own, manifest.timing is not None, {*allow, *ARITHMETIC}).interval
     apart = ratio(m, base, False, allow).interval
     both = base is not None and base is not m and m.runs and base.runs
-    fieller = fieller_ratio(seconds(m), seconds(base)) if both else NOTHING
+    fieller = fieller_ratio(m.seconds, base.seconds) if both else NOTHING
     ideal = m.flops / base.flops if base and m.flops and base.flops else math.nan
     making = m.making * DATASETS[cell.dataset].train_images / 3600
-    epoch, worth = nested_ci(seconds(m)), bought(m)
+    epoch, worth = nested_ci(m.seconds), bought(m)
     memories = [e.memory for run in m.runs.values() for e in run.values() if e.memory is not None]
     return {
         "dataset": cell.dataset,
@@ -68,8 +64,8 @@ def _timing_row(
         **named("slowdown", slowdown.interval),
         "ideal": ideal,
         "efficiency": ideal / slowdown.interval.mean,
-        "hours": times[cell.id],
-        "hours_with_teacher": times[cell.id] + making + _lineage_hours(cell, times) if cell.teacher else math.nan,
+        "hours": times[m.id],
+        "hours_with_teacher": times[m.id] + making + _lineage_hours(cell, times) if cell.teacher else math.nan,
         "paper_s_per_epoch": number(cell.paper.s_per_epoch),
         "paper_slowdown": number(cell.paper.slowdown),
         "paper_hours": number(cell.paper.hours),
@@ -105,7 +101,7 @@ def share_of_loader(m: Measured) -> float:
 
 def whole_hours(m: Measured) -> float:
     """Computed: seconds an epoch x epochs, each replay counting as one."""
-    return nested_ci(seconds(m)).mean * epochs(m.cell) / 3600
+    return nested_ci(m.seconds).mean * epochs(m.cell) / 3600
 
 
 def _lineage_hours(cell: Cell, times: dict[str, float]) -> float:

@@ -30,6 +30,7 @@ from crt.fold import fold
 from crt.plugins import find
 from crt.threat import Threat
 from reports import curves, stats
+from reports.certificates import certificates
 from reports.load import Measured, load
 from reports.tables import robustness
 
@@ -391,7 +392,7 @@ def test_curves_show_the_shares(tiny, tmp_path, monkeypatch):
         verdict(2, 0, 0.5, details={"pA_low": 0.97}),
         verdict(3, 0, 0.0, skipped=True),
     ]
-    frame = curves.certificates(measured(tiny, tmp_path, EVALS % "true", verdicts))
+    frame = certificates(measured(tiny, tmp_path, EVALS % "true", verdicts))
     assert list(frame["name"].unique()) == ["cnn2c2f Standard"]
     axes = drawn(curves.certified, frame, monkeypatch, tmp_path / "c.pdf").axes[0]
     assert axes.lines[0].get_xydata().tolist() == [[0, 50], [0.25, 50], [0.5, 25], [0.5, 0]]

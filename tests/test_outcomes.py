@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from bench import manifest as manifests
 from bench.records import Curve, End, Verdict, append
-from reports import monitored, outcomes
+from reports import curves, outcomes
 from reports.__main__ import app
 from reports.comparisons import comparisons, share_difference
 from reports.couples import shown
@@ -21,6 +21,7 @@ from reports.grids import grids
 from reports.head import head
 from reports.load import Measured, load
 from reports.masking import masking
+from reports.monitored import monitored
 from reports.stats import mcnemar, wilson
 from reports.sweeps import sweeps
 from reports.tables import robustness
@@ -242,7 +243,7 @@ def test_figures_draw_what_is_in_the_frames(tmp_path):
     (axes,) = outcomes._complexity(frame).axes
     assert [label.get_text() for label in axes.get_xticklabels()] == ["resnet110", "resnet20"]
     assert lines(axes)["RRM(lbd=0.1, distance=cosine)"] == [(0, 70), (1, 70)]
-    accuracy, loss = monitored._curves(monitored.monitored(manifest, measured)).axes
+    accuracy, loss = curves._training(monitored(manifest, measured)).axes
     assert lines(accuracy)["SAT, resnet20"] == [pytest.approx((k + 1, 20 * (k + 1))) for k in range(4)]
     assert loss.lines[0].get_xydata().tolist() == [[1, 4], [2, 3], [3, 2], [4, 1]] and len(loss.lines) == 6
 
@@ -256,7 +257,7 @@ def test_nothing_to_draw_is_said(tmp_path):
         (outcomes.stacked, frame, "no hours to stack"),
         (outcomes.sweep, sweeps(nothing), "no sweep"),
         (outcomes.complexity, frame, "no complexity"),
-        (monitored.curves, monitored.monitored(manifest, nothing), "no curves"),
+        (curves.training, monitored(manifest, nothing), "no curves"),
     ):
         with pytest.raises(ValueError, match=said):
             draw(empty, tmp_path / "m.pdf")

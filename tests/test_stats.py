@@ -194,6 +194,22 @@ def test_drift_is_named_where_it_is_sure_and_large():
     assert drift([]) is drift([1.0]) is drift([1.0] * 9) is None
 
 
+@pytest.mark.parametrize("digits", [1, 9])
+def test_drift_is_sure_as_kendalls_tau_is(digits):
+    rng, seen = np.random.default_rng(2), set()
+    for n in (7, 12, 25, 40):
+        for slope in np.linspace(0, 4, 25):
+            # Rounded to one digit, many values are alike.
+            values = np.exp(0.3 * np.round(rng.normal(0, 1, n) + np.linspace(0, slope, n), digits)).tolist()
+            p, found = scipy_stats.kendalltau(range(n), values).pvalue, drift(values)
+            slopes = scipy_stats.theilslopes(np.log(values))
+            if p < 0.005 or p > 0.02:
+                assert (found is not None) == (p < 0.01 and abs(math.expm1(slopes.slope * (n - 1))) >= 0.02)
+            assert found is None or found == pytest.approx(math.expm1(slopes.slope * (n - 1)))
+            seen.add(found is None)
+    assert seen == {True, False}
+
+
 def test_outliers_are_flagged():
     values = [1.00, 1.01, 0.99, 1.02, 0.98, 1.00, 1.60, 1.01, 0.60]
     logs = np.log(values)
