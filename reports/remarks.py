@@ -6,20 +6,37 @@ from reports.load import Measured
 from reports.stats import drift, outliers
 from reports.tables import name
 
+_NAMED = 8
+"""Cells that a line names; of more it says how many, and the CSV names them."""
+
 
 def remarks(measured: list[Measured]) -> list[str]:
     """A line for each kind of thing that is odd about cells' times, with the cells, and what is odd of each."""
-    found: dict[str, dict[str, list[str]]] = {}
+    found: dict[str, dict[Measured, list[str]]] = {}
     for m in measured:
         for kind, detail in _of(m):
-            found.setdefault(kind, {}).setdefault(f"{m.cell.arch} {name(m.cell)}", []).append(detail)
-    return [f"{kind}: {', '.join(_whose(cells))}" for kind, cells in found.items()]
+            found.setdefault(kind, {}).setdefault(m, []).append(detail)
+    timed = sum(bool(m.runs) for m in measured)
+    return [
+        f"{kind}: "
+        + (f"{len(cells)} of {timed} (remarks in the CSV)" if len(cells) > _NAMED else ", ".join(_whose(cells)))
+        for kind, cells in found.items()
+    ]
 
 
-def _whose(cells: dict[str, list[str]]) -> Iterator[str]:
-    for cell, details in cells.items():
+def remark(m: Measured) -> str | None:
+    """All that is odd about one cell's times."""
+    said = [f"{kind}: {detail}" if detail else kind for kind, detail in _of(m)]
+    return "; ".join(said) or None
+
+
+def _whose(cells: dict[Measured, list[str]]) -> Iterator[str]:
+    named: dict[str, list[str]] = {}
+    for m, details in cells.items():
+        named.setdefault(f"{m.cell.arch} {name(m.cell)}", []).extend(details)
+    for label, details in named.items():
         said = "; ".join(dict.fromkeys(filter(None, details)))
-        yield f"{cell} ({said})" if said else cell
+        yield f"{label} ({said})" if said else label
 
 
 def _of(m: Measured) -> Iterator[tuple[str, str]]:
@@ -30,7 +47,7 @@ def _of(m: Measured) -> Iterator[tuple[str, str]]:
         change = drift(times)
         if change is not None:
             yield "Times drift from the first round to the last", f"run {run}: {change:+.0%}"
-        turns = sorted(epochs)
+        turns = list(epochs)
         far = ", ".join(str(turns[k]) for k in outliers(times))
         if far:
             yield "Rounds stand out", f"run {run}: {far}"

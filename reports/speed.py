@@ -13,6 +13,7 @@ from bench.tables import Manifest
 from crt.recipe import ARITHMETIC, Recipe
 from reports.load import Measured
 from reports.ratios import like_base, ratio
+from reports.remarks import remark
 from reports.stats import nested_ci, paired_ratio
 from reports.tables import columns, name, named
 from reports.timing import share_of_loader
@@ -21,7 +22,7 @@ _PLAIN = {key: Recipe.model_fields[key].default for key in ARITHMETIC}
 _SPEED = (
     "dataset,arch,method,batch,switches,rounds,s_per_epoch,s_per_epoch_low,s_per_epoch_high,images_per_s,"
     "speedup,speedup_low,speedup_high,slowdown,slowdown_low,slowdown_high,ideal,efficiency,"
-    "of_product,of_copy,loader_share"
+    "of_product,of_copy,loader_share,remarks"
 ).split(",")
 _CERTIFICATION = "dataset,arch,way,images,n,rounds,images_per_s,draws_per_s,speedup,speedup_low,speedup_high".split(",")
 
@@ -124,6 +125,7 @@ def _row(manifest: Manifest, m: Measured, plain: Measured | None, allow: Collect
         "of_product": _reached(m, m.flops, cell.recipe.precision),
         "of_copy": _reached(m, m.traffic, "copy"),
         "loader_share": share_of_loader(m),
+        "remarks": remark(m),
     }
 
 

@@ -12,6 +12,7 @@ from crt.data import DATASETS
 from crt.recipe import ARITHMETIC
 from reports.load import Measured
 from reports.ratios import like_base, published_base, ratio
+from reports.remarks import remark
 from reports.stats import NOTHING, fieller_ratio, nested_ci
 from reports.tables import columns, epochs, folders, lineage, name, named, number
 from reports.verdicts import acr, bought
@@ -22,7 +23,8 @@ TIMING = (
     "hours_with_teacher,paper_s_per_epoch,paper_slowdown,paper_hours,efficiency_low,efficiency_high,pair,"
     "as_published,as_published_low,as_published_high,unpaired,unpaired_low,unpaired_high,"
     "fieller,fieller_low,fieller_high,unlike,loader_share,ranks,nodes,teacher,sigma,acr,acr_low,acr_high,"
-    "clean,clean_low,clean_high,at_eps,at_eps_low,at_eps_high,at_eps_by,paper_hours_with_teacher,epochs,hours_making,host_memory_mb,trained_eps"
+    "clean,clean_low,clean_high,at_eps,at_eps_low,at_eps_high,at_eps_by,paper_hours_with_teacher,epochs,hours_making,"
+    "host_memory_mb,trained_eps,remarks"
 ).split(",")
 
 
@@ -90,6 +92,7 @@ def _timing_row(manifest: Manifest, m: Measured, times: dict[str, float], allow:
         "hours_making": making if cell.robust else math.nan,
         "trained_eps": cell.threat.eps,
         "host_memory_mb": math.nan if m.host_memory is None else m.host_memory,
+        "remarks": remark(m),
     }
 
 

@@ -178,6 +178,11 @@ def test_what_is_odd_is_said(tmp_path):
         ("The GPU was throttled: ", "cnn2c2f Standard (throughout: hw_thermal_slowdown)"),
     ):
         assert any(line.startswith(kind) and words in line for line in said), (kind, words, said)
+    many = [m for _ in range(9) for m in load(manifest, [tmp_path / "runs"])]
+    busy = [line for line in remarks(many) if line.startswith("The host was busy")]
+    assert [line.split(": ")[1] for line in busy] == [f"{len(many) // 2} of {len(many)} (remarks in the CSV)"]
+    odd = timing(manifest, many).set_index("method").loc["Standard", "remarks"].iloc[0]
+    assert "Rounds stand out: run 0: 4" in odd and "run 1 has 3 of 4 rounds; " in odd
 
 
 def test_a_clock_that_ran_backwards_is_refused_by_file_and_line(tmp_path):
