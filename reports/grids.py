@@ -92,11 +92,14 @@ def _robustness(frame: pd.DataFrame) -> list[Grid]:
 
 
 def _trained_for(frame: pd.DataFrame) -> dict[str, Cell]:
-    """The radius that networks were trained for, where they differ in it."""
-    return {"trained for": value("trained_eps", written)} if frame["trained_eps"].nunique() > 1 else {}
+    """The ball that networks were trained for, where they differ in it."""
+    if (frame[["norm", "trained_eps"]].nunique() == 1).all():
+        return {}
+    return {"trained for": lambda row: f"{row['norm']} {written(row['trained_eps'])}"}
 
 
 def _grid(caption: str, frame: pd.DataFrame, columns: dict[str, Cell]) -> Grid:
+    columns = {key: text(key) for key in _TOLD if key in frame and frame[key].nunique() > 1} | columns
     rows = [[cell(row) for cell in columns.values()] for _, row in frame.iterrows()]
     kept = [k for k, head in enumerate(columns) if head not in _OPTIONAL or any(row[k] != DASH for row in rows)]
     heads = list(columns)
@@ -109,6 +112,8 @@ _OPTIONAL = frozenset(
     "ACR difference,weakest,at weakest,strongest,at strongest,largest eps,at largest".split(",")
 )
 """Columns that are left out where they have nothing but dashes; the others show what is still to come."""
+_TOLD = ("dataset", "loader")
+"""What a table tells of each row where its rows differ in it."""
 _ACR = spread("acr", decimal(3))
 
 
@@ -125,6 +130,7 @@ def _time(timing: pd.DataFrame) -> dict[str, Cell]:
     columns |= {
         key: value(key, "{:g}".format) for key in ("sigma", "ranks", "nodes", "epochs") if timing[key].nunique() > 1
     }
+    columns |= {"precision": text("precision")} if timing["precision"].nunique() > 1 else {}
     columns |= {
         "batch": value("batch", str),
         "s/epoch": spread("s_per_epoch", three),

@@ -9,8 +9,10 @@ from reports.grids import Grid
 
 WIDTH = 160
 """Columns of a terminal that a table may take before names fold."""
-_NAMES = ("evaluation", "weakest", "strongest", "verdict", "switches")
-"""Columns that hold words, beside the second."""
+_NAMES = "method,slower / faster,one,other,way,evaluation,weakest,strongest,verdict,switches".split(",")
+"""Columns whose words may fold; a number that is cut or broken would be another number."""
+_WORDS = ("dataset", "loader", "precision", "arch", "kind")
+"""Columns of short words."""
 
 
 def show(console: Console, title: str, lines: list[str], tables: list[Grid]) -> None:
@@ -20,11 +22,10 @@ def show(console: Console, title: str, lines: list[str], tables: list[Grid]) -> 
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     for caption, heads, rows in tables:
         table = Table(*heads, title=caption, title_justify="left", padding=(0, 0, 0, 1))
-        for number, column in enumerate(table.columns):
-            # Names may fold; a number that is cut or broken would be another number.
-            named = number == 1 or heads[number] in _NAMES
+        for head, column in zip(heads, table.columns, strict=True):
+            named = head in _NAMES
             column.overflow, column.no_wrap = "fold", not named
-            column.justify = "left" if named or not number else "right"
+            column.justify = "left" if named or head in _WORDS else "right"
             column.min_width = 16 if named else None
         for row in rows:
             table.add_row(*map(Text, row))

@@ -24,7 +24,7 @@ TIMING = (
     "as_published,as_published_low,as_published_high,unpaired,unpaired_low,unpaired_high,"
     "fieller,fieller_low,fieller_high,unlike,loader_share,ranks,nodes,teacher,sigma,acr,acr_low,acr_high,"
     "clean,clean_low,clean_high,at_eps,at_eps_low,at_eps_high,at_eps_by,paper_hours_with_teacher,epochs,hours_making,"
-    "host_memory_mb,trained_eps,remarks"
+    "host_memory_mb,norm,trained_eps,remarks"
 ).split(",")
 
 
@@ -90,6 +90,7 @@ def _timing_row(manifest: Manifest, m: Measured, times: dict[str, float], allow:
         "paper_hours_with_teacher": number(cell.paper.hours_with_teacher),
         "epochs": epochs(cell),
         "hours_making": making if cell.robust else math.nan,
+        "norm": cell.threat.norm,
         "trained_eps": cell.threat.eps,
         "host_memory_mb": math.nan if m.host_memory is None else m.host_memory,
         "remarks": remark(m),
