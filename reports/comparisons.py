@@ -1,7 +1,10 @@
 """Two networks on the same images: what tells them apart is seen image by image."""
 
 import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from bench.cells import Cell, Spec
@@ -10,7 +13,7 @@ from reports.couples import Names, comparable, couple
 from reports.load import Measured
 from reports.stats import Interval, mcnemar, paired_difference, wilson
 from reports.tables import columns, named
-from reports.verdicts import eps_of, has_eps, principal, right, stands, written
+from reports.verdicts import eps_of, has_eps, principal, question, right, stands, written
 
 _NAMES = (
     "dataset,eval,one,other,images,acr_difference,acr_difference_low,acr_difference_high,at,"
@@ -18,63 +21,85 @@ _NAMES = (
 )
 
 
+class _Seen(NamedTuple):
+    """What a cell's evaluation said of each image."""
+
+    spec: Spec
+    images: np.ndarray
+    """Their numbers, ascending."""
+    standing: np.ndarray
+    """Whether each is right, and stands at eps where there is one."""
+    worth: np.ndarray
+    """Radii; 0 where wrong."""
+
+
 def comparisons(manifest: Manifest, measured: list[Measured]) -> pd.DataFrame:
-    """Of each two cells that the same evaluation judged, the differences of accuracies and of ACRs.
+    """Of each two cells that were asked the same, the differences of accuracies and of ACRs.
 
     Accuracy is that at radius 0 of a certificate by smoothing, and at eps of an attack or bound; p is of McNemar's
     exact test of it. Intervals are of the images that both were judged on, in pairs: of accuracies Newcombe's, of ACRs
     a bootstrap's.
     """
-    judged: dict[tuple, dict[Measured, Spec]] = {}
+    judged: dict[tuple, dict[Measured, _Seen]] = {}
     for m in measured:
         for spec in m.cell.evals:
-            if spec.name == "Smoothing" or has_eps(spec.name):
-                judged.setdefault((m.folder, m.cell.dataset, spec.id), {})[m] = spec
+            if m.verdicts.get(spec.id) and (spec.name == "Smoothing" or has_eps(spec.name)):
+                asked = (m.folder, m.cell.dataset, *question(m.cell, spec))
+                judged.setdefault(asked, {})[m] = _seen(m, spec)
     names = Names(manifest.cells)
     rows = [
         row
-        for specs in judged.values()
-        for one, other in comparable(specs)
-        for row in _row(manifest, one, other, specs[one], names)
+        for seen in judged.values()
+        for one, other in comparable(seen)
+        for row in _row(manifest, one, other, seen[one], seen[other], names)
     ]
     return pd.DataFrame(rows, columns=columns(_NAMES.split(","), measured))
 
 
-def _row(manifest: Manifest, one: Measured, other: Measured, spec: Spec, names: Names) -> list[dict]:
-    mine, others = one.verdicts.get(spec.id, {}), other.verdicts.get(spec.id, {})
-    both = sorted(mine.keys() & others.keys())
-    if not both:
-        return []
-    verdicts = [[of[index] for index in both] for of in (mine, others)]
-    eps = eps_of(one.cell, spec) if has_eps(spec.name) else 0.0
-    standing = [[stands(v, eps) for v in each] for each in verdicts]
+def _seen(m: Measured, spec: Spec) -> _Seen:
+    verdicts = m.verdicts[spec.id]
+    images = sorted(verdicts)
+    eps = eps_of(m.cell, spec) if has_eps(spec.name) else 0.0
+    standing = np.array([stands(verdicts[image], eps) for image in images])
+    worth = np.array([verdicts[image].radius * right(verdicts[image]) for image in images])
+    return _Seen(spec, np.array(images), standing, worth)
+
+
+def _row(
+    manifest: Manifest, one: Measured, other: Measured, mine: _Seen, theirs: _Seen, names: Names
+) -> Iterator[dict]:
+    """One, if there are images that both were judged on."""
+    both, first, second = np.intersect1d(mine.images, theirs.images, assume_unique=True, return_indices=True)
+    if not len(both):
+        return
+    spec, standing = mine.spec, (mine.standing[first], theirs.standing[second])
     row = {"dataset": one.cell.dataset, "eval": spec.label}
     row |= {key: f"{m.cell.arch} {names.introduced(m.cell)}" for key, m in (("one", one), ("other", other))}
     row |= {"images": len(both), "folder": str(one.folder), "couple": "other"}
     if spec.name == "Smoothing" or spec == _principal(one.cell):
         row["couple"] = couple(manifest, one, other)
-    row |= {"at": f"eps {written(eps)}" if has_eps(spec.name) else "radius 0", "mcnemar_p": mcnemar(*standing)}
-    row |= named("accuracy_difference", share_difference(*standing))
+    at = f"eps {written(eps_of(one.cell, spec))}" if has_eps(spec.name) else "radius 0"
+    row |= {"at": at, "mcnemar_p": mcnemar(*standing)} | named("accuracy_difference", share_difference(*standing))
     if spec.name == "Smoothing" or spec.args.get("bounds") == "global":
-        row |= named("acr_difference", paired_difference(*([v.radius * right(v) for v in each] for each in verdicts)))
-    return [row]
+        worth = mine.worth[first].tolist(), theirs.worth[second].tolist()
+        row |= named("acr_difference", paired_difference(*worth))
+    yield row
 
 
 def _principal(cell: Cell) -> Spec | None:
     return principal(cell, [spec for spec in cell.evals if has_eps(spec.name)])
 
 
-def share_difference(a: list[bool], b: list[bool]) -> Interval:
+def share_difference(a: Sequence[bool], b: Sequence[bool]) -> Interval:
     """Share of a minus share of b on the same images, with Newcombe's interval (1998, method 10).
 
     It puts the two Wilson intervals together by the correlation that the images show, continuity corrected.
     """
-    n = len(a)
-    one, other = wilson(sum(a), n), wilson(sum(b), n)
-    both, neither = sum(map(all, zip(a, b, strict=True))), n - sum(map(any, zip(a, b, strict=True)))
-    only_a, only_b = sum(a) - both, sum(b) - both
-    product = both * neither - only_a * only_b
-    spread = math.sqrt(sum(a) * (n - sum(a)) * sum(b) * (n - sum(b)))
+    n, of_a, of_b = len(a), int(np.sum(a)), int(np.sum(b))
+    one, other = wilson(of_a, n), wilson(of_b, n)
+    both = int(np.logical_and(a, b).sum())
+    product = both * (n - of_a - of_b + both) - (of_a - both) * (of_b - both)
+    spread = math.sqrt(of_a * (n - of_a) * of_b * (n - of_b))
     phi = (max(product - n / 2, 0) if product > 0 else product) / spread if spread else 0.0
     reach = lambda x, y: math.sqrt(x**2 - 2 * phi * x * y + y**2)  # noqa: E731
     difference = one.mean - other.mean

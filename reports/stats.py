@@ -1,6 +1,7 @@
 """Means, ratios and proportions with 95 % intervals, and flags for odd times."""
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from statistics import fmean
 from typing import Literal, NamedTuple
@@ -110,12 +111,12 @@ def wilson(count: int, total: int) -> Interval:
     return Interval(p, max(low, 0.0), min(high, 1.0))
 
 
-def mcnemar(a: list[bool], b: list[bool]) -> float:
+def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> float:
     """The exact two-sided p of McNemar's test that a and b, right or wrong on the same images, are right equally often.
 
     Only images count on which one is right and the other wrong (McNemar 1947); without any, 1.
     """
-    only_a, only_b = (sum(x and not y for x, y in zip(*pair, strict=True)) for pair in ((a, b), (b, a)))
+    only_a, only_b = (int(np.greater(*pair).sum()) for pair in ((a, b), (b, a)))
     # Both tails of a fair coin's are alike; where they meet in the middle it is counted twice.
     return min(1.0, 2 * float(special.bdtr(min(only_a, only_b), only_a + only_b, 0.5)))
 

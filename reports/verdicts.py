@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bench.cells import Cell, Spec
+from bench.cells import Cell, Spec, digest
 from bench.records import Verdict
+from crt.plugins import find
 from reports.load import Measured
 from reports.stats import NOTHING, Interval, mean_ci, wilson
 
@@ -33,6 +34,18 @@ def has_eps(judge: str) -> bool:
 def eps_of(cell: Cell, spec: Spec) -> float:
     """The evaluation's own, else the threat's."""
     return cell.threat.eps if spec.args.get("eps") is None else spec.args["eps"]
+
+
+def question(cell: Cell, spec: Spec) -> tuple:
+    """What an evaluation asks of an image: alike where two networks, whatever they were trained for, may be compared.
+
+    Its id tells those of two threats apart; here the ball is the judge's.
+    """
+    execution = getattr(find("crt.evals", spec.name), "execution", ())
+    args = {key: value for key, value in spec.args.items() if key not in execution}
+    if has_eps(spec.name):
+        return spec.name, cell.threat.norm, digest(args | {"eps": eps_of(cell, spec)})
+    return spec.name, cell.threat.sigma, digest(args)
 
 
 def written(eps: float) -> str:

@@ -136,6 +136,24 @@ def test_pairs_that_papers_compare_are_shown_and_the_frame_has_all(tmp_path):
     )
 
 
+def test_networks_trained_for_other_balls_are_compared_in_the_same_one(tmp_path):
+    text = STUDY.split("monitor")[0].replace("timing: {runs: 1, rounds: 2, images: 64}\n", "")
+    text += "evals: [PGD: {steps: 5, eps: 8/255}, PGD: {steps: 5}]\n"
+    text += "cells: [{method: SAT, arch: cnn2c2f, threat: [{eps: 4/255}, {eps: 8/255}]}]"
+    (tmp_path / "m.yaml").write_text(text)
+    manifest = manifests.read(tmp_path / "m.yaml")
+    right = {"label": 1, "prediction": 1, "seconds": 0.0, "radius": 8 / 255}
+    measured = [
+        Measured(
+            c, tmp_path, verdicts={s.id: {i: Verdict(eval=s.id, index=i, **right) for i in range(10)} for s in c.evals}
+        )
+        for c in manifest.cells
+    ]
+    (row,) = comparisons(manifest, measured).to_dict("records")
+    assert (row["one"], row["other"]) == ("cnn2c2f SAT, linf eps 4/255", "cnn2c2f SAT, linf eps 8/255")
+    assert (row["at"], row["images"], row["accuracy_difference"]) == ("eps 8/255", 10, 0)
+
+
 def test_differences_of_shares_against_newcombe():
     # Newcombe (1998), table II: 36, 12, 2 and 0 pairs; and by a re-statement of his formula.
     a, b = [True] * 48 + [False] * 2, [True] * 36 + [False] * 12 + [True] * 2
