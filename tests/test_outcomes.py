@@ -139,7 +139,7 @@ def test_pairs_that_papers_compare_are_shown_and_the_frame_has_all(tmp_path):
 def test_networks_trained_for_other_balls_are_compared_in_the_same_one(tmp_path):
     text = STUDY.split("monitor")[0].replace("timing: {runs: 1, rounds: 2, images: 64}\n", "")
     text += "evals: [PGD: {steps: 5, eps: 8/255}, PGD: {steps: 5}]\n"
-    text += "cells: [{method: SAT, arch: cnn2c2f, threat: [{eps: 4/255}, {eps: 8/255}]}]"
+    text += "cells: [{method: SAT, arch: cnn2c2f, threat: [{norm: linf, eps: 4/255}, {norm: linf, eps: 8/255}]}]"
     (tmp_path / "m.yaml").write_text(text)
     manifest = manifests.read(tmp_path / "m.yaml")
     right = {"label": 1, "prediction": 1, "seconds": 0.0, "radius": 8 / 255}
