@@ -14,7 +14,7 @@ from crt.threat import Threat
 
 Told = TypeVar("Told", Tensor, list[Tensor])
 
-STRICT = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+STRICT = ConfigDict(extra="forbid", arbitrary_types_allowed=True, validate_default=True)
 
 
 class Step(NamedTuple):

@@ -7,10 +7,13 @@ import torch
 from typer.testing import CliRunner
 
 from bench import manifest as manifests
+from bench.specs import spec
 from bench.submit import app
 from crt.archs.convnet import cnn2c2f
 from crt.classifier import Classifier
 from crt.data import DATASETS
+from crt.plugins import plugins
+from crt.threat import Threat
 
 ROOT = Path(__file__).parents[1]
 HEAD = """
@@ -279,3 +282,21 @@ def test_a_teacher_that_is_not_what_was_meant_is_refused(tmp_path, more, words):
         given(tmp_path, tmp_path / "a.pt", **more)
     with pytest.raises(ValueError, match="No such file"):
         given(tmp_path, tmp_path / "none.pt")
+
+
+@pytest.mark.parametrize("package", ["crt.methods", "crt.evals"])
+def test_what_is_said_as_it_is_by_default_is_the_same(package):
+    for name in plugins(package):
+        for norm in ("l2", "linf"):
+            threat = Threat(norm=norm, eps=0.5, sigma=0.25)
+            try:
+                unsaid, _ = spec(package, name, threat, "here")
+            except ValueError:
+                continue
+            said = {key: value for key, value in unsaid.args.items() if value is not None}
+            # YAML has 10 where an argument's default may be 10.0.
+            said = {key: int(v) if isinstance(v, float) and v.is_integer() else v for key, v in said.items()}
+            again, _ = spec(package, {name: said}, threat, "here")
+            assert (again.id, again.label) == (unsaid.id, unsaid.label)
+            types = {key: type(value) for key, value in unsaid.args.items()}
+            assert types == {key: type(value) for key, value in again.args.items()}, name
