@@ -29,6 +29,9 @@ from reports.timing import timing
 
 app = typer.Typer(add_completion=False)
 
+_FORMATS = (".pdf", ".png", ".svg")
+"""Of plots."""
+
 
 @app.command()
 def main(
@@ -42,7 +45,7 @@ def main(
     ] = None,
     latex: Annotated[Path | None, typer.Option(help="Write the tables here, for booktabs and siunitx.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write the report here, as Markdown.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Write plots here: to p-slowdown.pdf … of p.pdf (or .png).")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Write plots here: p-slowdown.pdf … of p.pdf (.png, .svg).")] = None,
     allow: Annotated[
         list[str],
         typer.Option(help="Compare times that are unlike in this field, and mark the ratio; again for another."),
@@ -53,14 +56,26 @@ def main(
         for name in allow:
             if name not in FIELDS:
                 raise ValueError(f"--allow {name}: no such field (allowed: {', '.join(FIELDS)})")
+        _check(runs, {"--csv": csv, "--latex": latex, "--out": out, "--plot": plot})
         _report(manifest, runs, quick, csv, latex, out, plot, allow)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(2) from None
     except OSError as error:
-        # pandas tells of a missing folder in words of its own alone.
-        print(f"error: {f'{error.filename}: {error.strerror}' if error.filename else error}", file=sys.stderr)
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
         raise typer.Exit(2) from None
+
+
+def _check(runs: list[Path], files: dict[str, Path | None]) -> None:
+    """ValueError for folders that are none, before a table is made that could not be written."""
+    for folder in runs:
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"--runs {folder}: not a folder")
+    for option, file in files.items():
+        if file and not file.parent.is_dir():
+            raise ValueError(f"{option} {file}: there is no folder {file.parent}")
+    if (plot := files["--plot"]) and plot.suffix not in _FORMATS:
+        raise ValueError(f"--plot {plot}: {plot.suffix!r} (allowed: {', '.join(_FORMATS)})")
 
 
 def _report(

@@ -21,7 +21,7 @@ def grids(frames: dict[str, pd.DataFrame]) -> list[Grid]:
             for folder in timing["folder"].unique()
             for caption, heads, rows in grids({key: _of(frame, folder) for key, frame in frames.items()})
         ]
-    if "speed" in frames and not frames["speed"].empty:
+    if not frames["speed"].empty:
         named = zip(_SPEEDS, ("speed", "certification"), (layouts.SPEED, layouts.CERTIFYING), strict=True)
         return [_grid(caption, frames[key], form) for caption, key, form in named if not frames[key].empty]
     found = [_grid("Time", timing, layouts.times(timing))]
@@ -93,7 +93,7 @@ def _grid(caption: str, frame: pd.DataFrame, columns: dict[str, Cell]) -> Grid:
 
 _OPTIONAL = frozenset(
     "as published,loader %,with teacher,clean,paper total,batch,precision,paper s/epoch,"
-    "paper slowdown,paper hours,paper with teacher,skipped,abstained,noisy,eps,paper clean,paper at eps,"
+    "paper slowdown,paper hours,paper with teacher,skipped,abstained,of images,noisy,eps,paper clean,paper at eps,"
     "ACR difference,weakest,at weakest,strongest,at strongest,largest eps,at largest".split(",")
 )
 """Columns that are left out where they have nothing but dashes; the others show what is still to come."""

@@ -28,7 +28,7 @@ def head(manifest: Manifest, measured: list[Measured], frames: dict[str, pd.Data
     if commits:
         lines.append(f"commit {', '.join(commits)}")
     if timed:
-        lines += _of_times(manifest, measured, frames["timing"])
+        lines += _of_times(manifest, measured, frames)
     lines += _of_training(manifest, measured, frames["timing"])
     hidden = [frames[key] for key in ("means", "factors", "comparisons")]
     if any(len(shown(frame)) < len(frame) for frame in hidden):
@@ -46,7 +46,8 @@ def _machine(start: Start) -> str:
     )
 
 
-def _of_times(manifest: Manifest, measured: list[Measured], timing: pd.DataFrame) -> list[str]:
+def _of_times(manifest: Manifest, measured: list[Measured], frames: dict[str, pd.DataFrame]) -> list[str]:
+    timing = frames["timing"]
     runs = max(len(m.runs) for m in measured)
     few = f"within run, for there are fewer than {RUNS} (about the clock, not about the cluster)"
     lines = [
@@ -67,6 +68,13 @@ def _of_times(manifest: Manifest, measured: list[Measured], timing: pd.DataFrame
         lines.append(
             f"Slowdown: of {manifest.baseline}, unpaired ({kinds});"
             " a single run tells nothing of how runs differ, so it has no interval."
+        )
+    if frames["factors"][["batch", "precision"]].isna().any(axis=None):
+        lines.append(f"A dash under batch or precision, and so under host: {manifest.baseline} was not timed so.")
+    if not frames["speed"].empty:
+        lines.append(
+            "% of product, % of copy: operations and bytes a second, as counted, of what a large matrix product and a"
+            " large copy did in the same process."
         )
     if timing["unlike"].notna().any():
         lines.append("*: a ratio of unlike things, let pass by --allow.")

@@ -3,6 +3,7 @@
 import pandas as pd
 
 from reports.forms import (
+    DASH,
     Cell,
     ball,
     decimal,
@@ -131,6 +132,7 @@ JUDGED = {
     "abstained": value("abstained", percent),
     "judged in s": value("judge_seconds", three),
     "clean": spread("clean", percent),
+    "of images": lambda row: DASH if row["clean_images"] == row["images"] else value("clean_images", decimal(0))(row),
 }
 MASKING = WHOM | {
     "eps": ball,

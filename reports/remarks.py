@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from reports.load import Measured
 from reports.stats import drift, outliers
-from reports.tables import name
+from reports.tables import folders, name
 
 _NAMED = 8
 """Cells that a line names; of more it says how many, and the CSV names them."""
@@ -16,10 +16,10 @@ def remarks(measured: list[Measured]) -> list[str]:
     for m in measured:
         for kind, detail in _of(m):
             found.setdefault(kind, {}).setdefault(m, []).append(detail)
-    timed = sum(bool(m.runs) for m in measured)
+    timed, apart = sum(bool(m.runs) for m in measured), len(folders(measured)) > 1
     return [
         f"{kind}: "
-        + (f"{len(cells)} of {timed} (remarks in the CSV)" if len(cells) > _NAMED else ", ".join(_whose(cells)))
+        + (f"{len(cells)} of {timed} (remarks in the CSV)" if len(cells) > _NAMED else ", ".join(_whose(cells, apart)))
         for kind, cells in found.items()
     ]
 
@@ -30,10 +30,11 @@ def remark(m: Measured) -> str | None:
     return "; ".join(said) or None
 
 
-def _whose(cells: dict[Measured, list[str]]) -> Iterator[str]:
+def _whose(cells: dict[Measured, list[str]], apart: bool) -> Iterator[str]:
     named: dict[str, list[str]] = {}
     for m, details in cells.items():
-        named.setdefault(f"{m.cell.arch} {name(m.cell)}", []).extend(details)
+        where = f" in {m.folder}" if apart else ""
+        named.setdefault(f"{m.cell.arch} {name(m.cell)}{where}", []).extend(details)
     for label, details in named.items():
         said = "; ".join(dict.fromkeys(filter(None, details)))
         yield f"{label} ({said})" if said else label

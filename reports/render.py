@@ -1,5 +1,6 @@
 """The same tables on a terminal and in Markdown."""
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
@@ -11,7 +12,9 @@ WIDTH = 160
 """Columns of a terminal that a table may take before names fold."""
 _NAMES = "method,slower / faster,one,other,way,evaluation,weakest,strongest,verdict,switches".split(",")
 """Columns whose words may fold; a number that is cut or broken would be another number."""
-_WORDS = ("dataset", "loader", "precision", "arch", "kind")
+_FOLDED = 16
+"""Columns of a terminal that a name has at the least."""
+_WORDS = ("dataset", "loader", "arch", "kind")
 """Columns of short words."""
 
 
@@ -22,16 +25,18 @@ def show(console: Console, title: str, lines: list[str], tables: list[Grid]) -> 
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     for caption, heads, rows in tables:
         table = Table(*heads, title=caption, title_justify="left", padding=(0, 0, 0, 1))
-        for head, column in zip(heads, table.columns, strict=True):
-            named = head in _NAMES
+        for head, column, cells in zip(heads, table.columns, zip(heads, *rows, strict=True), strict=True):
+            named, longest = head in _NAMES, max(map(cell_len, cells))
             column.overflow, column.no_wrap = "fold", not named
             column.justify = "left" if named or head in _WORDS else "right"
-            column.min_width = 16 if named else None
+            column.min_width = min(longest, _FOLDED) if named else longest
         for row in rows:
             table.add_row(*map(Text, row))
         need = Measurement.get(console, console.options.update_width(1000), table)
-        # Wider than a narrow terminal rather than cut; its own wrapping loses nothing.
-        console.print(table, width=max(need.minimum, min(need.maximum, max(console.width, WIDTH))), crop=False)
+        # Wider than a narrow terminal rather than cut, which its own wrapping is not. Print's width is not enough: it
+        # is the terminal's where that is smaller.
+        table.width = max(need.minimum, min(need.maximum, max(console.width, WIDTH)))
+        console.print(table, crop=False)
 
 
 def markdown(title: str, lines: list[str], tables: list[Grid]) -> str:

@@ -10,7 +10,20 @@ from bench.cells import Cell, Spec, Weights
 from bench.records import Verdict
 from reports.load import Measured
 from reports.stats import Interval, wilson
-from reports.verdicts import ATTACKS, at_eps, average, clean, eps_of, has_eps, of, principal, radii, right, share
+from reports.verdicts import (
+    ATTACKS,
+    at_eps,
+    average,
+    clean,
+    eps_of,
+    first_seen,
+    has_eps,
+    of,
+    principal,
+    radii,
+    right,
+    share,
+)
 
 _LARGEST = 3.8115
 """Radii over sigma that n = 100,000 draws at alpha = 0.001 can certify (all of them agreeing)."""
@@ -26,10 +39,9 @@ def robustness(measured: list[Measured]) -> pd.DataFrame:
     """
     rows = []
     for m in measured:
-        for spec in m.cell.evals:
-            if spec.name in ("Clean", "Noisy") and len(m.cell.evals) > 1:
-                continue
-            rows.append(_row(m, spec))
+        # Beside another judge they are columns of its row.
+        others = [spec for spec in m.cell.evals if spec.name not in ("Clean", "Noisy")]
+        rows += [_row(m, spec) for spec in others or m.cell.evals]
     frame = pd.DataFrame(rows)
     return frame if frame.empty else frame[columns([name for name in frame if name != "folder"], measured)]
 
@@ -56,9 +68,9 @@ def _row(m: Measured, spec: Spec) -> dict:
         "judge_seconds": sum(v.seconds for v in verdicts) if verdicts else math.nan,
         "paper_clean": number(cell.paper.clean) / 100,
     }
-    row |= named("clean", clean(m, spec))
+    row |= {"clean_images": len(first_seen(m, spec)) or math.nan} | named("clean", clean(m, spec))
     if any(each.name == "Noisy" for each in cell.evals):
-        row |= named("noisy", share(map(right, of(m, "Noisy"))))
+        row |= named("noisy", share(map(right, verdicts if spec.name == "Noisy" else of(m, "Noisy"))))
     if smoothing:
         row |= _certified(cell, radii(verdicts))
     elif has_eps(spec.name):

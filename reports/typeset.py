@@ -62,6 +62,15 @@ def _at_eps(frame: pd.DataFrame) -> list[Column]:
     return columns
 
 
+def _apart(frame: pd.DataFrame) -> bool:
+    """Whether networks were trained for unlike balls."""
+    return "trained_eps" in frame and bool((frame[["norm", "trained_eps"]].nunique() > 1).any())
+
+
+def _trained_for(frame: pd.DataFrame) -> pd.Series:
+    return frame["norm"] + " " + frame["trained_eps"].map(written)
+
+
 def _balls(frame: pd.DataFrame, without: pd.Series | None = None) -> pd.Series:
     """Norm and eps of each row but those without."""
     balls = frame["norm"] + " " + frame["eps"].map(written, na_action="ignore")
@@ -104,8 +113,10 @@ def who(frame: pd.DataFrame, width: int = 26) -> list[Column]:
         for cell, teacher in zip(methods.cells, frame["teacher"], strict=True):
             cell += fold(f"from {teacher}", width) if isinstance(teacher, str) else []
     return [
+        *(text(name, frame[name]) for name in ("dataset", "loader") if name in frame and frame[name].nunique() > 1),
         text("architecture", frame["arch"]),
         methods,
+        *([text("trained for", _trained_for(frame))] if _apart(frame) else []),
         *(
             number(frame, name, head, "{:g}".format)
             for name, head in (("sigma", r"$\sigma$"), ("ranks", "ranks"), ("nodes", "nodes"))

@@ -85,12 +85,16 @@ def of(m: Measured, name: str) -> list[Verdict]:
     return next((list(m.verdicts.get(spec.id, {}).values()) for spec in m.cell.evals if spec.name == name), [])
 
 
+def first_seen(m: Measured, spec: Spec | None) -> list[Verdict]:
+    """What says of images without an attack: Clean or, where it was not asked, what an evaluation at eps saw first."""
+    if spec and (spec.name == "Clean" or (has_eps(spec.name) and not of(m, "Clean"))):
+        return list(m.verdicts.get(spec.id, {}).values())
+    return of(m, "Clean")
+
+
 def clean(m: Measured, spec: Spec | None) -> Interval:
-    """Share of right predictions: by Clean or, where that was not asked, by what an evaluation at eps saw first."""
-    judged = of(m, "Clean")
-    if not judged and spec and has_eps(spec.name):
-        judged = m.verdicts.get(spec.id, {}).values()
-    return share(map(right, judged))
+    """Share of right predictions."""
+    return share(map(right, first_seen(m, spec)))
 
 
 def at_eps(m: Measured, spec: Spec) -> Interval:

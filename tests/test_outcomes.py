@@ -22,6 +22,7 @@ from reports.head import head
 from reports.load import Measured, load
 from reports.masking import masking
 from reports.monitored import monitored
+from reports.speed import speed
 from reports.stats import mcnemar, wilson
 from reports.sweeps import sweeps
 from reports.tables import robustness
@@ -91,7 +92,8 @@ def test_times_come_from_the_study_and_accuracies_from_the_cells_own_folder(tmp_
     lines = head(
         manifest,
         measured,
-        {k: factors(manifest, measured) for k in ("means", "factors", "comparisons")} | {"timing": frame},
+        {k: factors(manifest, measured) for k in ("means", "factors", "comparisons")}
+        | {"timing": frame, "speed": speed(manifest, measured)},
     )
     for words in ("not trained to the end", "1 of 2 threads", "best on all test images", "takes 4", "at linf 8/255"):
         assert any(words in line for line in lines), words
@@ -298,7 +300,7 @@ def test_the_command_writes_all_of_it(tmp_path):
 
 def test_tables_have_no_columns_of_dashes_that_nobody_waits_for(tmp_path):
     manifest, measured = study(tmp_path)
-    names = ("means", "factors", "scaling", "masking", "comparisons")
+    names = ("means", "factors", "scaling", "masking", "comparisons", "speed")
     frames = {"timing": timing(manifest, measured), "robustness": robustness(measured)}
     frames |= dict.fromkeys(names, masking([])) | {"masking": masking(measured)}
     tables = {caption.split(" (")[0]: heads for caption, heads, _ in grids(frames)}

@@ -1,6 +1,7 @@
 """Ratios of like things, speedups taken apart, means, scaling, and what is said of odd records."""
 
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -178,6 +179,9 @@ def test_what_is_odd_is_said(tmp_path):
         ("The GPU was throttled: ", "cnn2c2f Standard (throughout: hw_thermal_slowdown)"),
     ):
         assert any(line.startswith(kind) and words in line for line in said), (kind, words, said)
+    shutil.copytree(tmp_path / "runs", tmp_path / "again")
+    (busy,) = (line for line in remarks(load(manifest, [tmp_path / "runs", tmp_path / "again"])) if "busy" in line)
+    assert all(f"cnn2c2f Standard in {tmp_path / folder} (9.0)" in busy for folder in ("runs", "again"))
     many = [m for _ in range(9) for m in load(manifest, [tmp_path / "runs"])]
     busy = [line for line in remarks(many) if line.startswith("The host was busy")]
     assert [line.split(": ")[1] for line in busy] == [f"{len(many) // 2} of {len(many)} (remarks in the CSV)"]

@@ -1,18 +1,22 @@
 """Reports: intervals against scipy, tables against hand-made records, refusals, and what is missing."""
 
 import csv
+import io
 import math
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 from scipy import stats as scipy_stats
 from typer.testing import CliRunner
 
 from bench import manifest as manifests
 from bench.records import SCHEMA, End, Epoch, Start, Verdict, append
-from reports import stats
+from reports import render, stats
 from reports.__main__ import app
+from reports.load import Measured
+from reports.tables import robustness
 from reports.timing import TIMING
 
 TRAINED = """
@@ -210,10 +214,45 @@ def test_radii_that_are_all_equal_tell_no_interval(tmp_path):
     assert [rows(tmp_path / "m-robustness.csv")[0][f"acr{end}"] for end in ("", "_low", "_high")] == ["0.0", "", ""]
 
 
-@pytest.mark.parametrize("option", ["--csv", "--out", "--latex"])
-def test_a_file_that_cannot_be_written_is_named(tmp_path, option):
-    result = report(tmp_path, TRAINED, option, str(tmp_path / "none" / "m.txt"))
-    assert result.exit_code == 2 and str(tmp_path / "none") in result.stderr and "None" not in result.stderr
+@pytest.mark.parametrize("option", ["--csv", "--out", "--latex", "--plot"])
+def test_a_file_that_cannot_be_written_is_named_before_anything_is_printed(tmp_path, option):
+    result = report(tmp_path, TRAINED, option, str(tmp_path / "none" / "m.pdf"))
+    assert result.exit_code == 2 and f"no folder {tmp_path / 'none'}" in result.stderr and not result.stdout
+
+
+def test_what_is_no_folder_and_no_format_is_named(tmp_path):
+    result = report(tmp_path, TRAINED, "--runs", str(tmp_path / "m.yaml"))
+    assert result.exit_code == 2 and "m.yaml: not a folder" in result.stderr
+    for name in ("m", "m.txt"):
+        result = report(tmp_path, TRAINED, "--plot", str(tmp_path / name))
+        assert result.exit_code == 2 and "allowed: .pdf, .png, .svg" in result.stderr and not result.stdout
+
+
+def test_nothing_is_cut_on_a_narrow_terminal():
+    heads = ["arch", "method", *(f"head{k}" for k in range(9))]
+    row = ["cnn2c2f", "SmoothMix(m=2)", *(f"{k}.514 [0.{k}12, 9.{k}87]" for k in range(9))]
+    console = Console(width=40, file=io.StringIO())
+    render.show(console, "A title", [], [("A caption", heads, [row])])
+    written = console.file.getvalue()
+    assert "…" not in written
+    for cell in (*heads, *row):
+        assert cell in written, cell
+
+
+def test_what_nothing_else_judged_has_a_row_of_its_own(tmp_path):
+    text = TRAINED.replace("Smoothing: {n: 100, images: 4, skip_wrong: false}", "Noisy")
+    manifest = cells(tmp_path, text)
+    (one, other) = manifest.cells
+    clean, noisy = one.evals
+    said = {"label": 1, "radius": 0.0, "seconds": 0.0}
+    verdicts = {
+        spec.id: {i: Verdict(eval=spec.id, index=i, prediction=int(i < right), **said) for i in range(4)}
+        for spec, right in ((clean, 3), (noisy, 2))
+    }
+    frame = robustness([Measured(one, tmp_path, verdicts=verdicts), Measured(other, tmp_path)])
+    assert frame["judge"].tolist() == ["Clean", "Noisy"] * 2
+    assert frame["clean"].tolist()[:2] == [0.75, 0.75] and frame["noisy"].tolist()[:2] == [0.5, 0.5]
+    assert frame["clean_images"].tolist()[:2] == [4, 4] and frame["clean"].isna().sum() == 2
 
 
 def test_intervals_against_scipy():
