@@ -180,7 +180,8 @@ def test_what_is_odd_is_said(tmp_path):
     ):
         assert any(line.startswith(kind) and words in line for line in said), (kind, words, said)
     shutil.copytree(tmp_path / "runs", tmp_path / "again")
-    (busy,) = (line for line in remarks(load(manifest, [tmp_path / "runs", tmp_path / "again"])) if "busy" in line)
+    both = [m for m in load(manifest, [tmp_path / "runs", tmp_path / "again"]) if m.id == arm.id]
+    (busy,) = (line for line in remarks(both) if "busy" in line)
     assert all(f"cnn2c2f Standard in {tmp_path / folder} (9.0)" in busy for folder in ("runs", "again"))
     many = [m for _ in range(9) for m in load(manifest, [tmp_path / "runs"])]
     busy = [line for line in remarks(many) if line.startswith("The host was busy")]
