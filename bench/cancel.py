@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from bench import manifest as manifests
+from bench.plan import counted
 from bench.status import states
 from launchers.states import ask, check, queued
 
@@ -27,7 +28,7 @@ def main(
     """Cancel what runs or waits; what is recorded stays, and submitting again goes on from it."""
     try:
         asked = manifests.read(manifest, quick)
-        check()
+        _check_slurm()
         found, _ = states(asked, runs.absolute(), data.absolute())
         jobs = sorted({state.id for state in found if state.word in ("running", "waiting")})
         if jobs:
@@ -39,7 +40,14 @@ def main(
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(2) from None
     ending = f" ({len(left)} have not ended yet)" if left else ""
-    print(f"cancelled {len(jobs)} jobs{ending}" if jobs else "nothing of it is queued")
+    print(f"cancelled {counted(len(jobs))}{ending}" if jobs else "nothing of it is queued")
+
+
+def _check_slurm() -> None:
+    try:
+        check()
+    except ValueError as error:
+        raise ValueError(f"{error} (what runs on this machine ends with ctrl-C, where it was started)") from None
 
 
 if __name__ == "__main__":

@@ -1,40 +1,75 @@
 """What the parts of a cell, and the cells of a timing study, must be to one another."""
 
+from functools import cache
+
 import torch
 
-from bench.cells import Cell
+from bench.cells import Cell, Weights
 from bench.networks import evaluation, method, network
 from bench.tables import Manifest
 from crt.data import DATASETS, PIPELINES
 from crt.method import Method
+from crt.plugins import find, plugins
 
 
 def cell_fits(cell: Cell, kind: type[Method], where: str) -> None:
     """ValueError that names what of a cell, whose method is a `kind`, does not go with the rest of it."""
-    name, share = cell.method.name, cell.recipe.batch_size // cell.ranks
+    name, recipe, share = cell.method.name, cell.recipe, cell.recipe.batch_size // cell.ranks
     if kind.needs_teacher and cell.teacher is None:
         raise ValueError(f"{where}.teacher: missing, and {name} learns from one")
     if cell.teacher is not None and not kind.needs_teacher:
         raise ValueError(f"{where}.teacher: given, but {name} has no use for one")
     if kind.needs_eps and cell.threat.eps == 0:
         raise ValueError(f"{where}.threat.eps: 0, and {name} attacks within it (allowed: above 0)")
-    if cell.recipe.batch_size % cell.ranks:
-        raise ValueError(f"{where}.recipe.batch_size: {cell.recipe.batch_size} does not divide by {cell.ranks} ranks")
+    if recipe.batch_size % cell.ranks:
+        raise ValueError(f"{where}.recipe.batch_size: {recipe.batch_size} does not divide by {cell.ranks} ranks")
+    if recipe.milestones and (last := recipe.milestones[-1]) >= recipe.epochs:
+        raise ValueError(f"{where}.recipe.milestones: {last} (allowed: below {recipe.epochs}, the epochs)")
     if cell.loop == "bare" and (name != "Standard" or cell.ranks > 1):
         raise ValueError(f"{where}.loop: 'bare' (allowed: for Standard on one rank)")
-    if cell.recipe.cuda_graph and (cell.ranks > 1 or cell.loop == "bare"):
+    if recipe.cuda_graph and (cell.ranks > 1 or cell.loop == "bare"):
         raise ValueError(f"{where}.recipe.cuda_graph: true (allowed: on one rank, not of a bare loop)")
     chunks = kind(threat=cell.threat, **cell.method.args).chunks
     if chunks > share:
         raise ValueError(f"{where}.method: splits a batch of {share} in {chunks} parts")
+    _takes(cell, where)
+    if isinstance(cell.teacher, Weights):
+        _takes(cell.teacher, f"{where}.teacher")
     _network_fits(cell, kind, where)
-    pipeline = PIPELINES[cell.pipeline]
+    pipeline, there = PIPELINES[cell.pipeline], DATASETS[cell.dataset].train_images
     if cell.dataset not in pipeline.datasets:
         raise ValueError(f"{where}.pipeline: {cell.pipeline!r} (for {', '.join(pipeline.datasets)} alone)")
-    if cell.images and cell.images > DATASETS[cell.dataset].train_images:
-        raise ValueError(f"{where}.images: {cell.images} (allowed: at most {DATASETS[cell.dataset].train_images})")
+    if cell.images and cell.images > there:
+        raise ValueError(f"{where}.images: {cell.images} (allowed: at most {there})")
+    if recipe.batch_size > (images := cell.images or there):
+        allowed = f"at most {images}, the training images"
+        raise ValueError(f"{where}.recipe.batch_size: {recipe.batch_size} (allowed: {allowed})")
     if cell.ranks % cell.nodes:
         raise ValueError(f"{where}.ranks: {cell.ranks} do not spread evenly over {cell.nodes} nodes")
+
+
+def _takes(cell: Cell | Weights, where: str) -> None:
+    if not _can_take(cell.arch, cell.dataset):
+        shape = "x".join(map(str, DATASETS[cell.dataset].shape))
+        allowed = ", ".join(arch for arch in sorted(plugins("crt.archs")) if _can_take(arch, cell.dataset))
+        raise ValueError(
+            f"{where}.arch: {cell.arch!r} does not take images of {cell.dataset}, {shape} (allowed: {allowed})"
+        )
+
+
+@cache
+def _can_take(arch: str, dataset: str) -> bool:
+    """Whether images of the dataset's size can go through the network."""
+    large = DATASETS[dataset].resize is not None
+    if arch.startswith("imagenet_") == large:
+        # Made for that size and tested on it; torch's first use of `meta` takes a second.
+        return True
+    with torch.device("meta"), torch.no_grad():
+        body, width = find("crt.archs", arch)()
+        try:
+            return body.eval()(torch.empty(1, *DATASETS[dataset].shape)).shape == (1, width)
+        except RuntimeError:
+            return False
 
 
 def _network_fits(cell: Cell, kind: type[Method], where: str) -> None:

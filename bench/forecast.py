@@ -3,7 +3,7 @@
 from rich.console import Console
 from rich.table import Table
 
-from bench import estimate
+from bench import estimate, names
 from bench.tables import Manifest
 from launchers.job import Job, Wave, unfinished
 
@@ -21,14 +21,15 @@ def show(
     table.columns[1].overflow = "fold"
     table.add_column("hours", justify="right")
     table.add_column("from")
-    total = 0.0
+    total, called = 0.0, names.of_jobs(job for wave in found for job in wave.jobs)
     for wave in found:
         for name, jobs in _together(wave).items():
             each = [estimate.hours(job, tflops * 1e12, known) for job in jobs]
             hours = sum(h for h, _ in each)
             total += hours * jobs[0].ranks
             told = "records" if all(told for _, told in each) else "estimate"
-            table.add_row(wave.name, name, str(len(jobs)), str(jobs[0].ranks), _hours(hours), told)
+            what = names.titled(name, called.get(jobs[0].name))
+            table.add_row(wave.name, what, str(len(jobs)), str(jobs[0].ranks), _hours(hours), told)
     console.print(table)
     if manifest.quick:
         images = manifest.timing.images if manifest.timing else manifest.cells[0].images

@@ -1,6 +1,7 @@
 """Read a manifest: YAML to cells, every name, argument and number checked here."""
 
 import hashlib
+import re
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,8 @@ class _Reader:
         self.blocks = [keys(block, _CELL, f"cells[{i}]") for i, block in enumerate(blocks)]
         self.named: dict[str, int] = {}
         for i, block in enumerate(self.blocks):
+            if not isinstance(block.get("name", ""), str):
+                raise ValueError(f"cells[{i}].name: {block['name']!r} (allowed: a word)")
             if "name" in block and self.named.setdefault(block["name"], i) != i:
                 raise ValueError(
                     f"cells[{i}].name: {block['name']!r} is the name of cells[{self.named[block['name']]}]"
@@ -104,10 +107,17 @@ class _Reader:
             raise ValueError(f"{where}.name: {written['name']!r} names {len(settings)} cells (allowed: one)")
         self.open.append(str(written.get("name", where)))
         papers = self.papers(written.get("paper", {}), len(settings), f"{where}.paper")
-        cells = [
-            self.cell(written | setting, where).model_copy(update={"paper": paper})
-            for setting, paper in zip(settings, papers, strict=True)
-        ]
+        try:
+            cells = [
+                self.cell(written | setting, where).model_copy(update={"paper": paper})
+                for setting, paper in zip(settings, papers, strict=True)
+            ]
+        except ValueError as error:
+            # Most of what a cell is made of may stand once for all, where its message does not point.
+            place = re.match(rf"{re.escape(where)}\.(\w+)", str(error))
+            if place and place[1] in self.top and place[1] not in self.blocks[i]:
+                raise ValueError(f"{error}; {place[1]} is the one at the top of the file") from None
+            raise
         self.open.pop()
         self.done[i] = cells
         return cells
@@ -172,6 +182,8 @@ class _Reader:
             return None
         where = f"{where}.teacher"
         if isinstance(value, dict) and set(value) == {"cell"}:
+            if not self.named:
+                raise ValueError(f"{where}.cell: {value['cell']!r} (allowed: none, for no cell has a name)")
             name = _choice(value["cell"], self.named, f"{where}.cell")
             if name in self.open:
                 raise ValueError(f"{where}: a cycle of teachers: {' <- '.join([*self.open, name])}")

@@ -151,3 +151,8 @@ def _timing(manifest: Manifest, place: Place) -> Iterable[Job]:
                 steps=(sum(isinstance(r, Epoch) for r in records), len(study.arms) * (1 + study.timing.rounds)),
                 done=any(isinstance(r, End) for r in records),
             )
+
+
+def counted(jobs: int) -> str:
+    """So many jobs, in words."""
+    return f"{jobs} job{'s' * (jobs != 1)}"

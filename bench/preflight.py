@@ -1,16 +1,20 @@
-"""What must be there before anything is queued: images, weights from elsewhere, and a folder to write to."""
+"""What must be there before anything is queued: images, weights from elsewhere, a folder to write to, the device."""
 
 import shutil
 import sys
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from bench.cells import Weights
 from bench.networks import trained
-from bench.tables import Manifest
+from bench.tables import Manifest, Study
+from bench.train import run_cell
+from crt import dist
 from crt.data import DATASETS
 from crt.data.beton import ensure
+from crt.switches import check
+from launchers.job import Job
 
 
 def check_data(manifest: Manifest, data: Path, sources: Collection[str], dry: bool) -> None:
@@ -37,6 +41,18 @@ def check_weights(manifest: Manifest, runs: Path) -> None:
     given = {cell.teacher.id: cell.teacher for cell in students if isinstance(cell.teacher, Weights)}
     for teacher in given.values():
         trained(teacher, runs)
+
+
+def check_device(jobs: Iterable[Job], manifest: Path) -> None:
+    """ValueError, with file and cell, where this device or installation cannot train or time as a recipe has it."""
+    for job in jobs:
+        asked = job.args[0]
+        cells = asked.arms if isinstance(asked, Study) else (asked,) if job.function is run_cell else ()
+        for cell in cells:
+            try:
+                check(cell.recipe, dist.device())
+            except ValueError as error:
+                raise ValueError(f"{manifest}: {cell.id}: {error}") from None
 
 
 def check_writable(runs: Path) -> None:

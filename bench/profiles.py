@@ -4,6 +4,7 @@ from pathlib import Path
 
 from bench.specs import typed
 from bench.yamls import load_yaml
+from crt.data import DATASETS
 from launchers.profile import Profile
 
 DEFAULT = Path(__file__).parents[1] / "slurm" / "default.yaml"
@@ -13,6 +14,10 @@ def read(path: Path) -> Profile:
     """The profile in a file; ValueError with file, key, value and what is allowed."""
     content = load_yaml(path)
     try:
-        return typed(Profile, content, "profile")
+        profile = typed(Profile, content, "profile")
+        for name in profile.sources:
+            if name not in DATASETS:
+                raise ValueError(f"profile.sources.{name}: no dataset (allowed: {', '.join(sorted(DATASETS))})")
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+    return profile

@@ -66,7 +66,7 @@ def _between(ends: tuple[int, int], value: int) -> int:
 
 def _reduced(cell: Cell, images: int, batch: int, judged: int, n: int) -> Cell:
     recipe = cell.recipe
-    batch = max(cell.ranks, min(recipe.batch_size, batch * max(1, round(recipe.batch_size / 128))))
+    batch = max(cell.ranks, min(recipe.batch_size, images, batch * max(1, round(recipe.batch_size / 128))))
     # Milestones past the last epoch keep the schedule's form and never take effect.
     # The step size goes with the batch: what is right for 256 images makes the loss of 32 rise.
     lr = recipe.lr * batch / recipe.batch_size

@@ -17,6 +17,7 @@ from bench import manifest as manifests
 from bench.cells import Cell, Weights
 from bench.judge import image
 from bench.networks import network, trained
+from bench.screen import whole
 from bench.tables import Manifest
 from crt.classifier import Classifier
 from crt.data import DATASETS
@@ -32,6 +33,11 @@ from crt.lipschitz.translation import distances
 from crt.methods.duet import alike
 
 _READINGS = tuple(f"M{k}" for k in range(1, 7))
+_LEGEND = (
+    "Means over layers. M1: cosine of the rotations; M2: of what they make of each network's own inputs; M3: of the"
+    " same inputs; M4: alignment of the layers' outputs; M5: overlap of the leading input directions; M6: M1 moved to"
+    " between 0 and 1. box/ball: translations over box and ball, by those over the ball alone."
+)
 _CONSTANTS = ("logits", "margins", "local_logits", "local_margins")
 _GLOBAL, _LOCAL = 100, 20
 """Power iterations of a network's norms, and from their vectors of an image's own."""
@@ -69,7 +75,8 @@ def main(
         raise typer.Exit(2) from None
     console.print(f"{asked.title}: beside {told.id}, {images} test images at most", soft_wrap=True)
     for table in _tables(frame):
-        console.print(table)
+        whole(console, table)
+    console.print(_LEGEND, soft_wrap=True, highlight=False)
     for note in notes:
         console.print(f"left out: {note}", soft_wrap=True)
 

@@ -16,11 +16,12 @@ _IMAGES = ("every", "images")
 
 
 def keys(value: Any, allowed: tuple[str, ...], where: str) -> dict:
+    known = ", ".join(allowed) or "none, for it takes no arguments"
     if not isinstance(value, dict):
-        raise ValueError(f"{where}: {value!r} (allowed: a mapping of {', '.join(allowed)})")
+        raise ValueError(f"{where}: {value!r} (allowed: {'a mapping of ' if allowed else ''}{known})")
     for key in value:
         if key not in allowed:
-            raise ValueError(f"{where}.{key}: unknown key (allowed: {', '.join(allowed)})")
+            raise ValueError(f"{where}.{key}: unknown key (allowed: {known})")
     return value
 
 
@@ -35,7 +36,8 @@ def typed(kind: type[BaseModel], value: Any, where: str) -> Any:
 def explain(error: ValidationError, where: str) -> str:
     first = error.errors()[0]
     place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ")
+    # YAML has lists, which are kept as tuples.
+    message = first["msg"].removeprefix("Value error, ").replace("valid tuple", "list")
     scalar = isinstance(first["input"], str | int | float | list | tuple | None)
     value = f" {first['input']!r}:" if scalar and first["type"] != "missing" else ""
     return f"{where}{place}:{value} {message}"

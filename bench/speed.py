@@ -50,10 +50,16 @@ def main(
     place = Place(runs=runs.absolute(), data=data.absolute(), process="shared")
     try:
         check_install()
-        tasks = list(_tasks(_with_images(manifests.read(path), place.data), _names(methods), _names(archs), place))
+        asked = manifests.read(path)
+        if not asked.timing:
+            raise ValueError(f"{path}: timing: missing (bench.speed times a study)")
+        firsts = [study.arms[0] for study in asked.studies]
+        names = _names("methods", methods, {arm.method.name for arm in firsts})
+        networks = _names("archs", archs, {arm.arch for arm in firsts})
+        tasks = list(_tasks(_with_images(asked, place.data), names, networks, place))
         if not tasks:
             given = [f"--{name} {value}" for name, value in (("methods", methods), ("archs", archs)) if value]
-            raise ValueError(f"{' '.join(given) or path}: no study of {path} is of such (names as in the manifest)")
+            raise ValueError(f"{' '.join(given)}: no study of {path} whose images are there is of such")
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(2) from None
@@ -120,8 +126,13 @@ def _whole(task: Task) -> bool:
     return any(isinstance(record, End) for record in read(task.file))
 
 
-def _names(written: str | None) -> list[str] | None:
-    return written and [name.strip() for name in written.split(",")]
+def _names(option: str, written: str | None, known: Collection[str]) -> list[str] | None:
+    """The names that an option gives, or None; ValueError where no study is of one of them."""
+    names = None if written is None else [name.strip() for name in written.split(",")]
+    for name in names or ():
+        if name not in known:
+            raise ValueError(f"--{option} {name!r}: no study is of such (allowed: {', '.join(sorted(known))})")
+    return names
 
 
 def _with_images(manifest: Manifest, data: Path) -> Manifest:

@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.table import Table
 
 from bench import manifest as manifests
+from bench import names
 from bench.attempt import Place
 from bench.plan import waves
 from bench.records import Epoch, Fail, Record, Start, Verdict, read
@@ -191,13 +192,15 @@ def _table(manifest: Manifest, found: list[State], note: str) -> Table:
     table = Table(title=f"{manifest.title}: {counts}", caption=note, title_justify="left", caption_justify="left")
     for head in ("job", "state", "where", "done", "left", "why"):
         table.add_column(head, overflow="fold", justify="right" if head in ("done", "left") else "left")
+    called = names.of_jobs(state.job for state in found)
     for what, states in _together(found).items():
         done, total = (sum(state.job.steps[k] for state in states) for k in (0, 1))
         state = states[0]
         left = "" if state.left is None else str(timedelta(seconds=round(state.left)))
         word = f"[{_STYLES.get(state.word, 'default')}]{state.word}[/]"
         where = " ".join(part for part in (state.id, state.node) if part) if len(states) == 1 else ""
-        table.add_row(what, word, where, f"{done}/{total}", left, state.reason.replace("[", r"\["))
+        title, why = names.titled(what, called.get(state.job.name)), state.reason.replace("[", r"\[")
+        table.add_row(title, word, where, f"{done}/{total}", left, why)
     return table
 
 

@@ -17,7 +17,8 @@ from bench import estimate, forecast, preflight, profiles
 from bench import manifest as manifests
 from bench.attempt import Place
 from bench.environment import check_install
-from bench.plan import waves
+from bench.names import told
+from bench.plan import counted, waves
 from bench.quick import FLOPS
 from bench.tables import Manifest
 from launchers import inline, local, slurm, states
@@ -48,7 +49,7 @@ def main(
     runs: Annotated[Path, typer.Option(help="Where records and weights are kept.")] = Path("runs"),
     data: Annotated[Path, typer.Option(help="Where the .beton files are.")] = Path("data"),
     quick: Annotated[bool, typer.Option("--quick", help="The same cells, reduced to minutes on two cores.")] = False,
-    only: Annotated[str | None, typer.Option(help="Only cells whose id has this in it; * and ? stand for any.")] = None,
+    only: Annotated[str | None, typer.Option(help="Cells with this in id or label; * and ? stand for any.")] = None,
     failed: Annotated[bool, typer.Option("--failed", help="Only what was tried before and did not end well.")] = False,
     max_gpu_hours: Annotated[
         float | None, typer.Option(min=0, help="Submit nothing if more hours x ranks are expected.")
@@ -88,16 +89,20 @@ def _check_slurm() -> None:
 
 
 def chosen(manifest: Manifest, pattern: str | None) -> Manifest:
-    """The manifest's cells whose id has the pattern in it; of a timing study, whole studies. ValueError if none has."""
+    """The manifest's cells with the pattern in id or label; of a timing study, whole studies. ValueError if none."""
     if pattern is None:
         return manifest
     hit = lambda name: fnmatch.fnmatchcase(name, f"*{pattern}*")  # noqa: E731
+    asked = lambda cell: hit(cell.id) or hit(cell.method.label)  # noqa: E731
     if manifest.timing:
-        cells = [a for s in manifest.studies if hit(s.id) or any(hit(a.id) for a in s.arms) for a in s.arms]
+        cells = [a for s in manifest.studies if hit(s.id) or any(map(asked, s.arms)) for a in s.arms]
     else:
-        cells = [cell for cell in manifest.cells if hit(cell.id)]
+        cells = [cell for cell in manifest.cells if asked(cell)]
     if not cells:
-        raise ValueError(f"--only {pattern}: in no cell's id (there are: {', '.join(c.id for c in manifest.cells)})")
+        cells = {cell.id: cell for cell in manifest.cells}
+        said = told(cells)
+        there = ", ".join(f"{key} ({said[key]})" if key in said else key for key in cells)
+        raise ValueError(f"--only {pattern}: in no cell's id or label (there are: {there})")
     return manifest.model_copy(update={"cells": tuple(cells)})
 
 
@@ -143,21 +148,28 @@ class Submission:
 
     def dry(self) -> int:
         """Print cells, waves, hours and, for Slurm, the exact text for sbatch: without data, GPU or Slurm."""
-        found = self._show()
+        found = self.plan()
+        self._show(found)
         preflight.check_data(self.manifest, self.place.data, self.profile.sources, dry=True)
+        try:
+            self._check_device(found)
+        except ValueError as error:
+            print(f"warning: {error}", file=sys.stderr)
         if self.launcher is Launcher.slurm:
             logs = self.place.runs / "logs"
             for array in slurm.arrays(called(self.path), found, self.profile, self.profile.max_array, set()):
                 names = f"{array.jobs[0].name} … {array.jobs[-1].name}" if len(array.jobs) > 1 else array.jobs[0].name
                 after = found[array.wave].after
                 waits = f", after the jobs of {found[after].name}" if after is not None else ""
-                self.console.rule(f"{found[array.wave].name}: {len(array.jobs)} jobs{waits}")
+                self.console.rule(f"{found[array.wave].name}: {counted(len(array.jobs))}{waits}")
                 print(f"# {names}\n{slurm.text(array, logs, self.profile)}")
         return 0
 
     def launch(self) -> int:
         """Hand over what is left to do; how many jobs failed. ValueError before anything runs."""
-        found = self._show()
+        found = self.plan()
+        self._check_device(found)
+        self._show(found)
         if not unfinished(found):
             self.console.print(f"Nothing left to do. {self._report()}", soft_wrap=True)
             return 0
@@ -173,21 +185,24 @@ class Submission:
         else:
             done = slurm.launch(called(self.path), self.plan, logs, self.profile, self.ledger)
             for job, array in done:
-                self.console.print(f"queued {job}: {array.name}, {len(array.jobs)} jobs", soft_wrap=True)
+                self.console.print(f"queued {job}: {array.name}, {counted(len(array.jobs))}", soft_wrap=True)
             if not done:
                 self.console.print("Everything that is left to do is queued already.", soft_wrap=True)
             self.console.print(f"Status: python -m bench.status {self.path}{self._flags()}", soft_wrap=True)
         self.console.print(self._report(), soft_wrap=True)
         return wrong
 
-    def _show(self) -> list[Wave]:
-        """The waves, after the table of what is left of them; ValueError where it takes longer than the user allows."""
-        found = self.plan()
+    def _check_device(self, found: list[Wave]) -> None:
+        # What is queued runs on other machines.
+        if self.launcher is not Launcher.slurm:
+            preflight.check_device(unfinished(found), self.path)
+
+    def _show(self, found: list[Wave]) -> None:
+        """The table of what is left of the waves; ValueError where it takes longer than the user allows."""
         here = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
         device = self.profile.device if self.launcher is Launcher.slurm else here
         known = estimate.rates(self.place.runs, device)
         forecast.show(self.console, self.manifest, found, self.profile.tflops, known, self.most)
-        return found
 
     def _flags(self) -> str:
         runs = self.place.runs

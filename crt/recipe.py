@@ -66,8 +66,9 @@ class Recipe(BaseModel):
                     raise ValueError(f"cuda_graph: true cannot record {key}: {str(cannot).lower()}")
         if self.teacher_stream and self.compile == "reduce-overhead":
             raise ValueError("teacher_stream: true cannot go with compile: reduce-overhead, whose graphs share memory")
-        if self.schedule == "geometric" and not 0 < self.lr_min <= self.lr:
-            raise ValueError(f"lr_min: {self.lr_min:g} (allowed: above 0, at most lr)")
+        if self.lr_min > self.lr or (self.schedule == "geometric" and self.lr_min == 0):
+            least = "above 0, " if self.schedule == "geometric" else ""
+            raise ValueError(f"lr_min: {self.lr_min:g} (allowed: {least}at most lr)")
         return self
 
     def lr_at(self, epoch: float) -> float:

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 
 def _word(value: object) -> object:
@@ -24,10 +24,16 @@ def _memory(value: object) -> object:
     return value
 
 
-Whole = Annotated[int, Field(strict=True, ge=0)]
+def _absolute(value: Path) -> Path:
+    if not value.is_absolute():
+        raise ValueError("an absolute path, for jobs do not run where they were submitted")
+    return value
+
+
 Count = Annotated[int, Field(strict=True, ge=1)]
 Word = Annotated[str, BeforeValidator(_word), Field(strict=True, min_length=1, pattern=r"^[^\n]+$")]
 Memory = Annotated[str, BeforeValidator(_memory)]
+Absolute = Annotated[Path, AfterValidator(_absolute)]
 
 
 class Profile(BaseModel):
@@ -46,7 +52,7 @@ class Profile(BaseModel):
     """Seconds before the end at which a job is told."""
     cpus_per_task: Count = 4
     """Cores of a rank: its threads."""
-    gpus_per_rank: Whole = 0
+    gpus_per_rank: Annotated[int, Field(strict=True, ge=0, le=1)] = 0
     """0 for ranks on CPUs (gloo), 1 for ranks on GPUs (NCCL)."""
     mem: Memory | None = None
     """Memory of a node, as `64G`."""
@@ -66,7 +72,7 @@ class Profile(BaseModel):
     """Options of srun, as a container's."""
     python: str | None = None
     """The interpreter on the nodes, where it is another than here."""
-    stage: Path | None = None
+    stage: Absolute | None = None
     """Storage of each node's own that .beton files are copied to."""
     sources: dict[str, Path] = {}
     """Where the images of a dataset lie that has no .beton files yet."""
@@ -74,3 +80,10 @@ class Profile(BaseModel):
     """The nodes' GPU as torch names it (or cpu): hours are then estimated from records of it."""
     tflops: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.04
     """What a rank computes in a second, in 10^12 operations: for estimates of hours alone."""
+
+    @model_validator(mode="after")
+    def _told_after_it_begins(self) -> "Profile":
+        if self.signal_delay_s >= 60 * self.time:
+            most = f"below {60 * self.time}, the seconds of time"
+            raise ValueError(f"signal_delay_s: {self.signal_delay_s} (allowed: {most})")
+        return self

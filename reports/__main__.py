@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from bench import manifest as manifests
+from bench.screen import WIDTH
 from reports import render
 from reports.certificates import certificates
 from reports.comparisons import comparisons
@@ -105,7 +106,7 @@ def _report(
         "sweeps": sweeps(measured),
     }
     lines, shown = head(manifest, measured, frames), grids(frames)
-    console = Console() if sys.stdout.isatty() else Console(width=render.WIDTH)
+    console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
     render.show(console, manifest.title, lines, shown)
     if not any(m.starts or m.losses or m.verdicts for m in measured):
         flags = (" --quick" if quick else "") + (f" --runs {runs[0]}" if runs[0] != Path("runs") else "")

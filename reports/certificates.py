@@ -4,8 +4,8 @@ from itertools import compress
 
 import pandas as pd
 
+from bench.names import name
 from reports.load import Measured
-from reports.tables import name
 
 
 def certificates(measured: list[Measured]) -> pd.DataFrame:

@@ -8,12 +8,13 @@ import numpy as np
 import pandas as pd
 
 from bench.cells import Cell, Spec
+from bench.names import Names, written
 from bench.tables import Manifest
-from reports.couples import Names, comparable, couple
+from reports.couples import comparable, couple
 from reports.load import Measured
 from reports.stats import Interval, mcnemar, paired_difference, wilson
 from reports.tables import columns, named
-from reports.verdicts import eps_of, has_eps, principal, question, right, stands, written
+from reports.verdicts import eps_of, has_eps, principal, question, right, stands
 
 _NAMES = (
     "dataset,eval,one,other,images,acr_difference,acr_difference_low,acr_difference_high,at,"

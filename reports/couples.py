@@ -1,16 +1,13 @@
-"""Which two cells a report sets side by side, and what it calls them."""
+"""Which two cells a report sets side by side."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, combinations, compress
+from collections.abc import Iterable, Iterator
+from itertools import chain, combinations
 from typing import Literal
 
 import pandas as pd
 
-from bench.cells import Cell
 from bench.tables import Manifest
 from reports.load import Measured
-from reports.tables import epochs, lineage, name
-from reports.verdicts import written
 
 RULE = (
     "Of factors, means and differences, the pairs shown are of two methods on one architecture, of which one is the"
@@ -51,42 +48,3 @@ def shown(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows that are worth showing; all, where none is worth more than the others."""
     worth = frame.get("couple") != "other"
     return frame[worth] if not frame.empty and worth.any() else frame
-
-
-class Names:
-    """What some cells are called beside one another."""
-
-    def __init__(self, cells: Iterable[Cell]):
-        alike: dict[tuple[str, str], list[tuple[str, ...]]] = {}
-        for cell in cells:
-            alike.setdefault((cell.arch, name(cell)), []).append(words(cell))
-        self._varies = {who: varying(rows) for who, rows in alike.items()}
-
-    def called(self, cell: Cell) -> str:
-        """The method and, where other cells of its architecture are called so, too, what tells them apart."""
-        mine = name(cell)
-        return ", ".join([mine, *compress(words(cell), self._varies[cell.arch, mine])])
-
-    def introduced(self, cell: Cell) -> str:
-        """What it is called, and always whom it learned from."""
-        text, teacher = self.called(cell), lineage(cell.teacher)
-        return text if teacher is None or f"from {teacher}" in text else f"{text} from {teacher}"
-
-
-def varying(rows: Iterable[Sequence]) -> list[bool]:
-    """In which places the rows differ."""
-    return [len(set(column)) > 1 for column in zip(*rows, strict=True)]
-
-
-def words(cell: Cell) -> tuple[str, ...]:
-    """What may tell cells of one architecture and method apart; the first is of the teacher."""
-    teacher, recipe = lineage(cell.teacher), cell.recipe
-    return (
-        f"from {teacher}" if teacher else "untaught",
-        f"{epochs(cell)} epochs",
-        f"batch {recipe.batch_size}",
-        recipe.precision,
-        f"sigma {cell.threat.sigma:g}",
-        f"{cell.threat.norm} eps {written(cell.threat.eps)}",
-        f"ranks {cell.ranks}",
-    )

@@ -6,13 +6,14 @@ from collections.abc import Collection, Iterator
 import numpy as np
 import pandas as pd
 
+from bench.names import Names, epochs
 from bench.tables import Manifest
 from crt.recipe import ARITHMETIC
-from reports.couples import Names, comparable, couple
+from reports.couples import comparable, couple
 from reports.load import Measured
 from reports.ratios import carrier, pairs, ratio
 from reports.stats import mean_ratio
-from reports.tables import columns, epochs, named
+from reports.tables import columns, named
 from reports.timing import whole_hours
 
 _PRODUCT = ("epochs", "passes", "batch", "precision")

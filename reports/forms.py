@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from reports.verdicts import written
+from bench.names import written
 
 DASH = "–"
 Form = Callable[[float], str]

@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from bench.names import name
 from bench.records import Start
 from bench.tables import Manifest
 from crt.data import DATASETS
@@ -10,7 +11,6 @@ from reports.load import Measured
 from reports.remarks import remarks
 from reports.speed import not_reached
 from reports.stats import RUNS
-from reports.tables import name
 
 
 def head(manifest: Manifest, measured: list[Measured], frames: dict[str, pd.DataFrame]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from bench.names import written
 from reports.forms import (
     DASH,
     Cell,
@@ -18,7 +19,6 @@ from reports.forms import (
     three,
     value,
 )
-from reports.verdicts import written
 
 ACR = spread("acr", decimal(3))
 

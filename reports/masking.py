@@ -7,8 +7,8 @@ from typing import NamedTuple
 import pandas as pd
 
 from bench.cells import Cell, Spec
+from bench.names import Names
 from crt.data import DATASETS
-from reports.couples import Names
 from reports.load import Measured
 from reports.stats import NOTHING
 from reports.tables import columns, named

@@ -4,10 +4,10 @@ from itertools import compress
 
 import pandas as pd
 
+from bench.names import Names, lineage, varying
 from bench.tables import Manifest
-from reports.couples import Names, varying
 from reports.load import Measured
-from reports.tables import columns, lineage
+from reports.tables import columns
 
 _NAMES = ["dataset", "arch", "method", "teacher", "name", "eval", "epoch", "images", "clean", "standing", "loss"]
 

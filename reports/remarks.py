@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 
+from bench.names import name
 from reports.load import Measured
 from reports.stats import drift, outliers
-from reports.tables import folders, name
+from reports.tables import folders
 
 _NAMED = 8
 """Cells that a line names; of more it says how many, and the CSV names them."""

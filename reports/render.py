@@ -2,14 +2,12 @@
 
 from rich.cells import cell_len
 from rich.console import Console
-from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from bench.screen import whole
 from reports.grids import Grid
 
-WIDTH = 160
-"""Columns of a terminal that a table may take before names fold."""
 _NAMES = "method,slower / faster,one,other,way,evaluation,weakest,strongest,verdict,switches".split(",")
 """Columns whose words may fold; a number that is cut or broken would be another number."""
 _FOLDED = 16
@@ -32,11 +30,7 @@ def show(console: Console, title: str, lines: list[str], tables: list[Grid]) -> 
             column.min_width = min(longest, _FOLDED) if named else longest
         for row in rows:
             table.add_row(*map(Text, row))
-        need = Measurement.get(console, console.options.update_width(1000), table)
-        # Wider than a narrow terminal rather than cut, which its own wrapping is not. Print's width is not enough: it
-        # is the terminal's where that is smaller.
-        table.width = max(need.minimum, min(need.maximum, max(console.width, WIDTH)))
-        console.print(table, crop=False)
+        whole(console, table)
 
 
 def markdown(title: str, lines: list[str], tables: list[Grid]) -> str:

@@ -5,9 +5,10 @@ from collections.abc import Collection
 import pandas as pd
 
 from bench.cells import Cell
+from bench.names import name
 from reports.load import Measured
 from reports.ratios import ratio
-from reports.tables import columns, name, named
+from reports.tables import columns, named
 
 _NAMES = (
     "dataset,arch,method,kind,ranks,nodes,batch,speedup,speedup_low,speedup_high,"

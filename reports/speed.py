@@ -8,6 +8,7 @@ import pandas as pd
 
 from bench.cells import Cell
 from bench.certification import PLAIN, certifications
+from bench.names import name
 from bench.records import Drawn, read
 from bench.tables import Manifest
 from crt.recipe import ARITHMETIC, Recipe
@@ -15,7 +16,7 @@ from reports.load import Measured
 from reports.ratios import like_base, ratio
 from reports.remarks import remark
 from reports.stats import nested_ci, paired_ratio
-from reports.tables import columns, name, named
+from reports.tables import columns, named
 from reports.timing import share_of_loader
 
 _PLAIN = {key: Recipe.model_fields[key].default for key in ARITHMETIC}

@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 
 from bench.cells import Cell, digest
-from reports.couples import varying, words
+from bench.names import lineage, varying, words
 from reports.load import Measured
-from reports.tables import columns, lineage, named
+from reports.tables import columns, named
 from reports.verdicts import bought
 
 _NAMES = (

@@ -1,4 +1,4 @@
-"""The robustness table, in the columns of the CSV, and what the tables call things."""
+"""The robustness table, in the columns of the CSV."""
 
 import math
 from pathlib import Path
@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bench.cells import Cell, Spec, Weights
+from bench.cells import Cell, Spec
+from bench.names import epochs, lineage, name
 from bench.records import Verdict
 from reports.load import Measured
 from reports.stats import Interval, wilson
@@ -103,11 +104,6 @@ def _published(cell: Cell, spec: Spec) -> float:
     return next((p / 100 for r, p in cell.paper.certified.items() if math.isclose(r, cell.threat.eps)), math.nan)
 
 
-def epochs(cell: Cell) -> int:
-    """Of the recipe, each replay counting as one."""
-    return cell.recipe.epochs * cell.replays
-
-
 def columns(names: list[str], measured: list[Measured]) -> list[str]:
     """The folder is a column where there are several."""
     return names + ["folder"] * (len(folders(measured)) > 1)
@@ -120,22 +116,6 @@ def folders(measured: list[Measured]) -> set[Path]:
 def named(column: str, interval: Interval) -> dict[str, float]:
     """An interval as three columns."""
     return {column: interval.mean, f"{column}_low": interval.low, f"{column}_high": interval.high}
-
-
-def name(cell: Cell) -> str:
-    """The method as a report calls it: with the arguments that must be named, and its seed where it is not 0."""
-    bare = ", bare loop" if cell.loop == "bare" else ""
-    return cell.method.label + bare + (f" seed {cell.seed}" if cell.seed else "")
-
-
-def lineage(teacher: Cell | Weights | None) -> str | None:
-    """The chain of teachers, nearest first."""
-    if teacher is None:
-        return None
-    if isinstance(teacher, Weights):
-        return f"{teacher.arch} weights {teacher.sha256[:8]}"
-    before = lineage(teacher.teacher)
-    return f"{teacher.arch} {name(teacher)}" + (f" <- {before}" if before else "")
 
 
 def number(value: float | None) -> float:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from bench.cells import Cell, Weights
+from bench.names import epochs, lineage, name
 from bench.tables import Manifest
 from crt.data import DATASETS
 from crt.recipe import ARITHMETIC
@@ -14,7 +15,7 @@ from reports.load import Measured
 from reports.ratios import like_base, published_base, ratio
 from reports.remarks import remark
 from reports.stats import NOTHING, fieller_ratio, nested_ci
-from reports.tables import columns, epochs, folders, lineage, name, named, number
+from reports.tables import columns, folders, named, number
 from reports.verdicts import acr, bought
 
 TIMING = (

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from bench.names import written
 from reports.booktabs import Column, fixed, fold, number, percent, text
-from reports.verdicts import has_eps, written
+from reports.verdicts import has_eps
 
 INTERVAL = r"In brackets, 95\,\% intervals."
 _RADII = 8

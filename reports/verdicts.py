@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bench.cells import Cell, Spec, digest
+from bench.names import written
 from bench.records import Verdict
 from crt.plugins import find
 from reports.load import Measured
@@ -46,13 +47,6 @@ def question(cell: Cell, spec: Spec) -> tuple:
     if has_eps(spec.name):
         return spec.name, cell.threat.norm, digest(args | {"eps": eps_of(cell, spec)})
     return spec.name, cell.threat.sigma, digest(args)
-
-
-def written(eps: float) -> str:
-    """As people write it: 8/255, 0.5."""
-    whole = round(255 * eps)
-    short = float(f"{eps:.3g}") == eps or not math.isclose(255 * eps, whole, rel_tol=1e-6)
-    return f"{eps:g}" if short else f"{whole}/255"
 
 
 def right(verdict: Verdict) -> bool:

@@ -11,8 +11,9 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from bench import cancel, profiles, status
 from bench import manifest as manifests
-from bench import profiles
+from bench.plan import counted
 from bench.records import Epoch, Start, Verdict, read, read_all
 from bench.submit import MANIFESTS, app, called
 from bench.yamls import load_yaml
@@ -233,11 +234,90 @@ def test_hours_on_a_gpu_without_records_are_guessed_as_of_an_a100(tmp_path, monk
     a100 = load_yaml(MANIFESTS.parent / "slurm" / "a100.yaml")["tflops"]
     for there, guess in ((False, 0.04), (True, a100)):
         monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
         command = [str(tmp_path / "m.yaml"), "--runs", str(tmp_path / "runs"), "--launcher", "local", "--dry-run"]
         result = CliRunner().invoke(app, command)
         assert result.exit_code == 0, result.output
         assert f"counted operations at {guess:g} TFLOP/s" in result.output
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("sources: {cifra10: /x}", r"profile\.sources\.cifra10: no dataset \(allowed: cifar10, digits, "),
+        ("time: 1", r"signal_delay_s: 90 \(allowed: below 60, the seconds of time\)"),
+        ("{time: 10, signal_delay_s: 600}", r"signal_delay_s: 600 \(allowed: below 600"),
+        ("gpus_per_rank: 4", r"profile\.gpus_per_rank: 4: "),
+        ("stage: relative/x", r"profile\.stage: 'relative/x': an absolute path"),
+        ("setup: module load cuda", r"profile\.setup: 'module load cuda': Input should be a list$"),
+    ],
+)
+def test_a_profile_that_would_be_passed_over_in_silence_is_refused(tmp_path, text, words):
+    (tmp_path / "p.yaml").write_text(text)
+    with pytest.raises(ValueError, match=words):
+        profiles.read(tmp_path / "p.yaml")
+
+
+@pytest.mark.parametrize("study", [False, True])
+def test_what_needs_a_gpu_is_refused_with_file_and_cell_before_the_plan(tmp_path, monkeypatch, study):
+    recipe = "recipe: {epochs: 1000, batch_size: 32, lr: 0.01, cuda_graph: true}"
+    timing = "timing: {runs: 1, rounds: 1}\nbaseline: Standard\n" if study else ""
+    text = DIGITS.replace("recipe: {epochs: 1000, batch_size: 32, lr: 0.01}", recipe).replace(", ranks: 2", "")
+    (tmp_path / "m.yaml").write_text(text + timing)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    (cell,) = manifests.read(tmp_path / "m.yaml").cells
+    words = f"{tmp_path / 'm.yaml'}: {cell.id}: recipe.cuda_graph: true needs a GPU (allowed here: false)\n"
+    command = [str(tmp_path / "m.yaml"), "--runs", str(tmp_path / "runs"), "--data", str(tmp_path / "data")]
+    for launcher in ("local", "inline"):
+        done = CliRunner().invoke(app, [*command, "--launcher", launcher])
+        assert (done.exit_code, done.stdout, done.stderr) == (2, "", f"error: {words}")
+        done = CliRunner().invoke(app, [*command, "--launcher", launcher, "--dry-run"])
+        assert done.exit_code == 0 and done.stderr == f"warning: {words}"
+    # The nodes may well have what the machine that submits has not; and what is done asks for nothing.
+    done = CliRunner().invoke(app, [*command, "--launcher", "slurm", "--dry-run"])
+    assert done.exit_code == 0 and "GPU" not in done.stderr
+    if not study:
+        (tmp_path / "runs" / cell.id).mkdir(parents=True)
+        (tmp_path / "runs" / cell.id / "model.pt").touch()
+        done = CliRunner().invoke(app, [*command, "--launcher", "local"])
+        assert done.exit_code == 0 and "Nothing left to do" in done.output
+
+
+def test_cancel_without_slurm_says_how_what_runs_here_ends(tmp_path, monkeypatch):
+    (tmp_path / "m.yaml").write_text(DIGITS)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    done = CliRunner().invoke(cancel.app, [str(tmp_path / "m.yaml")])
+    assert done.exit_code == 2 and "no Slurm here" in done.stderr and "ctrl-C" in done.stderr
+
+
+def test_one_job_is_no_jobs():
+    assert [counted(number) for number in (0, 1, 2)] == ["0 jobs", "1 job", "2 jobs"]
+
+
+ALIKE = """
+dataset: digits
+arch: cnn2c2f
+threat: {sigma: 0.25}
+recipe: {epochs: 1, batch_size: 32, lr: 0.1}
+cells:
+  - {method: [{SmoothMix: {T: 5}}, {SmoothMix: {T: 6}}]}
+  - {method: CRT, teacher: [{arch: cnn4c3f, method: Gaussian, recipe: {epochs: 1, batch_size: 32, lr: 0.1}}]}
+"""
+CALLED = ("SmoothMix(T=5)", "SmoothMix(T=6)", "from cnn4c3f Gaussian")
+
+
+def test_cells_are_told_apart_by_more_than_a_digest(tmp_path):
+    (tmp_path / "m.yaml").write_text(ALIKE)
+    where = [str(tmp_path / "m.yaml"), "--runs", str(tmp_path / "runs"), "--data", str(tmp_path)]
+    plan = [*where, "--launcher", "local", "--dry-run"]
+    for done in (CliRunner().invoke(app, plan), CliRunner().invoke(status.app, where)):
+        assert done.exit_code == 0 and all(words in done.output for words in CALLED), done.output
+    wrong = CliRunner().invoke(app, [*plan, "--only", "nothing"])
+    ids = [cell.id for cell in manifests.read(tmp_path / "m.yaml").cells]
+    assert wrong.exit_code == 2 and f"{ids[0]} (SmoothMix(T=5)), {ids[1]} (SmoothMix(T=6)), {ids[2]} (" in wrong.stderr
+    some = CliRunner().invoke(app, [*plan, "--only", "T=6"])
+    assert some.exit_code == 0 and CALLED[1] in some.output and CALLED[0] not in some.output
 
 
 def test_ids_are_not_folded_where_there_is_no_terminal(tmp_path, monkeypatch):

@@ -62,6 +62,12 @@ cells: [{method: [LMT, CROWNIBP, {SmoothAdv: {warmup: 6}}, {SmoothAdv: {warmup: 
     assert found == [[2.5, 30.25], [2.5, 30.25], [2], [1]]
 
 
+def test_a_quick_batch_is_no_larger_than_its_images(tmp_path):
+    text = HEAD.replace("resnet20", "wideresnet34_10").replace("batch_size: 64", "batch_size: 1024")
+    (cell,) = read(tmp_path, text + "cells: [{method: Standard}]", quick=True).cells
+    assert cell.images == cell.recipe.batch_size == 64
+
+
 def test_product_runs_over_the_axes_in_order(tmp_path):
     text = (
         HEAD.replace("arch: resnet20", "arch: [resnet20, dla]")
@@ -153,6 +159,10 @@ MISTAKES = {
     ),
     "same cell": (HEAD + "cells: [{method: Standard}, {method: Standard, seed: 0}]", ["cells[1]", "same", "cells[0]"]),
     "same name": (HEAD + "cells: [{method: Standard, name: a}, {method: Gaussian, name: a}]", ["cells[1].name", "'a'"]),
+    "a name that is no word": (
+        HEAD + "cells: [{method: Standard, name: [a]}]",
+        ["cells[0].name: ['a'] (allowed: a word)"],
+    ),
     "no cells": (HEAD, ["cells", "list"]),
     "cells no list": (HEAD + "cells: 3", ["cells", "3"]),
     "cell no mapping": (HEAD + "cells: [3]", ["cells[0]", "3", "mapping"]),
@@ -191,6 +201,57 @@ MISTAKES = {
     "every no number": (
         HEAD + "cells: [{method: Standard, evals: [Clean, Clean: {every: -1}]}]",
         ["evals[1].Clean.every: -1", "greater"],
+    ),
+    "images of another size": (
+        HEAD + "cells: [{method: Standard, dataset: imagenet, arch: cnn2c2f}]",
+        ["cells[0].arch: 'cnn2c2f' does not take images of imagenet, 3x224x224 (allowed: dla, imagenet_alexnet, "],
+    ),
+    "images too small": (
+        HEAD + "cells: [{method: Standard, arch: imagenet_alexnet}]",
+        ["cells[0].arch: 'imagenet_alexnet' does not take images of cifar10, 3x32x32 (allowed: cnn2c2f, "],
+    ),
+    "a teacher for images of another size": (
+        HEAD.replace("cifar10", "restricted_imagenet")
+        + "cells: [{method: CRT, teacher: {arch: vgg11, method: Standard, recipe: {epochs: 1, batch_size: 8, lr: 1}}}]",
+        ["cells[0].teacher.arch: 'vgg11' does not take images of restricted_imagenet, 3x224x224"],
+    ),
+    "weights for images of another size": (
+        HEAD.replace("cifar10", "imagenet")
+        + f"cells: [{{method: CRT, teacher: {{arch: vgg11, weights: {__file__}}}}}]",
+        ["cells[0].teacher.arch: 'vgg11' does not take images of imagenet"],
+    ),
+    "a batch of more than all images": (
+        HEAD + "cells: [{method: Standard, recipe: {epochs: 1, batch_size: 50001, lr: 1}}]",
+        ["cells[0].recipe.batch_size: 50001 (allowed: at most 50000, the training images)\n"],
+    ),
+    "a batch of more than the images": (
+        HEAD + "cells: [{method: Standard, images: 10}]",
+        ["cells[0].recipe.batch_size: 64 (allowed: at most 10, the training images); recipe is the one at the top"],
+    ),
+    "a milestone after the end": (
+        HEAD.replace("0.1}", "0.1, schedule: multistep, milestones: [1, 2]}") + "cells: [{method: Standard}]",
+        ["cells[0].recipe.milestones: 2 (allowed: below 2, the epochs)"],
+    ),
+    "a number for a list": (
+        HEAD
+        + "cells: [{method: Standard, recipe: {epochs: 2, batch_size: 8, lr: 1, schedule: multistep, milestones: 1}}]",
+        ["cells[0].recipe.milestones: 1: Input should be a list\n"],
+    ),
+    "arguments of what takes none": (
+        HEAD + "cells: [{method: {Gaussian: {sigma: 3}}}]",
+        ["cells[0].method.Gaussian.sigma: unknown key (allowed: none, for it takes no arguments)"],
+    ),
+    "an argument of what takes none": (
+        HEAD + "cells: [{method: {Gaussian: 3}}]",
+        ["cells[0].method.Gaussian: 3 (allowed: none, for it takes no arguments)"],
+    ),
+    "a teacher where no cell has a name": (
+        HEAD + "cells: [{method: CRT, teacher: {cell: x}}]",
+        ["cells[0].teacher.cell: 'x' (allowed: none, for no cell has a name)"],
+    ),
+    "a mistake at the top": (
+        HEAD.replace("epochs: 2", "epoch: 2") + "cells: [{method: Standard}]",
+        ["cells[0].recipe.epoch: unknown key", "); recipe is the one at the top of the file\n"],
     ),
     "n too small": (HEAD + "cells: [{method: Standard, evals: [Smoothing: {n: 5}]}]", ["Smoothing", "abstain"]),
 }

@@ -11,6 +11,7 @@ from test_reports import epoch, rows, start
 from typer.testing import CliRunner
 
 from bench import manifest as manifests
+from bench.names import written
 from bench.records import Curve, End, Verdict, append
 from reports import curves, outcomes
 from reports.__main__ import app
@@ -27,7 +28,6 @@ from reports.stats import mcnemar, wilson
 from reports.sweeps import sweeps
 from reports.tables import robustness
 from reports.timing import timing
-from reports.verdicts import written
 
 STUDY = """
 title: Hand-made

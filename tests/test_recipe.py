@@ -74,6 +74,7 @@ def test_nesterov_needs_sgd_with_momentum(unfit):
         {"schedule": "multistep"},
         {"milestones": [3]},
         {"schedule": "multistep", "milestones": [3, 2]},
+        {"schedule": "cosine", "lr_min": 0.2},
         {"schedule": "step"},
         {"lr": 0},
         {"lr": "nan"},

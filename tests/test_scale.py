@@ -8,6 +8,7 @@ from test_reports import epoch, start
 
 from bench import manifest as manifests
 from bench import records
+from bench.cells import Paper
 from bench.records import End, append
 from reports import load as loading
 from reports.couples import comparable
@@ -58,9 +59,15 @@ def test_factors_grow_with_the_seeds_and_not_with_their_pairs(tmp_path, seeds):
 
 def test_a_student_is_compared_with_a_teacher_of_any_seed(tiny):
     student = tiny(method="CRT", teacher="{arch: cnn2c2f, method: Standard, seed: 7, recipe: *r}").cells[0]
-    assert comparable(student, student.teacher) and comparable(student.teacher, student)
-    other = student.model_copy(update={"seed": 3})
-    assert not comparable(student, other)
+    # As a cell of the table the teacher is judged; as a teacher it is not.
+    teacher = student.teacher.model_copy(update={"paper": Paper(acr=0.5)})
+    cells = (student, teacher, student.model_copy(update={"seed": 3}), teacher.model_copy(update={"seed": 8}))
+    measured = [loading.Measured(cell, Path()) for cell in cells]
+    again = loading.Measured(student, Path())
+    # The third one has another seed than the first, and the same teacher.
+    pairs = {(measured.index(a), measured.index(b)) for a, b in comparable(measured)}
+    assert pairs == {(0, 1), (2, 1)}
+    assert list(comparable([measured[0], again])) == [(measured[0], again)]
 
 
 def test_sweeps_are_found_within_what_is_equal_otherwise(tmp_path):

@@ -6,9 +6,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from rich.console import Console
 from typer.testing import CliRunner
 
 from bench import manifest as manifests
+from bench import similarity as similarity_command
 from bench.cells import Cell
 from bench.judge import image
 from bench.networks import network
@@ -85,6 +87,7 @@ def test_rows_floors_and_shared_seeds(table, digits):
     assert bare["seed"] not in {seed for _, seed in known if seed in (0, 100)}
     assert bare["M2"] == own["M2_floor"] == pytest.approx(similarity(stranger, taught, x)["M2"])
     assert (own["paper_similarity"], own["paper_lipschitz"]) == (0.703, 5.5)
+    assert "M1: cosine of the rotations" in done.output and "box/ball: translations" in done.output
     assert "70.3" in done.output and "untrained" in done.output and "local margins" in done.output
 
 
@@ -147,3 +150,11 @@ def test_what_to_run_is_said_and_who_teaches_must_be_known(table, digits, tmp_pa
     assert done.exit_code == 2 and "--teacher: 0 teachers of Duet (allowed: part of one id of" in done.stderr
     done = run(tmp_path / "none.yaml", digits)
     assert done.exit_code == 2 and "none.yaml" in done.stderr
+
+
+def test_on_a_narrow_terminal_no_column_is_lost_and_no_number_cut(table, digits, monkeypatch):
+    monkeypatch.setattr(similarity_command, "Console", lambda **_: Console(width=80))
+    said = run(table, digits).output
+    (head,) = (line for line in said.splitlines() if " M6" in line and "┃" in line)
+    assert head.replace("┃", " ").split() == "arch method seed begins M1 M2 M3 M4 M5 M6 paper".split()
+    assert len(head) > 80 and "│ 100.0│" in said and "…" not in said

@@ -150,8 +150,8 @@ def test_waves_of_arrays_status_and_the_same_report_as_on_one_machine(cluster, t
     slurm, where = table(WAVES)
     said = cluster.bench(submit, *slurm)
     assert [line.split(": ")[1] for line in said.splitlines() if line.startswith("queued")] == [
-        "train0, 1 jobs",
-        "train1, 1 jobs",
+        "train0, 1 job",
+        "train1, 1 job",
         "judge0, 2 jobs",
         "judge1, 2 jobs",
     ]

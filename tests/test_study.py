@@ -7,7 +7,7 @@ import torch
 from typer.testing import CliRunner
 
 from bench import manifest as manifests
-from bench import submit
+from bench import speed, submit
 from bench.attempt import Place
 from bench.bare import bare_epoch
 from bench.networks import batches, method, network
@@ -101,3 +101,25 @@ def test_what_a_study_cannot_be_is_said(tmp_path, change, words):
     with pytest.raises(ValueError) as error:
         manifests.read(tmp_path / "m.yaml")
     assert words in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--archs", "cnn2c2"], "--archs 'cnn2c2': no study is of such (allowed: cnn2c2f)"),
+        (["--methods", "Standard,Nope"], "--methods 'Nope': no study is of such (allowed: Standard)"),
+        (["--methods", ""], "--methods '': no study is of such (allowed: Standard)"),
+    ],
+)
+def test_speed_lists_the_names_that_there_are(tmp_path, options, words):
+    (tmp_path / "m.yaml").write_text(TIMED)
+    done = CliRunner().invoke(speed.app, [str(tmp_path / "m.yaml"), "--data", str(tmp_path / "data"), *options])
+    assert (done.exit_code, done.stderr) == (2, f"error: {words}\n") and not (tmp_path / "data").exists()
+
+
+def test_speed_times_studies_alone(tmp_path):
+    path = tmp_path / "m.yaml"
+    once = TIMED[: TIMED.index("timing:")].replace("baseline: bare loop", "")
+    path.write_text(f"{once}cells: [{{method: Standard}}]")
+    done = CliRunner().invoke(speed.app, [str(path), "--data", str(tmp_path / "data")])
+    assert (done.exit_code, done.stderr) == (2, f"error: {path}: timing: missing (bench.speed times a study)\n")
