@@ -88,8 +88,11 @@ def _network_fits(cell: Cell, kind: type[Method], where: str) -> None:
         raise ValueError(f"{where}.arch: {cell.arch}: {error}") from None
 
 
-def one_baseline(manifest: Manifest) -> None:
-    """ValueError where a timing study lacks the cell that others are compared with, or has too many."""
+def study_fits(manifest: Manifest) -> None:
+    """ValueError where a timing study has no whole step, or not one cell that others are compared with."""
+    largest = max(cell.recipe.batch_size for cell in manifest.cells)
+    if manifest.timing.images and manifest.timing.images < largest:
+        raise ValueError(f"timing.images: {manifest.timing.images} (allowed: at least {largest}, the largest batch)")
     groups: dict[tuple, list[Cell]] = {}
     for cell in manifest.cells:
         groups.setdefault(cell.kin, []).append(cell)

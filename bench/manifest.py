@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from bench.cells import Cell, Monitor, Paper, Weights
-from bench.fits import cell_fits, one_baseline
+from bench.fits import cell_fits, study_fits
 from bench.specs import explain, keys, spec, typed
 from bench.tables import BARE, Manifest, Timing
 from bench.yamls import load_yaml
@@ -88,7 +88,7 @@ class _Reader:
         title = self.top.get("title", name)
         manifest = Manifest(name=name, title=str(title), baseline=baseline, timing=timing, cells=tuple(found))
         if timing:
-            one_baseline(manifest)
+            study_fits(manifest)
         elif any(cell.loop == "bare" for cell in found):
             raise ValueError("loop: 'bare' (allowed: in a timing study, for it trains nothing to an end)")
         return manifest

@@ -129,7 +129,7 @@ cells:
   - {{ranks: [1, 2], recipe: {recipes[0]}}}
   - {{ranks: 2, recipe: {recipes[1]}}}
 """
-    manifest = read(tmp_path, HEAD + cells)
+    manifest = read(tmp_path, HEAD.replace("images: 64", "images: 128") + cells)
     for study in manifest.studies:
         for run in range(3):
             file = tmp_path / "runs" / study.id / f"run{run}" / "time.jsonl"

@@ -353,7 +353,7 @@ def test_missing_dataset_is_a_wave_and_nodes_read_their_own_copy(cluster, table,
     profile = f"{PROFILE[:-1]}, stage: {tmp_path / 'node'}, sources: {{digits: {tmp_path}}}}}"
     slurm, _ = table(text, profile)
     slurm[slurm.index("--data") + 1] = tmp_path / "empty"
-    assert "data, 1 jobs" in cluster.bench(submit, *slurm)
+    assert "data, 1 job" in cluster.bench(submit, *slurm)
     cluster.wait(lambda: not cluster.queue())
     notes = {json.loads(file.read_text())["source"] for file in (tmp_path / "node").glob("beton-*/*.json")}
     assert notes == {str(tmp_path / "empty" / f"digits-{split}.beton") for split in ("train", "test")}
