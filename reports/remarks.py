@@ -1,6 +1,7 @@
 """What a reader must know before trusting a number: said, and nothing left out for it."""
 
 from collections.abc import Iterator
+from functools import cache
 
 from bench.names import name
 from reports.load import Measured
@@ -15,7 +16,7 @@ def remarks(measured: list[Measured]) -> list[str]:
     """A line for each kind of thing that is odd about cells' times, with the cells, and what is odd of each."""
     found: dict[str, dict[Measured, list[str]]] = {}
     for m in measured:
-        for kind, detail in _of(m):
+        for kind, detail in _odd(m):
             found.setdefault(kind, {}).setdefault(m, []).append(detail)
     timed, apart = sum(bool(m.runs) for m in measured), len(folders(measured)) > 1
     return [
@@ -27,7 +28,7 @@ def remarks(measured: list[Measured]) -> list[str]:
 
 def remark(m: Measured) -> str | None:
     """All that is odd about one cell's times."""
-    said = [f"{kind}: {detail}" if detail else kind for kind, detail in _of(m)]
+    said = [f"{kind}: {detail}" if detail else kind for kind, detail in _odd(m)]
     return "; ".join(said) or None
 
 
@@ -41,8 +42,13 @@ def _whose(cells: dict[Measured, list[str]], apart: bool) -> Iterator[str]:
         yield f"{label} ({said})" if said else label
 
 
+@cache
+def _odd(m: Measured) -> tuple[tuple[str, str], ...]:
+    """The kind of each odd thing, and what is to be said of this cell's: the head asks, and every table of times."""
+    return tuple(_of(m))
+
+
 def _of(m: Measured) -> Iterator[tuple[str, str]]:
-    """The kind of each odd thing, and what is to be said of this cell's."""
     for said in m.remarks:
         yield said, ""
     for (run, epochs), times in zip(m.runs.items(), m.seconds, strict=True):

@@ -178,6 +178,10 @@ MISTAKES = {
         ["baseline", "'Gaussian'", "Standard"],
     ),
     "timing, no baseline": (HEAD + "timing: {runs: 2}\ncells: [{method: Standard}]", ["baseline", "missing"]),
+    "a timed epoch without a whole step": (
+        HEAD + "timing: {images: 63}\nbaseline: Standard\ncells: [{method: Standard}]",
+        ["timing.images: 63 (allowed: at least 64, the largest batch)"],
+    ),
     "timing, wrong": (
         HEAD + "timing: {runs: 0}\nbaseline: Standard\ncells: [{method: Standard}]",
         ["timing.runs", "0"],
