@@ -13,7 +13,6 @@ from typing import Literal
 
 from bench.cells import Cell
 from bench.records import Fail, Record, append
-from crt import dist
 from crt.data import DATASETS
 from crt.data.stage import stage
 
@@ -116,6 +115,8 @@ def _at_work(other: dict, mine: dict) -> bool:
 @contextmanager
 def attempt(file: Path, place: Place) -> Iterator[Claim]:
     """Join the other ranks and claim this rank's records file; what goes wrong is recorded there, with its reason."""
+    from crt import dist  # torch, which whoever plans jobs needs not import
+
     claim = Claim(file)
     try:
         _check_clock(place)

@@ -2,16 +2,18 @@
 
 import hashlib
 import json
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from crt.data import PIPELINES
-from crt.method import Method
-from crt.plugins import find
+from crt.plugins import declaration
 from crt.quantity import Count, Real, Whole
 from crt.recipe import ARITHMETIC, Recipe
 from crt.threat import Threat
+
+if TYPE_CHECKING:
+    from crt.method import Method
 
 _STRICT = ConfigDict(frozen=True, extra="forbid")
 
@@ -165,9 +167,9 @@ class Cell(BaseModel):
         return self.unbound.replays
 
     @property
-    def unbound(self) -> Method:
-        """Its method, without a teacher."""
-        return find("crt.methods", self.method.name)(threat=self.threat, **self.method.args)
+    def unbound(self) -> "Method":
+        """Its method, without a teacher, to ask what it declares."""
+        return declaration("crt.methods", self.method.name)(threat=self.threat, **self.method.args)
 
     @property
     def questions(self) -> str:

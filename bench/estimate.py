@@ -2,12 +2,10 @@
 
 from pathlib import Path
 
-from bench.judge import run_judge
+from bench.chunks import dataset
+from bench.jobs import run_cell, run_judge, run_robustify, run_study
 from bench.networks import forward_flops, forwards, step_flops
 from bench.records import Epoch, Start, read
-from bench.robust import dataset, run_robustify
-from bench.study import run_study
-from bench.train import run_cell
 from crt.data import DATASETS
 from crt.data.beton import held
 from launchers.job import Job

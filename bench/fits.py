@@ -1,18 +1,18 @@
 """What the parts of a cell, and the cells of a timing study, must be to one another."""
 
-from functools import cache
-
-import torch
+from typing import TYPE_CHECKING
 
 from bench.cells import Cell, Weights
-from bench.networks import evaluation, method, network
 from bench.tables import Manifest
 from crt.data import DATASETS, PIPELINES
-from crt.method import Method
-from crt.plugins import find, plugins
+from crt.plugins import declaration, declared, find
+from crt.sides import SIDES
+
+if TYPE_CHECKING:
+    from crt.method import Method
 
 
-def cell_fits(cell: Cell, kind: type[Method], where: str) -> None:
+def cell_fits(cell: Cell, kind: "type[Method]", where: str) -> None:
     """ValueError that names what of a cell, whose method is a `kind`, does not go with the rest of it."""
     name, recipe, share = cell.method.name, cell.recipe, cell.recipe.batch_size // cell.ranks
     if kind.needs_teacher and cell.teacher is None:
@@ -35,7 +35,6 @@ def cell_fits(cell: Cell, kind: type[Method], where: str) -> None:
     _takes(cell, where)
     if isinstance(cell.teacher, Weights):
         _takes(cell.teacher, f"{where}.teacher")
-    _network_fits(cell, kind, where)
     pipeline, there = PIPELINES[cell.pipeline], DATASETS[cell.dataset].train_images
     if cell.dataset not in pipeline.datasets:
         raise ValueError(f"{where}.pipeline: {cell.pipeline!r} (for {', '.join(pipeline.datasets)} alone)")
@@ -49,43 +48,59 @@ def cell_fits(cell: Cell, kind: type[Method], where: str) -> None:
 
 
 def _takes(cell: Cell | Weights, where: str) -> None:
-    if not _can_take(cell.arch, cell.dataset):
-        shape = "x".join(map(str, DATASETS[cell.dataset].shape))
-        allowed = ", ".join(arch for arch in sorted(plugins("crt.archs")) if _can_take(arch, cell.dataset))
-        raise ValueError(
-            f"{where}.arch: {cell.arch!r} does not take images of {cell.dataset}, {shape} (allowed: {allowed})"
-        )
+    """ValueError where the network is marked as one that takes images of another size."""
+    side = DATASETS[cell.dataset].shape[1]
+    archs = declared("crt.archs")
+    if SIDES.get(cell.arch, side) != side:
+        allowed = sorted(arch for arch in archs if SIDES.get(arch, side) == side)
+        raise ValueError(f"{_wrong_size(cell, where)} (allowed: {', '.join(allowed)})")
 
 
-@cache
-def _can_take(arch: str, dataset: str) -> bool:
-    """Whether images of the dataset's size can go through the network."""
-    large = DATASETS[dataset].resize is not None
-    if arch.startswith("imagenet_") == large:
-        # Made for that size and tested on it; torch's first use of `meta` takes a second.
-        return True
-    with torch.device("meta"), torch.no_grad():
-        body, width = find("crt.archs", arch)()
-        try:
-            return body.eval()(torch.empty(1, *DATASETS[dataset].shape)).shape == (1, width)
-        except RuntimeError:
-            return False
+def _wrong_size(cell: Cell | Weights, where: str) -> str:
+    shape = "x".join(map(str, DATASETS[cell.dataset].shape))
+    return f"{where}.arch: {cell.arch!r} does not take images of {cell.dataset}, {shape}"
 
 
-def _network_fits(cell: Cell, kind: type[Method], where: str) -> None:
-    """Ask the method and the evaluations that choose among networks; none is built for those that take any."""
+def networks_fit(cell: Cell, where: str) -> None:
+    """ValueError where a network cannot take its images, or the method or an evaluation cannot take the network.
+
+    Networks are built without storage, and none for what takes any: torch is not imported then.
+    """
+    _fits_images(cell, where)
+    if isinstance(cell.teacher, Weights):
+        _fits_images(cell.teacher, f"{where}.teacher")
     watched = cell.monitor.evals if cell.monitor else ()
-    asked = [evaluation(cell, spec) for spec in (*cell.evals, *watched)]
-    judging = [one for one in asked if hasattr(one, "fits")]
-    if not judging and kind.fits is Method.fits:
+    specs = [spec for spec in (*cell.evals, *watched) if hasattr(declaration("crt.evals", spec.name), "fits")]
+    if not specs and declaration("crt.methods", cell.method.name).fits.__qualname__ == "Method.fits":
         return
+    import torch
+
+    from bench.networks import evaluation, method, network
+
     with torch.device("meta"):
         student, teacher = network(cell), network(cell.teacher) if cell.teacher else None
     try:
-        for one in (method(cell, teacher), *judging):
+        for one in (method(cell, teacher), *(evaluation(cell, spec) for spec in specs)):
             one.fits(student)
     except ValueError as error:
         raise ValueError(f"{where}.arch: {cell.arch}: {error}") from None
+
+
+def _fits_images(cell: Cell | Weights, where: str) -> None:
+    """Send an image through a network that is not marked and, by its name, is made for images of another size."""
+    dataset = DATASETS[cell.dataset]
+    if cell.arch in SIDES or cell.arch.startswith("imagenet_") == (dataset.resize is not None):
+        return
+    import torch
+
+    with torch.device("meta"), torch.no_grad():
+        body, width = find("crt.archs", cell.arch)()
+        try:
+            fits = body.eval()(torch.empty(1, *dataset.shape)).shape == (1, width)
+        except RuntimeError:
+            fits = False
+    if not fits:
+        raise ValueError(_wrong_size(cell, where))
 
 
 def study_fits(manifest: Manifest) -> None:

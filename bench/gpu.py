@@ -1,6 +1,7 @@
 """What the driver says of this rank's GPU around a timed epoch; nothing of it is asked within."""
 
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from bench.records import GPU
@@ -19,6 +20,19 @@ _REASONS = (
     "reliability",
 )
 """Why clocks are low, by bit: https://docs.nvidia.com/deploy/nvml-api, nvmlClocksEventReasons."""
+
+
+_DRIVERS = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
+"""Files of the drivers of NVIDIA's GPUs, of those under Windows' Linux, and of AMD's."""
+
+
+def device_name() -> str:
+    """The GPU's name as torch gives it, or cpu; torch is imported only where a driver is installed."""
+    if not any(Path(file).exists() for file in _DRIVERS):
+        return "cpu"
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
 
 
 class Watch:

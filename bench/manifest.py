@@ -2,6 +2,8 @@
 
 import hashlib
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -9,13 +11,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from bench.cells import Cell, Monitor, Paper, Weights
-from bench.fits import cell_fits, study_fits
+from bench.fits import cell_fits, networks_fit, study_fits
 from bench.specs import explain, keys, spec, typed
 from bench.tables import BARE, Manifest, Timing
 from bench.yamls import load_yaml
-from crt.data import DATASETS, PIPELINES
-from crt.data.loader import LOADERS
-from crt.plugins import plugins
+from crt.data import DATASETS, LOADERS, PIPELINES
+from crt.plugins import declared
 from crt.recipe import Recipe
 from crt.threat import Threat
 
@@ -29,11 +30,18 @@ _TEACHER = (*_INHERITED, "arch", "method", "recipe", "seed", "teacher", "monitor
 _DEFAULTS = {"pipeline": "crt", "loader": "ffcv", "threat": {}, "seed": 0, "ranks": 1, "nodes": 1}
 
 
-def read(path: Path, quick: bool = False) -> Manifest:
-    """The manifest in a file, reduced where `quick`; ValueError with file, place, value and what is allowed."""
+def read(path: Path, quick: bool = False, networks: bool = True) -> Manifest:
+    """The manifest in a file, reduced where `quick`; ValueError with file, place, value and what is allowed.
+
+    Whatever can be told from words is checked first. Then `networks` says whether networks are built, without storage,
+    to see that methods and evaluations can take them: it needs torch, and only of manifests that hold such a choice.
+    """
     content = load_yaml(path)
     try:
-        manifest = _Reader(content).manifest(path.stem)
+        reader = _Reader(content)
+        manifest = reader.manifest(path.stem)
+        if networks:
+            reader.check_networks()
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     if not quick:
@@ -69,6 +77,8 @@ class _Reader:
                 )
         self.done: dict[int, list[Cell]] = {}
         self.open: list[str] = []
+        self.built: list[tuple[int, Cell, str]] = []
+        """Each cell and inline teacher as it was read: its block and its place, to be checked by its network."""
 
     def manifest(self, name: str) -> Manifest:
         timing = typed(Timing, self.top["timing"], "timing") if "timing" in self.top else None
@@ -107,20 +117,31 @@ class _Reader:
             raise ValueError(f"{where}.name: {written['name']!r} names {len(settings)} cells (allowed: one)")
         self.open.append(str(written.get("name", where)))
         papers = self.papers(written.get("paper", {}), len(settings), f"{where}.paper")
-        try:
+        with self.pointing(i):
             cells = [
-                self.cell(written | setting, where).model_copy(update={"paper": paper})
+                self.cell(written | setting, where, i).model_copy(update={"paper": paper})
                 for setting, paper in zip(settings, papers, strict=True)
             ]
-        except ValueError as error:
-            # Most of what a cell is made of may stand once for all, where its message does not point.
-            place = re.match(rf"{re.escape(where)}\.(\w+)", str(error))
-            if place and place[1] in self.top and place[1] not in self.blocks[i]:
-                raise ValueError(f"{error}; {place[1]} is the one at the top of the file") from None
-            raise
         self.open.pop()
         self.done[i] = cells
         return cells
+
+    @contextmanager
+    def pointing(self, i: int) -> Iterator[None]:
+        """Within: an error of block `i` says where its key stands at the top of the file, once for all blocks."""
+        try:
+            yield
+        except ValueError as error:
+            place = re.match(rf"{re.escape(f'cells[{i}]')}\.(\w+)", str(error))
+            if place and place[1] in self.top and place[1] not in self.blocks[i]:
+                raise ValueError(f"{error}; {place[1]} is the one at the top of the file") from None
+            raise
+
+    def check_networks(self) -> None:
+        """ValueError where a network cannot take its images, or a method or evaluation cannot take the network."""
+        for i, cell, where in self.built:
+            with self.pointing(i):
+                networks_fit(cell, where)
 
     def papers(self, value: Any, count: int, where: str) -> list[Paper]:
         """A block's published figures, one for each of its cells: lists run along the product."""
@@ -132,13 +153,13 @@ class _Reader:
         rows = [{key: v[k] if count > 1 else single(v) for key, v in value.items()} for k in range(count)]
         return [typed(Paper, {k: v for k, v in row.items() if v is not None}, where) for row in rows]
 
-    def cell(self, written: dict, where: str, teaching: bool = False) -> Cell:
+    def cell(self, written: dict, where: str, block: int, teaching: bool = False) -> Cell:
         for key in ("dataset", "arch", "method", "recipe"):
             if key not in written:
                 raise ValueError(f"{where}.{key}: missing")
         threat = typed(Threat, written["threat"], f"{where}.threat")
         method, kind = spec("crt.methods", written["method"], threat, f"{where}.method")
-        teacher = self.teacher(written, where)
+        teacher = self.teacher(written, where, block)
         evals = [] if teaching else written.get("evals", [])
         if not isinstance(evals, list):
             raise ValueError(f"{where}.evals: {evals!r} (allowed: a list of evaluations)")
@@ -146,7 +167,7 @@ class _Reader:
             "dataset": _choice(written["dataset"], DATASETS, f"{where}.dataset"),
             "pipeline": _choice(written["pipeline"], PIPELINES, f"{where}.pipeline"),
             "loader": _choice(written["loader"], LOADERS, f"{where}.loader"),
-            "arch": _choice(written["arch"], plugins("crt.archs"), f"{where}.arch"),
+            "arch": _choice(written["arch"], declared("crt.archs"), f"{where}.arch"),
             "method": method,
             "threat": threat,
             "recipe": typed(Recipe, written["recipe"], f"{where}.recipe"),
@@ -160,6 +181,7 @@ class _Reader:
         except ValidationError as error:
             raise ValueError(explain(error, where)) from None
         cell_fits(cell, kind, where)
+        self.built.append((block, cell, where))
         return cell
 
     def monitor(self, written: dict, threat: Threat, where: str) -> Monitor | None:
@@ -176,7 +198,7 @@ class _Reader:
         specs = [spec("crt.evals", e, threat, f"{where}.evals[{k}]")[0] for k, e in enumerate(evals)]
         return typed(Monitor, value | {"evals": specs}, where)
 
-    def teacher(self, written: dict, where: str) -> Cell | Weights | None:
+    def teacher(self, written: dict, where: str, block: int) -> Cell | Weights | None:
         value = written.get("teacher")
         if value is None:
             return None
@@ -192,12 +214,12 @@ class _Reader:
             return self.weights({"pipeline": written["pipeline"]} | value, written["dataset"], where)
         keys(value, _TEACHER, where)
         inherited = {key: written[key] for key in _INHERITED if key in written}
-        return self.cell(_DEFAULTS | inherited | value, where, teaching=True)
+        return self.cell(_DEFAULTS | inherited | value, where, block, teaching=True)
 
     def weights(self, value: dict, dataset: str, where: str) -> Weights:
         """A teacher from elsewhere: its file is there, and is the one that is meant."""
         keys(value, _WEIGHTS, where)
-        arch = _choice(value.get("arch"), plugins("crt.archs"), f"{where}.arch")
+        arch = _choice(value.get("arch"), declared("crt.archs"), f"{where}.arch")
         try:
             with open(str(value["weights"]), "rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()

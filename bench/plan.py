@@ -5,13 +5,10 @@ from pathlib import Path
 
 from bench.attempt import Place
 from bench.cells import Cell
-from bench.judge import run_judge
-from bench.prepare import run_prepare
+from bench.chunks import CHUNK, dataset, folder
+from bench.jobs import run_cell, run_judge, run_prepare, run_robustify, run_study
 from bench.records import End, Epoch, Verdict, read, read_all
-from bench.robust import CHUNK, dataset, folder, run_robustify
-from bench.study import run_study
 from bench.tables import Manifest
-from bench.train import run_cell
 from crt.data import DATASETS
 from crt.data.beton import held
 from launchers.job import Job, Wave

@@ -7,13 +7,11 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from bench.cells import Weights
-from bench.networks import trained
+from bench.jobs import run_cell
 from bench.tables import Manifest, Study
-from bench.train import run_cell
-from crt import dist
 from crt.data import DATASETS
 from crt.data.beton import ensure
-from crt.switches import check
+from crt.recipe import ARITHMETIC
 from launchers.job import Job
 
 
@@ -39,8 +37,11 @@ def check_weights(manifest: Manifest, runs: Path) -> None:
     """ValueError where a teacher from elsewhere does not fit its network."""
     students = (one for cell in manifest.cells for one in (cell, *cell.lineage))
     given = {cell.teacher.id: cell.teacher for cell in students if isinstance(cell.teacher, Weights)}
-    for teacher in given.values():
-        trained(teacher, runs)
+    if given:
+        from bench.networks import trained
+
+        for teacher in given.values():
+            trained(teacher, runs)
 
 
 def check_device(jobs: Iterable[Job], manifest: Path) -> None:
@@ -49,6 +50,11 @@ def check_device(jobs: Iterable[Job], manifest: Path) -> None:
         asked = job.args[0]
         cells = asked.arms if isinstance(asked, Study) else (asked,) if job.function is run_cell else ()
         for cell in cells:
+            if not cell.recipe.model_dump(include=set(ARITHMETIC), exclude_defaults=True):
+                continue  # what every device can do needs no torch to be told
+            from crt import dist
+            from crt.switches import check
+
             try:
                 check(cell.recipe, dist.device())
             except ValueError as error:

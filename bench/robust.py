@@ -1,6 +1,5 @@
 """Make the robust dataset that an RDT cell trains on: a job before its training, on the features of its teacher."""
 
-import dataclasses
 import hashlib
 import json
 import time
@@ -12,30 +11,17 @@ import torch
 
 from bench.attempt import Claim, Place, attempt, write
 from bench.cells import Cell
+from bench.chunks import CHUNK, dataset, folder
 from bench.environment import start
 from bench.networks import trained
 from bench.progress import Progress
 from bench.records import End, Made
 from bench.timer import Timer
 from crt import dist
-from crt.data import DATASETS, Dataset
+from crt.data import DATASETS
 from crt.data.beton import Beton, ensure
 from crt.data.beton import write as write_beton
 from crt.robustify import robustify
-
-CHUNK = 500
-"""Images made at once: the authors' batch, and what a killed job loses at most."""
-
-
-def folder(cell: Cell, runs: Path) -> Path:
-    """Where the dataset that an RDT cell trains on lies, beside the weights it comes from."""
-    return runs / cell.teacher.id / cell.robust
-
-
-def dataset(cell: Cell) -> Dataset:
-    """As many images as the cell trains on, whose statistics nobody has published."""
-    whole = DATASETS[cell.dataset]
-    return dataclasses.replace(whole, train_images=cell.images or whole.train_images, measured=None)
 
 
 def robust_images(cell: Cell, runs: Path) -> Path:

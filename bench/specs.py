@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from bench.cells import Spec, digest
-from crt.plugins import find
+from crt.plugins import declaration
 from crt.quantity import Count
 from crt.threat import Threat
 
@@ -53,7 +53,7 @@ def spec(package: str, value: Any, threat: Threat, where: str) -> tuple[Spec, An
     else:
         raise ValueError(f"{where}: {value!r} (allowed: a name, or one name with its arguments)")
     try:
-        kind = find(package, name)
+        kind = declaration(package, name)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
     where = f"{where}.{name}"

@@ -1,37 +1,15 @@
 """Time what the switches of arithmetic bring, within a budget: `python -m bench.speed`."""
 
-import gc
-import signal
-import sys
-import time
-from collections import Counter
-from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
-import torch
 import typer
 
-from bench import manifest as manifests
-from bench.attempt import Place
-from bench.cells import Cell
-from bench.certification import Certification, certifications
-from bench.environment import check_install
-from bench.records import End, read
-from bench.study import run_study
-from bench.tables import Manifest, Study
-from crt import dist
-from crt.data import DATASETS
-from crt.data.beton import ensure
-from crt.switches import check
+from bench.command import application, told
 
 _MANIFESTS = Path("manifests")
-_LEAST = 1.0
-"""Seconds that are worth beginning with."""
-_EARLY = 0.7
-"""The share of the time that may go to what is not compiled."""
 
-app = typer.Typer(add_completion=False)
+app = application()
 
 
 @app.command()
@@ -46,145 +24,13 @@ def main(
     data: Annotated[Path, typer.Option(help="Where the .beton files are.")] = Path("data"),
 ) -> None:
     """Time the studies of a manifest in this process, each as long as its share of the time that is left."""
-    path = manifest or _MANIFESTS / ("speed.yaml" if torch.cuda.is_available() else "speed-cpu.yaml")
-    place = Place(runs=runs.absolute(), data=data.absolute(), process="shared")
-    try:
-        check_install()
-        asked = manifests.read(path)
-        if not asked.timing:
-            raise ValueError(f"{path}: timing: missing (bench.speed times a study)")
-        firsts = [study.arms[0] for study in asked.studies]
-        names = _names("methods", methods, {arm.method.name for arm in firsts})
-        networks = _names("archs", archs, {arm.arch for arm in firsts})
-        tasks = list(_tasks(_with_images(asked, place.data), names, networks, place))
-        if not tasks:
-            given = [f"--{name} {value}" for name, value in (("methods", methods), ("archs", archs)) if value]
-            raise ValueError(f"{' '.join(given)}: no study of {path} whose images are there is of such")
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise typer.Exit(2) from None
-    whole = run(tasks, seconds)
-    print(f"{whole} of {len(tasks)} are whole. Report: python -m reports {path} --runs {runs}")
+    with told():
+        from bench.gpu import device_name
+        from bench.speed_study import time_switches
 
-
-class Task(NamedTuple):
-    """One study or certification, and where its records go."""
-
-    name: str
-    file: Path
-    work: Callable[[float], None]
-    """Does it in so many seconds, or as much as they allow."""
-    late: bool = False
-    """Whether it is compiled, which takes long, so that it has what the others leave."""
-
-
-def run(tasks: list[Task], seconds: float) -> int:
-    """Each as long as its share of what is left; how many are whole. Ended by its time or by ctrl-C, records stay."""
-    deadline = time.monotonic() + seconds
-    # What was never begun goes before what was cut short, so that a second call goes further.
-    left = [task for task in tasks if not _whole(task)]
-    left.sort(key=lambda task: (task.late, task.file.exists()))
-    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        for number, task in enumerate(left):
-            seconds_left = deadline - time.monotonic()
-            alike = sum(other.late == task.late for other in left[number:])
-            if seconds_left <= _LEAST:
-                break
-            if not _do(task, seconds_left * (_EARLY if not task.late and left[-1].late else 1.0) / alike):
-                print("stopped: the GPU takes no more work from this process; the next call goes on")
-                break
-    except KeyboardInterrupt:
-        print(f"cut off after {seconds - (deadline - time.monotonic()):.0f} s")
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-    return sum(map(_whole, tasks))
-
-
-def _do(task: Task, seconds: float) -> bool:
-    """Whether another can be done after it."""
-    try:
-        task.work(seconds)
-    except (ValueError, RuntimeError) as error:
-        # Its own records say so, too; the others may well run.
-        print(f"{task.name}: {str(error).strip().splitlines()[0]}", file=sys.stderr)
-    gc.collect()
-    torch.compiler.reset()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-        try:
-            # After a recording that failed nothing can be drawn any more.
-            torch.rand(1, device=dist.device())
-        except RuntimeError:
-            return False
-    return True
-
-
-def _whole(task: Task) -> bool:
-    return any(isinstance(record, End) for record in read(task.file))
-
-
-def _names(option: str, written: str | None, known: Collection[str]) -> list[str] | None:
-    """The names that an option gives, or None; ValueError where no study is of one of them."""
-    names = None if written is None else [name.strip() for name in written.split(",")]
-    for name in names or ():
-        if name not in known:
-            raise ValueError(f"--{option} {name!r}: no study is of such (allowed: {', '.join(sorted(known))})")
-    return names
-
-
-def _with_images(manifest: Manifest, data: Path) -> Manifest:
-    """The cells whose images are there; ValueError, as of the first dataset, where none are."""
-    lacking = {}
-    for dataset in dict.fromkeys(cell.dataset for cell in manifest.cells):
-        try:
-            for split in ("train", "test"):
-                ensure(DATASETS[dataset], split, data)
-        except ValueError as error:
-            lacking[dataset] = error
-    there = tuple(cell for cell in manifest.cells if cell.dataset not in lacking)
-    if not there:
-        raise next(iter(lacking.values()))
-    for error in lacking.values():
-        print(f"left out: {error}", file=sys.stderr)
-    return manifest.model_copy(update={"cells": there})
-
-
-def _tasks(
-    manifest: Manifest, methods: Collection[str] | None, archs: Collection[str] | None, place: Place
-) -> Iterator[Task]:
-    for certification in certifications(manifest):
-        # Without a compiler there are no ways to time.
-        if methods is None and (archs is None or certification.cell.arch in archs) and certification.ways:
-            yield _certifying(certification, place)
-    cannot = {arm.id: why for study in manifest.studies for arm in study.arms if (why := _why_not(arm))}
-    for why, arms in Counter(cannot.values()).items():
-        print(f"left out: {arms} arms: {why}", file=sys.stderr)
-    for study in manifest.studies:
-        # A study of one method holds the baseline beside it: its own arm is the first.
-        if (archs is None or study.arms[0].arch in archs) and (methods is None or study.arms[0].method.name in methods):
-            yield _timing(study, place, cannot)
-
-
-def _certifying(certification: Certification, place: Place) -> Task:
-    file = place.runs / certification.id / "run0" / "time.jsonl"
-    return Task(certification.id, file, lambda seconds: certification.run(file, place, seconds), certification.compiled)
-
-
-def _why_not(arm: Cell) -> str | None:
-    """Why this device or installation cannot do it, if it cannot."""
-    try:
-        check(arm.recipe, dist.device())
-    except ValueError as error:
-        return str(error)
-
-
-def _timing(study: Study, place: Place, cannot: Collection[str]) -> Task:
-    file = place.runs / study.id / "run0" / "time.jsonl"
-    late = any(arm.recipe.compile for arm in study.arms)
-    return Task(study.id, file, lambda seconds: run_study(study, 0, place, seconds, cannot), late)
+        path = manifest or _MANIFESTS / ("speed-cpu.yaml" if device_name() == "cpu" else "speed.yaml")
+        whole, tasks = time_switches(path, methods, archs, seconds, runs, data)
+    print(f"{whole} of {tasks} are whole. Report: python -m reports {path} --runs {runs}")
 
 
 if __name__ == "__main__":

@@ -11,13 +11,14 @@ from torch import nn
 
 from bench.attempt import Claim, Place, attempt, write
 from bench.cells import Cell
+from bench.chunks import dataset
 from bench.environment import start
 from bench.gpu import Watch
 from bench.monitor import Monitor
 from bench.networks import batches, method, network, trained
 from bench.progress import Progress
 from bench.records import Curve, End, Epoch, append, read
-from bench.robust import dataset, robust_images
+from bench.robust import robust_images
 from bench.timer import Timer
 from crt import dist
 from crt.classifier import Classifier

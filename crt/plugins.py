@@ -1,9 +1,12 @@
 """Methods, architectures and evaluations, found by the names their modules offer in `__all__`."""
 
+import sys
 from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
+
+from crt.outline import outlined
 
 
 @cache
@@ -21,7 +24,33 @@ def plugins(package: str) -> dict[str, Any]:
 
 def find(package: str, name: str) -> Any:
     """The plug-in called `name`; ValueError that lists what there is."""
-    known = plugins(package)
+    return _named(plugins(package), name)
+
+
+def declared(package: str) -> dict[str, Any]:
+    """The plug-ins of `package` by name, to ask what they declare: in outline as long as torch is not loaded.
+
+    A plug-in in outline has its arguments, their checks and its properties, and cannot compute.
+    """
+    return plugins(package) if sys.modules.get("torch") else _outline(package)
+
+
+def declaration(package: str, name: str) -> Any:
+    """The plug-in called `name`, to ask what it declares; ValueError that lists what there is."""
+    return _named(declared(package), name)
+
+
+@cache
+def _outline(package: str) -> dict[str, Any]:
+    try:
+        with outlined():
+            return plugins.__wrapped__(package)
+    except Exception:
+        # A module that computes while it is imported needs its libraries.
+        return plugins(package)
+
+
+def _named(known: dict[str, Any], name: str) -> Any:
     if name not in known:
         raise ValueError(f"unknown name {name!r} (allowed: {', '.join(sorted(known))})")
     return known[name]

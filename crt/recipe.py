@@ -1,12 +1,14 @@
 """How long, in what batches and with what step sizes a network is trained."""
 
 import math
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, model_validator
-from torch.optim import Optimizer
 
 from crt.quantity import Count, NonNegative, Positive, Share
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
 
 
 class Recipe(BaseModel):
@@ -99,7 +101,7 @@ class Recipe(BaseModel):
         """0 at both ends of training, 1 in its middle."""
         return max(0.0, 1 - abs(2 * epoch / self.epochs - 1))
 
-    def set(self, optimizer: Optimizer, epoch: float) -> None:
+    def set(self, optimizer: "Optimizer", epoch: float) -> None:
         """Give the optimizer the step size and momentum of an epoch."""
         for group in optimizer.param_groups:
             group["lr"] = self.lr_at(epoch)

@@ -1,37 +1,13 @@
 """Report a manifest: `python -m reports manifests/table4.yaml`."""
 
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
-import pandas as pd
 import typer
-from rich.console import Console
 
-from bench import manifest as manifests
-from bench.screen import WIDTH
-from reports import render
-from reports.certificates import certificates
-from reports.comparisons import comparisons
-from reports.factors import factors, means
-from reports.grids import Grid, grids
-from reports.head import head
-from reports.latex import latex as document
-from reports.load import load
-from reports.masking import masking
-from reports.monitored import monitored
-from reports.ratios import FIELDS
-from reports.scaling import scaling
-from reports.speed import certification, speed
-from reports.sweeps import sweeps
-from reports.tables import robustness
-from reports.timing import timing
+from bench.command import application, told
 
-app = typer.Typer(add_completion=False)
-
-_FORMATS = (".pdf", ".png", ".svg")
-"""Of plots."""
+app = application()
 
 
 @app.command()
@@ -53,99 +29,10 @@ def main(
     ] = [],  # noqa: B006
 ) -> None:
     """Print what the records say of a manifest's cells; what is not there is a dash."""
-    try:
-        for name in allow:
-            if name not in FIELDS:
-                raise ValueError(f"--allow {name}: no such field (allowed: {', '.join(FIELDS)})")
-        _check(runs, {"--csv": csv, "--latex": latex, "--out": out, "--plot": plot})
-        _report(manifest, runs, quick, csv, latex, out, plot, allow)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise typer.Exit(2) from None
-    except OSError as error:
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
-        raise typer.Exit(2) from None
+    with told():
+        from reports.report import report
 
-
-def _check(runs: list[Path], files: dict[str, Path | None]) -> None:
-    """ValueError for folders that are none, before a table is made that could not be written."""
-    for folder in runs:
-        if folder.exists() and not folder.is_dir():
-            raise ValueError(f"--runs {folder}: not a folder")
-    for option, file in files.items():
-        if file and not file.parent.is_dir():
-            raise ValueError(f"{option} {file}: there is no folder {file.parent}")
-    if (plot := files["--plot"]) and plot.suffix not in _FORMATS:
-        raise ValueError(f"--plot {plot}: {plot.suffix!r} (allowed: {', '.join(_FORMATS)})")
-
-
-def _report(
-    path: Path,
-    runs: list[Path],
-    quick: bool,
-    csv: Path | None,
-    latex: Path | None,
-    out: Path | None,
-    plot: Path | None,
-    allow: list[str],
-) -> None:
-    manifest = manifests.read(path, quick)
-    measured = load(manifest, list(dict.fromkeys(runs)))
-    frames = {
-        "timing": timing(manifest, measured, allow),
-        "robustness": robustness(measured),
-        "means": means(manifest, measured),
-        "factors": factors(manifest, measured, allow),
-        "scaling": scaling(measured, allow),
-        "speed": speed(manifest, measured, allow),
-        "certification": certification(manifest, measured),
-        "masking": masking(measured),
-        "comparisons": comparisons(manifest, measured),
-        "certificates": certificates(measured),
-        "monitored": monitored(manifest, measured),
-        "sweeps": sweeps(measured),
-    }
-    lines, shown = head(manifest, measured, frames), grids(frames)
-    console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
-    render.show(console, manifest.title, lines, shown)
-    if not any(m.starts or m.losses or m.verdicts for m in measured):
-        flags = (" --quick" if quick else "") + (f" --runs {runs[0]}" if runs[0] != Path("runs") else "")
-        console.print(
-            f"No records in {', '.join(map(str, runs))} yet: python -m bench.submit {path}{flags}",
-            soft_wrap=True,
-            highlight=False,
-        )
-    for file in _write(manifest.title, lines, shown, frames, csv, latex, out, plot):
-        console.print(f"wrote {file}", soft_wrap=True, highlight=False)
-
-
-def _write(
-    title: str,
-    lines: list[str],
-    shown: list[Grid],
-    frames: dict[str, pd.DataFrame],
-    csv: Path | None,
-    latex: Path | None,
-    out: Path | None,
-    plot: Path | None,
-) -> Iterator[Path]:
-    """The files that were asked for; a table with nothing in it has none."""
-    for name, frame in frames.items() if csv else ():
-        file = csv if name == "timing" else csv.with_name(f"{csv.stem}-{name}.csv")
-        if name == "timing" or not frame.empty:
-            frame.to_csv(file, index=False)
-            yield file
-    if out:
-        out.write_text(render.markdown(title, lines, shown))
-        yield out
-    if latex:
-        latex.write_text(document(title, lines, frames))
-        yield latex
-    if plot:
-        # Matplotlib takes longer to import than most reports to make.
-        from reports.figures import draw
-
-        yield from draw(frames, plot)
+        report(manifest, runs, quick, csv, latex, out, plot, allow)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ from bench import cancel, profiles, status
 from bench import manifest as manifests
 from bench.plan import counted
 from bench.records import Epoch, Start, Verdict, read, read_all
-from bench.submit import MANIFESTS, app, called
+from bench.submission import MANIFESTS, called
+from bench.submit import app
 from bench.yamls import load_yaml
 from launchers import inline, local, slurm, states
 from launchers.job import Job, Wave

@@ -9,7 +9,7 @@ from test_ratios import epoch, start
 from typer.testing import CliRunner
 
 from bench import manifest as manifests
-from bench import networks, speed
+from bench import networks, speed, speed_study
 from bench.attempt import Place
 from bench.bare import bare_certify
 from bench.ceilings import ceilings
@@ -90,29 +90,29 @@ def test_a_study_without_time_has_one_round_of_what_got_warm(tmp_path, digits, m
 
 
 def test_shares_of_the_time_go_to_what_is_left_and_compiling_has_the_rest(tmp_path, monkeypatch):
-    monkeypatch.setattr(speed.time, "monotonic", lambda: 0.0)
+    monkeypatch.setattr(speed_study.time, "monotonic", lambda: 0.0)
     done = tmp_path / "done.jsonl"
     append(done, End(time=0.0))
     shares = {}
     names = ["done", "early", "broken", "late"]
 
-    def task(name: str) -> speed.Task:
+    def task(name: str) -> speed_study.Task:
         def work(seconds: float) -> None:
             shares[name] = seconds
             if name == "broken":
                 raise RuntimeError("out of memory")
 
-        return speed.Task(name, tmp_path / f"{name}.jsonl", work, late=name == "late")
+        return speed_study.Task(name, tmp_path / f"{name}.jsonl", work, late=name == "late")
 
-    assert speed.run([task(name) for name in reversed(names)], 100) == 1
+    assert speed_study.run([task(name) for name in reversed(names)], 100) == 1
     assert list(shares) == ["broken", "early", "late"]
     assert [shares[name] for name in ("broken", "early", "late")] == pytest.approx([35, 70, 100])
 
 
 def test_the_budget_ends_what_would_not_end_itself(tmp_path, capsys):
     began = time.monotonic()
-    sleeper = speed.Task("sleeper", tmp_path / "s.jsonl", lambda _: time.sleep(60))
-    assert speed.run([sleeper], 2) == 0
+    sleeper = speed_study.Task("sleeper", tmp_path / "s.jsonl", lambda _: time.sleep(60))
+    assert speed_study.run([sleeper], 2) == 0
     assert time.monotonic() - began < 50 and "cut off after" in capsys.readouterr().out
 
 
@@ -132,7 +132,9 @@ def test_command_times_what_it_is_asked_for_and_the_report_says_what_was_not_rea
 
 def test_what_this_machine_cannot_do_is_left_out_and_said(tmp_path, capsys, manifest, monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
-    tasks = list(speed._tasks(manifest, ["Gaussian"], None, Place(runs=tmp_path, data=tmp_path, process="shared")))
+    tasks = list(
+        speed_study._tasks(manifest, ["Gaussian"], None, Place(runs=tmp_path, data=tmp_path, process="shared"))
+    )
     assert [task.late for task in tasks] == [False, True]
     assert "no-such-compiler" in capsys.readouterr().err
 

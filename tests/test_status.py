@@ -7,9 +7,10 @@ from typer.testing import CliRunner
 
 from bench.attempt import Place
 from bench.environment import start
+from bench.job_states import _state, states
 from bench.plan import waves
 from bench.records import Fail, append
-from bench.status import _state, app, states
+from bench.status import app
 from bench.submit import app as submit
 from launchers.states import Seen
 

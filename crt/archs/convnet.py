@@ -6,6 +6,7 @@ from typing import NamedTuple
 from torch import nn
 
 from crt.activations import MaxMin, ReLUTheta
+from crt.sides import takes_only
 
 __all__ = [
     "cnn2c2f",
@@ -96,76 +97,91 @@ def _conv(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Conv2d:
     return conv
 
 
+@takes_only(32)
 def cnn2c2f() -> tuple[nn.Module, int]:
     """Two convolutions of stride 2 and a hidden layer of 100, 214,918 parameters with a head of 10."""
     return _chain(_2C2F, _relu)
 
 
+@takes_only(32)
 def cnn2c2f_relutheta() -> tuple[nn.Module, int]:
     """With 6,244 thresholds."""
     return _chain(_2C2F, _relutheta)
 
 
+@takes_only(32)
 def cnn2c2f_maxmin() -> tuple[nn.Module, int]:
     """With 6,244 thresholds."""
     return _chain(_2C2F, _maxmin)
 
 
+@takes_only(32)
 def cnn4c2f() -> tuple[nn.Module, int]:
     """Four convolutions and a hidden layer of 512, 2,204,202 parameters with a head of 10."""
     return _chain(_4C2F, _relu)
 
 
+@takes_only(32)
 def cnn4c2f_relutheta() -> tuple[nn.Module, int]:
     """With 61,952 thresholds."""
     return _chain(_4C2F, _relutheta)
 
 
+@takes_only(32)
 def cnn4c2f_maxmin() -> tuple[nn.Module, int]:
     """With 61,952 thresholds."""
     return _chain(_4C2F, _maxmin)
 
 
+@takes_only(32)
 def cnn4c2f_bn() -> tuple[nn.Module, int]:
     """With BatchNorm after each layer; `crt.fold.plain` makes a cnn4c2f of it."""
     return _chain(_4C2F, _bn)
 
 
+@takes_only(32)
 def cnn4c3f() -> tuple[nn.Module, int]:
     """Four convolutions and two hidden layers of 512, 2,466,858 parameters with a head of 10."""
     return _chain(_4C3F, _relu)
 
 
+@takes_only(32)
 def cnn4c3f_relutheta() -> tuple[nn.Module, int]:
     """With 62,464 thresholds."""
     return _chain(_4C3F, _relutheta)
 
 
+@takes_only(32)
 def cnn4c3f_maxmin() -> tuple[nn.Module, int]:
     """With 62,464 thresholds."""
     return _chain(_4C3F, _maxmin)
 
 
+@takes_only(32)
 def cnn4c3f_bn() -> tuple[nn.Module, int]:
     """With BatchNorm after each layer; `crt.fold.plain` makes a cnn4c3f of it."""
     return _chain(_4C3F, _bn)
 
 
+@takes_only(32)
 def cnn6c2f() -> tuple[nn.Module, int]:
     """Six convolutions and a hidden layer of 512, 2,250,378 parameters with a head of 10."""
     return _chain(_6C2F, _relu)
 
 
+@takes_only(32)
 def cnn6c2f_relutheta() -> tuple[nn.Module, int]:
     """With 111,104 thresholds."""
     return _chain(_6C2F, _relutheta)
 
 
+@takes_only(32)
 def cnn6c2f_maxmin() -> tuple[nn.Module, int]:
     """With 111,104 thresholds."""
     return _chain(_6C2F, _maxmin)
 
 
+@takes_only(32)
 def cnn6c2f_bn() -> tuple[nn.Module, int]:
     """With BatchNorm after each layer; `crt.fold.plain` makes a cnn6c2f of it."""
     return _chain(_6C2F, _bn)

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from crt.sides import takes_only
+
 __all__ = ["dnn", "dnn2"]
 
 
@@ -20,11 +22,13 @@ def _dnn(widths: Sequence[int], depth: int) -> tuple[nn.Module, int]:
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(inputs * side**2, 512), nn.ReLU()), 512
 
 
+@takes_only(32)
 def dnn() -> tuple[nn.Module, int]:
     """As the paper's code has it: six convolutions, 1,341,226 parameters with a head of 10."""
     return _dnn((32, 64, 128), 2)
 
 
+@takes_only(32)
 def dnn2() -> tuple[nn.Module, int]:
     """As the paper's text has it: two convolutions and two linear layers, 2,122,186 parameters with a head of 10.
 

@@ -3,6 +3,7 @@
 from torch import nn
 
 # torchvision takes a second or more to import, so only the networks that need it do.
+from crt.sides import takes_only
 
 __all__ = ["imagenet_alexnet", "imagenet_regnetx_4gf", "imagenet_resnet18", "imagenet_resnet50", "imagenet_vgg16"]
 
@@ -40,6 +41,7 @@ def imagenet_regnetx_4gf() -> tuple[nn.Module, int]:
     return _cut(network)
 
 
+@takes_only(224)
 def imagenet_alexnet() -> tuple[nn.Module, int]:
     """Krizhevsky, 2014 (https://arxiv.org/abs/1404.5997), second hidden layer of 2048, 48,631,625 with a head of 9."""
     from torchvision.models import alexnet

@@ -2,6 +2,8 @@
 
 from torch import nn
 
+from crt.sides import takes_only
+
 __all__ = ["vgg11", "vgg19"]
 
 
@@ -17,11 +19,13 @@ def _vgg(*depths: int) -> tuple[nn.Module, int]:
     return nn.Sequential(*layers, nn.Flatten()), inputs
 
 
+@takes_only(32)
 def vgg11() -> tuple[nn.Module, int]:
     """Eight convolutions, 9,231,114 parameters with a head of 10."""
     return _vgg(1, 1, 2, 2, 2)
 
 
+@takes_only(32)
 def vgg19() -> tuple[nn.Module, int]:
     """Sixteen convolutions, 20,040,522 parameters with a head of 10."""
     return _vgg(2, 2, 4, 4, 4)

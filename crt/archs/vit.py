@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from crt.sides import takes_only
+
 __all__ = ["vit"]
 
 _GRID, _PATCH = 8, 4
@@ -55,6 +57,7 @@ class _ViT(nn.Module):
         return self.norm(self.layers(tokens)[:, 0])
 
 
+@takes_only(32)
 def vit() -> tuple[nn.Module, int]:
     """Seven pre-norm layers over 64 patches of 4x4 and a class token, 12,470,026 parameters with a head of 10."""
     return _ViT(), _WIDTH

@@ -162,3 +162,6 @@ PIPELINES = {
         Pipeline(name="duet", datasets=_SMALL, constants=dict.fromkeys(_SMALL, _RAW)),
     )
 }
+
+LOADERS = ("ffcv", "torch", "device")
+"""What feeds images to a network; `crt.data.loader` has them."""

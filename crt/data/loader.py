@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from crt.data import PIPELINES, Dataset
+from crt.data import LOADERS, PIPELINES, Dataset
 from crt.data.batches import Loader, Order, epoch_order
 from crt.data.beton import Beton, ensure
 from crt.data.dataloader import Torch
@@ -14,7 +14,6 @@ from crt.data.ffcv import FFCV
 __all__ = ["LOADERS", "epoch_order", "loader"]
 
 KINDS = {"ffcv": FFCV, "torch": Torch, "device": Device}
-LOADERS = tuple(KINDS)
 
 
 def loader(

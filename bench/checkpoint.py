@@ -1,0 +1,45 @@
+"""Weights that a command is given by their file: read into their network, on this rank's device."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from crt import dist
+from crt.classifier import Classifier
+from crt.data import DATASETS, PIPELINES
+from crt.plugins import find, plugins
+from crt.weights import load_weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A file of weights, and what its network is."""
+
+    file: Path
+    arch: str
+    dataset: str
+    pipeline: str
+    """Its constants are those that the network normalizes with."""
+    normalize: bool | None = None
+    """Whether the network takes normalized pixels, where the file does not tell."""
+
+    def load(self) -> tuple[Classifier, str]:
+        """The network in eval mode and the file's SHA-256; ValueError for a name or a file that is not right."""
+        _known("--arch", self.arch, plugins("crt.archs"))
+        _known("--dataset", self.dataset, DATASETS)
+        _known("--pipeline", self.pipeline, PIPELINES)
+        dataset, pipeline = DATASETS[self.dataset], PIPELINES[self.pipeline]
+        body, width = find("crt.archs", self.arch)()
+        model = Classifier(body, width, len(dataset.classes), *pipeline.normalization(dataset), clamp=pipeline.clamp)
+        digest = load_weights(model, self.file, None, normalize=self.normalize)
+        return model.eval().to(dist.device()), digest
+
+    def settings(self, digest: str) -> dict[str, str | bool | None]:
+        """The part of an answer's identity that the network is."""
+        named = {"normalize": self.normalize, "arch": self.arch, "dataset": self.dataset, "pipeline": self.pipeline}
+        return {"checkpoint": digest} | named
+
+
+def _known(option: str, name: str, allowed: Collection[str]) -> None:
+    if name not in allowed:
+        raise ValueError(f"{option} {name}: unknown (allowed: {', '.join(sorted(allowed))})")

@@ -1,0 +1,33 @@
+"""The ends that every command shares: one line for a mistake, one for ctrl-C."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+
+def application() -> typer.Typer:
+    """A command line whose help needs no more than typer itself to be printed."""
+    return typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Within: a mistake of the user ends the command with one line and exit code 2, ctrl-C with exit code 130."""
+    try:
+        yield
+    except ValueError as error:
+        _fail(str(error))
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _fail(f"{error.filename}: {error.strerror}")
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on", file=sys.stderr)
+        raise typer.Exit(130) from None
+
+
+def _fail(message: str) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    raise typer.Exit(2) from None

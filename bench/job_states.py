@@ -1,0 +1,201 @@
+"""How far the jobs of a manifest are, from Slurm and from the records."""
+
+import sys
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from bench import manifest as manifests
+from bench import names
+from bench.attempt import Place
+from bench.plan import waves
+from bench.records import Epoch, Fail, Record, Start, Verdict, read
+from bench.tables import Manifest
+from launchers.job import Job
+from launchers.ledger import Ledger, latest
+from launchers.states import Seen, check, ended, queued, site
+
+_SKEW = 300.0
+_EVERY = 5.0
+_LINES = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """What is known of one job."""
+
+    job: Job
+    word: str
+    """finished, running, waiting, failed, begun (records and no Slurm to ask), or `not submitted`."""
+    reason: str = ""
+    node: str = ""
+    id: str = ""
+    left: float | None = None
+    """Seconds, from the records."""
+    said: tuple[str, ...] = ()
+    """The last lines of its log."""
+
+
+def report(path: Path, runs: Path, data: Path, quick: bool, watch: bool) -> None:
+    """Print the state of every job of a manifest; again and again where `watch`, until nothing runs or waits."""
+    manifest = manifests.read(path, quick, networks=False)
+    look = lambda: states(manifest, runs, data)  # noqa: E731
+    if watch:
+        _watch(manifest, look)
+    else:
+        show(Console() if sys.stdout.isatty() else Console(width=160), manifest, *look())
+
+
+def _watch(manifest: Manifest, look) -> None:
+    found, note = look()
+    with Live(_table(manifest, found, note), refresh_per_second=1) as live:
+        while any(state.word in ("running", "waiting") for state in found):
+            time.sleep(_EVERY)
+            found, note = look()
+            live.update(_table(manifest, found, note))
+
+
+def states(manifest: Manifest, runs: Path, data: Path) -> tuple[list[State], str]:
+    """Every job's state, and where it is known from: squeue for what is queued, sacct for what ended, else records."""
+    ledger = Ledger(runs)
+    seen, comments, cluster, note = {}, {}, "", "known from the records"
+    if ledger.file.exists():
+        try:
+            check()
+            cluster = site().name
+            seen, comments = queued()
+            note = f"known from squeue on {cluster}"
+        except ValueError as error:
+            note = f"known from the records alone ({error})"
+    entries = ledger.entries(cluster, comments)
+    ids = latest(entries)
+    place = Place(runs=runs, data=data, process="fresh")
+    jobs = [job for wave in waves(manifest, place, _shards(manifest, ids)) for job in wave.jobs]
+    gone = [ids[job.name] for job in jobs if job.name in ids and ids[job.name] not in seen and not job.done]
+    accounts = {}
+    if gone and cluster:
+        try:
+            accounts = ended(gone)
+            note += " and sacct"
+        except ValueError as error:
+            note += f"; how jobs ended from the records ({error})"
+    return [_state(job, ids.get(job.name), seen, accounts, runs / "logs") for job in jobs], note
+
+
+def _shards(manifest: Manifest, ids: dict[str, str]) -> int | None:
+    """How many jobs judging was spread over when it was queued last; none where it never was."""
+    counts = [int(name.rsplit("of", 1)[1]) for name in ids if name.startswith("judge/")]
+    return counts[-1] if counts else None
+
+
+def _state(job: Job, queue: str | None, seen: dict[str, Seen], accounts: dict[str, Seen], logs: Path) -> State:
+    records = read(job.records)
+    start = next((r for r in reversed(records) if isinstance(r, Start)), None)
+    fail = records[-1] if records and isinstance(records[-1], Fail) else None
+    account = accounts.get(queue or "")
+    if account and account.state in ("running", "waiting"):
+        account = None  # the accounts lag behind: squeue no longer has it
+    known = seen.get(queue or "") or account
+    node = (known.node if known else "") or (start.host if start else "")
+    same = {"job": job, "id": queue or "", "node": node}
+    if job.done:
+        return State(word="finished", **same)
+    said = _tail(logs, queue)
+    if known and known.state in ("running", "waiting"):
+        return State(
+            word=known.state, reason=_ahead(start) or known.reason, left=_left(job, records), said=said, **same
+        )
+    if fail:
+        return State(word="failed", reason=fail.reason, said=said, **same)
+    if known and known.state == "failed":
+        return State(word="failed", reason=known.reason, said=said, **same)
+    if queue and not start and not said:
+        why = f"{queue} left neither a log nor a record: is {logs.parent} a folder that the nodes share?"
+        return State(word="failed", reason=why, **same)
+    if queue:
+        return State(word="failed", reason="ended before it was done", said=said, **same)
+    if start:
+        ago = timedelta(seconds=round(time.time() - job.records.stat().st_mtime))
+        return State(word="begun", reason=f"last record {ago} ago", left=_left(job, records), **same)
+    return State(word="not submitted", **same)
+
+
+def _ahead(start: Start | None) -> str:
+    """A node's clock that tells a time to come cannot be right."""
+    if start and start.time - time.time() > _SKEW:
+        return f"the clock of {start.host} is {(start.time - time.time()) / 3600:.1f} hours ahead"
+    return ""
+
+
+def _left(job: Job, records: list[Record]) -> float | None:
+    """Seconds that the rest takes if it goes on as before."""
+    spent = [r.seconds for r in records if isinstance(r, Epoch | Verdict)]
+    done, total = job.steps
+    return sum(spent) / len(spent) * (total - done) if spent else None
+
+
+def _tail(logs: Path, queue: str | None) -> tuple[str, ...]:
+    """The last lines that rank 0 wrote to its output, or to its errors where those are later."""
+    files = (
+        [f for kind in ("out", "err") for f in logs.glob(f"{queue}_0_log.{kind}") if f.stat().st_size] if queue else []
+    )
+    lines: list[str] = []
+    for file in sorted(files, key=lambda f: f.stat().st_mtime)[-1:]:
+        with open(file, "rb") as log:
+            log.seek(max(0, file.stat().st_size - 4096))
+            lines = [line for line in log.read().decode(errors="replace").splitlines() if _tells(line)]
+    return tuple(lines[-_LINES:])
+
+
+def _tells(line: str) -> bool:
+    return bool(line.strip()) and not line.startswith("submitit INFO")
+
+
+def show(console: Console, manifest: Manifest, found: list[State], note: str) -> None:
+    """The table, and the last log lines of what failed or runs."""
+    console.print(_table(manifest, found, note))
+    for state in found:
+        if state.word in ("failed", "running") and state.said:
+            console.print(f"{state.job.name} ({state.id}):", highlight=False, markup=False, soft_wrap=True)
+            for line in state.said if state.word == "failed" else state.said[-1:]:
+                console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
+
+
+_STYLES = {"finished": "green", "running": "cyan", "failed": "red", "waiting": "yellow", "begun": "cyan"}
+
+
+def _table(manifest: Manifest, found: list[State], note: str) -> Table:
+    words = [state.word for state in found]
+    counts = ", ".join(f"{words.count(word)} {word}" for word in dict.fromkeys(words))
+    table = Table(title=f"{manifest.title}: {counts}", caption=note, title_justify="left", caption_justify="left")
+    for head in ("job", "state", "where", "done", "left", "why"):
+        table.add_column(head, overflow="fold", justify="right" if head in ("done", "left") else "left")
+    called = names.of_jobs(state.job for state in found)
+    for what, states in _together(found).items():
+        done, total = (sum(state.job.steps[k] for state in states) for k in (0, 1))
+        state = states[0]
+        left = "" if state.left is None else str(timedelta(seconds=round(state.left)))
+        word = f"[{_STYLES.get(state.word, 'default')}]{state.word}[/]"
+        where = " ".join(part for part in (state.id, state.node) if part) if len(states) == 1 else ""
+        title, why = names.titled(what, called.get(state.job.name)), state.reason.replace("[", r"\[")
+        table.add_row(title, word, where, f"{done}/{total}", left, why)
+    return table
+
+
+def _together(found: list[State]) -> dict[str, list[State]]:
+    """Rows: shards and runs of one thing that are all alike are one; nobody reads hundreds of finished ones."""
+    groups: dict[str, list[State]] = {}
+    for state in found:
+        groups.setdefault("/".join(state.job.name.split("/")[:2]), []).append(state)
+    rows: dict[str, list[State]] = {}
+    for name, states in groups.items():
+        if len({(state.word, state.reason) for state in states}) == 1 and states[0].word != "running":
+            rows[f"{name} ({len(states)} jobs)" if len(states) > 1 else states[0].job.name] = states
+        else:
+            rows |= {state.job.name: [state] for state in states}
+    return rows

@@ -1,0 +1,189 @@
+"""One manifest on its way to a launcher: planned, checked, estimated, handed over."""
+
+import fnmatch
+import shutil
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from bench import estimate, forecast, preflight, profiles
+from bench import manifest as manifests
+from bench.attempt import Place
+from bench.gpu import device_name
+from bench.names import told
+from bench.plan import counted, waves
+from bench.quick import FLOPS, reduce
+from bench.tables import Manifest
+from launchers import inline, local, slurm, states
+from launchers.job import Wave, unfinished
+from launchers.ledger import Ledger
+from launchers.profile import Profile
+
+MANIFESTS = Path(__file__).resolve().parents[1] / "manifests"
+
+
+def submit(
+    manifest: Path,
+    launcher: str,
+    profile: Path | None,
+    runs: Path,
+    data: Path,
+    quick: bool,
+    only: str | None,
+    failed: bool,
+    max_gpu_hours: float | None,
+    dry_run: bool,
+) -> int:
+    """Plan what the manifest asks for and hand it over, or show it where `dry_run`; how many jobs failed here.
+
+    ValueError before anything runs.
+    """
+    if launcher == "auto":
+        launcher = "slurm" if shutil.which("sbatch") else "local"
+    if profile and launcher != "slurm":
+        raise ValueError(f"--profile {profile}: of use to Slurm alone (allowed: with --launcher slurm)")
+    asked = manifests.read(manifest)
+    if launcher == "slurm" and not dry_run:
+        _check_slurm()
+    if quick:
+        # Operations are counted for it, which takes a while: mistakes and a silent Slurm are told before.
+        asked = reduce(asked)
+    submission = Submission(
+        chosen(asked, only), manifest, launcher, runs.absolute(), data.absolute(), profile, failed, max_gpu_hours
+    )
+    return submission.dry() if dry_run else submission.launch()
+
+
+def _check_slurm() -> None:
+    try:
+        states.check()
+    except ValueError as error:
+        raise ValueError(f"{error} (allowed: --launcher local)") from None
+
+
+def chosen(manifest: Manifest, pattern: str | None) -> Manifest:
+    """The manifest's cells with the pattern in id or label; of a timing study, whole studies. ValueError if none."""
+    if pattern is None:
+        return manifest
+    hit = lambda name: fnmatch.fnmatchcase(name, f"*{pattern}*")  # noqa: E731
+    asked = lambda cell: hit(cell.id) or hit(cell.method.label)  # noqa: E731
+    if manifest.timing:
+        cells = [a for s in manifest.studies if hit(s.id) or any(map(asked, s.arms)) for a in s.arms]
+    else:
+        cells = [cell for cell in manifest.cells if asked(cell)]
+    if not cells:
+        cells = {cell.id: cell for cell in manifest.cells}
+        said = told(cells)
+        there = ", ".join(f"{key} ({said[key]})" if key in said else key for key in cells)
+        raise ValueError(f"--only {pattern}: in no cell's id or label (there are: {there})")
+    return manifest.model_copy(update={"cells": tuple(cells)})
+
+
+def called(manifest: Path) -> str:
+    """What its arrays' names begin with: its path under `manifests/`, for each paper may have a table1.yaml there."""
+    path = manifest.resolve().with_suffix("")
+    return "-".join(path.relative_to(MANIFESTS).parts) if path.is_relative_to(MANIFESTS) else path.name
+
+
+class Submission:
+    """One manifest on its way to a launcher."""
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        path: Path,
+        launcher: str,
+        runs: Path,
+        data: Path,
+        profile: Path | None,
+        failed: bool,
+        most: float | None,
+    ):
+        self.manifest, self.path, self.launcher, self.failed, self.most = manifest, path, launcher, failed, most
+        on_slurm = launcher == "slurm"
+        here = Profile(tflops=FLOPS / 1e12 if device_name() == "cpu" else estimate.GPU_TFLOPS)
+        self.profile = profiles.read(profile or profiles.DEFAULT) if on_slurm else here
+        process = "shared" if launcher == "inline" else "fresh"
+        stage = self.profile.stage
+        self.place = Place(runs=runs, data=data, process=process, stage=stage, submitted=time.time())
+        self.ledger = Ledger(runs)
+        self.console = Console() if sys.stdout.isatty() else Console(width=160)
+
+    def plan(self) -> list[Wave]:
+        """Every job, as the records are now."""
+        shards = self.profile.shards if self.launcher == "slurm" else None
+        found = waves(self.manifest, self.place, shards, self.profile.sources)
+        if not self.failed:
+            return found
+        tried = self.ledger.names()
+        again = lambda job: job.records.exists() or job.name in tried  # noqa: E731
+        return [replace(wave, jobs=tuple(filter(again, wave.jobs))) for wave in found]
+
+    def dry(self) -> int:
+        """Print cells, waves, hours and, for Slurm, the exact text for sbatch: without data, GPU or Slurm."""
+        found = self.plan()
+        self._show(found)
+        preflight.check_data(self.manifest, self.place.data, self.profile.sources, dry=True)
+        try:
+            self._check_device(found)
+        except ValueError as error:
+            print(f"warning: {error}", file=sys.stderr)
+        if self.launcher == "slurm":
+            logs = self.place.runs / "logs"
+            for array in slurm.arrays(called(self.path), found, self.profile, self.profile.max_array, set()):
+                names = f"{array.jobs[0].name} … {array.jobs[-1].name}" if len(array.jobs) > 1 else array.jobs[0].name
+                after = found[array.wave].after
+                waits = f", after the jobs of {found[after].name}" if after is not None else ""
+                self.console.rule(f"{found[array.wave].name}: {counted(len(array.jobs))}{waits}")
+                print(f"# {names}\n{slurm.text(array, logs, self.profile)}")
+        return 0
+
+    def launch(self) -> int:
+        """Hand over what is left to do; how many jobs failed. ValueError before anything runs."""
+        found = self.plan()
+        self._check_device(found)
+        self._show(found)
+        if not unfinished(found):
+            self.console.print(f"Nothing left to do. {self._report()}", soft_wrap=True)
+            return 0
+        preflight.check_writable(self.place.runs)
+        preflight.check_weights(self.manifest, self.place.runs)
+        preflight.check_data(self.manifest, self.place.data, self.profile.sources, dry=False)
+        logs = self.place.runs / "logs"
+        wrong = 0
+        if self.launcher == "inline":
+            wrong = inline.launch(found)
+        elif self.launcher == "local":
+            wrong = local.launch(found, logs)
+        else:
+            done = slurm.launch(called(self.path), self.plan, logs, self.profile, self.ledger)
+            for job, array in done:
+                self.console.print(f"queued {job}: {array.name}, {counted(len(array.jobs))}", soft_wrap=True)
+            if not done:
+                self.console.print("Everything that is left to do is queued already.", soft_wrap=True)
+            self.console.print(f"Status: python -m bench.status {self.path}{self._flags()}", soft_wrap=True)
+        self.console.print(self._report(), soft_wrap=True)
+        return wrong
+
+    def _check_device(self, found: list[Wave]) -> None:
+        # What is queued runs on other machines.
+        if self.launcher != "slurm":
+            preflight.check_device(unfinished(found), self.path)
+
+    def _show(self, found: list[Wave]) -> None:
+        """The table of what is left of the waves; ValueError where it takes longer than the user allows."""
+        device = self.profile.device if self.launcher == "slurm" else device_name()
+        known = estimate.rates(self.place.runs, device)
+        forecast.show(self.console, self.manifest, found, self.profile.tflops, known, self.most)
+
+    def _flags(self) -> str:
+        runs = self.place.runs
+        return (" --quick" if self.manifest.quick else "") + (
+            f" --runs {runs}" if runs != Path("runs").absolute() else ""
+        )
+
+    def _report(self) -> str:
+        return f"Report: python -m reports {self.path}{self._flags()}"
