@@ -4,7 +4,7 @@ BIN := .venv/bin
 APT := build-essential pkg-config libopencv-dev libturbojpeg0-dev
 TESTED := slurm-wlm slurmctld slurmd slurmdbd munge mariadb-server texlive-science texlive-latex-recommended
 
-.PHONY: install system system-test quickstart test lint format
+.PHONY: install system apt system-test apt-test quickstart test lint format
 
 quickstart: install  ## train, certify and time on bundled digits, then print the report
 	$(BIN)/python -m bench.submit manifests/quickstart.yaml --launcher local
@@ -23,25 +23,37 @@ format: install
 
 install: .venv/installed
 
+# One line a step; what it prints is kept in install.log, whose end a failure shows.
+LOG := install.log
+define step
+	@echo "$(1) ..."; \
+	{ echo; echo "== $(1)"; $(2); } >>$(LOG) 2>&1 </dev/null || \
+	{ tail -n 40 $(LOG); echo "failed: $(1) (everything it printed: $(LOG))" >&2; exit 2; }
+endef
+APT_GET := apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends
+IS_ROOT := [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null
+HAS_SYSTEM := pkg-config --exists opencv4 libturbojpeg 2>/dev/null && command -v c++ >/dev/null
+HAS_TESTED := (for p in slurmctld slurmd slurmdbd munged mariadbd pdflatex; do command -v $$p >/dev/null || exit 1; done)
+
 # FFCV is built from source: it needs a compiler, OpenCV and TurboJPEG.
 system:
-	@if pkg-config --exists opencv4 libturbojpeg 2>/dev/null && command -v c++ >/dev/null; then :; \
-	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(APT); \
+	@if $(HAS_SYSTEM); then :; elif $(IS_ROOT); then $(MAKE) --no-print-directory apt; \
 	else echo "FFCV needs system packages. Run: sudo apt-get install -y $(APT)" >&2; exit 2; fi
+
+apt:
+	$(call step,Installing a compiler with OpenCV and TurboJPEG,$(APT_GET) $(APT))
 
 # The test cluster's daemons, and LaTeX; where they are missing their tests are skipped, and pytest says so.
 system-test:
-	@missing=; for p in slurmctld slurmd slurmdbd munged mariadbd pdflatex; do command -v $$p >/dev/null || missing=1; done; \
-	if [ -z "$$missing" ]; then :; \
-	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(TESTED); \
+	@if $(HAS_TESTED); then :; elif $(IS_ROOT); then $(MAKE) --no-print-directory apt-test; \
 	else echo "The tests on Slurm and of LaTeX need root and: $(TESTED)" >&2; fi
+
+apt-test:
+	$(call step,Installing Slurm and LaTeX for the tests,$(APT_GET) $(TESTED))
 
 # uv takes torch and torchvision from one place, so that their builds fit; pip may mix them.
 .venv/installed: requirements.lock | system
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
-	[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install -q uv
-	$(BIN)/uv pip install -q --python $(BIN)/python -r requirements.lock
-	touch $@
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	$(call step,Creating .venv,[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv; $(BIN)/python -m pip install uv)
+	$(call step,Installing Python packages (some GB; FFCV is compiled),$(BIN)/uv pip install --python $(BIN)/python -r requirements.lock)
+	@touch $@
