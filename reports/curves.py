@@ -6,38 +6,38 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from reports.plots import WIDTH, legend, styles, write
+from reports.drawing import Plot, legend, styles, write
+from reports.remarks import several
 from reports.stats import wilson
 
 _BINS = np.linspace(0.5, 1, 51)
 
 
-def certified(frame: pd.DataFrame, path: Path) -> None:
+def certified(frame: pd.DataFrame, path: Path) -> list[str]:
     """Share of images that are right and certified at least at each radius, with Wilson's interval at each.
 
-    ValueError where nothing was certified.
+    Returns what is left out, and why. ValueError where nothing was certified.
     """
-    write(_certified, frame, path)
+    return write(_certified, frame, path)
 
 
-def likelihood(frame: pd.DataFrame, path: Path) -> None:
+def likelihood(frame: pd.DataFrame, path: Path) -> list[str]:
     """How many images, of all judged, have which lower bound of the right class's probability.
 
-    ValueError where nothing was certified.
+    Returns what is left out, and why. ValueError where nothing was certified.
     """
-    write(_likelihood, frame, path)
+    return write(_likelihood, frame, path)
 
 
-def training(frame: pd.DataFrame, path: Path) -> None:
+def training(frame: pd.DataFrame, path: Path) -> list[str]:
     """Accuracy (solid) and accuracy at eps (broken) over the epochs, and below them the training loss.
 
     Between them, where evaluations tell it, the loss of test images (solid) and that of worst logits at eps (broken).
-    ValueError where no network was monitored.
+    Returns what is left out, and why. ValueError where no network was monitored.
     """
-    write(_training, frame, path)
+    return write(_training, frame, path)
 
 
 def _groups(frame: pd.DataFrame):
@@ -46,12 +46,8 @@ def _groups(frame: pd.DataFrame):
     return zip(frame.groupby("name", sort=False), (style["color"] for style in styles()), strict=False)
 
 
-def _figure() -> Figure:
-    return Figure(figsize=(WIDTH, 2.4), layout="constrained")
-
-
-def _certified(frame: pd.DataFrame) -> Figure:
-    figure = _figure()
+def _certified(frame: pd.DataFrame) -> Plot:
+    figure = Plot(2.4)
     axes = figure.subplots()
     for (label, rows), color in _groups(frame):
         radii = np.sort(rows["radius"][rows["right"]])
@@ -66,8 +62,8 @@ def _certified(frame: pd.DataFrame) -> Figure:
     return figure
 
 
-def _likelihood(frame: pd.DataFrame) -> Figure:
-    figure = _figure()
+def _likelihood(frame: pd.DataFrame) -> Plot:
+    figure = Plot(2.4)
     axes = figure.subplots()
     for (label, rows), color in _groups(frame):
         bounds = rows["pA_low"][rows["right"]].dropna()
@@ -80,12 +76,14 @@ def _likelihood(frame: pd.DataFrame) -> Figure:
     return figure
 
 
-def _training(frame: pd.DataFrame) -> Figure:
+def _training(frame: pd.DataFrame) -> Plot:
     seen = frame.dropna(subset="clean")
     if seen.empty:
         raise ValueError("no curves to draw: no network was monitored while it trained")
     bounded = "mean_worst_loss" in seen and bool(seen["mean_worst_loss"].notna().any())
-    figure = Figure(figsize=(WIDTH, 4.8 if bounded else 3.6), layout="constrained")
+    unseen = [name for name in frame["name"].unique() if name not in set(seen["name"])]
+    missing = [f"{several(unseen)}: not looked at yet, but for the loss"] if unseen else []
+    figure = Plot(4.8 if bounded else 3.6, missing)
     accuracy, *middle, loss = figure.subplots(3 if bounded else 2, sharex=True)
     dashes = dict(zip(seen["eval"].unique(), cycle(("--", ":", "-."))))
     for (name, rows), style in zip(frame.groupby("name", sort=False), styles(), strict=False):

@@ -14,7 +14,7 @@ from reports.load import Measured
 from reports.ratios import carrier, pairs, ratio
 from reports.stats import mean_ratio
 from reports.tables import columns, named
-from reports.timing import whole_hours
+from reports.teachers import whole_hours
 
 _PRODUCT = ("epochs", "passes", "batch", "precision")
 

@@ -1,35 +1,51 @@
 """All figures of a report."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
 from reports import curves, outcomes, plots
+from reports.drawing import left_out
 
 
-def draw(frames: dict[str, pd.DataFrame], plot: Path) -> Iterator[Path]:
-    """A file for each plot that there are numbers for; ValueError where there are none for any."""
+def draw(frames: dict[str, pd.DataFrame], plot: Path) -> Iterator[str]:
+    """A file for each plot that there are numbers for; lines that say what was written and what is not in it.
+
+    ValueError where there are no numbers for any.
+    """
     whys, drawn = [], False
-    for name, figure, frame in (
-        ("slowdown", plots.slowdown, frames["timing"]),
-        ("cumulative", plots.cumulative, frames["timing"]),
-        ("scaling", plots.scaling, frames["scaling"]),
-        ("certified", curves.certified, frames["certificates"]),
-        ("likelihood", curves.likelihood, frames["certificates"]),
-        ("tradeoff", outcomes.tradeoff, frames["timing"]),
-        ("stacked", outcomes.stacked, frames["timing"]),
-        ("sweep", outcomes.sweep, frames["sweeps"]),
-        ("complexity", outcomes.complexity, frames["timing"]),
-        ("curves", curves.training, frames["monitored"]),
+    certificates = frames["certificates"]
+    for name, figure, frame, unseen in (
+        ("slowdown", plots.slowdown, frames["timing"], []),
+        ("cumulative", partial(plots.cumulative, teachers=frames["teachers"]), frames["timing"], []),
+        ("scaling", plots.scaling, frames["scaling"], []),
+        ("certified", curves.certified, certificates, _unjudged(frames["robustness"])),
+        ("likelihood", curves.likelihood, certificates, _unjudged(frames["robustness"])),
+        ("tradeoff", outcomes.tradeoff, frames["timing"], []),
+        ("stacked", outcomes.stacked, frames["timing"], []),
+        ("sweep", outcomes.sweep, frames["sweeps"], []),
+        ("complexity", outcomes.complexity, frames["timing"], []),
+        ("curves", curves.training, frames["monitored"], []),
     ):
         file = plot.with_name(f"{plot.stem}-{name}{plot.suffix}")
         try:
-            figure(frame, file)
+            missing = [*figure(frame, file), *unseen]
         except ValueError as why:
             whys.append(f"{name}: {why}")
         else:
             drawn = True
-            yield file
+            yield f"wrote {file}"
+            yield from (f"  without {line}" for line in missing)
     if not drawn:
         raise ValueError(f"--plot {plot}: {'; '.join(whys)}")
+    yield from (f"not drawn: {why}" for why in whys)
+
+
+def _unjudged(robustness: pd.DataFrame) -> list[str]:
+    """The cells that smoothing is to certify, and has not."""
+    if robustness.empty:
+        return []
+    rows = robustness[(robustness["judge"] == "Smoothing") & robustness["images"].isna()]
+    return left_out(rows, ["not judged"] * len(rows))

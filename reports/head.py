@@ -11,6 +11,7 @@ from reports.load import Measured
 from reports.remarks import remarks
 from reports.speed import not_reached
 from reports.stats import RUNS
+from reports.teachers import notes, outside
 
 
 def head(manifest: Manifest, measured: list[Measured], frames: dict[str, pd.DataFrame]) -> list[str]:
@@ -24,7 +25,10 @@ def head(manifest: Manifest, measured: list[Measured], frames: dict[str, pd.Data
     trained = [start for m in measured for start in m.trainings]
     lines += dict.fromkeys(map(_machine, timed))
     lines += [f"trained on: {line}" for line in dict.fromkeys(map(_machine, trained)) if line not in lines]
-    commits = sorted({f"{s.commit[:10]}{' with changes' if s.dirty else ''}" for s in (*timed, *trained) if s.commit})
+    taught = [start for m in outside(measured) for start in m.starts]
+    lines += [f"teachers trained on: {line}" for line in dict.fromkeys(map(_machine, taught)) if line not in lines]
+    starts = (*timed, *trained, *taught)
+    commits = sorted({f"{s.commit[:10]}{' with changes' if s.dirty else ''}" for s in starts if s.commit})
     if commits:
         lines.append(f"commit {', '.join(commits)}")
     if timed:
@@ -33,7 +37,7 @@ def head(manifest: Manifest, measured: list[Measured], frames: dict[str, pd.Data
     hidden = [frames[key] for key in ("means", "factors", "comparisons")]
     if any(len(shown(frame)) < len(frame) for frame in hidden):
         lines.append(RULE)
-    return [*lines, *not_reached(manifest, measured), *remarks(measured)]
+    return [*lines, *not_reached(manifest, measured), *notes(measured), *remarks([*measured, *outside(measured)])]
 
 
 def _machine(start: Start) -> str:

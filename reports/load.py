@@ -46,6 +46,8 @@ class Measured:
     """What was seen of it in training, by evaluation and epoch."""
     verdicts: dict[str, dict[int, Verdict]] = field(default_factory=dict)
     """By evaluation and image: an image judged twice, by an attempt that was cut off and the next, counts once."""
+    teachers: "tuple[Measured, ...]" = ()
+    """Every teacher that is trained before it, the nearest first, with what the folder holds of each."""
     kin: "list[Measured]" = field(default_factory=list)
     """What may stand beside it in one process, itself among them."""
 
@@ -53,6 +55,11 @@ class Measured:
     def id(self) -> str:
         """The cell's."""
         return self.cell.id
+
+    @property
+    def timed(self) -> bool:
+        """Whether there is a time of it that counts."""
+        return any(self.runs.values())
 
     @cached_property
     def paces(self) -> dict[int, dict[int, float]]:
@@ -97,9 +104,37 @@ def _load(manifest: Manifest, runs: Path) -> list[Measured]:
         found = _timed(manifest, runs)
     trained = {cell.id for cell in manifest.trained}
     for m in found:
+        m.making = _making(m)
         if m.id in trained and (manifest.timing is None or m.cell.evals or m.cell.monitor):
             _trained(m, manifest.timing is not None)
+    _teach(manifest, found)
     return found
+
+
+def _teach(manifest: Manifest, found: list[Measured]) -> None:
+    """Give each its teachers; of one that the manifest neither trains nor times, its training in this folder tells."""
+    known: dict[str, Measured] = {}
+    for m in found:
+        # One arm may stand in several studies, of which some hold no time of it yet.
+        if m.id not in known or (m.timed and not known[m.id].timed):
+            known[m.id] = m
+    own = known if manifest.timing is None else {name: m for name, m in known.items() if m.timed}
+    elsewhere: dict[str, Measured] = {}
+    for m in found:
+        for cell in m.cell.lineage:
+            if cell.id not in own and cell.id not in elsewhere:
+                elsewhere[cell.id] = _outside(cell, m.folder)
+        m.teachers = tuple(own.get(cell.id) or elsewhere[cell.id] for cell in m.cell.lineage)
+
+
+def _outside(cell: Cell, runs: Path) -> Measured:
+    """A cell's training alone, whichever manifest asked for it."""
+    m = Measured(cell, runs)
+    training = read(runs / cell.id / "train.jsonl")
+    _add(m, training, 0)
+    m.losses = {record.epoch: record.loss for record in training if isinstance(record, Epoch)}
+    m.making = _making(m)
+    return m
 
 
 def _timed(manifest: Manifest, runs: Path) -> list[Measured]:
@@ -137,15 +172,20 @@ def _trained(m: Measured, apart: bool) -> None:
             m.host_memory = max(filter(None, (m.host_memory, record.host_memory)), default=None)
         elif isinstance(record, Curve):
             m.curves[record.eval, record.epoch] = record
-    if m.cell.robust:
-        made = {r.first: r for r in read_all(robust.folder(m.cell, m.folder)) if isinstance(r, Made)}
-        images = sum(r.images for r in made.values())
-        m.making = sum(r.seconds for r in made.values()) / images if images else math.nan
     wanted = {spec.id: spec for spec in m.cell.evals}
     for record in chain.from_iterable(files.values()):
         # An earlier, larger choice of images must not leak into this manifest's.
         if isinstance(record, Verdict) and record.eval in wanted and _asked(wanted[record.eval], record.index):
             m.verdicts.setdefault(record.eval, {})[record.index] = record
+
+
+def _making(m: Measured) -> float:
+    """Seconds an image of the robust dataset that the cell trains on; NaN where none were recorded."""
+    if not m.cell.robust:
+        return 0.0
+    made = {r.first: r for r in read_all(robust.folder(m.cell, m.folder)) if isinstance(r, Made)}
+    images = sum(r.images for r in made.values())
+    return sum(r.seconds for r in made.values()) / images if images else math.nan
 
 
 def _asked(spec, index: int) -> bool:

@@ -6,40 +6,44 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from reports.plots import WIDTH, errors, legend, logarithmic, styles, write
+from reports.drawing import Plot, errors, left_out, legend, logarithmic, styles, unpaid, write
 
 _KINDS = (("clean", "-", {}), ("at_eps", "--", {"markerfacecolor": "white"}))
 
 
-def tradeoff(timing: pd.DataFrame, path: Path) -> None:
+def tradeoff(timing: pd.DataFrame, path: Path) -> list[str]:
     """Accuracy (solid) and accuracy at eps (dashed) over the minutes of training, those of teachers included.
 
-    A point a cell; a line joins those of one architecture, method and teacher. ValueError where there are none.
+    A point a cell; a line joins those of one architecture, method and teacher. Returns what is left out, and why.
+    ValueError where there are none.
     """
-    write(_tradeoff, timing, path)
+    return write(_tradeoff, timing, path)
 
 
-def stacked(timing: pd.DataFrame, path: Path) -> None:
-    """Hours of each cell's own training and, on top, of its teachers; ValueError where no teacher was timed."""
-    write(_stacked, timing, path)
+def stacked(timing: pd.DataFrame, path: Path) -> list[str]:
+    """Hours of each cell's own training and, on top, of the dataset made for it and of its teachers.
+
+    Returns what is left out, and why. ValueError where no teacher was timed.
+    """
+    return write(_stacked, timing, path)
 
 
-def sweep(frame: pd.DataFrame, path: Path) -> None:
+def sweep(frame: pd.DataFrame, path: Path) -> list[str]:
     """Accuracy (solid) and accuracy at eps (dashed) over an argument of a method, a panel an argument.
 
-    Columns: those of `reports.sweeps`. ValueError where nothing was swept and judged.
+    Columns: those of `reports.sweeps`. Returns what is left out, and why. ValueError where nothing was swept and
+    judged.
     """
-    write(_sweep, frame, path)
+    return write(_sweep, frame, path)
 
 
-def complexity(timing: pd.DataFrame, path: Path) -> None:
+def complexity(timing: pd.DataFrame, path: Path) -> list[str]:
     """Accuracy (solid) and accuracy at eps (dashed) of one teacher's students, in the order of the table.
 
-    ValueError where no teacher has students of two architectures that were judged.
+    Returns what is left out, and why. ValueError where no teacher has students of two architectures that were judged.
     """
-    write(_complexity, timing, path)
+    return write(_complexity, timing, path)
 
 
 def _lines(axes: Axes, groups: Iterator[tuple[str, pd.DataFrame]], x: str) -> None:
@@ -66,16 +70,28 @@ def _groups(frame: pd.DataFrame, keys: list[str]) -> Iterator[tuple[str, pd.Data
         yield " ".join(word for word in words.values() if word), rows
 
 
-def _judged(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame[frame["clean"].notna() | frame["at_eps"].notna()]
+def _judged(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The rows of judged cells, and a word on the others."""
+    seen = frame["clean"].notna() | frame["at_eps"].notna()
+    return frame[seen], left_out(frame[~seen], ["not judged"] * int((~seen).sum()))
 
 
-def _tradeoff(timing: pd.DataFrame) -> Figure:
+def _paid(timing: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The rows whose hours are known, those of teachers included, as `paid`; and a word on the others."""
     hours = timing["hours_with_teacher"].where(timing["teacher"].notna(), timing["hours"])
-    frame = _judged(timing.assign(minutes=60 * hours)).dropna(subset="minutes").sort_values("minutes", kind="stable")
+    frame, absent = timing.assign(paid=hours)[hours.notna()], timing[hours.isna()]
+    return frame, left_out(absent, unpaid(absent))
+
+
+def _tradeoff(timing: pd.DataFrame) -> Plot:
+    judged, missing = _judged(timing)
+    frame, more = _paid(judged)
+    missing += more
     if frame.empty:
-        raise ValueError("no trade-off to draw: no cell was both timed, its teachers too, and judged")
-    figure = Figure(figsize=(WIDTH, 2.6), layout="constrained")
+        what = "no trade-off to draw: no cell was both timed, its teachers too, and judged"
+        raise ValueError("; ".join([what, *missing]))
+    frame = frame.assign(minutes=60 * frame["paid"]).sort_values("minutes", kind="stable")
+    figure = Plot(2.6, missing)
     axes = figure.subplots()
     _lines(axes, _groups(frame, ["arch", "method", "teacher"]), "minutes")
     if frame["minutes"].max() > 5 * frame["minutes"].min():
@@ -85,12 +101,11 @@ def _tradeoff(timing: pd.DataFrame) -> Figure:
     return figure
 
 
-def _stacked(timing: pd.DataFrame) -> Figure:
-    frame = timing.dropna(subset="hours")
-    if frame["hours_with_teacher"].isna().all():
-        raise ValueError("no hours to stack: no teacher was timed")
+def _stacked(timing: pd.DataFrame) -> Plot:
     # A student whose teacher was not timed would look as cheap as one that has none.
-    frame = frame[frame["teacher"].isna() | frame["hours_with_teacher"].notna()]
+    frame, missing = _paid(timing)
+    if frame["hours_with_teacher"].isna().all():
+        raise ValueError("; ".join(["no hours to stack: no teacher was timed", *missing]))
     twice = frame.duplicated(["arch", "method", "teacher"], keep=False)
     names = [
         f"{row.arch} {row.method}"
@@ -98,12 +113,15 @@ def _stacked(timing: pd.DataFrame) -> Figure:
         + (f"\nfrom {row.teacher}" if isinstance(row.teacher, str) else "")
         for row, again in zip(frame.itertuples(), twice, strict=True)
     ]
-    figure = Figure(figsize=(WIDTH, 0.8 + 0.28 * len(frame)), layout="constrained")
+    figure = Plot(0.8 + 0.28 * len(frame), missing)
     axes, places = figure.subplots(), np.arange(len(frame))
-    own, teachers = (style["color"] for style, _ in zip(styles(), range(2), strict=False))
+    own, teachers, made = (style["color"] for style, _ in zip(styles(), range(3), strict=False))
     axes.barh(places, frame["hours"], color=own, label="own training")
-    more = (frame["hours_with_teacher"] - frame["hours"]).fillna(0)
-    axes.barh(places, more, left=frame["hours"], color=teachers, label="teachers")
+    making = frame["hours_making"].fillna(0)
+    more = (frame["hours_with_teacher"] - frame["hours"] - making).where(frame["teacher"].notna(), 0)
+    axes.barh(places, more, left=frame["hours"] + making, color=teachers, label="teachers")
+    if making.any():
+        axes.barh(places, making, left=frame["hours"], color=made, label="robust dataset")
     axes.set_yticks(places, names)
     axes.invert_yaxis()
     axes.set_xlabel("hours")
@@ -111,12 +129,12 @@ def _stacked(timing: pd.DataFrame) -> Figure:
     return figure
 
 
-def _sweep(frame: pd.DataFrame) -> Figure:
-    frame = _judged(frame)
+def _sweep(frame: pd.DataFrame) -> Plot:
+    frame, missing = _judged(frame)
     swept = [(key, rows) for key, rows in frame.groupby(["family", "argument"], sort=False)]
     if not swept:
         raise ValueError("no sweep to draw: no judged cells differ in one numeric argument of a method alone")
-    figure = Figure(figsize=(WIDTH, 0.8 + 1.9 * len(swept)), layout="constrained")
+    figure = Plot(0.8 + 1.9 * len(swept), missing)
     for axes, ((family, argument), rows) in zip(figure.subplots(len(swept), squeeze=False)[:, 0], swept, strict=True):
         _lines(axes, _groups(rows.sort_values("value", kind="stable"), ["arch", "method", "teacher"]), "value")
         if (rows["value"] > 0).all():
@@ -129,15 +147,19 @@ def _sweep(frame: pd.DataFrame) -> Figure:
     return figure
 
 
-def _complexity(timing: pd.DataFrame) -> Figure:
-    taught = _judged(timing).dropna(subset="teacher")
-    lines = [(label, rows) for label, rows in _groups(taught, ["method", "teacher"]) if rows["arch"].nunique() > 1]
+def _complexity(timing: pd.DataFrame) -> Plot:
+    taught, missing = _judged(timing.dropna(subset="teacher"))
+    groups = list(_groups(taught, ["method", "teacher"]))
+    lines = [(label, rows) for label, rows in groups if rows["arch"].nunique() > 1]
+    for _, rows in groups:
+        if rows["arch"].nunique() == 1:
+            missing += left_out(rows, ["its teacher has no judged student of another architecture"] * len(rows))
     if not lines:
         raise ValueError("no complexity to draw: no teacher has judged students of two architectures")
     drawn = {arch for _, rows in lines for arch in rows["arch"]}
     archs = [arch for arch in timing["arch"].unique() if arch in drawn]
     placed = [(label, rows.assign(place=rows["arch"].map(archs.index)).sort_values("place")) for label, rows in lines]
-    figure = Figure(figsize=(WIDTH, 2.6), layout="constrained")
+    figure = Plot(2.6, missing)
     axes = figure.subplots()
     _lines(axes, iter(placed), "place")
     axes.set_xticks(range(len(archs)), archs, rotation=30, ha="right", rotation_mode="anchor")

@@ -1,57 +1,37 @@
 """Figures of a paper column's width: slowdown, cumulative hours, scaling; PDF or PNG by the file's suffix."""
 
 import math
-from collections.abc import Callable, Iterator
-from itertools import cycle
 from pathlib import Path
 
-import matplotlib
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
 
-WIDTH = 3.4
-"""Inches."""
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito's, which the colour-blind tell apart."""
-_MARKERS = "osD^vPX<>"
-_STYLE = {
-    "font.size": 8,
-    "legend.fontsize": 7,
-    "legend.frameon": False,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "lines.linewidth": 1.2,
-    "lines.markersize": 3,
-    "errorbar.capsize": 2,
-    "pdf.fonttype": 42,  # publishers refuse Type 3
-}
+from reports.drawing import Plot, errors, left_out, legend, logarithmic, styles, unpaid, write
 
 
-def slowdown(timing: pd.DataFrame, path: Path) -> None:
+def slowdown(timing: pd.DataFrame, path: Path) -> list[str]:
     """Slowdown over the baseline with its interval, beside the ideal, of each architecture's methods.
 
-    ValueError where nothing was measured.
+    Returns what is left out, and why. ValueError where nothing was measured.
     """
-    write(_slowdown, timing, path)
+    return write(_slowdown, timing, path)
 
 
-def cumulative(timing: pd.DataFrame, path: Path) -> None:
+def cumulative(timing: pd.DataFrame, path: Path, teachers: pd.DataFrame) -> list[str]:
     """Hours spent when each architecture, in the table's order, is released: trained directly, and from a teacher.
 
-    The teacher's hours are paid once. Only architectures count that every method drawn has hours of. ValueError
-    where there are none, or no method of either kind, or two cells of one method and architecture.
+    What `teachers` says that students need is paid once. Only architectures count that every method drawn has hours
+    of. Returns what is left out, and why. ValueError where nothing is left, or no method of either kind, or two cells
+    of one method and architecture.
     """
-    write(_cumulative, timing, path)
+    return write(lambda frame: _cumulative(frame, teachers), timing, path)
 
 
-def scaling(frame: pd.DataFrame, path: Path) -> None:
+def scaling(frame: pd.DataFrame, path: Path) -> list[str]:
     """Speedup over one rank with its interval, and the ideal, a panel each for strong and weak scaling.
 
-    Columns: those of `reports.scaling`. ValueError where nothing was measured.
+    Columns: those of `reports.scaling`. Returns what is left out, and why. ValueError where nothing was measured.
     """
-    write(_scaling, frame, path)
+    return write(_scaling, frame, path)
 
 
 def break_even(teacher_hours: float, student_hours: float, direct_hours: float) -> float:
@@ -59,17 +39,6 @@ def break_even(teacher_hours: float, student_hours: float, direct_hours: float) 
     if student_hours >= direct_hours:
         return math.inf
     return math.floor(teacher_hours / (direct_hours - student_hours)) + 1.0
-
-
-def write(draw: Callable[[pd.DataFrame], Figure], frame: pd.DataFrame, path: Path) -> None:
-    """Draw in this project's style; the format is the suffix's."""
-    with matplotlib.rc_context(_STYLE):
-        draw(frame).savefig(path, dpi=300)
-
-
-def styles() -> Iterator[dict]:
-    """Colour and marker of one method after the other."""
-    return ({"color": colour, "marker": marker} for colour, marker in zip(cycle(_COLOURS), cycle(_MARKERS)))
 
 
 def _labels(frame: pd.DataFrame) -> list[str]:
@@ -84,30 +53,9 @@ def _labels(frame: pd.DataFrame) -> list[str]:
     ]
 
 
-def errors(frame: pd.DataFrame, name: str) -> list[pd.Series]:
-    """Distances to the ends of the interval; none where it is missing."""
-    return [(frame[name] - frame[f"{name}_low"]).fillna(0), (frame[f"{name}_high"] - frame[name]).fillna(0)]
-
-
-def logarithmic(axes: Axes) -> None:
-    """Make the horizontal axis so, with its ticks as people write them."""
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter("")
-
-
-def legend(figure: Figure) -> None:
-    """One for all panels, above them."""
-    handles = {
-        name: handle for axes in figure.axes for handle, name in zip(*axes.get_legend_handles_labels(), strict=True)
-    }
-    columns = 1 if max(map(len, handles)) > 24 else 2
-    figure.legend(handles.values(), handles, loc="outside upper center", ncols=columns)
-
-
-def _slowdown(timing: pd.DataFrame) -> Figure:
-    frame = timing[(timing["method"] != timing["baseline"]) & timing["slowdown"].notna()]
+def _slowdown(timing: pd.DataFrame) -> Plot:
+    others = timing[timing["method"] != timing["baseline"]]
+    frame, absent = others[others["slowdown"].notna()], others[others["slowdown"].isna()]
     if frame.empty:
         raise ValueError("no slowdown to draw: no method but the baseline was measured beside it")
     frame = frame.assign(method=_labels(frame))
@@ -115,7 +63,8 @@ def _slowdown(timing: pd.DataFrame) -> Figure:
     # A row a measurement, those of an architecture together, half a row between architectures.
     frame = frame.sort_values("arch", key=lambda names: names.map(archs.index), kind="stable")
     frame = frame.assign(place=[row + archs.index(arch) / 2 for row, arch in enumerate(frame["arch"])])
-    figure = Figure(figsize=(WIDTH, 1.2 + 0.14 * (frame["method"].nunique() + len(frame))), layout="constrained")
+    missing = left_out(absent, ("not timed" if bare else "no baseline beside it" for bare in absent["hours"].isna()))
+    figure = Plot(1.2 + 0.14 * (frame["method"].nunique() + len(frame)), missing)
     axes = figure.subplots()
     for (method, rows), style in zip(frame.groupby("method", sort=False), styles(), strict=False):
         axes.errorbar(rows["slowdown"], rows["place"], xerr=errors(rows, "slowdown"), ls="", label=method, **style)
@@ -133,37 +82,40 @@ def _slowdown(timing: pd.DataFrame) -> Figure:
     return figure
 
 
-def _cumulative(timing: pd.DataFrame) -> Figure:
-    frame = timing[(timing["method"] != timing["baseline"]) & timing["hours"].notna()]
+def _cumulative(timing: pd.DataFrame, teachers: pd.DataFrame) -> Plot:
+    frame = timing[timing["method"] != timing["baseline"]]
     frame = frame.assign(method=_labels(frame.drop(columns="unlike")))
-    twice = frame[frame.duplicated(["method", "arch"])]
+    twice = frame[frame["hours"].notna() & frame.duplicated(["method", "arch"])]
     if not twice.empty:
         raise ValueError(f"hours cannot be summed: {twice['method'].iloc[0]} has {twice['arch'].iloc[0]} twice")
-    taught = frame.dropna(subset="hours_with_teacher")
-    direct = frame[~frame["method"].isin(taught["method"])]
+    # A student whose teacher was not timed would look as cheap as what is trained directly.
+    known = frame["hours"].notna() & (frame["teacher"].isna() | frame["hours_with_teacher"].notna())
+    missing, frame = left_out(frame[~known], unpaid(frame[~known])), frame[known]
+    taught, direct = frame[frame["teacher"].notna()], frame[frame["teacher"].isna()]
     if taught.empty or direct.empty:
         kind = "with a teacher, itself timed," if taught.empty else "without a teacher"
-        raise ValueError(f"no cumulative hours to draw: no method {kind} was timed")
-    hours = pd.concat([taught, direct]).pivot(index="arch", columns="method", values="hours")
-    hours = hours.reindex(dict.fromkeys(timing["arch"])).dropna()
+        raise ValueError("; ".join([f"no cumulative hours to draw: no method {kind} was timed", *missing]))
+    every = frame.pivot(index="arch", columns="method", values="hours")
+    every = every.reindex([arch for arch in dict.fromkeys(timing["arch"]) if arch in every.index])
+    hours = every[every.notna().all(axis=1)]
     if hours.empty:
         raise ValueError("no cumulative hours to draw: no architecture was timed with every method")
-    figure = Figure(figsize=(WIDTH, 2.6), layout="constrained")
+    for arch, row in every.drop(index=hours.index).iterrows():
+        missing.append(f"{arch}: no hours of {', '.join(row.index[row.isna()])}")
+    figure = Plot(2.6, missing)
     axes = figure.subplots()
     number = range(len(hours) + 1)
-    sums = {method: [0.0, *hours[method].cumsum()] for method in hours}
     looks = styles()
     directs, students = direct["method"].unique(), taught["method"].unique()
     for method, style in zip(directs, looks, strict=False):
-        axes.plot(number, sums[method], label=method, **style)
+        axes.plot(number, [0.0, *hours[method].cumsum()], label=method, **style)
     for method, style in zip(students, looks, strict=False):
-        axes.plot(number, sums[method], ls="--", markerfacecolor="white", label=f"{method}, teacher at hand", **style)
-        first = taught[taught["method"] == method].set_index("arch").loc[hours.index[0]]
-        # Of a chain of students, later teachers are students paid before.
-        teacher = first["hours_with_teacher"] - first["hours"]
-        axes.plot(number, [teacher + spent for spent in sums[method]], label=f"{method} and its teacher", **style)
+        rows = taught[taught["method"] == method].set_index("arch").loc[hours.index]
+        own, spent = _spent(rows, _datasets(teachers)), _spent(rows, teachers)
+        axes.plot(number, own, ls="--", markerfacecolor="white", label=f"{method}, teacher at hand", **style)
+        axes.plot(number, spent, label=f"{method} and its teacher", **style)
         for other in directs:
-            least = break_even(teacher, hours[method].mean(), hours[other].mean())
+            least = break_even(spent[-1] - hours[method].sum(), hours[method].mean(), hours[other].mean())
             label = f"break-even with {other}: " + (f"n = {least:.0f}" if least < math.inf else "never")
             axes.axvline(least if least <= len(hours) else math.nan, color=style["color"], lw=0.8, ls=":", label=label)
     axes.set_xticks(number, ["none", *hours.index], rotation=30, ha="right", rotation_mode="anchor")
@@ -172,18 +124,41 @@ def _cumulative(timing: pd.DataFrame) -> Figure:
     return figure
 
 
+def _datasets(teachers: pd.DataFrame) -> pd.DataFrame:
+    """The robust datasets that the students themselves train on: nobody has them at hand who has the teacher."""
+    nearest = teachers.drop_duplicates(["student", *(["folder"] if "folder" in teachers else [])])
+    return nearest[nearest["kind"] == "robust dataset"]
+
+
+def _spent(students: pd.DataFrame, teachers: pd.DataFrame) -> list[float]:
+    """Hours spent before the first student and after each, with all that it needs; what several need is paid once."""
+    paid: dict[str, float] = {}
+    spent = []
+    for row in students.itertuples():
+        mine = teachers[teachers["student"] == row.id]
+        if "folder" in mine:
+            mine = mine[mine["folder"] == row.folder]
+        paid = dict(zip(mine["needs"], mine["hours"], strict=True)) | paid
+        # Before its first student, a method has spent what this one needs.
+        spent += [] if spent else [sum(paid.values())]
+        paid.setdefault(row.id, row.hours)
+        spent.append(sum(paid.values()))
+    return spent
+
+
 _SERIES = ["arch", "method", "nodes"]
 """What one line of a scaling plot shares."""
 
 
-def _scaling(frame: pd.DataFrame) -> Figure:
+def _scaling(frame: pd.DataFrame) -> Plot:
+    absent = frame[frame["speedup"].isna()]
     frame = frame.dropna(subset="speedup").sort_values(["ranks", "nodes"])
     frame = frame.assign(method=_labels(frame.drop(columns="ranks")))
     kinds = [kind for kind in ("strong", "weak") if kind in set(frame["kind"])]
     if not kinds:
         raise ValueError("no scaling to draw: no speedup was measured")
     looks = dict(zip(frame.groupby(_SERIES).groups, styles(), strict=False))
-    figure = Figure(figsize=(WIDTH, 0.8 + 1.7 * len(kinds)), layout="constrained")
+    figure = Plot(0.8 + 1.7 * len(kinds), left_out(absent, ["not timed"] * len(absent)))
     panels = figure.subplots(len(kinds), squeeze=False, sharex=True)[:, 0]
     for axes, kind in zip(panels, kinds, strict=True):
         most = frame["ranks"].max()

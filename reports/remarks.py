@@ -1,6 +1,6 @@
 """What a reader must know before trusting a number: said, and nothing left out for it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 
 from bench.names import name
@@ -24,6 +24,12 @@ def remarks(measured: list[Measured]) -> list[str]:
         + (f"{len(cells)} of {timed} (remarks in the CSV)" if len(cells) > _NAMED else ", ".join(_whose(cells, apart)))
         for kind, cells in found.items()
     ]
+
+
+def several(names: Iterable[str]) -> str:
+    """The names, or how many they are where a line cannot hold them."""
+    names = list(dict.fromkeys(names))
+    return f"{len(names)} cells" if len(names) > _NAMED else ", ".join(names)
 
 
 def remark(m: Measured) -> str | None:

@@ -24,6 +24,7 @@ from reports.scaling import scaling
 from reports.speed import certification, speed
 from reports.sweeps import sweeps
 from reports.tables import robustness
+from reports.teachers import teachers
 from reports.timing import timing
 
 _FORMATS = (".pdf", ".png", ".svg")
@@ -85,6 +86,7 @@ def _report(
         "certificates": certificates(measured),
         "monitored": monitored(manifest, measured),
         "sweeps": sweeps(measured),
+        "teachers": teachers(measured),
     }
     lines, shown = head(manifest, measured, frames), grids(frames)
     console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
@@ -96,8 +98,8 @@ def _report(
             soft_wrap=True,
             highlight=False,
         )
-    for file in _write(manifest.title, lines, shown, frames, csv, latex, out, plot):
-        console.print(f"wrote {file}", soft_wrap=True, highlight=False)
+    for line in _write(manifest.title, lines, shown, frames, csv, latex, out, plot):
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
 def _write(
@@ -109,19 +111,19 @@ def _write(
     latex: Path | None,
     out: Path | None,
     plot: Path | None,
-) -> Iterator[Path]:
-    """The files that were asked for; a table with nothing in it has none."""
+) -> Iterator[str]:
+    """The files that were asked for, with a line on each; a table with nothing in it has none."""
     for name, frame in frames.items() if csv else ():
         file = csv if name == "timing" else csv.with_name(f"{csv.stem}-{name}.csv")
         if name == "timing" or not frame.empty:
             frame.to_csv(file, index=False)
-            yield file
+            yield f"wrote {file}"
     if out:
         out.write_text(render.markdown(title, lines, shown))
-        yield out
+        yield f"wrote {out}"
     if latex:
         latex.write_text(document(title, lines, frames))
-        yield latex
+        yield f"wrote {latex}"
     if plot:
         # Matplotlib takes longer to import than most reports to make.
         from reports.figures import draw

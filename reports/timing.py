@@ -6,7 +6,6 @@ from collections.abc import Collection
 import numpy as np
 import pandas as pd
 
-from bench.cells import Cell, Weights
 from bench.names import epochs, lineage, name
 from bench.tables import Manifest
 from crt.data import DATASETS
@@ -15,7 +14,8 @@ from reports.load import Measured
 from reports.ratios import like_base, published_base, ratio
 from reports.remarks import remark
 from reports.stats import NOTHING, fieller_ratio, nested_ci
-from reports.tables import columns, folders, named, number
+from reports.tables import columns, named, number
+from reports.teachers import expenses, making_hours, unknown, whole_hours
 from reports.verdicts import acr, bought
 
 TIMING = (
@@ -25,18 +25,17 @@ TIMING = (
     "as_published,as_published_low,as_published_high,unpaired,unpaired_low,unpaired_high,"
     "fieller,fieller_low,fieller_high,unlike,loader_share,ranks,nodes,teacher,sigma,acr,acr_low,acr_high,"
     "clean,clean_low,clean_high,at_eps,at_eps_low,at_eps_high,at_eps_by,paper_hours_with_teacher,epochs,hours_making,"
-    "host_memory_mb,norm,trained_eps,remarks"
+    "host_memory_mb,norm,trained_eps,remarks,teacher_hours_unknown,id"
 ).split(",")
 
 
 def timing(manifest: Manifest, measured: list[Measured], allow: Collection[str] = ()) -> pd.DataFrame:
     """A row a cell; seconds are of a whole epoch of the dataset. ValueError for a ratio of unlike things."""
-    hours = {folder: {m.id: whole_hours(m) for m in measured if m.folder == folder} for folder in folders(measured)}
-    rows = [_timing_row(manifest, m, hours[m.folder], allow) | {"folder": str(m.folder)} for m in measured]
+    rows = [_timing_row(manifest, m, allow) | {"folder": str(m.folder)} for m in measured]
     return pd.DataFrame(rows, columns=columns(TIMING, measured))
 
 
-def _timing_row(manifest: Manifest, m: Measured, times: dict[str, float], allow: Collection[str]) -> dict:
+def _timing_row(manifest: Manifest, m: Measured, allow: Collection[str]) -> dict:
     cell, own = m.cell, published_base(manifest, m)
     like = like_base(manifest, m)
     # Without a twin of the baseline in this batch size, the ratio is the published recipes' as they are.
@@ -47,7 +46,7 @@ def _timing_row(manifest: Manifest, m: Measured, times: dict[str, float], allow:
     both = base is not None and base is not m and m.runs and base.runs
     fieller = fieller_ratio(m.seconds, base.seconds) if both else NOTHING
     ideal = m.flops / base.flops if base and m.flops and base.flops else math.nan
-    making = m.making * DATASETS[cell.dataset].train_images / 3600
+    hours, needed = whole_hours(m), [each.hours for each in expenses(m)]
     epoch, worth = nested_ci(m.seconds), bought(m)
     memories = [e.memory for run in m.runs.values() for e in run.values() if e.memory is not None]
     return {
@@ -67,8 +66,8 @@ def _timing_row(manifest: Manifest, m: Measured, times: dict[str, float], allow:
         **named("slowdown", slowdown.interval),
         "ideal": ideal,
         "efficiency": ideal / slowdown.interval.mean,
-        "hours": times[m.id],
-        "hours_with_teacher": times[m.id] + making + _lineage_hours(cell, times) if cell.teacher else math.nan,
+        "hours": hours,
+        "hours_with_teacher": hours + sum(needed) if cell.teacher else math.nan,
         "paper_s_per_epoch": number(cell.paper.s_per_epoch),
         "paper_slowdown": number(cell.paper.slowdown),
         "paper_hours": number(cell.paper.hours),
@@ -90,11 +89,13 @@ def _timing_row(manifest: Manifest, m: Measured, times: dict[str, float], allow:
         "at_eps_by": worth.by,
         "paper_hours_with_teacher": number(cell.paper.hours_with_teacher),
         "epochs": epochs(cell),
-        "hours_making": making if cell.robust else math.nan,
+        "hours_making": making_hours(m) if cell.robust else math.nan,
         "norm": cell.threat.norm,
         "trained_eps": cell.threat.eps,
         "host_memory_mb": math.nan if m.host_memory is None else m.host_memory,
         "remarks": remark(m),
+        "teacher_hours_unknown": unknown(m),
+        "id": m.id,
     }
 
 
@@ -102,15 +103,3 @@ def share_of_loader(m: Measured) -> float:
     """Of an epoch, what the host waits for its batches."""
     shares = [(p.host["loader"] + p.host["transfer"]) / sum(p.host.values()) for p in m.phases]
     return float(np.mean(shares)) if shares else math.nan
-
-
-def whole_hours(m: Measured) -> float:
-    """Computed: seconds an epoch x epochs, each replay counting as one."""
-    return nested_ci(m.seconds).mean * epochs(m.cell) / 3600
-
-
-def _lineage_hours(cell: Cell, times: dict[str, float]) -> float:
-    """Hours of every teacher before a cell; NaN unless each was timed here."""
-    if any(isinstance(one.teacher, Weights) for one in (cell, *cell.lineage)):
-        return math.nan
-    return sum(times.get(teacher.id, math.nan) for teacher in cell.lineage)

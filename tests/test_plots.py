@@ -2,6 +2,7 @@
 
 import math
 from fractions import Fraction
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -22,7 +23,24 @@ def timing(rows: list[tuple]) -> pd.DataFrame:
     """Rows of arch, method, slowdown, ideal, hours, hours with teacher; intervals of a tenth to either side."""
     frame = pd.DataFrame(rows, columns=["arch", "method", "slowdown", "ideal", "hours", "hours_with_teacher"])
     ends = {"slowdown_low": frame["slowdown"] - 0.1, "slowdown_high": frame["slowdown"] + 0.1}
-    return frame.assign(baseline="Standard", **ends).reindex(columns=TIMING)
+    told = {"teacher": np.where(frame["hours_with_teacher"].notna(), "t", None), "id": frame["method"] + frame["arch"]}
+    return frame.assign(baseline="Standard", **ends, **told).reindex(columns=TIMING)
+
+
+def needs(frame: pd.DataFrame, **by_student: dict[str, float]) -> pd.DataFrame:
+    """What each student needs, with its hours; by default the one teacher that its hours with a teacher tell of."""
+    more = frame["hours_with_teacher"] - frame["hours"]
+    found = {row: {"t": hours} for row, hours in zip(frame["id"], more, strict=True) if hours == hours} | by_student
+    rows = [
+        (who, what, "robust dataset" if "/" in what else "training", h)
+        for who in found
+        for what, h in found[who].items()
+    ]
+    return pd.DataFrame(rows, columns=["student", "needs", "kind", "hours"])
+
+
+def cumulative(frame: pd.DataFrame, **by_student: dict[str, float]) -> plots.Plot:
+    return plots._cumulative(frame, needs(frame, **by_student))
 
 
 STUDY = [
@@ -71,6 +89,7 @@ def test_slowdown_is_drawn_as_measured():
     assert [label.get_text() for label in axes.get_yticklabels()] == ["r110", "dla", "rx", "vit"]
     places = [y for name in ("SmoothMix", "CRT") for _, y in drawn[name]]
     assert len(set(places)) == len(places) and axes.get_xscale() == "log"
+    assert plots._slowdown(timing(STUDY)).left_out == ["rx SmoothMix: not timed"]
 
 
 def test_slowdown_of_one_architecture_without_intervals():
@@ -88,21 +107,77 @@ def test_what_is_not_alike_is_told_apart():
 
 
 def test_hours_are_summed_over_what_both_were_timed_on():
-    (axes,) = plots._cumulative(timing(STUDY)).axes
+    plot = cumulative(timing(STUDY))
+    (axes,) = plot.axes
     drawn = lines(axes)
     assert [label.get_text() for label in axes.get_xticklabels()] == ["none", "dla", "vit"]
     assert drawn["SmoothMix"] == [(0, 0), (1, 24), (2, 42)]
     assert drawn["CRT, teacher at hand"] == [(0, 0), (1, 3), (2, 7)]
     assert drawn["CRT and its teacher"] == [(0, 20), (1, 23), (2, 27)]
     assert drawn["break-even with SmoothMix: n = 2"][0][0] == 2  # 20 + 2 x 3.5 < 2 x 21, and 20 + 3.5 > 21
+    assert plot.left_out == ["rx SmoothMix: not timed", "r110: no hours of CRT", "rx: no hours of SmoothMix"]
 
 
-def test_teachers_of_a_chain_are_paid_once():
-    chain = [("a", "CRT", NAN, NAN, 3.0, 23.0), ("b", "CRT", NAN, NAN, 4.0, 27.0), ("c", "CRT", NAN, NAN, 2.0, 29.0)]
-    direct = [(arch, "SmoothMix", NAN, NAN, 2.0, NAN) for arch in "abc"]
-    drawn = lines(plots._cumulative(timing(direct + chain)).axes[0])
-    assert drawn["CRT and its teacher"][-1] == (3, 29.0)
-    assert "break-even with SmoothMix: never" in drawn
+DIRECT = [(arch, "SmoothMix", NAN, NAN, 2.0, NAN) for arch in "abc"]
+
+
+@pytest.mark.parametrize(
+    ("needed", "at_hand", "spent"),
+    [
+        # One teacher of all three.
+        (
+            {"a": {"t": 20}, "b": {"t": 20}, "c": {"t": 20}},
+            [0, 3, 7, 9],
+            [20, 23, 27, 29],
+        ),
+        # Each the next one's teacher.
+        (
+            {"a": {"t": 20}, "b": {"CRTa": 3, "t": 20}, "c": {"CRTb": 4, "CRTa": 3, "t": 20}},
+            [0, 3, 7, 9],
+            [20, 23, 27, 29],
+        ),
+        # A chain whose last link is released first: the others are there already.
+        (
+            {"a": {"CRTb": 4, "CRTc": 2, "t": 20}, "b": {"CRTc": 2, "t": 20}, "c": {"t": 20}},
+            [0, 3, 7, 9],
+            [26, 29, 29, 29],
+        ),
+        # Two teachers, the second of the last student alone, which shares the first one's teacher.
+        (
+            {"a": {"t": 20, "s": 1}, "b": {"t": 20, "s": 1}, "c": {"u": 5, "s": 1}},
+            [0, 3, 7, 9],
+            [21, 24, 28, 35],
+        ),
+        # A dataset is made once for the students of one teacher, and nobody has it at hand.
+        (
+            {"a": {"t/d": 7, "t": 20}, "b": {"t/d": 7, "t": 20}, "c": {"t/e": 6, "t": 20}},
+            [7, 10, 14, 22],
+            [27, 30, 34, 42],
+        ),
+    ],
+)
+def test_what_several_students_need_is_paid_once(needed, at_hand, spent):
+    students = {"a": 3.0, "b": 4.0, "c": 2.0}
+    rows = [(a, "CRT", NAN, NAN, h, h + sum(needed[a].values())) for a, h in students.items()]
+    plot = cumulative(timing(DIRECT + rows), **{f"CRT{arch}": needed[arch] for arch in students})
+    drawn = lines(plot.axes[0])
+    assert [hours for _, hours in drawn["CRT, teacher at hand"]] == at_hand
+    assert [hours for _, hours in drawn["CRT and its teacher"]] == spent
+    assert "break-even with SmoothMix: never" in drawn and plot.left_out == []
+
+
+def test_a_student_whose_teacher_was_not_timed_is_not_taken_for_one_that_has_none():
+    rows = [(arch, method, NAN, NAN, 3.0, NAN) for method in ("CRT", "RRM") for arch in "abc"]
+    frame = timing(DIRECT + rows)
+    known, taught = frame["method"] == "CRT", frame["method"] != "SmoothMix"
+    frame["teacher"] = np.where(taught, "t", None)
+    frame["teacher_hours_unknown"] = np.where(taught & ~known, "there is no record of t", None)
+    frame["hours_with_teacher"] = np.where(known, 23.0, NAN)
+    plot = cumulative(frame)
+    assert not any("RRM" in name for name in lines(plot.axes[0]))
+    assert plot.left_out == ["a RRM from t, b RRM from t, c RRM from t: there is no record of t"]
+    with pytest.raises(ValueError, match=r"no method with a teacher.*a RRM from t, .*: there is no record of t"):
+        cumulative(frame[~known])
 
 
 def test_published_hours_of_table_4():
@@ -112,8 +187,10 @@ def test_published_hours_of_table_4():
     rows = [(c.arch, c.method.name, NAN, NAN, c.paper.hours or NAN, NAN) for c in cells]
     frame = timing(rows)
     teacher = frame.set_index(["arch", "method"]).loc[("resnet110", "SmoothMix"), "hours"]
-    frame.loc[frame["method"] == "CRT", "hours_with_teacher"] = frame["hours"] + teacher
-    drawn = lines(plots._cumulative(frame).axes[0])
+    taught = frame["method"] == "CRT"
+    frame["teacher"] = np.where(taught, "t", None)
+    frame["hours_with_teacher"] = (frame["hours"] + teacher).where(taught)
+    drawn = lines(cumulative(frame).axes[0])
     assert drawn["SmoothMix"][-1] == (3, pytest.approx(96.21, abs=0.015))
     assert drawn["CRT, teacher at hand"][-1] == (3, pytest.approx(11.70, abs=0.005))
     assert drawn["CRT and its teacher"][-1] == (3, pytest.approx(11.70 + 18.98, abs=0.005))
@@ -144,19 +221,21 @@ def test_break_even_against_counting():
 
 @pytest.mark.parametrize(("suffix", "start"), [("pdf", b"%PDF"), ("png", b"\x89PNG")])
 def test_the_suffix_says_the_format(tmp_path, suffix, start):
-    for draw, frame in ((plots.slowdown, timing(STUDY)), (plots.cumulative, timing(STUDY)), (plots.scaling, SCALING)):
+    of_study = partial(plots.cumulative, teachers=needs(timing(STUDY)))
+    for draw, frame in ((plots.slowdown, timing(STUDY)), (of_study, timing(STUDY)), (plots.scaling, SCALING)):
         draw(frame, tmp_path / f"m.{suffix}")
         assert (tmp_path / f"m.{suffix}").read_bytes().startswith(start)
 
 
 def test_nothing_to_draw_is_said_in_a_sentence_and_written_nowhere(tmp_path):
     nothing = timing(STUDY).assign(slowdown=NAN, hours=NAN)
+    cumulative = partial(plots.cumulative, teachers=needs(timing(STUDY)))
     for draw, frame, said in (
         (plots.slowdown, nothing, "no slowdown to draw"),
-        (plots.cumulative, nothing, "with a teacher"),
-        (plots.cumulative, timing(STUDY[5:]), "without a teacher"),
-        (plots.cumulative, timing(STUDY[1:2] + STUDY[5:]), "no architecture"),
-        (plots.cumulative, timing(STUDY + STUDY), "SmoothMix has r110 twice"),
+        (cumulative, nothing, "with a teacher"),
+        (cumulative, timing(STUDY[5:]), "without a teacher"),
+        (cumulative, timing(STUDY[1:2] + STUDY[5:]), "no architecture"),
+        (cumulative, timing(STUDY + STUDY), "SmoothMix has r110 twice"),
         (plots.scaling, SCALING[:0], "no scaling to draw"),
     ):
         with pytest.raises(ValueError, match=said):
