@@ -37,6 +37,15 @@ def project(x_adv: Tensor, x: Tensor, eps: float, norm: str) -> Tensor:
     return (x + d).clamp(0, 1)
 
 
+def confine(delta: Tensor, x: Tensor, eps: float, norm: str) -> Tensor:
+    """A perturbation put back into the ball of radius `eps`, then to where `x` + `delta` is in [0, 1].
+
+    What is 0, or at an end, is exactly that: nothing is taken as a difference of two images, which is rounded.
+    """
+    delta = within(delta, eps) if norm == "l2" else delta.clamp(-eps, eps)
+    return torch.minimum(torch.maximum(delta, -x), 1 - x)
+
+
 def start(x: Tensor, eps: float, norm: str, generator: torch.Generator | None = None) -> Tensor:
     """A random point of the ball and of [0, 1]: uniform in the cube, or at distance `eps` before the box in l2."""
     noise = torch.empty_like(x)

@@ -9,8 +9,8 @@ from test_methods import classifier, late, make, same, state, toy
 from test_smoothing_methods import agree, cross_entropy, gradient, length, softmax
 
 from crt.method import Step
-from crt.methods import fgsmrs
 from crt.methods.freeat import FreeAT
+from crt.pgd import confine
 from crt.recipe import Recipe
 from crt.threat import Threat
 from crt.train import Training
@@ -133,36 +133,96 @@ def test_fgsmrs_equals_its_restatement(threat, init, alpha):
     torch.manual_seed(3)
     carried = noise_of(x, threat).flip(0)
     method.delta = torch.cat([carried, torch.zeros_like(x)]) if init == "previous" else None
-    first = {"random": begun(x, threat), "zero": x, "previous": (x + carried).clamp(0, 1)}
+    first = {"random": begun(x, threat), "zero": x, "previous": x + carried}
+    boxed = x + carried.clamp(-x, 1 - x)
 
-    def restated(model, init=init):
+    def restated(model, begin=first[init]):
         alpha = method.alpha or 1.25 * threat.eps
-        return cross_entropy(model(in_train_mode(model, x, y, threat, first[init], alpha, 1)), y)
+        return cross_entropy(model(in_train_mode(model, x, y, threat, begin, alpha, 1)), y)
 
-    other = "zero" if init != "zero" else "random"
-    agree(method, x, y, 0.0, restated, 2, [lambda model: restated(model, other)])
+    # To put what is carried over into the new image's box before the step, too, is another method.
+    others = [first["zero" if init != "zero" else "random"], *([boxed] if init == "previous" else [])]
+    agree(method, x, y, 0.0, restated, 2, [lambda model, begin=begin: restated(model, begin) for begin in others])
 
 
-def test_fgsmrs_carries_what_it_found(monkeypatch):
-    seen, real = [], fgsmrs.pgd
+def test_fgsmrs_carries_what_it_found():
+    seen = []
 
-    def watched(model, x, y, now, *rest, **named):
-        seen.append((x, now, real(model, x, y, now, *rest, **named)))
-        return seen[-1][-1]
+    class Watched(type(classifier(0))):
+        def forward(self, x):
+            seen.append(x.detach().clone())
+            return super().forward(x)
 
-    monkeypatch.setattr(fgsmrs, "pgd", watched)
     method, model, (x, y) = make("FGSMRS", LINF, init="previous"), classifier(0), toy(12)
+    model.__class__ = Watched
     assert method.state() == {}
-    batches = [(x[:6], y[:6]), (x[6:10], y[6:10]), (x[3:9], y[3:9])]
-    for images, labels in batches:
-        method.loss(model, images, labels, late(len(images)))
-    first, short, third = ((adversarial - images) for images, _, adversarial in seen)
-    assert torch.equal(seen[0][0], seen[0][1]) and first.abs().max() > 0.09
-    assert torch.equal(seen[1][1], (x[6:10] + first[:4]).clamp(0, 1))
-    assert torch.equal(seen[2][1], (x[3:9] + torch.cat([short, first[4:]])).clamp(0, 1))
+    found = []
+    for rows in (slice(0, 6), slice(6, 10), slice(3, 9)):
+        method.loss(model, x[rows], y[rows], late(len(x[rows])))
+        found.append(method.delta.clone())
+    first, short, third = found
+    assert torch.equal(seen[0], x[:6]) and first.abs().max() == torch.tensor(0.1)
+    assert torch.equal(seen[1], x[:6] + first) and torch.equal(seen[2], x[6:10] + first[:4])
+    assert torch.equal(short[4:], first[4:]) and not torch.equal(short[:4], first[:4])
+    assert torch.equal(seen[4], x[3:9] + short) and torch.equal(seen[5], x[3:9] + third)
     other = make("FGSMRS", LINF, init="previous")
     other.restore(method.state())
     assert torch.equal(other.delta, third)
+
+
+class Pushed(torch.nn.Module):
+    """Logits of two classes, whose loss under the label 0 has at each pixel the gradient's sign that it is told."""
+
+    def __init__(self, signs):
+        super().__init__()
+        self.signs, self.scale = signs, torch.nn.Parameter(torch.ones(1))
+
+    def forward(self, x):
+        push = self.scale * (self.signs.to(x.dtype) * x).flatten(1).sum(1)
+        return torch.stack([torch.zeros_like(push), push], 1)
+
+
+EIGHT = Threat(norm="linf", eps="8/255")
+
+
+@pytest.mark.parametrize(
+    ("signs", "expected"),
+    [
+        ((1, -1), 0.0),  # there and back
+        ((-1, 1), 0.0),
+        ((-1, 1, -1, 1), 0.0),
+        ((1, 0), 1.0),  # and no further where there is no gradient
+        ((1, 1, 1), 1.0),
+        ((0, 0), 0.0),
+        ((-1, -1, 1), 0.0),
+    ],
+)
+def test_freeat_carries_exactly_what_the_paper_has(signs, expected):
+    # Pixels away from 0 and 1: whole steps of eps, cut off at eps, which float32 adds without an error.
+    torch.manual_seed(0)
+    x, y = 0.1 + 0.8 * torch.rand(5, 3, 4, 4), torch.zeros(5, dtype=torch.long)
+    method = FreeAT(threat=EIGHT, m=len(signs))
+    for replay, sign in enumerate(signs):
+        model = Pushed(torch.full((3, 4, 4), sign))
+        method.loss(model, x, y, Step(0.0, y, replay)).backward()
+        with torch.no_grad():
+            method.after(model)
+    assert torch.equal(method.delta.abs(), torch.full_like(x, expected * EIGHT.eps))
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("edge", [0.0, 1.0])
+def test_perturbations_end_exactly_at_the_box(norm, edge):
+    x = torch.tensor([0.0, 1e-9, 0.01, 0.3, 0.5, 0.7, 0.999, 1.0]).view(1, 1, 2, 4)
+    out = torch.full_like(x, 2 * edge - 1)
+    exact = (edge - x.double()).float()
+    found = confine(out, x, 2.0 if norm == "linf" else 100.0, norm)
+    assert torch.equal(found, exact) and torch.equal(x + found, torch.full_like(x, edge))
+    assert torch.equal(confine(torch.zeros_like(x), x, 0.1, norm), torch.zeros_like(x))
+    inside = torch.full_like(x, 0.1)
+    held = confine(inside, x, 0.05, norm)
+    oracle = inside.double() * (0.05 / inside.double().norm()) if norm == "l2" else torch.full_like(x, 0.05).double()
+    torch.testing.assert_close(held.double(), torch.minimum(oracle, 1 - x.double()), rtol=1e-6, atol=0)
 
 
 RECIPE = Recipe(epochs=2, batch_size=6, lr=0.05, weight_decay=1e-2)
@@ -179,8 +239,8 @@ def free(model, method, batches, threat):
     for x, y, _ in batches:
         if method.reset:
             delta = torch.zeros_like(delta)
-        now = x + delta[: len(x)]
         for _ in range(method.m):
+            now = x + delta[: len(x)]
             seen = torch.min(torch.max(now, torch.tensor(0.0)), torch.tensor(1.0)).requires_grad_()
             loss = cross_entropy(model(seen), y)
             g, *gs = torch.autograd.grad(loss, [seen, *parameters])
@@ -188,8 +248,7 @@ def free(model, method, batches, threat):
             outside, losses = outside + int(beyond.sum()), [*losses, float(loss.detach())]
             g = torch.where(beyond, 0.0, g)
             moved = [now[i] + threat.eps * steepest(g[i], threat) for i in range(len(x))]
-            now = torch.stack([inside(z, i, threat) for z, i in zip(moved, x, strict=True)])
-            delta[: len(x)] = now - x
+            delta[: len(x)] = torch.stack([inside(z, i, threat) for z, i in zip(moved, x, strict=True)]) - x
             with torch.no_grad():
                 for p, v, grad in zip(parameters, velocity, gs, strict=True):
                     v.mul_(0.9).add_(grad + 1e-2 * p)

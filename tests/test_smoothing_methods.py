@@ -235,14 +235,16 @@ def smoothmix(method, model, x, y, noise, share, epoch, detach=False):
     frozen, classes = copy.deepcopy(model).eval(), 3
     start, end = [], []
     for i, image in enumerate(x):
-        now, first = image, None
-        for _ in range(method.T):
+        now, first = image, image
+        for step in range(method.T):
+            # The one-step adversary is where the second step begins; without one, nothing but the image is.
+            first = now if step == 1 else first
             now = now.detach().requires_grad_()
             p = sum(softmax(frozen((now + n)[None])[0]) for n in noise[:, i]) / method.m
             (g,) = torch.autograd.grad(-torch.log(p[y[i]]), now)
             now = (now + method.alpha * g / (length(g) + 1e-8)).clamp(0, 1).detach()
-            first = now if first is None else first
-        shrunk = image + (first - image) * min(1.0, weight * method.alpha / float(length(first - image)))
+        far = max(float(length(first - image)), 1e-30)
+        shrunk = image + (first - image) * min(1.0, weight * method.alpha / far)
         start.append(shrunk.clamp(0, 1) if method.mix_step else image)
         end.append(now)
     mixes = [(1 - lam) * a + lam * b for lam, a, b in zip(share, start, end, strict=True)]
@@ -259,7 +261,17 @@ def smoothmix(method, model, x, y, noise, share, epoch, detach=False):
 
 @pytest.mark.parametrize(
     ("arguments", "epoch"),
-    [({}, 0.9), ({}, 40.0), ({"mix_step": 1}, 2.7), ({"mix_step": 1, "m": 3}, 40.0), ({"T": 1, "m": 1, "eta": 1}, 3.0)],
+    [
+        ({}, 0.9),
+        ({}, 40.0),
+        ({"mix_step": 1}, 2.7),
+        ({"mix_step": 1, "m": 3}, 40.0),
+        ({"mix_step": 1, "T": 2}, 0.0),
+        ({"T": 1, "m": 1, "eta": 1}, 3.0),
+        ({"T": 1, "m": 1, "eta": 1, "mix_step": 1}, 0.0),
+        ({"T": 1, "mix_step": 1}, 3.0),
+        ({"T": 1, "m": 1, "eta": 1, "alpha": 8.0, "mix_step": 1}, 40.0),
+    ],
 )
 def test_smoothmix_equals_its_restatement(arguments, epoch):
     method = make("SmoothMix", **arguments)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from crt.classifier import Classifier
 from crt.method import STRICT, Method, Step
-from crt.pgd import inputs_only, losses, pgd, start
+from crt.pgd import ascend, climb, confine, inputs_only, losses, pgd, start
 from crt.quantity import Positive
 
 __all__ = ["FGSMRS"]
@@ -22,7 +22,10 @@ class FGSMRS(Method):
     alpha: Positive | None = None
     """Length of the step, in pixels of [0, 1]; by default 1.25 eps."""
     init: Literal["random", "zero", "previous"] = "random"
-    """Where the attack starts: at random, at the image, or off it by what the last batch's image in its place was."""
+    """Where the attack starts: at random, at the image, or off it by what the last batch's image in its place was.
+
+    As in the authors' code, what is carried over is not put into the new image's box before the step, but after it.
+    """
 
     delta: Tensor | None = field(default=None, init=False, repr=False)
     """Perturbations of the last batch, which a shorter one takes the first of."""
@@ -32,19 +35,24 @@ class FGSMRS(Method):
     def loss(self, model: Classifier, x: Tensor, y: Tensor, step: Step) -> Tensor:
         alpha = self.alpha or 1.25 * self.threat.eps
         with inputs_only(model):
-            adversarial = pgd(model, x, y, self._start(x), self.threat, alpha, K=1)
-        if self.init == "previous":
-            self.delta[: len(x)] = adversarial - x
+            if self.init == "previous":
+                adversarial = self._carried(model, x, y, alpha)
+            else:
+                begin = x if self.init == "zero" else start(x, self.threat.eps, self.threat.norm)
+                adversarial = pgd(model, x, y, begin, self.threat, alpha, K=1)
         return losses(model, adversarial, y).mean()
 
-    def _start(self, x: Tensor) -> Tensor:
-        if self.init == "random":
-            return start(x, self.threat.eps, self.threat.norm)
-        if self.init == "zero":
-            return x
+    def _carried(self, model: Classifier, x: Tensor, y: Tensor, alpha: float) -> Tensor:
+        """The images after the step from the last batch's perturbations, which are then this batch's."""
         if self.delta is None:
             self.delta = torch.zeros_like(x)
-        return (x + self.delta[: len(x)]).clamp(0, 1)
+        eps, norm, delta = self.threat.eps, self.threat.norm, self.delta[: len(x)]
+
+        def move(now: Tensor, g: Tensor) -> Tensor:
+            return confine(now + alpha * ascend(g, norm), x, eps, norm)
+
+        delta.copy_(climb(lambda now: losses(model, x + now, y), move, delta, K=1, best_of=False))
+        return x + delta
 
     def state(self) -> dict[str, Tensor]:
         return {} if self.delta is None else {"delta": self.delta}

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from crt.classifier import Classifier, boxed
 from crt.method import STRICT, Method, Step
-from crt.pgd import ascend, losses, project
+from crt.pgd import ascend, confine, losses
 from crt.quantity import Count
 
 __all__ = ["FreeAT"]
@@ -26,8 +26,6 @@ class FreeAT(Method):
 
     delta: Tensor | None = field(default=None, init=False, repr=False)
     """Perturbations of a full batch, which a shorter one takes the first of."""
-    moved: Tensor | None = field(default=None, init=False, repr=False)
-    """The images of a full batch as they are perturbed."""
     clean: Tensor | None = field(default=None, init=False, repr=False)
     leaf: Tensor | None = field(default=None, init=False, repr=False)
     """A step's images, and what their perturbations' gradient is taken of."""
@@ -42,21 +40,18 @@ class FreeAT(Method):
     def loss(self, model: Classifier, x: Tensor, y: Tensor, step: Step) -> Tensor:
         if self.delta is None:
             self.delta = torch.zeros_like(x)
-        if self.moved is None:
-            self.moved = torch.empty_like(x)
-        moved = self.moved[: len(x)]
-        if step.replay == 0:
-            moved.copy_(x if self.reset else x + self.delta[: len(x)])
-        self.clean, self.leaf = x, moved.detach().requires_grad_()
+        delta = self.delta[: len(x)]
+        if self.reset and step.replay == 0:
+            delta.zero_()
+        self.clean, self.leaf = x, (x + delta).requires_grad_()
         # Carried to another image, a perturbation may leave [0, 1]; there it has no gradient.
         return losses(model, boxed(self.leaf), y).mean()
 
     def after(self, model: Classifier) -> None:
         x, eps, norm = self.clean, self.threat.eps, self.threat.norm
+        delta = self.delta[: len(x)]
         # Where the loss scale of fp16 overflows, the gradient is infinite or NaN, which would never leave again.
-        moved = project(self.leaf + eps * ascend(self.leaf.grad.nan_to_num(), norm), x, eps, norm)
-        self.moved[: len(x)] = moved
-        self.delta[: len(x)] = moved - x
+        delta.copy_(confine(delta + eps * ascend(self.leaf.grad.nan_to_num(), norm), x, eps, norm))
 
     def state(self) -> dict[str, Tensor]:
         return {} if self.delta is None else {"delta": self.delta}

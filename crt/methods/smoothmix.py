@@ -28,7 +28,10 @@ class SmoothMix(Method):
     alpha: Positive = 0.5
     """l2 length of an attack's step; the paper takes 0.5, 1 and 2 at sigma 0.25, 0.5 and 1."""
     mix_step: Literal[0, 1] = 0
-    """Mix from the image (0) or from the attack's first iterate (1, the paper's one-step adversary)."""
+    """Mix from the image (0) or from the attack's first iterate (1, the paper's one-step adversary).
+
+    The authors' code takes the iterate that the second step begins at: with one step alone (T=1) it is the image.
+    """
     warmup: Count = 10
     """Epochs in which the mixing loss and the one-step radius rise to their full size."""
 
@@ -42,7 +45,7 @@ class SmoothMix(Method):
         rise = risen(step.now, self.warmup)
         noise = gaussian(x, self.threat.sigma, self.m)
         iterates = smooth_ascent(model, x, y, noise, self.T, self.alpha)
-        if self.mix_step:
+        if 0 < self.mix_step < self.T:
             x = (x + within(iterates[0] - x, rise * self.alpha)).clamp(0, 1)
         share = 0.5 * torch.rand((len(x), 1, 1, 1), dtype=x.dtype, device=x.device)
         # Two calls, so that each has its own batch statistics, as in the paper's code.
