@@ -22,7 +22,10 @@ __all__ = ["GloRo"]
 
 @dataclass(kw_only=True, config=STRICT)
 class GloRo(Normed):
-    """One more class, "not robust", whose logit is the largest that another class than the predicted can reach."""
+    """One more class, "not robust", whose logit is the largest that another class than the predicted can reach.
+
+    The authors' loss and schedules; their first weights (orthogonal, or Glorot's) and augmentation are not here.
+    """
 
     objective: Literal["ce", "trades"] = "ce"
     """The cross-entropy of all classes; or that of the real ones, and how far all diverge from them."""

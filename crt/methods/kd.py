@@ -26,7 +26,11 @@ class KD(Method):
     t: Positive = 30.0
     """Temperature that softens both networks."""
     form: Literal["textbook", "paper"] = "textbook"
-    """RRM's code ends both networks in a division by t of its own, and divides the divergence by the classes."""
+    """Equation 6, or the loss of RRM's code, which softens twice and divides the divergence by the classes.
+
+    There both networks end in a division by t, in training and at the test; here it is a part of the loss alone, with
+    a teacher that was trained without it, and the student's own logits are left about t times as large.
+    """
 
     needs_teacher: ClassVar[bool] = True
     named: ClassVar[tuple[str, ...]] = ("alpha", "t", "form")

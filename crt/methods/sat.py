@@ -1,4 +1,7 @@
-"""Adversarial training (Madry et al., 2018, https://arxiv.org/abs/1706.06083), as RRM's authors run it."""
+"""Adversarial training (Madry et al., 2018, https://arxiv.org/abs/1706.06083), by the options of RRM's commands.
+
+They run MadryLab's package robustness, which starts at the image unless it is told `--random-start 1`, as they tell it.
+"""
 
 from typing import ClassVar
 
