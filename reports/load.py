@@ -7,7 +7,7 @@ from functools import cached_property
 from itertools import chain
 from pathlib import Path
 
-from bench import robust
+from bench import chunks
 from bench.cells import Cell
 from bench.records import Curve, End, Epoch, Made, Phases, Record, Start, Verdict, read, read_all
 from bench.tables import Manifest
@@ -183,7 +183,7 @@ def _making(m: Measured) -> float:
     """Seconds an image of the robust dataset that the cell trains on; NaN where none were recorded."""
     if not m.cell.robust:
         return 0.0
-    made = {r.first: r for r in read_all(robust.folder(m.cell, m.folder)) if isinstance(r, Made)}
+    made = {r.first: r for r in read_all(chunks.folder(m.cell, m.folder)) if isinstance(r, Made)}
     images = sum(r.images for r in made.values())
     return sum(r.seconds for r in made.values()) / images if images else math.nan
 

@@ -105,13 +105,8 @@ def _odd(m: Measured, teacher: Measured) -> Iterable[str]:
             yield f"Hours with teacher: those of {whose} are from its training, for no study here times it."
     mine, theirs = (sorted({f"{start.device} ({start.cpu})" for start in each.starts}) for each in (m, teacher))
     if mine != theirs:
-        yield (
-            "Hours with teacher add times of unlike machines:"
-            + ",".join(
-                f" {who} on {' and '.join(machines)}" for who, machines in ((_called(m.cell), mine), (whose, theirs))
-            )
-            + "."
-        )
+        where = f"{whose} on {' and '.join(theirs)}, students on {' and '.join(mine)}"
+        yield f"Hours with teacher add times of unlike machines: {where}."
 
 
 def _training(teacher: Measured) -> Expense:

@@ -11,8 +11,8 @@ from test_plots import lines
 from test_reports import epoch, start
 from typer.testing import CliRunner
 
+from bench import chunks
 from bench import manifest as manifests
-from bench import robust
 from bench.cells import Cell
 from bench.records import Made, Verdict, append
 from reports import outcomes
@@ -74,7 +74,7 @@ def train(cell: Cell, runs: Path, epochs: int | None = None, **machine) -> None:
     for number in range(cell.recipe.epochs if epochs is None else epochs):
         append(file, epoch(cell.id, number, SECONDS[cell.method.name], 1437))
     if cell.robust:
-        append(robust.folder(cell, runs) / "0of1.jsonl", Made(first=0, images=100, seconds=100 * MAKING, distance=1.0))
+        append(chunks.folder(cell, runs) / "0of1.jsonl", Made(first=0, images=100, seconds=100 * MAKING, distance=1.0))
     for spec in cell.evals:
         for index in range(2):
             said = Verdict(eval=spec.id, index=index, label=1, prediction=1, radius=0.0, seconds=0.0)
@@ -205,7 +205,7 @@ def test_a_robust_dataset_that_was_not_recorded_is_told(tmp_path):
     for one in family(manifest).values():
         train(one, runs)
     (made,) = [one for one in family(manifest).values() if one.robust]
-    (robust.folder(made, runs) / "0of1.jsonl").unlink()
+    (chunks.folder(made, runs) / "0of1.jsonl").unlink()
     measured = load(manifest, [runs])
     assert math.isnan(timing(manifest, measured)["hours_with_teacher"][0])
     (note,) = notes(measured)
@@ -250,8 +250,7 @@ def test_hours_of_unlike_machines_are_told(tmp_path):
     train(manifest.cells[0], runs, device="cuda A100")
     train(manifest.cells[1], runs)
     assert notes(load(manifest, [runs])) == [
-        "Hours with teacher add times of unlike machines: resnet20 CRT(target=logits) on cpu (x), cnn2c2f SmoothMix on"
-        " cuda A100 (x)."
+        "Hours with teacher add times of unlike machines: cnn2c2f SmoothMix on cuda A100 (x), students on cpu (x)."
     ]
 
 
