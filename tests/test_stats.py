@@ -234,16 +234,13 @@ def test_intervals_over_runs_hold_the_truth_and_naive_ones_do_not():
 
 
 def test_effective_sample_size_mends_most_of_what_autocorrelation_breaks():
-    mended, long_run, naive = (
-        row["coverage"] for row in interval_coverage.simulate(interval_coverage.Case(0.5), 1, 400)
-    )
+    mended, long_run, naive = (row["coverage"] for row in interval_coverage.simulate(interval_coverage.Case(0.5), 1, 400))
     assert mended > 0.87 and naive < 0.82 and long_run < 0.8
 
 
 def test_pairing_takes_the_host_out_of_the_width():
     widths = [
-        {row["interval"]: row["width"] for row in interval_coverage.simulate(case, 3, 100)}
-        for case in interval_coverage.CASES[1::2]
+        {row["interval"]: row["width"] for row in interval_coverage.simulate(case, 3, 100)} for case in interval_coverage.CASES[1::2]
     ]
     paired, separate = ([w[name] for w in widths] for name in list(widths[0])[1:3])
     assert paired[1] < 1.5 * paired[0] and separate[1] > 1.5 * separate[0]
