@@ -1,5 +1,6 @@
 """What all figures share: a paper column's width, colours and markers, legends, and a word on what is not drawn."""
 
+import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from itertools import cycle
 from pathlib import Path
@@ -85,4 +86,10 @@ def legend(figure: Figure) -> None:
         name: handle for axes in figure.axes for handle, name in zip(*axes.get_legend_handles_labels(), strict=True)
     }
     columns = 1 if max(map(len, handles)) > 24 else 2
-    figure.legend(handles.values(), handles, loc="outside upper center", ncols=columns)
+    names = [folded(name, 46) for name in handles]
+    figure.legend(handles.values(), names, loc="outside upper center", ncols=columns)
+
+
+def folded(name: str, width: int) -> str:
+    """A name in lines of so many characters, where words allow it: a chain of teachers is longer than one."""
+    return textwrap.fill(name, width, break_long_words=False, break_on_hyphens=False)

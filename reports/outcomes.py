@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from reports.drawing import Plot, errors, left_out, legend, logarithmic, styles, unpaid, write
+from reports.drawing import Plot, errors, folded, left_out, legend, logarithmic, styles, unpaid, write
 
 _KINDS = (("clean", "-", {}), ("at_eps", "--", {"markerfacecolor": "white"}))
 
@@ -108,12 +108,11 @@ def _stacked(timing: pd.DataFrame) -> Plot:
         raise ValueError("; ".join(["no hours to stack: no teacher was timed", *missing]))
     twice = frame.duplicated(["arch", "method", "teacher"], keep=False)
     names = [
-        f"{row.arch} {row.method}"
-        + (f", {row.epochs:g} epochs" if again else "")
-        + (f"\nfrom {row.teacher}" if isinstance(row.teacher, str) else "")
+        folded(f"{row.arch} {row.method}" + (f", {row.epochs:g} epochs" if again else ""), 30)
+        + ("\n" + folded(f"from {row.teacher}", 30) if isinstance(row.teacher, str) else "")
         for row, again in zip(frame.itertuples(), twice, strict=True)
     ]
-    figure = Plot(0.8 + 0.28 * len(frame), missing)
+    figure = Plot(0.8 + 0.16 * max(2, *(name.count("\n") + 1 for name in names)) * len(names), missing)
     axes, places = figure.subplots(), np.arange(len(frame))
     own, teachers, made = (style["color"] for style, _ in zip(styles(), range(3), strict=False))
     axes.barh(places, frame["hours"], color=own, label="own training")

@@ -285,3 +285,6 @@ def test_a_curve_stands_at_the_minutes_of_all_that_it_needs(tmp_path):
     drawn = {name: points[0] for name, points in lines(plot.axes[0]).items() if name != "at eps"}
     assert plot.left_out == [] and len(drawn) == 3
     assert sorted(x for x, _ in drawn.values()) == pytest.approx(sorted(60 * cost(c) for c in manifest.cells))
+    # The longest chain of names is folded, not cut off at the figure's edge.
+    named = [text.get_text() for text in plot.legends[0].get_texts()]
+    assert max(len(line) for name in named for line in name.split("\n")) <= 46 < max(map(len, named))
