@@ -37,7 +37,9 @@ def head(manifest: Manifest, measured: list[Measured], frames: dict[str, pd.Data
     hidden = [frames[key] for key in ("means", "factors", "comparisons")]
     if any(len(shown(frame)) < len(frame) for frame in hidden):
         lines.append(RULE)
-    return [*lines, *not_reached(manifest, measured), *notes(measured), *remarks([*measured, *outside(measured)])]
+    # What switches bring is shown without hours.
+    hours = notes(measured) if frames["speed"].empty else []
+    return [*lines, *not_reached(manifest, measured), *hours, *remarks([*measured, *outside(measured)])]
 
 
 def _machine(start: Start) -> str:
