@@ -9,7 +9,8 @@ from scipy import optimize
 from scipy import stats as scipy_stats
 from typer.testing import CliRunner
 
-from reports import coverage, interval_coverage
+from reports import coverage
+from reports import interval_coverage as simulation
 from reports.stats import (
     drift,
     fieller_ratio,
@@ -221,8 +222,8 @@ def test_outliers_are_flagged():
 
 
 def test_intervals_over_runs_hold_the_truth_and_naive_ones_do_not():
-    for case in (interval_coverage.Case(0.5), interval_coverage.Case(0.5, host=0.05)):
-        rows = interval_coverage.simulate(case, 5, 400)
+    for case in (simulation.Case(0.5), simulation.Case(0.5, host=0.05)):
+        rows = simulation.simulate(case, 5, 400)
         assert len(rows) == 9
         for row in rows:
             if row["interval"].startswith("naive"):
@@ -234,13 +235,13 @@ def test_intervals_over_runs_hold_the_truth_and_naive_ones_do_not():
 
 
 def test_effective_sample_size_mends_most_of_what_autocorrelation_breaks():
-    mended, long_run, naive = (row["coverage"] for row in interval_coverage.simulate(interval_coverage.Case(0.5), 1, 400))
+    mended, long_run, naive = (row["coverage"] for row in simulation.simulate(simulation.Case(0.5), 1, 400))
     assert mended > 0.87 and naive < 0.82 and long_run < 0.8
 
 
 def test_pairing_takes_the_host_out_of_the_width():
     widths = [
-        {row["interval"]: row["width"] for row in interval_coverage.simulate(case, 3, 100)} for case in interval_coverage.CASES[1::2]
+        {row["interval"]: row["width"] for row in simulation.simulate(case, 3, 100)} for case in simulation.CASES[1::2]
     ]
     paired, separate = ([w[name] for w in widths] for name in list(widths[0])[1:3])
     assert paired[1] < 1.5 * paired[0] and separate[1] > 1.5 * separate[0]
@@ -251,7 +252,7 @@ def test_command_writes_page_table_and_plot(tmp_path):
     assert result.exit_code == 0, result.output
     with open(tmp_path / "intervals.csv") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == len(interval_coverage.CASES) * (2 * 3 + 3 * 9)
+    assert len(rows) == len(simulation.CASES) * (2 * 3 + 3 * 9)
     text = (tmp_path / "intervals.md").read_text()
     assert "python -m reports.coverage --replicates 4`" in text and "| ratio: paired logs, t over runs | 10 |" in text
     assert 0 < (tmp_path / "intervals.png").stat().st_size < 200_000
