@@ -8,19 +8,16 @@ import stat
 import subprocess
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
-from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
 import torch
 
+from bench import cost
 from bench.attempt import job_id
 from bench.cells import Cell
 from bench.gpu import facts
-from bench.networks import plain, work
-from bench.passes import count
 from bench.records import Start
 from crt import dist
 
@@ -57,22 +54,11 @@ def start(arms: Sequence[Cell], process: Literal["fresh", "shared"], seed: int, 
         process=process,
         job=job_id(),
         seed=seed,
-        flops={arm.id: work(arm).flops for arm in arms if trains},
-        traffic={arm.id: work(arm).traffic for arm in arms if trains},
-        passes={arm.id: _passes(_small(arm).model_dump_json()) for arm in arms if trains},
+        flops={arm.id: cost.work(arm).flops for arm in arms if trains},
+        traffic={arm.id: cost.work(arm).traffic for arm in arms if trains},
+        passes={arm.id: cost.passes(arm).answer() for arm in arms if trains},
         **facts(),
     )
-
-
-def _small(arm: Cell) -> Cell:
-    """The arm with a network that is quick to count passes on: they do not depend on it, nor on the arithmetic."""
-    teacher = arm.teacher and arm.teacher.model_copy(update={"arch": "cnn2c2f"})
-    return plain(arm).model_copy(update={"arch": "cnn2c2f", "teacher": teacher})
-
-
-@cache
-def _passes(text: str) -> dict[str, float]:
-    return asdict(count(Cell.model_validate_json(text)))
 
 
 def _version(package: str) -> str | None:

@@ -73,12 +73,9 @@ def networks_fit(cell: Cell, where: str) -> None:
     specs = [spec for spec in (*cell.evals, *watched) if hasattr(declaration("crt.evals", spec.name), "fits")]
     if not specs and declaration("crt.methods", cell.method.name).fits.__qualname__ == "Method.fits":
         return
-    import torch
+    from bench.networks import evaluation, method, untrained
 
-    from bench.networks import evaluation, method, network
-
-    with torch.device("meta"):
-        student, teacher = network(cell), network(cell.teacher) if cell.teacher else None
+    student, teacher = untrained(cell), untrained(cell.teacher) if cell.teacher else None
     try:
         for one in (method(cell, teacher), *(evaluation(cell, spec) for spec in specs)):
             one.fits(student)

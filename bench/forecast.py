@@ -1,46 +1,74 @@
-"""What is left of a manifest to do, and the hours to expect, as a table."""
+"""What is left of a manifest to do, and the time that it takes, as a table."""
 
 from rich.console import Console
 from rich.table import Table
 
-from bench import estimate, names
+from bench import cost, names
+from bench.devices import Speed
+from bench.durations import HOUR, duration, summed
+from bench.estimate import Expected, Rates, counts, expected, longest_chain, precisions
 from bench.tables import Manifest
 from launchers.job import Job, Wave, unfinished
 
 
 def show(
-    console: Console,
-    manifest: Manifest,
-    found: list[Wave],
-    tflops: float,
-    known: estimate.Rates,
-    most: float | None = None,
+    console: Console, manifest: Manifest, found: list[Wave], speed: Speed, known: Rates, most: float | None = None
 ) -> None:
-    """Print it, at what records show or at `tflops` of a rank; ValueError where hours x ranks are more than `most`."""
+    """Print what is left and how long it takes; ValueError where that is more than `most` GPU-hours."""
+    jobs = unfinished(found)
+    cost.prepare(count for job in jobs for count in counts(job))
+    times = {job.name: expected(job, speed, known) for job in jobs}
+    total = sum((times[job.name].seconds or 0.0) * job.ranks for job in jobs)
+    console.print(_table(manifest, found, times, speed.whose))
+    for line in _lines(manifest, found, times, speed, total):
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
+    if most is not None and total > most * HOUR:
+        amount = summed(total, speed.whose)
+        raise ValueError(f"--max-gpu-hours {most:g}: {amount} are expected, which is more (choose cells with --only)")
+
+
+def _table(manifest: Manifest, found: list[Wave], times: dict[str, Expected], whose: str) -> Table:
     table = Table("wave", "what", "jobs", "ranks", title=manifest.title)
     table.columns[1].overflow = "fold"
-    table.add_column("hours", justify="right")
+    table.add_column("a job", justify="right")
+    table.add_column("in all", justify="right")
     table.add_column("from")
-    total, called = 0.0, names.of_jobs(job for wave in found for job in wave.jobs)
+    called = names.of_jobs(job for wave in found for job in wave.jobs)
     for wave in found:
         for name, jobs in _together(wave).items():
-            each = [estimate.hours(job, tflops * 1e12, known) for job in jobs]
-            hours = sum(h for h, _ in each)
-            total += hours * jobs[0].ranks
-            told = "records" if all(told for _, told in each) else "estimate"
-            what = names.titled(name, called.get(jobs[0].name))
-            table.add_row(wave.name, what, str(len(jobs)), str(jobs[0].ranks), _hours(hours), told)
-    console.print(table)
+            what, ranks = names.titled(name, called.get(jobs[0].name)), jobs[0].ranks
+            seconds = [times[job.name].seconds for job in jobs]
+            words = ["–", "–", "unknown"]
+            if None not in seconds:
+                recorded = all(times[job.name].recorded for job in jobs)
+                words = [duration(max(seconds)), summed(sum(seconds) * ranks, whose)]
+                words.append("records" if recorded else "estimate")
+            table.add_row(wave.name, what, str(len(jobs)), str(ranks), *words)
+    return table
+
+
+def _lines(manifest: Manifest, found: list[Wave], times: dict[str, Expected], speed: Speed, total: float) -> list[str]:
+    """The sum, the longest chain, and what both assume."""
+    lines, jobs = [], unfinished(found)
     if manifest.quick:
         images = manifest.timing.images if manifest.timing else manifest.cells[0].images
-        console.print(
-            f"--quick: a declared reduction to {images} training images; not the paper's experiment.", soft_wrap=True
-        )
-    console.print(
-        f"In all {_hours(total)} hours x ranks; estimates: counted operations at {tflops:g} TFLOP/s.", soft_wrap=True
-    )
-    if most is not None and total > most:
-        raise ValueError(f"--max-gpu-hours {most:g}: {_hours(total)} hours x ranks are expected (choose with --only)")
+        lines.append(f"--quick: a declared reduction to {images} training images; not the paper's experiment.")
+    timed = [job for job in jobs if times[job.name].seconds is not None]
+    if not timed:
+        return lines
+    lines.append(f"In all: {summed(total, speed.whose)}.")
+    seconds = {job.name: times[job.name].seconds for job in timed}
+    chain = [job.name for job in longest_chain(found, seconds) if job.name in seconds]
+    longest = " -> ".join(f"{name} ({duration(seconds[name])})" for name in chain)
+    took = duration(sum(seconds[name] for name in chain))
+    lines.append(f"Longest chain of dependent jobs, the least time with all of them at once: {took}: {longest}.")
+    guessed = [job for job in timed if not times[job.name].recorded]
+    if len(guessed) < len(timed):
+        lines.append(f"Records: epochs on {speed.name} in the runs folder.")
+    if guessed:
+        asked = set().union(*map(precisions, guessed))
+        lines.append(f"Estimates: counted operations at the speed of {speed.words(asked)}.")
+    return lines
 
 
 def _together(wave: Wave) -> dict[str, list[Job]]:
@@ -49,7 +77,3 @@ def _together(wave: Wave) -> dict[str, list[Job]]:
     for job in unfinished([wave]):
         rows.setdefault("/".join(job.name.split("/")[:2]), []).append(job)
     return rows
-
-
-def _hours(hours: float) -> str:
-    return f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}"

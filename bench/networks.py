@@ -1,24 +1,20 @@
-"""From a cell's words to the network, its method, its batches and what a training step of it costs."""
+"""Build what a cell describes: its network, its method, its evaluations and its batches."""
 
-import math
-from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
-from bench.cells import Cell, Paper, Spec, Weights
+from bench.cells import Cell, Spec, Weights
 from crt import dist
 from crt.classifier import Classifier
 from crt.data import DATASETS, PIPELINES, Dataset
 from crt.data.batches import Loader
 from crt.data.loader import loader
-from crt.method import Method, Objective, Step
+from crt.method import Method
 from crt.plugins import find
-from crt.recipe import ARITHMETIC, Recipe
 from crt.weights import load_weights
 
 
@@ -30,6 +26,22 @@ def network(cell: Cell | Weights) -> Classifier:
         torch.manual_seed(cell.seed)
         body, width = find("crt.archs", cell.arch)()
         return Classifier(body, width, len(dataset.classes), *pipeline.normalization(dataset), clamp=pipeline.clamp)
+
+
+class _Undrawn(TorchFunctionMode):
+    """Leaves tensors as they are where first weights would be drawn: the meta device has nothing to fill.
+
+    Its kernels for random numbers are written in Python and import torch's compiler, which takes seconds.
+    """
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        return args[0] if func in (Tensor.normal_, Tensor.uniform_) else func(*args, **(kwargs or {}))
+
+
+def untrained(cell: Cell | Weights) -> Classifier:
+    """The cell's network on the meta device, where tensors have shapes and no values."""
+    with torch.device("meta"), _Undrawn():
+        return network(cell)
 
 
 def method(cell: Cell, teacher: Classifier | None) -> Method:
@@ -81,96 +93,6 @@ def batches(cell: Cell, data: Path, images: int | None, dataset: Dataset | None 
     )
 
 
-class Work(NamedTuple):
-    """What training on one loaded image takes, counted."""
-
-    flops: float
-    """Floating-point operations; a product and a sum are two."""
-    traffic: float
-    """Bytes that its operations read and write, were each done by itself."""
-
-
-def plain(cell: Cell) -> Cell:
-    """What decides how much a training step of the cell computes: not how its arithmetic is done, nor why."""
-    recipe = cell.recipe.model_copy(update={key: Recipe.model_fields[key].default for key in ARITHMETIC})
-    without = {"evals": (), "monitor": None, "select": "last", "paper": Paper(), "images": None, "seed": 0}
-    return cell.model_copy(update={**without, "recipe": recipe, "loop": "train"})
-
-
-def work(cell: Cell) -> Work:
-    """Counted at the step's batch in float32, however the cell's arithmetic is done."""
-    return _work(plain(cell).model_dump_json())
-
-
-def step_flops(cell: Cell) -> float:
-    """Counted floating-point operations of training on one loaded image."""
-    return work(cell).flops
-
-
-def _conv_backward(
-    grad, x, weight, _bias, _stride, _padding, _dilation, transposed, _outputs, _groups, wanted, out_shape=None
-) -> int:
-    """Of a convolution's backward: as many operations as its forward for each of input and weight gradient.
-
-    torch's own count forgets the groups, which made grouped networks' backward seem dearer than it is.
-    """
-    # Each weight meets every place of the smaller side: of a transposed convolution, its input.
-    return 2 * math.prod(x if transposed else grad) * math.prod(weight[1:]) * (wanted[0] + wanted[1])
-
-
-def _counter() -> FlopCounterMode:
-    return FlopCounterMode(display=False, custom_mapping={torch.ops.aten.convolution_backward: _conv_backward})
-
-
-def forward_flops(cell: Cell) -> float:
-    """Counted floating-point operations of judging one image once."""
-    with torch.device("meta"):
-        model = network(cell).eval()
-        x = torch.empty(1, *DATASETS[cell.dataset].shape)
-    with torch.no_grad(), _counter() as counter:
-        model(x)
-    return float(counter.get_total_flops())
-
-
 def evaluation(cell: Cell, spec: Spec) -> Any:
     """One of the cell's evaluations, with its threat."""
     return find("crt.evals", spec.name)(threat=cell.threat, **spec.args)
-
-
-def forwards(cell: Cell, spec: Spec) -> int:
-    """Forward passes that an evaluation takes at most to judge an image of the cell's network."""
-    return evaluation(cell, spec).forwards
-
-
-class _Traffic(TorchDispatchMode):
-    """Adds up the bytes of what each operation takes and gives; views move none."""
-
-    def __init__(self):
-        super().__init__()
-        self.total = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        if not func.is_view:
-            moved = tree_leaves((args, kwargs, out))
-            self.total += sum(one.nbytes for one in moved if isinstance(one, torch.Tensor))
-        return out
-
-
-@cache
-def _work(text: str) -> Work:
-    cell = Cell.model_validate_json(text)
-    # What is done once a step, as power iteration, is shared by the images of a rank's step.
-    images = max(1, cell.per_step // cell.ranks)
-    with torch.device("meta"):
-        model = network(cell)
-        objective = Objective(method(cell, network(cell.teacher) if cell.teacher else None), model).train()
-        x = torch.empty(images, *DATASETS[cell.dataset].shape)
-        y = torch.zeros(images, dtype=torch.long)
-    bound = objective.method
-    with _counter() as counter, _Traffic() as traffic:
-        for replay in range(bound.replays):
-            objective(x, y, Step(max(100.0, bound.settled), y, replay)).backward()
-            with torch.no_grad():
-                bound.after(model)
-    return Work(counter.get_total_flops() / images, traffic.total / images)

@@ -2,8 +2,9 @@
 
 from typing import get_type_hints
 
+from bench import cost
 from bench.cells import Cell, Monitor, Spec
-from bench.networks import forward_flops, forwards, step_flops
+from bench.cost import forward_flops, forwards, step_flops
 from bench.specs import spec as resolve
 from bench.tables import Manifest
 from crt.data import DATASETS
@@ -30,13 +31,14 @@ def reduce(manifest: Manifest) -> Manifest:
     """The same cells on few images: as many as the counted operations let into the budget."""
     timed = [arm for study in manifest.studies for arm in study.arms] if manifest.timing else []
     trained = list({c.id: c for cell in manifest.trained for c in (*cell.lineage, cell)}.values())
+    asked = [(cell, spec) for cell in manifest.cells for spec in cell.evals]
+    watched = [(cell, spec) for cell in manifest.cells if cell.monitor for spec in cell.monitor.evals]
+    cost.prepare([*map(cost.step, (*timed, *trained)), *(cost.forward(cell) for cell, _ in asked + watched)])
     operations = (2 + ROUNDS) * sum(map(step_flops, timed)) + EPOCHS * sum(map(step_flops, trained))
     images = TRAIN_SECONDS * FLOPS / operations
     most = min(DATASETS[cell.dataset].train_images for cell in (*timed, *trained))
     images = max(LEAST, min(most, int(images) // TIMED_BATCH * TIMED_BATCH))
     batch = TIMED_BATCH if manifest.timing else TRAINED_BATCH
-    asked = [(cell, spec) for cell in manifest.cells for spec in cell.evals]
-    watched = [(cell, spec) for cell in manifest.cells if cell.monitor for spec in cell.monitor.evals]
     judged, n = _judged(asked + EPOCHS * watched)
     return manifest.model_copy(
         update={

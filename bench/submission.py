@@ -9,13 +9,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import estimate, forecast, preflight, profiles
+from bench import devices, estimate, forecast, preflight, profiles
 from bench import manifest as manifests
 from bench.attempt import Place
-from bench.gpu import device_name
 from bench.names import told
 from bench.plan import counted, waves
-from bench.quick import FLOPS, reduce
+from bench.quick import reduce
 from bench.tables import Manifest
 from launchers import inline, local, slurm, states
 from launchers.job import Wave, unfinished
@@ -35,12 +34,15 @@ def submit(
     only: str | None,
     failed: bool,
     max_gpu_hours: float | None,
+    device: str | None,
     dry_run: bool,
 ) -> int:
     """Plan what the manifest asks for and hand it over, or show it where `dry_run`; how many jobs failed here.
 
     ValueError before anything runs.
     """
+    if device is not None and device not in devices.TABLE:
+        raise ValueError(f"--device {device}: unknown (allowed: {', '.join(devices.TABLE)})")
     if launcher == "auto":
         launcher = "slurm" if shutil.which("sbatch") else "local"
     if profile and launcher != "slurm":
@@ -52,7 +54,7 @@ def submit(
         # Operations are counted for it, which takes a while: mistakes and a silent Slurm are told before.
         asked = reduce(asked)
     submission = Submission(
-        chosen(asked, only), manifest, launcher, runs.absolute(), data.absolute(), profile, failed, max_gpu_hours
+        chosen(asked, only), manifest, launcher, runs.absolute(), data.absolute(), profile, failed, max_gpu_hours, device
     )
     return submission.dry() if dry_run else submission.launch()
 
@@ -101,11 +103,12 @@ class Submission:
         profile: Path | None,
         failed: bool,
         most: float | None,
+        device: str | None,
     ):
         self.manifest, self.path, self.launcher, self.failed, self.most = manifest, path, launcher, failed, most
         on_slurm = launcher == "slurm"
-        here = Profile(tflops=FLOPS / 1e12 if device_name() == "cpu" else estimate.GPU_TFLOPS)
-        self.profile = profiles.read(profile or profiles.DEFAULT) if on_slurm else here
+        self.profile = profiles.read(profile or profiles.DEFAULT) if on_slurm else Profile()
+        self.speed = self._speed(device)
         process = "shared" if launcher == "inline" else "fresh"
         stage = self.profile.stage
         self.place = Place(runs=runs, data=data, process=process, stage=stage, submitted=time.time())
@@ -123,7 +126,7 @@ class Submission:
         return [replace(wave, jobs=tuple(filter(again, wave.jobs))) for wave in found]
 
     def dry(self) -> int:
-        """Print cells, waves, hours and, for Slurm, the exact text for sbatch: without data, GPU or Slurm."""
+        """Print cells, waves, times and, for Slurm, the exact text for sbatch: without data, GPU or Slurm."""
         found = self.plan()
         self._show(found)
         preflight.check_data(self.manifest, self.place.data, self.profile.sources, dry=True)
@@ -175,9 +178,17 @@ class Submission:
 
     def _show(self, found: list[Wave]) -> None:
         """The table of what is left of the waves; ValueError where it takes longer than the user allows."""
-        device = self.profile.device if self.launcher == "slurm" else device_name()
-        known = estimate.rates(self.place.runs, device)
-        forecast.show(self.console, self.manifest, found, self.profile.tflops, known, self.most)
+        known = estimate.rates(self.place.runs, self.speed)
+        forecast.show(self.console, self.manifest, found, self.speed, known, self.most)
+
+    def _speed(self, device: str | None) -> devices.Speed:
+        """The device that times are estimated for: the one asked for, the profile's, or this machine's."""
+        if device is not None:
+            return devices.speed(device)
+        if self.launcher != "slurm":
+            return devices.here()
+        profile = self.profile
+        return devices.speed(profile.device, gpu=profile.gpus_per_rank > 0, stated=profile.tflops)
 
     def _flags(self) -> str:
         runs = self.place.runs

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from bench import devices
 from bench.command import application, told
 
 
@@ -34,7 +35,10 @@ def main(
     ] = None,
     failed: Annotated[bool, typer.Option("--failed", help="Only what was tried before and did not end well.")] = False,
     max_gpu_hours: Annotated[
-        float | None, typer.Option(min=0, help="Submit nothing if more hours x ranks are expected.")
+        float | None, typer.Option(min=0, help="Submit nothing if more GPU-hours are expected (hours x ranks).")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help=f"Estimate times for this device: {', '.join(devices.TABLE)}.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
 ) -> None:
@@ -42,7 +46,7 @@ def main(
     with told():
         from bench.submission import submit
 
-        wrong = submit(manifest, launcher, profile, runs, data, quick, only, failed, max_gpu_hours, dry_run)
+        wrong = submit(manifest, launcher, profile, runs, data, quick, only, failed, max_gpu_hours, device, dry_run)
     raise typer.Exit(1 if wrong else 0)
 
 

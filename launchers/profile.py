@@ -77,9 +77,9 @@ class Profile(BaseModel):
     sources: dict[str, Path] = {}
     """Where the images of a dataset lie that has no .beton files yet."""
     device: Word | None = None
-    """The nodes' GPU as torch names it (or cpu): hours are then estimated from records of it."""
-    tflops: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.04
-    """What a rank computes in a second, in 10^12 operations: for estimates of hours alone."""
+    """The nodes' device, as a row of `bench/devices.py` or torch names it: times are estimated for it."""
+    tflops: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """10^12 operations that a rank computes in a second, instead of that row's: for estimates of times alone."""
 
     @model_validator(mode="after")
     def _told_after_it_begins(self) -> "Profile":
