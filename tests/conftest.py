@@ -13,6 +13,12 @@ def pytest_configure() -> None:
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Counts are kept for this session alone, in its processes too; the user's are neither read nor added to."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def real_images() -> Path:
     """The folder of real CIFAR-10 zips: beside the checkout, or where BENCH_TEST_DATA says."""

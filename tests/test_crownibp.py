@@ -14,7 +14,8 @@ from test_passes import cell
 from test_smoothing_methods import cross_entropy, gradient
 from torch import nn
 
-from bench.networks import _counter, forward_flops
+from bench.cost import forward_flops
+from bench.counter import Counter
 from crt.archs.convnet import cnn6c2f
 from crt.classifier import Classifier
 from crt.evals.crown import CROWN
@@ -229,7 +230,7 @@ def test_operations_of_a_step():
     with torch.device("meta"):
         model = Classifier(*cnn6c2f(), 10, (0,) * 3, (1,) * 3)
         x, y = torch.empty(images, 3, 32, 32), torch.zeros(images, dtype=torch.long)
-    with torch.no_grad(), _counter() as counter:
+    with torch.no_grad(), Counter() as counter:
         make("CROWNIBP").loss(model, x, y, Step(500.0, y))
-    units = counter.get_total_flops() / forward_flops(cell("Standard", "cnn6c2f")) / images
+    units = counter.flops / forward_flops(cell("Standard", "cnn6c2f")) / images
     assert units == pytest.approx(2 + 9, rel=0.03)

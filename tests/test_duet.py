@@ -15,7 +15,8 @@ from test_smoothing_methods import cross_entropy, gradient
 from torch import nn
 from torch.nn import functional as F
 
-from bench.networks import _counter, forward_flops
+from bench.cost import forward_flops
+from bench.counter import Counter
 from crt.archs.convnet import cnn4c3f, cnn6c2f, cnn6c2f_bn
 from crt.classifier import Classifier
 from crt.fold import plain
@@ -348,9 +349,9 @@ def test_operations_of_a_step():
             teacher = Classifier(*cnn6c2f(), 10, (0,) * 3, (1,) * 3).requires_grad_(False)
             method = kind(threat=THREAT, teacher=teacher if kind.needs_teacher else None)
             x, y = torch.empty(images, 3, 32, 32), torch.zeros(images, dtype=torch.long)
-        with _counter() as counter:
+        with Counter() as counter:
             method.loss(model, x, y, Step(500.0, y)).backward()
-        flops[name] = counter.get_total_flops() / forward_flops(cell("Standard", "cnn6c2f")) / images
+        flops[name] = counter.flops / forward_flops(cell("Standard", "cnn6c2f")) / images
     assert 1.5 < flops["Duet"] - flops["BCP"] < 1.8
 
 

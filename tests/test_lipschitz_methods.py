@@ -12,7 +12,8 @@ from test_passes import cell
 from test_smoothing_methods import cross_entropy, gradient, kl, softmax
 from torch import nn
 
-from bench.networks import _counter, forward_flops
+from bench.cost import forward_flops
+from bench.counter import Counter
 from crt.archs.convnet import cnn6c2f
 from crt.classifier import Classifier
 from crt.method import Step
@@ -306,9 +307,9 @@ def test_operations_of_a_step(name):
     with torch.device("meta"):
         model, method = Classifier(*cnn6c2f(), 10, (0,) * 3, (1,) * 3), make(name)
         x, y = torch.empty(images, 3, 32, 32), torch.zeros(images, dtype=torch.long)
-    with _counter() as counter:
+    with Counter() as counter:
         method.loss(model, x, y, Step(500.0, y)).backward()
     forward = forward_flops(cell("Standard", "cnn6c2f"))
     streams = 3 if name == "BCP" else 1
     expected = 3 * streams * images + 2 * method.power_iterations + 2
-    assert counter.get_total_flops() / forward == pytest.approx(expected, rel=0.03)
+    assert counter.flops / forward == pytest.approx(expected, rel=0.03)

@@ -13,7 +13,8 @@ from test_passes import cell
 from test_smoothing_methods import cross_entropy, gradient
 from torch import nn
 
-from bench.networks import _counter, forward_flops
+from bench.cost import forward_flops
+from bench.counter import Counter
 from crt.activations import ReLUTheta
 from crt.archs.convnet import cnn6c2f
 from crt.classifier import Classifier
@@ -286,7 +287,7 @@ def test_operations_of_a_step(stored):
     with torch.device("meta"):
         model, method = Classifier(*cnn6c2f(), 10, (0,) * 3, (1,) * 3), make("LocalBCP", stored=stored)
         x, y = torch.empty(images, 3, 32, 32), torch.zeros(images, dtype=torch.long)
-    with _counter() as counter:
+    with Counter() as counter:
         method.loss(model, x, y, Step(500.0, y)).backward()
-    units = counter.get_total_flops() / forward_flops(cell("Standard", "cnn6c2f")) / images
+    units = counter.flops / forward_flops(cell("Standard", "cnn6c2f")) / images
     assert units == pytest.approx(9 + 2 * 2 + 2 + 6 / images, rel=0.03)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bench import manifest as manifests
-from bench.networks import forward_flops, step_flops
+from bench.cost import forward_flops, step_flops
 
 CELLS = {
     (cell.arch, cell.method.name): cell

@@ -13,7 +13,7 @@ from torch.nn.utils import parametrizations
 from bench import manifest as manifests
 from bench import passes
 from bench.cells import Cell, Spec
-from bench.networks import forward_flops, step_flops
+from bench.cost import forward_flops, step_flops
 from bench.passes import Passes, count
 from crt.attacks import frozen
 from crt.method import Method

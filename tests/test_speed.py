@@ -195,7 +195,7 @@ def test_the_plain_procedure_answers_as_the_engine_does():
 def test_ceilings_and_traffic(manifest):
     found = ceilings([manifest.cells[0].recipe])
     assert set(found) == {"fp32", "copy"} and all(value > 1e8 for value in found.values())
-    one, other = networks.work(manifest.cells[0]), networks.work(manifest.cells[1])
+    one, other = work(manifest.cells[0]), work(manifest.cells[1])
     # Every weight is read and its gradient written at least once a step of 16 images, every pixel read once.
     with torch.device("meta"):
         weights = sum(p.nbytes for p in networks.network(manifest.cells[0]).parameters())
