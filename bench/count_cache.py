@@ -43,8 +43,8 @@ def _known() -> dict[str, Counts]:
     """What the file holds; of a line that is damaged, nothing."""
     found: dict[str, Counts] = {}
     try:
-        lines = _file().read_text().splitlines()
-    except (OSError, RuntimeError, UnicodeDecodeError):
+        lines = _file().read_text(encoding="utf-8", errors="replace").splitlines()
+    except (OSError, RuntimeError):
         return found
     for line in lines:
         try:

@@ -1,8 +1,6 @@
 """Devices that times are estimated for: peak figures from data sheets, and the share of them that training reaches."""
 
-import os
 import re
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -129,10 +127,9 @@ def speed(name: str | None, gpu: bool = False, stated: float | None = None) -> S
 
 
 def here() -> Speed:
-    """The assumption for this machine; torch is asked only where a GPU's driver is loaded."""
-    drivers = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
-    if "torch" not in sys.modules and not any(map(os.path.exists, drivers)):
-        return speed("cpu")
-    import torch
+    """The assumption for this machine."""
+    # The command line lists devices in its help, which needs none of what this imports.
+    from bench.gpu import device_name
 
-    return speed(torch.cuda.get_device_name(), gpu=True) if torch.cuda.is_available() else speed("cpu")
+    name = device_name()
+    return speed(name, gpu=name != "cpu")

@@ -3,7 +3,6 @@
 import sys
 import time
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 
 from rich.console import Console
@@ -13,6 +12,7 @@ from rich.table import Table
 from bench import manifest as manifests
 from bench import names
 from bench.attempt import Place
+from bench.durations import duration
 from bench.plan import waves
 from bench.records import Epoch, Fail, Record, Start, Verdict, read
 from bench.tables import Manifest
@@ -120,7 +120,7 @@ def _state(job: Job, queue: str | None, seen: dict[str, Seen], accounts: dict[st
     if queue:
         return State(word="failed", reason="ended before it was done", said=said, **same)
     if start:
-        ago = timedelta(seconds=round(time.time() - job.records.stat().st_mtime))
+        ago = duration(max(0.0, time.time() - job.records.stat().st_mtime))
         return State(word="begun", reason=f"last record {ago} ago", left=_left(job, records), **same)
     return State(word="not submitted", **same)
 
@@ -179,7 +179,7 @@ def _table(manifest: Manifest, found: list[State], note: str) -> Table:
     for what, states in _together(found).items():
         done, total = (sum(state.job.steps[k] for state in states) for k in (0, 1))
         state = states[0]
-        left = "" if state.left is None else str(timedelta(seconds=round(state.left)))
+        left = duration(state.left) if state.left else ""
         word = f"[{_STYLES.get(state.word, 'default')}]{state.word}[/]"
         where = " ".join(part for part in (state.id, state.node) if part) if len(states) == 1 else ""
         title, why = names.titled(what, called.get(state.job.name)), state.reason.replace("[", r"\[")

@@ -2,12 +2,12 @@
 
 import sys
 import time
-from datetime import timedelta
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from bench.durations import duration
 from crt import dist
 
 _SECONDS = 10.0
@@ -48,5 +48,5 @@ class Progress:
             return
         self.said = now
         left = (now - self.began) / (self.done - self.first) * (self.total - self.done)
-        parts = [f"{self.title}: {self.unit} {self.done}/{self.total}", note, f"{timedelta(seconds=round(left))} left"]
+        parts = [f"{self.title}: {self.unit} {self.done}/{self.total}", note, f"{duration(left)} left" if left else ""]
         print(", ".join(part for part in parts if part), flush=True)

@@ -54,7 +54,15 @@ def submit(
         # Operations are counted for it, which takes a while: mistakes and a silent Slurm are told before.
         asked = reduce(asked)
     submission = Submission(
-        chosen(asked, only), manifest, launcher, runs.absolute(), data.absolute(), profile, failed, max_gpu_hours, device
+        chosen(asked, only),
+        manifest,
+        launcher,
+        runs.absolute(),
+        data.absolute(),
+        profile,
+        failed,
+        max_gpu_hours,
+        device,
     )
     return submission.dry() if dry_run else submission.launch()
 

@@ -108,11 +108,7 @@ def test_records_of_the_same_device_tell(mine, recorded, same):
     assert devices.speed(mine, gpu=mine != "cpu").is_of(recorded) == same
 
 
-def test_a_machine_without_a_gpus_driver_is_a_cpu_and_one_with_it_is_called_as_torch_calls_it(monkeypatch):
-    import torch
-
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert devices.here().name == "cpu"
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H200")
-    assert (devices.here().name, devices.here().device.name) == ("NVIDIA H200", "h200")
+@pytest.mark.parametrize(("name", "row"), [("cpu", "cpu"), ("NVIDIA H200", "h200"), ("NVIDIA L40S", "a100")])
+def test_this_machine_is_called_as_torch_calls_it(monkeypatch, name, row):
+    monkeypatch.setattr("bench.gpu.device_name", lambda: name)
+    assert (devices.here().name, devices.here().device.name) == (name, row)

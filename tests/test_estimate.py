@@ -1,19 +1,21 @@
 """Estimates: what they assume and print, the longest chain of jobs, and counts that are kept between commands."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from test_reports import epoch, start
 from typer.testing import CliRunner
 
 from bench import cost, count_cache, counter, devices, estimate
 from bench import manifest as manifests
 from bench.cells import Cell, Spec
 from bench.plan import waves
-from bench.records import Epoch, Start
 from bench.submit import app
 from crt.plugins import find, plugins
 from crt.recipe import Recipe
@@ -29,10 +31,11 @@ CHAIN = "cnn4c3f"
 def empty(tmp_path, monkeypatch):
     """A cache that holds nothing, on disk and in this process."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    forget = count_cache._known.cache_clear, count_cache.counter_version.cache_clear
     count_cache._known.cache_clear()
     yield tmp_path / "cache" / "robust-training-bench"
-    count_cache._known.cache_clear()
-    count_cache.counter_version.cache_clear()
+    for clear in forget:
+        clear()
 
 
 def cell(name: str = "Standard", **changes) -> Cell:
@@ -228,7 +231,9 @@ known = estimate.rates(Path("none"), devices.here())
 print(*(estimate.expected(job, devices.here(), known).seconds > 0 for job in jobs))
 print(*({"torch", "pandas", "scipy", "torchvision"} & set(sys.modules)))
 """
-    done = subprocess.run([sys.executable, "-c", code, tmp_path / "cells.json"], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "cells.json"], cwd=ROOT, capture_output=True, text=True
+    )
     assert (done.returncode, done.stderr) == (0, "") and done.stdout == "True True\n\n"
 
 
@@ -236,37 +241,167 @@ def job(name: str, done: bool = False) -> Job:
     return Job(name=name, ranks=1, nodes=1, function=print, args=(None,), records=Path("none"), done=done)
 
 
+WAVES = [
+    (("data/d",), None),
+    (("time/all",), 0),
+    (("train/t1", "train/t2"), 0),
+    (("train/s",), 2),
+    (("judge/t1", "judge/t2"), 2),
+    (("judge/s",), 3),
+]
+SECONDS = {"data/d": 1, "time/all": 20, "train/t1": 5, "train/t2": 10, "train/s": 30}
+SECONDS |= {"judge/t1": 25, "judge/t2": 5, "judge/s": 2}
+
+
 @pytest.mark.parametrize(
-    ("finished", "chain"),
+    ("done", "chain"),
     [
-        ("", "data train/t2 train/s1"),
-        ("train/t2", "data train/t1 train/s1"),
-        ("train/s1", "data train/t2 judge/t2"),
-        ("train/s1 judge/t1 judge/t2", "data train/t2 judge/s"),
-        ("data train/t1 train/t2 train/s1 judge/t1 judge/t2 judge/s", "time"),
+        ((), "data/d train/t2 train/s judge/s"),
+        (("data/d", "train/t2"), "train/t1 train/s judge/s"),
+        (("train/s",), "data/d train/t2 judge/t1"),
+        (("train/s", "judge/t1"), "data/d time/all"),
+        (("data/d", "train/t1", "train/t2", "train/s", "judge/t1"), "time/all"),
+        (tuple(SECONDS), ""),
     ],
 )
-def test_the_longest_chain_follows_what_waits_for_what(finished, chain):
-    seconds = {"data": 1, "time": 20, "train/t1": 5, "train/t2": 10, "train/s1": 30, "judge/t1": 25, "judge/t2": 5}
-    seconds |= {"judge/s": 1}
-    waves = [(["data"], None), (["time"], 0), (["train/t1", "train/t2"], 0), (["train/s1"], 2), (["judge/t1"], 2)]
-    waves = [(["judge/t1", "judge/t2"], 2) if jobs == ["judge/t1"] else (jobs, after) for jobs, after in waves]
-    waves += [(["judge/s"], 3)]
-    if "s1" not in finished:
-        seconds["judge/t1"] = 2
-    else:
-        seconds["judge/t1"] = 3
+def test_the_longest_chain_follows_what_waits_for_what(done, chain):
     found = [
-        Wave(name=str(k), jobs=tuple(job(name, name in finished.split()) for name in names), after=after)
-        for k, (names, after) in enumerate(waves)
+        Wave(name=str(number), jobs=tuple(job(name, name in done) for name in names), after=after)
+        for number, (names, after) in enumerate(WAVES)
     ]
-    if finished.startswith("train/s1 judge"):
-        seconds["judge/s"] = 15
-    found = [wave for wave in found]
-    names = [one.name for one in estimate.longest_chain(found, seconds)]
-    expected = {"": ["judge/s"], "train/t2": ["judge/s"]}.get(finished, [])
-    assert names == chain.split() + expected
+    assert [one.name for one in estimate.longest_chain(found, SECONDS)] == chain.split()
 
 
 def test_no_jobs_are_no_chain():
     assert estimate.longest_chain([], {}) == []
+
+
+DIGITS = """
+title: digits
+dataset: digits
+pipeline: plain
+threat: {sigma: 0.25}
+recipe: {epochs: 3, batch_size: 32, lr: 0.01}
+cells:
+  - {name: t, method: Standard, arch: cnn2c2f}
+  - {method: CRT, arch: cnn2c2f, teacher: {cell: t}, recipe: {epochs: 3, batch_size: 32, lr: 0.01, precision: bf16}}
+evals: [Clean]
+"""
+
+
+@pytest.fixture
+def dry(tmp_path):
+    """What a dry run prints, and its exit code."""
+    (tmp_path / "m.yaml").write_text(DIGITS)
+
+    def run(*options: str, launcher: str = "local"):
+        where = [str(tmp_path / "m.yaml"), "--runs", str(tmp_path / "runs"), "--dry-run", "--launcher", launcher]
+        return CliRunner().invoke(app, [*where, *options])
+
+    return run
+
+
+def test_a_dry_run_tells_the_device_the_sum_and_the_longest_chain(dry):
+    result = dry("--device", "h100")
+    assert result.exit_code == 0, result.output
+    words = " ".join(result.output.split())
+    figures = "h100: 99 TFLOP/s = 10 % of 989.4 peak (bf16); 13 TFLOP/s = 20 % of 67 peak (fp32)."
+    assert f"Estimates: counted operations at the speed of {figures}" in words
+    assert "In all: " in words and "GPU-" in words
+    chain = words.split("Longest chain")[1].split("Estimates:")[0]
+    assert [chain.count(word) for word in ("train/cnn2c2f-Standard", "train/cnn2c2f-CRT", "judge/cnn2c2f-CRT")] == [
+        1
+    ] * 3
+    assert " 0 " not in words.split("wave")[1]
+
+
+def test_devices_differ_as_their_figures_do(dry, tmp_path):
+    manifest = manifests.read(tmp_path / "m.yaml")
+    place = SimpleNamespace(runs=tmp_path / "runs", data=tmp_path)
+    jobs = [
+        job for wave in waves(manifest, place) for job in wave.jobs if job.name.startswith("train/cnn2c2f-Standard")
+    ]
+    slow, fast = (estimate.expected(jobs[0], devices.speed(name), {}) for name in ("cpu", "a100"))
+    assert slow.seconds / fast.seconds == pytest.approx(19.5 / 0.2) and not slow.recorded
+    flops = cost.step_flops(manifest.cells[0])
+    assert slow.seconds == pytest.approx(flops * 1437 * 3 / 40e9)
+
+
+@pytest.mark.parametrize("name", ["b200", "A100", "", "NVIDIA H100 80GB HBM3", "8"])
+def test_an_unknown_device_is_refused_before_the_manifest_is_read(dry, monkeypatch, name):
+    monkeypatch.setattr(manifests, "read", lambda *_: pytest.fail("read"))
+    result = dry("--device", name)
+    assert result.exit_code == 2
+    assert f"--device {name}: unknown (allowed: cpu, v100, a100, h100, h200, rtx4090)" in result.output
+
+
+@pytest.mark.parametrize(
+    ("profile", "words"),
+    [
+        ("{}", "cpu: 0.04 TFLOP/s = 20 % of 0.2 peak (fp32)"),
+        ("gpus_per_rank: 1", "a100: 31 TFLOP/s = 10 % of 312 peak (bf16); 3.9 TFLOP/s = 20 % of 19.5 peak (fp32)"),
+        (
+            "device: NVIDIA H200",
+            "NVIDIA H200: 99 TFLOP/s = 10 % of 989.5 peak (bf16); 13 TFLOP/s = 20 % of 67 peak (fp32)",
+        ),
+        ("device: v100", "v100: 3.1 TFLOP/s = 20 % of 15.7 peak (fp32)"),
+        ("{device: NVIDIA H200, tflops: 7.5}", "NVIDIA H200: 7.5 TFLOP/s, the profile's tflops"),
+        ("tflops: 2", "profile: 2 TFLOP/s, the profile's tflops"),
+    ],
+)
+def test_a_profile_names_the_device(dry, tmp_path, profile, words):
+    (tmp_path / "p.yaml").write_text(profile)
+    result = dry("--profile", str(tmp_path / "p.yaml"), launcher="slurm")
+    assert result.exit_code == 0 and f"the speed of {words}" in " ".join(result.output.split()), result.output
+    asked = dry("--profile", str(tmp_path / "p.yaml"), "--device", "h100", launcher="slurm")
+    assert "the speed of h100: " in " ".join(asked.output.split())
+
+
+def test_more_gpu_hours_than_allowed_are_refused_in_the_same_words(dry):
+    result = dry("--device", "a100", "--max-gpu-hours", "0")
+    amount = next(line for line in result.output.splitlines() if line.startswith("In all: ")).removeprefix("In all: ")
+    assert result.exit_code == 2
+    assert f"--max-gpu-hours 0: {amount.rstrip('.')} are expected, which is more" in " ".join(result.output.split())
+
+
+def test_records_of_the_device_tell_and_of_others_do_not(dry, tmp_path):
+    one = manifests.read(tmp_path / "m.yaml").cells[0]
+    device, flops = "NVIDIA A100-SXM4-80GB", {one.id: 1e9}
+    records = [start(device=device, flops=flops, world_size=2, traffic={}, passes={})]
+    records += [epoch(one.id, number, seconds, 1000) for number, seconds in enumerate((9.0, 1.0, 2.0, 4.0))]
+    folder = tmp_path / "runs" / one.id
+    folder.mkdir(parents=True)
+    (folder / "train.jsonl").write_text("".join(record.model_dump_json(by_alias=True) + "\n" for record in records))
+    found = estimate.rates(tmp_path / "runs", devices.speed("a100"))
+    assert found == {"cnn2c2f-Standard": 1e9 * 1000 / 2.0 / 2}
+    assert estimate.rates(tmp_path / "runs", devices.speed("h100")) == {}
+    text = " ".join(dry("--device", "a100").output.split())
+    assert "Records: epochs on a100 in the runs folder." in text and "Estimates: " in text
+
+
+HEADS = {
+    path: path.read_text() for path in sorted((ROOT / "manifests").rglob("*.yaml")) if "--device" in path.read_text()
+}
+
+
+@pytest.mark.parametrize("path", HEADS, ids=lambda path: str(path.relative_to(ROOT / "manifests")))
+def test_hours_at_the_head_of_a_manifest_are_those_that_are_printed(path):
+    head = " ".join(line.lstrip("# ") for line in HEADS[path].splitlines() if line.startswith("#"))
+    hours, name, device = re.search(r"about ([\d.]+) GPU-hours on an (\w+) \(--device (\w+)\)", head).groups()
+    assert name.lower() == device
+    place = SimpleNamespace(runs=Path("none"), data=Path("none"))
+    jobs = [job for wave in waves(manifests.read(path), place) for job in wave.jobs]
+    total = sum(estimate.expected(job, devices.speed(device), {}).seconds * job.ranks for job in jobs)
+    assert total / 3600 == pytest.approx(float(hours), abs=0.5 * 10 ** -len(hours.partition(".")[2]), rel=0.01)
+
+
+def test_progress_is_one_line_where_stderr_is_no_terminal_and_nothing_when_all_is_kept(empty, capsys):
+    for expected in ("counting operations of 2 networks and methods, which are kept for next time\n", ""):
+        cost.prepare([cost.step(cell()), cost.step(cell(seed=3)), cost.forward(cell())])
+        assert capsys.readouterr().err == expected
+
+
+def test_progress_on_a_terminal_is_a_bar_that_names_what_is_counted(empty, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    cost.prepare([cost.step(cell(method=Spec(name="Standard", label="[x] MACER", id="M")))])
+    assert f"counting operations 0/1: {CHAIN} [x] MACER" in capsys.readouterr().err

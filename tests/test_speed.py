@@ -14,6 +14,7 @@ from bench.attempt import Place
 from bench.bare import bare_certify
 from bench.ceilings import ceilings
 from bench.certification import PLAIN, certifications
+from bench.cost import work
 from bench.records import Drawn, End, Start, append, read
 from bench.study import run_study
 from crt.classifier import Classifier
