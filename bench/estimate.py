@@ -59,7 +59,7 @@ def expected(job: Job, speed: Speed, known: Rates) -> Expected:
         return Expected(None, False)
     recorded = all(part.kind in known for part in parts)
     seconds = sum(part.operations / (known[part.kind] if recorded else speed.flops(part.precision)) for part in parts)
-    return Expected(seconds * (1 - job.steps[0] / job.steps[1]) / job.ranks, recorded)
+    return Expected(seconds * max(0.0, 1 - job.steps[0] / job.steps[1]) / job.ranks, recorded)
 
 
 def precisions(job: Job) -> set[str]:
