@@ -21,7 +21,7 @@ from bench.specs import spec as resolve
 from crt import dist, tsv
 from crt.classifier import Classifier
 from crt.data import DATASETS
-from crt.data.beton import Beton, ensure
+from crt.data.beton_file import Beton, ensure
 from crt.evals.smoothing import Smoothing
 from crt.judgement import judge_each
 from crt.switches import able

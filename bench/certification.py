@@ -21,7 +21,7 @@ from bench.timer import Timer
 from crt import dist
 from crt.classifier import Classifier
 from crt.data import DATASETS
-from crt.data.beton import Beton, ensure
+from crt.data.beton_file import Beton, ensure
 from crt.evals.smoothing import Smoothing
 from crt.judgement import Judgement, Question, judge_each
 from crt.quantity import Count

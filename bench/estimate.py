@@ -9,7 +9,7 @@ from bench.cells import Cell
 from bench.devices import Speed
 from bench.records import Epoch, Start, read
 from crt.data import DATASETS
-from crt.data.beton import held
+from crt.data.beton_file import held
 from launchers.job import Job, Wave, unfinished
 
 Rates = dict[str, float]

@@ -12,7 +12,7 @@ from bench.progress import Progress
 from bench.records import End, Verdict, read_all
 from crt import dist
 from crt.data import DATASETS
-from crt.data.beton import Beton, ensure
+from crt.data.beton_file import Beton, ensure
 from crt.judgement import judge_each
 
 

@@ -19,7 +19,7 @@ from bench.screen import whole
 from bench.tables import Manifest
 from crt.classifier import Classifier
 from crt.data import DATASETS
-from crt.data.beton import Beton, ensure
+from crt.data.beton_file import Beton, ensure
 from crt.fold import plain
 from crt.lipschitz.boxes import regions
 from crt.lipschitz.chain import Layer, chain

@@ -13,7 +13,7 @@ from bench.records import Curve
 from crt import dist
 from crt.classifier import Classifier
 from crt.data import DATASETS
-from crt.data.beton import Beton, ensure
+from crt.data.beton_file import Beton, ensure
 from crt.judgement import Judgement, judge_each
 
 

@@ -10,7 +10,7 @@ from bench.jobs import run_cell, run_judge, run_prepare, run_robustify, run_stud
 from bench.records import End, Epoch, Verdict, read, read_all
 from bench.tables import Manifest
 from crt.data import DATASETS
-from crt.data.beton import held
+from crt.data.beton_file import held
 from launchers.job import Job, Wave
 
 

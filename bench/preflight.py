@@ -10,7 +10,7 @@ from bench.cells import Weights
 from bench.jobs import run_cell
 from bench.tables import Manifest, Study
 from crt.data import DATASETS
-from crt.data.beton import ensure
+from crt.data.beton_file import ensure
 from crt.recipe import ARITHMETIC
 from launchers.job import Job
 

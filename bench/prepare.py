@@ -4,7 +4,7 @@ from pathlib import Path
 
 from bench.attempt import Place, attempt
 from crt.data import DATASETS
-from crt.data.beton import convert
+from crt.data.convert import convert
 
 
 def run_prepare(name: str, source: Path, place: Place) -> None:

@@ -19,8 +19,8 @@ from bench.records import End, Made
 from bench.timer import Timer
 from crt import dist
 from crt.data import DATASETS
-from crt.data.beton import Beton, ensure
-from crt.data.beton import write as write_beton
+from crt.data.beton_file import Beton, ensure
+from crt.data.beton_file import write as write_beton
 from crt.robustify import robustify
 
 

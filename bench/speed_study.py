@@ -21,7 +21,7 @@ from bench.study import run_study
 from bench.tables import Manifest, Study
 from crt import dist
 from crt.data import DATASETS
-from crt.data.beton import ensure
+from crt.data.beton_file import ensure
 from crt.switches import check
 
 _LEAST = 1.0

@@ -33,7 +33,7 @@ def real_images() -> Path:
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder that holds the bundled digits."""
     from crt.data import DATASETS
-    from crt.data.beton import ensure
+    from crt.data.beton_file import ensure
 
     folder = tmp_path_factory.mktemp("data")
     for split in ("train", "test"):

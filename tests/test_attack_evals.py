@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from crt import autopgd, standing
 from crt.archs.convnet import cnn2c2f
 from crt.classifier import Classifier
-from crt.data.beton import Beton
+from crt.data.beton_file import Beton
 from crt.evals.autoattack import AutoAttack
 from crt.evals.autopgd import AutoPGD
 from crt.evals.pgd import PGD

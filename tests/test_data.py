@@ -18,7 +18,7 @@ from scipy import stats
 from typer.testing import CliRunner
 
 from crt.data import DATASETS
-from crt.data.beton import Beton, ensure, write
+from crt.data.beton_file import Beton, ensure, write
 from crt.data.loader import LOADERS, epoch_order, loader
 
 DIGITS = DATASETS["digits"]
@@ -222,7 +222,7 @@ def test_processes_may_write_at_once(tmp_path):
     script = f"""
 from pathlib import Path
 from crt.data import DATASETS
-from crt.data.beton import ensure
+from crt.data.beton_file import ensure
 ensure(DATASETS["digits"], "test", Path({str(tmp_path)!r}))
 """
     started = [subprocess.Popen([sys.executable, "-c", script], cwd=ROOT) for _ in range(3)]
@@ -268,11 +268,11 @@ def test_the_command_says_what_is_wrong(tmp_path):
 
 
 def test_cifar10s_test_images(real_images, tmp_path):
-    from crt.data import beton, sources
+    from crt.data import beton_file, sources
 
     cifar10 = DATASETS["cifar10"]
     images, labels = sources.folder(cifar10, "test", real_images, list)
-    file = beton.write(cifar10, "test", tmp_path, images, labels)
+    file = beton_file.write(cifar10, "test", tmp_path, images, labels)
     assert file == ensure(cifar10, "test", tmp_path)
     ours = Beton(file)
     assert np.bincount(ours.labels).tolist() == [1000] * 10

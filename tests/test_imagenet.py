@@ -19,7 +19,8 @@ from test_data import NO_FFCV
 from typer.testing import CliRunner
 
 from crt.data import DATASETS, imagenet, layout
-from crt.data.beton import Beton, app, ensure, held
+from crt.data.beton import app
+from crt.data.beton_file import Beton, ensure, held
 from crt.data.loader import LOADERS, epoch_order, loader
 
 IMAGENET = DATASETS["imagenet"]

@@ -11,7 +11,8 @@ from test_imagenet import encoded, scene, tree
 from typer.testing import CliRunner
 
 from crt.data import DATASETS, imagenet, layout
-from crt.data.beton import Beton, app, ensure
+from crt.data.beton import app
+from crt.data.beton_file import Beton, ensure
 
 IMAGENET, RESTRICTED = DATASETS["imagenet"], DATASETS["restricted_imagenet"]
 

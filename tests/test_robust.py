@@ -12,7 +12,7 @@ from bench.plan import waves
 from bench.records import Made, read_all
 from bench.train import run_cell
 from crt.data import DATASETS
-from crt.data.beton import Beton, ensure
+from crt.data.beton_file import Beton, ensure
 from reports.load import load
 
 TEACHER = "{arch: cnn2c2f, method: Standard, recipe: *r}"

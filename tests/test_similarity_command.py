@@ -16,7 +16,7 @@ from bench.judge import image
 from bench.networks import network
 from bench.similarity import app
 from crt.data import DATASETS
-from crt.data.beton import Beton
+from crt.data.beton_file import Beton
 from crt.lipschitz.boxes import before_head
 from crt.lipschitz.chain import chain
 from crt.lipschitz.norms import converged_norm

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from crt.data import Dataset, Pipeline
 from crt.data.augment import Changes
-from crt.data.beton import Beton
+from crt.data.beton_file import Beton
 
 Batch = tuple[Tensor, Tensor, Tensor]
 

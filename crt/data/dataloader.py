@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from crt.data.batches import Batch, Loader
-from crt.data.beton import Beton
+from crt.data.beton_file import Beton
 
 
 class Torch(Loader):

@@ -6,7 +6,7 @@ import torch
 
 from crt.data import LOADERS, PIPELINES, Dataset
 from crt.data.batches import Loader, Order, epoch_order
-from crt.data.beton import Beton, ensure
+from crt.data.beton_file import Beton, ensure
 from crt.data.dataloader import Torch
 from crt.data.device import Device
 from crt.data.ffcv import FFCV

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 from crt.data import Dataset
-from crt.data.beton import ensure
+from crt.data.beton_file import ensure
 
 _BLOCK = 2**24
 

@@ -1,0 +1,165 @@
+"""The images of a .beton file: read, checked and written."""
+
+import io
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from rich.console import Console
+from rich.progress import track
+
+from crt.data import Dataset, layout
+from crt.data.sources import digits
+
+_TOLERANCE = 2e-3
+
+
+class Beton:
+    """The images of a .beton file by number, read without FFCV; ValueError that names a file that is not whole.
+
+    Raw images are of one `height` and `width`; where `jpeg`, they are JPEGs of any size.
+    """
+
+    def __init__(self, path: Path):
+        self.file = path
+        if not path.is_file():
+            raise ValueError(f"{path}: no such file")
+        size = path.stat().st_size
+        if size < layout.HEADER.itemsize:
+            raise ValueError(f"{path}: {size} bytes, too short for a .beton file")
+        header = np.fromfile(path, layout.HEADER, 1)[0]
+        count, table = int(header["images"]), int(header["table"])
+        if header["version"] != layout.VERSION or header["fields"] != len(layout.FIELDS):
+            raise ValueError(f"{path}: not a .beton file of this project (allowed: fields image, label, index)")
+        fields = np.fromfile(path, layout.FIELD, len(layout.FIELDS), offset=layout.HEADER.itemsize)
+        found = [(int(f["type"]), bytes(f["name"]).split(b"\0")[0].decode(errors="replace")) for f in fields]
+        if found != layout.FIELDS:
+            raise ValueError(f"{path}: holds the fields {found} (allowed: {layout.FIELDS})")
+        if table == 0 or size < table + count * layout.ALLOCATION.itemsize:
+            raise ValueError(f"{path}: cut off after {size} bytes (write it again: python -m crt.data.beton)")
+        rows = np.fromfile(path, layout.ROW, count, offset=layout.HEADER.itemsize + fields.nbytes)
+        image = rows["image"]
+        self.jpeg = count > 0 and bool((image["mode"] == layout.JPEG).all())
+        if count == 0 or not (self.jpeg or (image["mode"] == layout.RAW).all()):
+            raise ValueError(f"{path}: holds neither raw images nor JPEGs alone")
+        self.labels: NDArray[np.int64] = rows["label"].astype(np.int64)
+        self.height, self.width = int(image["height"][0]), int(image["width"][0])
+        if not self.jpeg and ((image["height"] != self.height).any() or (image["width"] != self.width).any()):
+            raise ValueError(f"{path}: raw images of several sizes")
+        allocations = np.fromfile(path, layout.ALLOCATION, count, offset=table)
+        self._pointers, self._sizes = image["pointer"].astype(np.int64), np.zeros(count, np.int64)
+        self._sizes[allocations["image"].astype(np.int64) % count] = allocations["size"]
+        least = 1 if self.jpeg else 3 * self.height * self.width
+        if self._pointers.min() < 0 or self._sizes.min() < least or (self._pointers + self._sizes).max() > size:
+            raise ValueError(f"{path}: images lie outside the file (write it again: python -m crt.data.beton)")
+        self._bytes = np.memmap(path, np.uint8, "r")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        """The image at `index`, of shape (H, W, 3)."""
+        start = self._pointers[index]
+        content = self._bytes[start : start + self._sizes[index]]
+        if self.jpeg:
+            return np.array(Image.open(io.BytesIO(content)))
+        return content.reshape(self.height, self.width, 3)
+
+    def images(self, indices: Sequence[int]) -> NDArray[np.uint8]:
+        """The raw images at `indices`, of shape (B, H, W, 3)."""
+        out = np.empty((len(indices), self.height, self.width, 3), np.uint8)
+        for row, index in enumerate(indices):
+            out[row] = self.image(index)
+        return out
+
+
+def ensure(dataset: Dataset, split: str, data: Path) -> Path:
+    """The split's whole .beton file; digits are written on first use, others must have been. ValueError if not."""
+    path = dataset.path(split, data)
+    if dataset.name == "digits" and not path.exists():
+        write(dataset, split, data, *digits(split), show=False)
+    if not path.exists():
+        source = " --source FOLDER" if dataset.resize else ""
+        raise ValueError(f"{path}: missing (write it: python -m crt.data.beton {dataset.name}{source} --data {data})")
+    found = Beton(path)
+    if not dataset.resize and len(found) != dataset.images(split):
+        raise ValueError(f"{path}: {len(found)} images, {dataset.name}-{split} has {dataset.images(split)}")
+    allowed = dataset.shape[1:]
+    if (dataset.resize is None or split == "test") and (found.jpeg or (found.height, found.width) != allowed):
+        raise ValueError(f"{path}: images of {found.height}x{found.width} (allowed: raw, {allowed[0]}x{allowed[1]})")
+    return path
+
+
+def held(dataset: Dataset, split: str, data: Path) -> int:
+    """How many images the split's file holds; as many as were published, where it is missing or cannot hold fewer."""
+    path = dataset.path(split, data)
+    return len(Beton(path)) if dataset.resize and path.exists() else dataset.images(split)
+
+
+def write(
+    dataset: Dataset, split: str, data: Path, images: NDArray[np.uint8], labels: NDArray[np.int64], show: bool = True
+) -> Path:
+    """Check and write a split of images (N, H, W, 3); several processes may do so at once. ValueError if unlike."""
+    check(dataset, split, images, labels)
+    path = dataset.path(split, data)
+    part = None
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(prefix=f".{path.name}.", dir=data, delete=False) as file:
+            part = Path(file.name)
+            _lay_out(file, images, labels, show)
+        part.chmod(0o644)
+        part.replace(path)
+    except OSError as error:
+        raise ValueError(
+            f"{path}: {error.strerror} (allowed: a folder for --data with room that can be written)"
+        ) from None
+    finally:
+        if part is not None:
+            part.unlink(missing_ok=True)
+    return path
+
+
+def _lay_out(file: BinaryIO, images: NDArray[np.uint8], labels: NDArray[np.int64], show: bool) -> None:
+    count, size = len(images), images[0].nbytes
+    start = layout.start(count)
+    page, place = np.divmod(np.arange(count), layout.PAGE // size)
+    rows = np.zeros(count, layout.ROW)
+    rows["image"]["mode"] = layout.RAW
+    rows["image"]["height"], rows["image"]["width"] = images.shape[1:3]
+    rows["image"]["pointer"] = start + page * layout.PAGE + place * size
+    rows["label"], rows["index"] = labels, np.arange(count)
+    pages = range(int(page[-1]) + 1)
+    for number in track(pages, f"writing {Path(file.name).name[1:-9]}", console=console(), disable=not show):
+        file.seek(start + number * layout.PAGE)
+        file.write(images[page == number].tobytes())
+    layout.seal(file, rows, np.full(count, size, np.uint64))
+
+
+def console() -> Console:
+    return Console(stderr=True, quiet=not sys.stderr.isatty())
+
+
+def check(dataset: Dataset, split: str, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> None:
+    """ValueError where number, shape, classes or channel statistics are not the dataset's, as far as they are known."""
+    where = f"{dataset.name}-{split}"
+    expected = (dataset.images(split), *dataset.shape[1:], 3)
+    if images.shape != expected or images.dtype != np.uint8:
+        raise ValueError(f"{where}: images of shape {images.shape} {images.dtype} (allowed: {expected} uint8)")
+    if dataset.measured is None:
+        return
+    classes = np.unique(labels)
+    if not np.array_equal(classes, np.arange(len(dataset.classes))):
+        raise ValueError(f"{where}: labels {classes.tolist()} (allowed: each of 0 to {len(dataset.classes) - 1})")
+    if split == "train":
+        flat = images.reshape(-1, 3)
+        mean = flat.mean(0, dtype=np.float64) / 255
+        std = np.sqrt((flat.astype(np.float32) ** 2).mean(0, dtype=np.float64) / 255**2 - mean**2)
+        for name, found, wanted in zip(("mean", "std"), (mean, std), dataset.measured, strict=True):
+            if np.abs(found - wanted).max() > _TOLERANCE:
+                raise ValueError(f"{where}: channel {name} {found.round(4).tolist()} (expected: {list(wanted)})")
