@@ -1,5 +1,6 @@
 """Write a dataset's .beton files where they are missing."""
 
+import sys
 from pathlib import Path
 
 from bench.attempt import Place, attempt
@@ -10,4 +11,5 @@ from crt.data.convert import convert
 def run_prepare(name: str, source: Path, place: Place) -> None:
     """Write the dataset's train and test files from the images in `source`; ValueError where those are others."""
     with attempt(place.data / f"{name}.jsonl", place):
-        convert(DATASETS[name], source, place.data)
+        for line in convert(DATASETS[name], source, place.data):
+            print(f"warning: {line}", file=sys.stderr)

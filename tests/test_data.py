@@ -268,11 +268,14 @@ def test_the_command_says_what_is_wrong(tmp_path):
 
 
 def test_cifar10s_test_images(real_images, tmp_path):
-    from crt.data import beton_file, sources
+    from crt.data.archives import Zips
+    from crt.data.cifar import is_published, list_tree, read_tree
 
     cifar10 = DATASETS["cifar10"]
-    images, labels = sources.folder(cifar10, "test", real_images, list)
-    file = beton_file.write(cifar10, "test", tmp_path, images, labels)
+    zips = Zips([real_images / "cifar10-test.zip"])
+    images, labels = read_tree(cifar10, "test", zips, list_tree(cifar10, "test", zips, "test"))
+    assert is_published("test", images, labels) and not is_published("train", images, labels)
+    file = write(cifar10, "test", tmp_path, images, labels)
     assert file == ensure(cifar10, "test", tmp_path)
     ours = Beton(file)
     assert np.bincount(ours.labels).tolist() == [1000] * 10

@@ -15,24 +15,45 @@ app = typer.Typer(add_completion=False)
 def main(
     dataset: Annotated[str, typer.Argument(help=f"One of {', '.join(DATASETS)}.")],
     source: Annotated[
-        Path | None, typer.Option(help="torchvision's folder, an image tree, or zips (ImageNet: a tar) of one.")
+        Path | None,
+        typer.Option(
+            help="CIFAR-10: cifar-10-batches-py or -bin, or torchvision's folder. All: a tree train/CLASS/IMAGE with"
+            " test/ (ImageNet: val/). Or a tar or zips of one; ImageNet's two official tars in a folder."
+        ),
     ] = None,
     data: Annotated[Path, typer.Option(help="Where the .beton files go.")] = Path("data"),
     side: Annotated[
         int, typer.Option(help="ImageNet: pixels of a training image's longer side.", min=32, max=65535)
     ] = 500,
     quality: Annotated[int, typer.Option(help="ImageNet: JPEG quality of training images.", min=1, max=95)] = 90,
+    val_labels: Annotated[
+        Path | None,
+        typer.Option(
+            help="ImageNet, val without class folders: a file of each image's WordNet ID, as LOC_val_solution.csv."
+        ),
+    ] = None,
 ) -> None:
     """Write a dataset's train and test .beton files; without --source, CIFAR-10 is downloaded."""
-    from crt.data.convert import convert
-
+    if dataset not in DATASETS:
+        print(f"error: dataset: {dataset!r} (allowed: {', '.join(DATASETS)})", file=sys.stderr)
+        raise typer.Exit(2)
     try:
-        if dataset not in DATASETS:
-            raise ValueError(f"dataset: {dataset!r} (allowed: {', '.join(DATASETS)})")
-        convert(DATASETS[dataset], source, data, side, quality)
+        from crt.data.convert import convert
+        from crt.data.progress import say
+
+        not_written = convert(DATASETS[dataset], source, data, side, quality, val_labels)
     except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise typer.Exit(2) from None
+        not_written = [str(error)]
+    except KeyboardInterrupt:
+        kept = (
+            "what is done is kept: the same command goes on" if DATASETS[dataset].resize else "nothing is half written"
+        )
+        print(f"interrupted ({kept})", file=sys.stderr)
+        raise typer.Exit(130) from None
+    for line in not_written:
+        say(f"error: {line}", sys.stderr)
+    if not_written:
+        raise typer.Exit(2)
 
 
 if __name__ == "__main__":

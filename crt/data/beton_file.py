@@ -1,19 +1,18 @@
 """The images of a .beton file: read, checked and written."""
 
 import io
-import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from rich.console import Console
-from rich.progress import track
 
 from crt.data import Dataset, layout
+from crt.data.progress import progress
 from crt.data.sources import digits
 
 _TOLERANCE = 2e-3
@@ -112,7 +111,7 @@ def write(
         data.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(prefix=f".{path.name}.", dir=data, delete=False) as file:
             part = Path(file.name)
-            _lay_out(file, images, labels, show)
+            _lay_out(file, path.name, images, labels, show)
         part.chmod(0o644)
         part.replace(path)
     except OSError as error:
@@ -125,7 +124,7 @@ def write(
     return path
 
 
-def _lay_out(file: BinaryIO, images: NDArray[np.uint8], labels: NDArray[np.int64], show: bool) -> None:
+def _lay_out(file: BinaryIO, name: str, images: NDArray[np.uint8], labels: NDArray[np.int64], show: bool) -> None:
     count, size = len(images), images[0].nbytes
     start = layout.start(count)
     page, place = np.divmod(np.arange(count), layout.PAGE // size)
@@ -134,15 +133,12 @@ def _lay_out(file: BinaryIO, images: NDArray[np.uint8], labels: NDArray[np.int64
     rows["image"]["height"], rows["image"]["width"] = images.shape[1:3]
     rows["image"]["pointer"] = start + page * layout.PAGE + place * size
     rows["label"], rows["index"] = labels, np.arange(count)
-    pages = range(int(page[-1]) + 1)
-    for number in track(pages, f"writing {Path(file.name).name[1:-9]}", console=console(), disable=not show):
-        file.seek(start + number * layout.PAGE)
-        file.write(images[page == number].tobytes())
+    with progress(f"writing {name}", count) if show else nullcontext(lambda done: None) as advance:
+        for number in range(int(page[-1]) + 1):
+            file.seek(start + number * layout.PAGE)
+            file.write(images[page == number].tobytes())
+            advance(int((page <= number).sum()))
     layout.seal(file, rows, np.full(count, size, np.uint64))
-
-
-def console() -> Console:
-    return Console(stderr=True, quiet=not sys.stderr.isatty())
 
 
 def check(dataset: Dataset, split: str, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> None:

@@ -1,35 +1,58 @@
 """From images as people have them to a dataset's .beton files."""
 
-from functools import partial
+import sys
 from pathlib import Path
 
-from rich.progress import track
-
 from crt.data import Dataset, imagenet
-from crt.data.beton_file import check, console, write
-from crt.data.sources import digits, folder, pickles
+from crt.data.beton_file import check, write
+from crt.data.cifar import is_published, read_cifar10
+from crt.data.progress import say
+from crt.data.sources import Images, digits, download
 
 
-def convert(dataset: Dataset, source: Path | None, data: Path, side: int = 500, quality: int = 90) -> None:
-    """Read, check and write both splits; without `source`, download them. ValueError where they are others."""
+def convert(
+    dataset: Dataset,
+    source: Path | None,
+    data: Path,
+    side: int = 500,
+    quality: int = 90,
+    labels: Path | None = None,
+) -> list[str]:
+    """Read, check and write both splits; without `source`, download them. ValueError where they are others.
+
+    `labels` is a file of the classes of ImageNet's validation images. Gives back a line for each split that is neither
+    written nor there, because the source holds none of it.
+    """
+    if source is not None and not source.exists():
+        raise ValueError(f"{source}: no such folder, tar or zip (allowed for --source: a folder or an archive)")
     if dataset.resize:
-        if source is None or not source.exists():
-            wrong = "--source: missing" if source is None else f"{source}: no such folder or tar"
-            raise ValueError(f"{wrong} (allowed for --source: a folder or a tar of train/CLASS/*, val/CLASS/*)")
-        return imagenet.convert(dataset, source, data, side, quality)
-    if source is not None and not source.is_dir():
-        raise ValueError(f"{source}: no such folder (allowed for --source: a folder of the images)")
+        if source is None:
+            raise ValueError(
+                "--source: missing (allowed: a folder or an archive of train/CLASS/IMAGE and val/CLASS/IMAGE)"
+            )
+        return imagenet.convert(dataset, source, data, side, quality, labels)
+    if labels is not None:
+        raise ValueError(f"--val-labels: {dataset.name} takes none (allowed: ImageNet's datasets)")
     # Both splits are read and checked before either is written.
-    splits = {}
-    for split in ("train", "test"):
-        if dataset.name == "digits":
-            splits[split] = digits(split)
-        elif source is None or (source / "cifar-10-batches-py").is_dir():
-            splits[split] = pickles(split, source, data)
-        else:
-            bar = partial(track, description=f"reading {split}", console=console())
-            splits[split] = folder(dataset, split, source, bar)
-        check(dataset, split, *splits[split])
-    for split, (images, labels) in splits.items():
-        path = write(dataset, split, data, images, labels)
-        print(f"{path}: {len(labels)} images")
+    splits = {split: digits(split) for split in ("train", "test")} if dataset.name == "digits" else None
+    splits = splits or _cifar10(dataset, source or download(data))
+    for split, images in splits.items():
+        path = write(dataset, split, data, *images)
+        say(f"{path}: {len(images[1])} images")
+    return []
+
+
+def _cifar10(dataset: Dataset, source: Path) -> dict[str, Images]:
+    splits, exact = read_cifar10(dataset, source)
+    for split, images in splits.items():
+        try:
+            check(dataset, split, *images)
+        except ValueError as error:
+            raise ValueError(f"{source}: {error}") from None
+        if dataset.measured is None or is_published(split, *images):
+            continue
+        unlike = f"{source}: {dataset.name}-{split}: not pixel for pixel and label for label the published images"
+        if exact:
+            raise ValueError(f"{unlike} (allowed: undamaged files; fetch them again)")
+        say(f"remark: {unlike} (a lossy copy?); results will be of these", sys.stderr)
+    return splits

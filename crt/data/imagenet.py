@@ -13,10 +13,9 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
-from rich.console import Console
-from rich.progress import track
 
 from crt.data import Dataset, layout
+from crt.data.progress import progress, say
 from crt.data.trees import FOLDERS, Tree, trees_of
 
 _ROUND = 512
@@ -28,15 +27,19 @@ Encoded = tuple[int, int, int, bytes]
 """Mode, height, width and bytes of an image as it is written."""
 
 
-def convert(dataset: Dataset, source: Path, data: Path, side: int, quality: int) -> None:
+def convert(
+    dataset: Dataset, source: Path, data: Path, side: int, quality: int, labels: Path | None = None
+) -> list[str]:
     """Write the splits that `source` holds and `data` does not; a write that was cut short goes on.
 
     Training images become JPEGs whose longer side is at most `side`, in an order shuffled once and for all, so that
     the first K are a fair part. Test images become the raw pixels that are judged: the shorter side resized, the
     centre cut out, nothing compressed again. They keep ImageFolder's order, so that `every: 100, images: 500` judges
-    the 500 images of https://github.com/locuslab/smoothing. ValueError where class folders of the dataset are missing.
+    the 500 images of https://github.com/locuslab/smoothing. `labels` sorts validation images without class folders.
+    Gives back a line for each split that is neither in `source` nor in `data`. ValueError where the class folders are
+    not the dataset's.
     """
-    trees = trees_of(dataset, source)
+    trees = trees_of(dataset, source, labels)
 
     def jpeg(image: Image.Image) -> Encoded:
         image.thumbnail((side, side))
@@ -52,7 +55,6 @@ def convert(dataset: Dataset, source: Path, data: Path, side: int, quality: int)
     for split, folder in FOLDERS.items():
         path = dataset.path(split, data)
         if split not in trees:
-            print(f"{path}: not written, {source} holds no images under {folder}", file=sys.stderr)
             continue
         tree = trees[split]
         encode, settings = (jpeg, f"jpeg {side} {quality}") if split == "train" else (centre, "centre")
@@ -64,12 +66,19 @@ def convert(dataset: Dataset, source: Path, data: Path, side: int, quality: int)
                 f"{error.filename or path}: {error.strerror} (what is done is kept: the same command goes on)"
             ) from None
         if left_out is None:
-            print(f"{path}: there already (to write it anew, remove it)")
+            say(f"{path}: there already (to write it anew, remove it)")
             continue
         images = len(tree.images) - len(left_out)
-        print(f"{path}: {images} images" + (f", {len(left_out)} unreadable and left out" if left_out else ""))
+        say(f"{path}: {images} images" + (f", {len(left_out)} unreadable and left out" if left_out else ""))
         for name in left_out:
-            print(f"left out: {folder}/{name}", file=sys.stderr)
+            say(f"left out: {folder}/{name}", sys.stderr)
+    absent = {split: dataset.path(split, data) for split in FOLDERS if not dataset.path(split, data).exists()}
+    there = [str(dataset.path(split, data)) for split in FOLDERS if split not in absent]
+    return [
+        f"{path}: not written: {source} holds no images under {FOLDERS[split]}; {', '.join(there)}: written (allowed: a"
+        f" source with {FOLDERS[split]} too, or the same command with one that has it)"
+        for split, path in absent.items()
+    ]
 
 
 def write(
@@ -93,17 +102,21 @@ def write(
             return None
         version = hashlib.sha256(repr((settings, tree.classes, tree.images)).encode()).digest()
         done = _resume(file, notes, version, len(tree.images))
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-            rounds = range(len(done), len(tree.images), _ROUND)
-            console = Console(stderr=True, quiet=not sys.stderr.isatty())
-            for first in track(rounds, f"writing {path.name}", console=console):
-                images = tree.images[first : first + _ROUND]
-                encoded = pool.map(lambda image: _encoded(tree.read(*image), encode), images)
-                new = _append(file, encoded, _end(done, len(tree.images)))
-                new["label"] = [tree.classes[kind] for kind, _ in images]
-                notes.write(new.tobytes())
-                notes.flush()
-                done = np.concatenate([done, new])
+        pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
+        try:
+            with progress(f"writing {path.name}", len(tree.images)) as advance:
+                for first in range(len(done), len(tree.images), _ROUND):
+                    advance(first)
+                    images = tree.images[first : first + _ROUND]
+                    encoded = pool.map(lambda image: _encoded(tree.read(*image), encode), images)
+                    new = _append(file, encoded, _end(done, len(tree.images)))
+                    new["label"] = [tree.classes[kind] for kind, _ in images]
+                    notes.write(new.tobytes())
+                    notes.flush()
+                    done = np.concatenate([done, new])
+                advance(len(tree.images))
+        finally:
+            pool.shutdown(cancel_futures=True)  # who interrupts does not wait for a round
         kept = done[done["size"] > 0]
         if len(kept) == 0:
             raise ValueError(f"{path}: none of {len(done)} images can be read")

@@ -1,17 +1,28 @@
-"""Trees of images in class folders, or tars of them, and the part of one that a dataset takes."""
+"""Trees of images in class folders, and the part of one that a dataset takes."""
 
-import os
-import tarfile
+import posixpath
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from crt.data import Dataset
-from crt.data.sources import SUFFIXES
+from crt.data.archives import COMPRESSIONS, SYNSET, Tar, form_of, open_archive
+from crt.data.class_folders import class_folders, find_split, first_of, is_flat
+from crt.data.files import Files, Folder, is_image
+from crt.data.synsets import SYNSETS
+from crt.data.val_labels import read_labels
 
 FOLDERS = {"train": "train", "test": "val"}
 """Each split's folder in the source: ImageNet's own test images have no labels."""
+OFFICIAL = {"train": "ILSVRC2012_img_train.tar", "val": "ILSVRC2012_img_val.tar"}
+"""The archives in which ImageNet is published: class tars in one, images without folders in the other."""
+_FORMS = "train/CLASS/IMAGE and val/CLASS/IMAGE in a folder, an uncompressed tar or a zip, or ILSVRC2012_img_*.tar"
+_SORT = (
+    "say which class each has by --val-labels FILE, such as LOC_val_solution.csv,"
+    " or sort them into val/CLASS/, as soumith's valprep.sh does"
+)
 
 
 @dataclass(frozen=True)
@@ -24,14 +35,75 @@ class Tree:
     read: Callable[[str, str], bytes]
 
 
-def trees_of(dataset: Dataset, source: Path) -> dict[str, Tree]:
-    """The dataset's splits that a folder or a tar holds; ValueError where class folders of it are missing."""
+def trees_of(dataset: Dataset, source: Path, labels: Path | None = None) -> dict[str, Tree]:
+    """The dataset's splits that a folder, a tar or a zip holds; `labels` sorts a `val` without class folders.
+
+    ValueError for class folders that are not the dataset's, and for images that cannot be sorted or reached.
+    """
     try:
-        trees = _chosen(dataset, _tar(source) if source.is_file() else _folder(source))
-    except (OSError, tarfile.TarError) as error:
-        raise ValueError(f"{source}: {error} (allowed for --source: a folder or an uncompressed tar)") from None
-    _same_classes(dataset, source, trees)
-    return {split: tree for split, tree in trees.items() if tree.images}
+        trees = _chosen(dataset, _all_trees(source, labels))
+    except OSError as error:
+        raise ValueError(f"{error.filename or source}: {error.strerror} (allowed for --source: {_FORMS})") from None
+    for split, tree in trees.items():
+        check_classes(dataset, source, FOLDERS[split], tree.classes)
+    if len({tuple(tree.classes) for tree in trees.values()}) > 1:
+        one, other = (set(tree.classes) for tree in trees.values())
+        raise ValueError(
+            f"{source}: class folders of only one of {', '.join(FOLDERS.values())}: {first_of(sorted(one ^ other))}"
+            " (allowed: the same in both; they may be empty)"
+        )
+    return trees
+
+
+def _all_trees(source: Path, labels: Path | None) -> dict[str, Tree]:
+    files = open_source(source)
+    trees, sorted_by = {}, labels
+    for split, name in FOLDERS.items():
+        root, found = find_split(files, name), files
+        if root is None and (source / OFFICIAL[name]).is_file():
+            found = Tar(source / OFFICIAL[name])
+            root = find_split(found, name)
+        if root is None:
+            continue
+        flat = name == "val" and is_flat(found, root)
+        if flat and labels is None:
+            raise ValueError(f"{found.describe(root)}: its images lie in no class folders ({_SORT})")
+        trees[split], sorted_by = (_sorted(found, root, labels), None) if flat else (_tree(found, root), sorted_by)
+    trees = {split: tree for split, tree in trees.items() if tree.images}
+    if not trees:
+        raise ValueError(f"{source}: {_what_is_there(files)} (allowed: {_FORMS})")
+    if sorted_by is not None:
+        raise ValueError(f"{sorted_by}: {source} has no val that it could sort (leave it out)")
+    return trees
+
+
+def open_source(source: Path) -> Files:
+    """The files of a folder, an uncompressed tar or a zip."""
+    if source.is_dir():
+        return Folder(source)
+    if (form := form_of(source)) in COMPRESSIONS:
+        raise ValueError(
+            f"{source}: compressed ({form}), in which images cannot be found quickly (allowed: an uncompressed tar;"
+            " uncompress or unpack it)"
+        )
+    return open_archive(source)
+
+
+def _tree(files: Files, root: str) -> Tree:
+    classes, images = class_folders(files, root)
+    return Tree(_numbered(classes), images, lambda *image: files.read(posixpath.join(root, *image)))
+
+
+def _sorted(files: Files, root: str, labels: Path) -> Tree:
+    """The tree of a folder without class folders, by a file of its labels."""
+    names = [name for name, is_folder in files.entries(root).items() if not is_folder and is_image(name)]
+    kinds = read_labels(labels, names)
+    images = sorted((kinds[name], name) for name in names)
+    return Tree(_numbered(set(kinds.values())), images, lambda _, name: files.read(posixpath.join(root, name)))
+
+
+def _numbered(classes: Iterable[str]) -> dict[str, int]:
+    return {kind: place for place, kind in enumerate(sorted(classes))}
 
 
 def _chosen(dataset: Dataset, trees: dict[str, Tree]) -> dict[str, Tree]:
@@ -46,63 +118,42 @@ def _chosen(dataset: Dataset, trees: dict[str, Tree]) -> dict[str, Tree]:
     return chosen
 
 
-def _same_classes(dataset: Dataset, source: Path, trees: dict[str, Tree]) -> None:
-    if not trees:
-        allowed = " and ".join(f"{folder}/CLASS/IMAGE" for folder in FOLDERS.values())
-        raise ValueError(f"{source}: holds no images (allowed: {allowed}, in a folder or an uncompressed tar)")
+def check_classes(dataset: Dataset, source: Path, folder: str, classes: dict[str, int]) -> None:
+    """ValueError where the class folders are not the dataset's, with the names of those too many and too few."""
+    names = classes.keys()
     counts = [count for *_, count in dataset.superclasses or ()] or [1] * len(dataset.classes)
-    for split, tree in trees.items():
-        if Counter(tree.classes.values()) != Counter(dict(enumerate(counts))):
-            raise ValueError(
-                f"{source}: {len(tree.classes)} class folders of {dataset.name} under {FOLDERS[split]} (allowed:"
-                f" {sum(counts)}, for labels go by the folders' names; those of classes left out may be empty)"
-            )
-    if len({tuple(tree.classes) for tree in trees.values()}) > 1:
-        one, other = (set(tree.classes) for tree in trees.values())
-        raise ValueError(f"{source}: {min(one ^ other)} is a class folder of only one of {', '.join(FOLDERS.values())}")
+    ranges = dataset.superclasses or (("n", "o", 0),)
+    published = {kind for kind in SYNSETS if any(low <= kind <= high for low, high, _ in ranges)}
+    extra, missing = sorted(names - published), sorted(published - names)
+    if 2 * len(missing) >= len(published):  # the folders have names of their own, most of them alike
+        shapes = {name: re.sub(r"\d+", "0", name) for name in names}
+        common = Counter(shapes.values()).most_common(1)
+        extra, missing = sorted(name for name in names if (shapes[name], sum(counts)) not in common), []
+        extra = extra if len(extra) < len(names) else []
+    elif not extra and not missing:
+        return
+    if extra or missing or Counter(classes.values()) != Counter(dict(enumerate(counts))):
+        faults = [f"{first_of(extra)} none of them"] if extra else []
+        faults += [f"{first_of(missing)} missing"] if missing else []
+        raise ValueError(
+            f"{source}: {len(names)} class folders of {dataset.name} under {folder}{', ' if faults else ''}"
+            f"{', '.join(faults)}"
+            f" (allowed: {sum(counts)}, for labels go by the folders' names; those of classes left out may be empty)"
+        )
 
 
-def _folder(source: Path) -> dict[str, Tree]:
-    trees = {}
-    for split, name in FOLDERS.items():
-        root = source / name
-        if root.is_dir():
-            classes = {entry.name for entry in os.scandir(root) if entry.is_dir()}
-            files = ((kind, file) for kind in sorted(classes) for file in sorted(os.listdir(root / kind)))
-            images = [image for image in files if _is_image(image[1])]
-            trees[split] = Tree(
-                _numbered(classes), images, lambda *image, root=root: root.joinpath(*image).read_bytes()
-            )
-    return {split: tree for split, tree in trees.items() if tree.images}
-
-
-def _tar(source: Path) -> dict[str, Tree]:
-    places: dict[str, dict[tuple[str, str], tuple[int, int]]] = {name: {} for name in FOLDERS.values()}
-    classes: dict[str, set[str]] = {name: set() for name in places}
-    with tarfile.open(source, "r:") as archive:
-        while (member := archive.next()) is not None:
-            archive.members.clear()  # else a million of them are kept
-            parts = PurePosixPath(member.name).parts
-            if member.isdir() and len(parts) > 1 and parts[-2] in places:
-                classes[parts[-2]].add(parts[-1])
-            elif member.isfile() and len(parts) > 2 and parts[-3] in places and _is_image(parts[-1]):
-                classes[parts[-3]].add(parts[-2])
-                places[parts[-3]][parts[-2:]] = (member.size, member.offset_data)
-    file = os.open(source, os.O_RDONLY)
-
-    def read(name: str) -> Callable[[str, str], bytes]:
-        return lambda kind, image: os.pread(file, *places[name][kind, image])
-
-    return {
-        split: Tree(_numbered(classes[name]), sorted(places[name]), read(name))
-        for split, name in FOLDERS.items()
-        if places[name]
-    }
-
-
-def _numbered(classes: Iterable[str]) -> dict[str, int]:
-    return {kind: place for place, kind in enumerate(sorted(classes))}
-
-
-def _is_image(name: str) -> bool:
-    return name.lower().endswith(SUFFIXES)
+def _what_is_there(files: Files) -> str:
+    """What a source without train and val has instead, with a remedy where it is known."""
+    entries = files.entries("")
+    if not entries:
+        return "empty"
+    for alias in ("validation", "valid", "test"):
+        if entries.get(alias):
+            return f"holds the folder {alias} and neither train nor val: rename it to val if it is the validation set"
+    classes = [name for name, is_folder in entries.items() if is_folder]
+    below = [name for name in (*classes, "Data/CLS-LOC") if files.is_folder(f"{name}/train")]
+    if below:
+        return f"holds train in the folder {below[0]}: give that folder"
+    if sum(bool(SYNSET.fullmatch(name)) for name in entries) > len(entries) / 2:
+        return f"holds class folders ({min(classes, default='')}, …) without train or val above them"
+    return f"holds {first_of(list(entries))}, and no train and no val"

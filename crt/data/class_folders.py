@@ -1,0 +1,75 @@
+"""The class folders of a split, wherever they lie, and the images in them."""
+
+import posixpath
+
+from crt.data.files import SUFFIXES, Archive, Files, is_image
+from crt.data.progress import track
+
+
+def find_split(files: Files, name: str) -> str | None:
+    """The path of the folder of a split; None where there is none. ValueError where there are several.
+
+    Archives may have folders above it. An archive or folder of ILSVRC2012_val_* alone is itself `val`.
+    """
+    if isinstance(files, Archive):
+        found = files.find(name)
+        found = [path for path in found if not path.startswith(found[0] + "/")]
+        if len(found) > 1:  # beside images there may be annotations in folders of the same name
+            found = [path for path in found if _holds_images(files, path)]
+        if len(found) > 1:
+            raise ValueError(f"{files.describe(found[0])}: {found[1]} is there too (allowed: one folder {name})")
+        if found:
+            return found[0]
+    elif files.is_folder(name):
+        return name
+    top = files.entries("") if name == "val" else {}
+    return "" if any(entry.startswith("ILSVRC2012_val_") for entry in top) else None
+
+
+def _holds_images(files: Files, root: str) -> bool:
+    entries = files.entries(root)
+    below = (name for kind in entries if entries[kind] for name in files.entries(posixpath.join(root, kind)))
+    return any(map(is_image, entries)) or any(map(is_image, below))
+
+
+def is_flat(files: Files, root: str) -> bool:
+    """True for a folder of images that holds no class folders."""
+    entries = files.entries(root)
+    return any(is_image(name) for name in entries) and not any(entries.values())
+
+
+def class_folders(files: Files, root: str) -> tuple[list[str], list[tuple[str, str]]]:
+    """The class folders of a split, and its images (class, name), both sorted.
+
+    ValueError, with a place, for images that are in no class folder or in a folder below one.
+    """
+    entries = files.entries(root)
+    for name, is_folder in entries.items():
+        if not is_folder and (is_image(name) or name.endswith(".tar")):
+            remedy = f"unpack it into {name[:-4]}/" if name.endswith(".tar") else "images in class folders"
+            raise ValueError(f"{files.describe(posixpath.join(root, name))}: in no class folder (allowed: {remedy})")
+    classes = [name for name, is_folder in entries.items() if is_folder]
+    images = []
+    for kind in track(classes, f"listing {posixpath.basename(root)}", len(classes), "class folders"):
+        folder = posixpath.join(root, kind)
+        content = files.entries(folder)
+        names = [name for name, is_folder in content.items() if not is_folder and is_image(name)]
+        for below in (posixpath.join(folder, name) for name, is_folder in content.items() if is_folder):
+            if any(is_image(name) for name in files.entries(below)):
+                raise ValueError(
+                    f"{files.describe(below)}: images in a folder below a class folder (allowed: CLASS/IMAGE; move them"
+                    " up)"
+                )
+        others = [name for name, is_folder in content.items() if not is_folder]
+        if others and not names:
+            raise ValueError(
+                f"{files.describe(posixpath.join(folder, others[0]))}: no image, nor is any other file beside it"
+                f" (allowed: {', '.join(SUFFIXES)}, in any case)"
+            )
+        images += [(kind, name) for name in names]
+    return classes, images
+
+
+def first_of(names: list[str]) -> str:
+    """The first three names, and how many there are besides."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

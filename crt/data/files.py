@@ -1,0 +1,181 @@
+"""Files of a folder, or of archives, by their path: one interface for every form in which images are kept."""
+
+import os
+import posixpath
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".pgm", ".tif", ".tiff")
+_DEBRIS = ("__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini")
+"""Names that operating systems leave behind, beside those that begin with a dot."""
+_MOST_LINKS = 40
+"""Links in one path, as Linux allows them."""
+
+
+class Files(Protocol):
+    """Files by paths whose parts are separated by `/`; the path of the topmost folder is empty."""
+
+    def describe(self, path: str) -> str:
+        """The path as messages name it."""
+        ...
+
+    def is_folder(self, path: str) -> bool:
+        """True for a folder and for a link to one."""
+        ...
+
+    def entries(self, folder: str) -> dict[str, bool]:
+        """The names in a folder in their order, each with True for a folder; no hidden files.
+
+        ValueError for a link that leads nowhere.
+        """
+        ...
+
+    def read(self, path: str) -> bytes:
+        """The bytes of a file."""
+        ...
+
+
+def is_image(name: str) -> bool:
+    """True for a name with one of `SUFFIXES`, in any case."""
+    return name.lower().endswith(SUFFIXES)
+
+
+def is_hidden(name: str) -> bool:
+    """True for a name that people do not see or did not make."""
+    return name.startswith(".") or name in _DEBRIS
+
+
+class Folder:
+    """The files below a folder on a disk; links are followed."""
+
+    def __init__(self, root: Path):
+        self._root = root
+
+    def describe(self, path: str) -> str:
+        """The path on the disk."""
+        return str(self._root / path)
+
+    def is_folder(self, path: str) -> bool:
+        """True for a folder and for a link to one."""
+        return os.path.isdir(self._root / path)
+
+    def entries(self, folder: str) -> dict[str, bool]:
+        """The names in a folder; only links are looked at one by one, for there may be a million files."""
+        found = {}
+        with os.scandir(self._root / folder) as entries:
+            for entry in entries:
+                if is_hidden(entry.name):
+                    continue
+                if entry.is_symlink() and not os.path.exists(entry.path):
+                    raise ValueError(
+                        f"{entry.path}: a link to {os.readlink(entry.path)}, which leads nowhere"
+                        " (allowed: links to files and folders that exist)"
+                    )
+                found[entry.name] = entry.is_dir()
+        return dict(sorted(found.items()))
+
+    def read(self, path: str) -> bytes:
+        """The bytes of a file."""
+        return (self._root / path).read_bytes()
+
+
+@dataclass(frozen=True)
+class Link:
+    """A link within an archive; the target of a hard one begins at the top, that of a symbolic one at its folder."""
+
+    target: str
+    hard: bool = False
+
+
+class Archive:
+    """The files of archives by path; links are followed within. `name` is how messages name the archives."""
+
+    def __init__(self, name: str):
+        self.name = name
+        self._folders: dict[str, dict[str, tuple | Link | None]] = {"": {}}
+
+    def describe(self, path: str) -> str:
+        """The path, after the archive's name."""
+        return f"{self.name}: {path}" if path else self.name
+
+    def add_folder(self, path: str) -> str:
+        """Add a folder and those above it; the path as it is kept: relative, without `.` and `..`."""
+        path = posixpath.normpath("/" + path.lstrip("/"))[1:]
+        if path not in self._folders:
+            parent, name = posixpath.split(path)
+            self._folders[self.add_folder(parent)].setdefault(name, None)
+            self._folders[path] = {}
+        return path
+
+    def add(self, path: str, content: tuple | Link) -> None:
+        """Add a link, or a file by what `load` takes; it replaces what had its path, as unpacking would."""
+        parent, name = posixpath.split(path)
+        self._folders[self.add_folder(parent)][name] = content
+
+    def load(self, content: tuple) -> bytes:
+        """The bytes of an added file."""
+        raise NotImplementedError
+
+    def resolve(self, path: str) -> str:
+        """The path after every link in it; ValueError for one that leaves the archive, dangles or loops."""
+        here, rest, links = "", path.split("/") if path else [], 0
+        link = None
+        while rest:
+            name = rest.pop(0)
+            if name in ("", "."):
+                continue
+            if name == "..":
+                if not here:
+                    raise self._broken(path, link, "leaves the archive")
+                here = posixpath.dirname(here)
+                continue
+            content = self._folders.get(here, {}).get(name, self)
+            if content is self:
+                raise self._broken(path, link, "is not in the archive")
+            if not isinstance(content, Link):
+                here = posixpath.join(here, name)
+                continue
+            link, links = content, links + 1
+            if links > _MOST_LINKS:
+                raise self._broken(path, link, "leads back to itself")
+            if not link.hard and link.target.startswith("/"):
+                raise self._broken(path, link, "leaves the archive")
+            rest = link.target.split("/") + rest
+            here = "" if link.hard else here
+        return here
+
+    def _broken(self, path: str, link: Link | None, fault: str) -> ValueError:
+        what = f"a link to {link.target}, which {fault}" if link else fault
+        return ValueError(f"{self.describe(path)}: {what} (allowed: links to files and folders of the same archive)")
+
+    def is_folder(self, path: str) -> bool:
+        """True for a folder and for a link to one."""
+        parent, name = posixpath.split(path)
+        linked = isinstance(self._folders.get(parent, {}).get(name), Link)
+        return path in self._folders or (linked and self.resolve(path) in self._folders)
+
+    def find(self, name: str) -> list[str]:
+        """The paths of folders of that name, links to one among them, outside hidden folders; the topmost first."""
+        paths = (posixpath.join(folder, name) for folder, names in self._folders.items() if name in names)
+        shown = [path for path in paths if not any(map(is_hidden, path.split("/"))) and self.is_folder(path)]
+        return sorted(shown, key=lambda path: (path.count("/"), path))
+
+    def entries(self, folder: str) -> dict[str, bool]:
+        """The names in a folder, each with True for a folder; ValueError for a link that leads nowhere."""
+        real = self.resolve(folder)
+        found = {}
+        for name, content in sorted(self._folders[real].items()):
+            if not is_hidden(name):
+                path = posixpath.join(real, name)
+                found[name] = (self.resolve(path) in self._folders) if isinstance(content, Link) else content is None
+        return found
+
+    def content(self, path: str) -> tuple | None:
+        """What was added at a path or, by links, where it leads; None for a folder."""
+        parent, name = posixpath.split(self.resolve(path))
+        return self._folders[parent].get(name)
+
+    def read(self, path: str) -> bytes:
+        """The bytes of a file."""
+        return self.load(self.content(path))
