@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from crt.data import DATASETS, cifar, layout
+from crt.data import DATASETS, cifar, layout, progress
 from crt.data.beton import app
 from crt.data.beton_file import write
 
@@ -165,6 +165,7 @@ def small(monkeypatch, tmp_path) -> Path:
     """Sixty images are CIFAR-10; the folder of what is written of them."""
     monkeypatch.setitem(DATASETS, "cifar10", SMALL)
     monkeypatch.setattr(layout, "PAGE", 2**15)
+    monkeypatch.setattr(progress, "SECONDS", float("inf"))
     for split in SIZES:
         write(SMALL, split, tmp_path / "expected", *content(split), show=False)
     return tmp_path

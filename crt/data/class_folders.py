@@ -15,7 +15,7 @@ def find_split(files: Files, name: str) -> str | None:
         found = files.find(name)
         found = [path for path in found if not path.startswith(found[0] + "/")]
         if len(found) > 1:  # beside images there may be annotations in folders of the same name
-            found = [path for path in found if _holds_images(files, path)]
+            found = [path for path in found if holds_images(files, path)]
         if len(found) > 1:
             raise ValueError(f"{files.describe(found[0])}: {found[1]} is there too (allowed: one folder {name})")
         if found:
@@ -26,10 +26,11 @@ def find_split(files: Files, name: str) -> str | None:
     return "" if any(entry.startswith("ILSVRC2012_val_") for entry in top) else None
 
 
-def _holds_images(files: Files, root: str) -> bool:
-    entries = files.entries(root)
-    below = (name for kind in entries if entries[kind] for name in files.entries(posixpath.join(root, kind)))
-    return any(map(is_image, entries)) or any(map(is_image, below))
+def holds_images(files: Files, folder: str, levels: int = 4) -> bool:
+    """True for a folder with an image in it or in the folders of so many levels below."""
+    entries = files.entries(folder)
+    below = (posixpath.join(folder, name) for name, is_folder in entries.items() if is_folder)
+    return any(map(is_image, entries)) or (levels > 0 and any(holds_images(files, path, levels - 1) for path in below))
 
 
 def is_flat(files: Files, root: str) -> bool:
@@ -55,7 +56,7 @@ def class_folders(files: Files, root: str) -> tuple[list[str], list[tuple[str, s
         content = files.entries(folder)
         names = [name for name, is_folder in content.items() if not is_folder and is_image(name)]
         for below in (posixpath.join(folder, name) for name, is_folder in content.items() if is_folder):
-            if any(is_image(name) for name in files.entries(below)):
+            if holds_images(files, below):
                 raise ValueError(
                     f"{files.describe(below)}: images in a folder below a class folder (allowed: CLASS/IMAGE; move them"
                     " up)"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from crt.data import Dataset
 from crt.data.archives import COMPRESSIONS, SYNSET, Tar, form_of, open_archive
-from crt.data.class_folders import class_folders, find_split, first_of, is_flat
+from crt.data.class_folders import class_folders, find_split, first_of, holds_images, is_flat
 from crt.data.files import Files, Folder, is_image
 from crt.data.synsets import SYNSETS
 from crt.data.val_labels import read_labels
@@ -45,13 +45,13 @@ def trees_of(dataset: Dataset, source: Path, labels: Path | None = None) -> dict
     except OSError as error:
         raise ValueError(f"{error.filename or source}: {error.strerror} (allowed for --source: {_FORMS})") from None
     for split, tree in trees.items():
+        others = set().union(*(other.classes for other in trees.values()))
+        if missing := sorted(others - tree.classes.keys()):
+            raise ValueError(
+                f"{source}: no class folders under {FOLDERS[split]} for {first_of(missing)} (allowed: the same class"
+                f" folders under {' and '.join(FOLDERS.values())}; they may be empty)"
+            )
         check_classes(dataset, source, FOLDERS[split], tree.classes)
-    if len({tuple(tree.classes) for tree in trees.values()}) > 1:
-        one, other = (set(tree.classes) for tree in trees.values())
-        raise ValueError(
-            f"{source}: class folders of only one of {', '.join(FOLDERS.values())}: {first_of(sorted(one ^ other))}"
-            " (allowed: the same in both; they may be empty)"
-        )
     return trees
 
 
@@ -64,6 +64,8 @@ def _all_trees(source: Path, labels: Path | None) -> dict[str, Tree]:
             found = Tar(source / OFFICIAL[name])
             root = find_split(found, name)
         if root is None:
+            if name == "val":
+                _check_aliases(files)
             continue
         flat = name == "val" and is_flat(found, root)
         if flat and labels is None:
@@ -142,14 +144,22 @@ def check_classes(dataset: Dataset, source: Path, folder: str, classes: dict[str
         )
 
 
+def _check_aliases(files: Files) -> None:
+    """ValueError for validation images in a folder of another name; the official test images have no labels."""
+    for alias in ("validation", "valid", "test"):
+        root = find_split(files, alias)
+        if root is not None and holds_images(files, root) and not (alias == "test" and is_flat(files, root)):
+            raise ValueError(
+                f"{files.describe(root)}: validation images under another name? (allowed: the folder val; rename it"
+                " if they are, else move it away)"
+            )
+
+
 def _what_is_there(files: Files) -> str:
     """What a source without train and val has instead, with a remedy where it is known."""
     entries = files.entries("")
     if not entries:
         return "empty"
-    for alias in ("validation", "valid", "test"):
-        if entries.get(alias):
-            return f"holds the folder {alias} and neither train nor val: rename it to val if it is the validation set"
     classes = [name for name, is_folder in entries.items() if is_folder]
     below = [name for name in (*classes, "Data/CLS-LOC") if files.is_folder(f"{name}/train")]
     if below:
