@@ -252,7 +252,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], list[str]]] = {
     "official val": (official, ["img_val.tar: its images", "--val-labels"]),
     "official val alone": (lambda at: tar(at / "v.tar", VAL), ["v.tar: its images", "--val-labels"]),
     "val's own folder": (lambda at: folder(at, VAL), ["its images lie in no class folders", "--val-labels"]),
-    "an extra class": (lambda at: folder(at, WHOLE | {"train/extra/0.JPEG": b""}), ["under val for extra"]),
+    "an extra class": (lambda at: folder(at, WHOLE | {"train/extra/0.JPEG": b""}), ["4 class folders", "under train, extra none"]),
     "an extra class in both": (
         lambda at: folder(at, WHOLE | {f"{split}/extra/0.JPEG": b"" for split in ("train", "val")}),
         ["4 class folders of imagenet under train, extra none of them"],

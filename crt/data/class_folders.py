@@ -9,13 +9,15 @@ from crt.data.progress import track
 def find_split(files: Files, name: str) -> str | None:
     """The path of the folder of a split; None where there is none. ValueError where there are several.
 
-    Archives may have folders above it. An archive or folder of ILSVRC2012_val_* alone is itself `val`.
+    Archives may have folders above it; the topmost that holds images counts. A folder or an archive of nothing but
+    ILSVRC2012_val_* is itself `val`.
     """
     if isinstance(files, Archive):
         found = files.find(name)
         found = [path for path in found if not path.startswith(found[0] + "/")]
         if len(found) > 1:  # beside images there may be annotations in folders of the same name
             found = [path for path in found if holds_images(files, path)]
+            found = [path for path in found if path.count("/") == found[0].count("/")]
         if len(found) > 1:
             raise ValueError(f"{files.describe(found[0])}: {found[1]} is there too (allowed: one folder {name})")
         if found:

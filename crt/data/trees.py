@@ -20,8 +20,8 @@ OFFICIAL = {"train": "ILSVRC2012_img_train.tar", "val": "ILSVRC2012_img_val.tar"
 """The archives in which ImageNet is published: class tars in one, images without folders in the other."""
 _FORMS = "train/CLASS/IMAGE and val/CLASS/IMAGE in a folder, an uncompressed tar or a zip, or ILSVRC2012_img_*.tar"
 _SORT = (
-    "say which class each has by --val-labels FILE, such as LOC_val_solution.csv,"
-    " or sort them into val/CLASS/, as soumith's valprep.sh does"
+    "allowed: val/CLASS/IMAGE, as soumith's valprep.sh sorts them, or --val-labels FILE with the class of each, such as"
+    " LOC_val_solution.csv"
 )
 
 

@@ -24,7 +24,7 @@ def read_labels(file: Path, images: Iterable[str]) -> dict[str, str]:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "no text"
-        raise ValueError(f"{file}: {reason} (allowed for --val-labels: a text file of {_ALLOWED})") from None
+        raise ValueError(f"{file}: {reason} (allowed: a text file of {_ALLOWED})") from None
     stems = {PurePosixPath(image).stem: image for image in images}
     filled = [line.strip() for line in lines if line.strip()]
     if filled and all(_SYNSET.fullmatch(line) for line in filled):
