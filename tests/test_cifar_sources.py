@@ -1,5 +1,6 @@
 """CIFAR-10 as people have it: each form gives the same file, and what is something else is named for what it is."""
 
+import errno
 import io
 import os
 import pickle
@@ -364,6 +365,36 @@ def published(monkeypatch) -> None:
     constants = tuple(flat.mean(0)), tuple(flat.std(0))
     monkeypatch.setitem(DATASETS, "cifar10", replace(SMALL, measured=constants))
     monkeypatch.setattr(cifar, "_PUBLISHED", {split: cifar.digest(*content(split)) for split in SIZES})
+
+
+def test_plain_lines_where_there_is_no_terminal(small, monkeypatch):
+    monkeypatch.setattr(progress, "SECONDS", 0.0)
+    code, said = run("--source", tree(small / "given"), "--data", small / "data")
+    assert code == 0 and "Traceback" not in said
+    for line in ("reading train: 1 of 50 images", "reading test: 10 of 10", "writing cifar10-train.beton: 50 of 50"):
+        assert line in said, said
+
+
+@pytest.mark.parametrize("place", ["reading", "writing"])
+def test_ctrl_c_is_one_line_and_leaves_nothing(place, small, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(*{"reading": (cifar, "_decoded"), "writing": (layout, "seal")}[place], interrupted)
+    code, said = run("--source", tree(small / "given"), "--data", small / "data")
+    assert (code, said) == (130, "interrupted (nothing is half written)\n")
+    assert not (small / "data").exists() or not list((small / "data").iterdir())
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.EIO])
+def test_a_disk_that_takes_nothing_is_named(error, small, monkeypatch):
+    def failing(*_):
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(layout, "seal", failing)
+    code, said = run("--source", tree(small / "given"), "--data", small / "data")
+    assert code == 2 and f"cifar10-train.beton: {os.strerror(error)} (allowed: " in said
+    assert not list((small / "data").iterdir())
 
 
 @pytest.mark.parametrize("binary", [False, True])

@@ -252,7 +252,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], list[str]]] = {
     "official val": (official, ["img_val.tar: its images", "--val-labels"]),
     "official val alone": (lambda at: tar(at / "v.tar", VAL), ["v.tar: its images", "--val-labels"]),
     "val's own folder": (lambda at: folder(at, VAL), ["its images lie in no class folders", "--val-labels"]),
-    "an extra class": (lambda at: folder(at, WHOLE | {"train/extra/0.JPEG": b""}), ["4 class folders", "under train, extra none"]),
+    "an extra class": (lambda at: folder(at, WHOLE | {"train/extra/0.JPEG": b""}), ["under train, extra none"]),
     "an extra class in both": (
         lambda at: folder(at, WHOLE | {f"{split}/extra/0.JPEG": b"" for split in ("train", "val")}),
         ["4 class folders of imagenet under train, extra none of them"],
@@ -423,15 +423,19 @@ def test_plain_lines_where_there_is_no_terminal(small, monkeypatch):
     monkeypatch.setattr(progress, "SECONDS", 0.0)
     code, said = run("--source", tar(small / "a.tar", WHOLE), "--data", small / "data")
     assert code == 0
-    for line in ("listing a.tar: 0 of ", "writing imagenet-train.beton: 6 of 6 images", "listing train: 1 of 3 class"):
-        assert line in said or "listing a.tar" in line, said
-    assert "listing a.tar: " in said
+    for line in (
+        "listing a.tar: ",
+        "writing imagenet-train.beton: 6 of 6 images",
+        "listing train: 1 of 3 class",
+    ):
+        assert line in said, said
 
 
 @pytest.mark.slow
 def test_a_bar_on_a_terminal_and_a_line_for_ctrl_c(tmp_path):
     pty = pytest.importorskip("pty")
-    images = {f"train/{kind}/{k}.JPEG": encoded(scene(900, 900, k)) for k in range(60) for kind in KINDS}
+    image = encoded(scene(700, 700))
+    images = {f"train/{kind}/{k}.JPEG": image for k in range(100) for kind in KINDS}
     source = folder(tmp_path / "source", images)
     script = f"""
 import sys

@@ -89,7 +89,7 @@ class Tar(Archive):
         # tarfile takes damage for the end: the end of a tar is a block of zeros.
         archive.fileobj.seek(archive.offset)
         if archive.fileobj.read(tarfile.BLOCKSIZE).count(0) != tarfile.BLOCKSIZE:
-            raise tarfile.ReadError(f"the tar {folder}has no end after {offset + archive.offset:,} bytes")
+            raise tarfile.ReadError(f"{folder or 'it'} has no end after {offset + archive.offset:,} bytes")
 
     def load(self, content: tuple) -> bytes:
         """The bytes at (offset, size)."""
