@@ -91,6 +91,8 @@ class Weights(BaseModel):
     sha256: str
     normalize: bool | None = None
     """Whether the network takes normalized pixels, where the file does not tell."""
+    key: str | None = None
+    """Which of the file's state dicts, where it holds several."""
     pipeline: str = "crt"
     """Whose constants it normalizes with."""
     seed: Whole = 0
@@ -99,7 +101,8 @@ class Weights(BaseModel):
     def id(self) -> str:
         with_own = self.dataset in PIPELINES[self.pipeline].constants
         raw = "-raw" if self.normalize is False else ""
-        return f"{self.arch}-weights-{self.sha256[:8]}{raw}" + (f"-{self.pipeline}" if with_own else "")
+        chosen = "" if self.key is None else f"-{digest(self.key)}"
+        return f"{self.arch}-weights-{self.sha256[:8]}{raw}{chosen}" + (f"-{self.pipeline}" if with_own else "")
 
 
 class Cell(BaseModel):

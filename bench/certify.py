@@ -39,6 +39,7 @@ def main(
     normalize: Annotated[
         bool | None, typer.Option(help="Whether the network takes normalized pixels, where the file does not tell.")
     ] = None,
+    key: Annotated[str | None, typer.Option(help="Which of the file's state dicts, where it holds several.")] = None,
     n: Annotated[int, typer.Option(help="Draws that estimate a class's probability.")] = 100_000,
     n0: Annotated[int, typer.Option(help="Draws that select the class.")] = 100,
     alpha: Annotated[float, typer.Option(help="How often a certificate may be wrong.")] = 0.001,
@@ -68,7 +69,9 @@ def main(
         from bench.certificate_table import report
         from bench.checkpoint import Checkpoint
 
-        network = Checkpoint(file=checkpoint, arch=arch, dataset=dataset, pipeline=pipeline, normalize=normalize)
+        network = Checkpoint(
+            file=checkpoint, arch=arch, dataset=dataset, pipeline=pipeline, normalize=normalize, key=key
+        )
         report(network, asked, sigma, seed, out, runs, data)
 
 

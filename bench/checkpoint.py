@@ -4,6 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.command import warnings_as_notes
 from crt import dist
 from crt.classifier import Classifier
 from crt.data import DATASETS, PIPELINES
@@ -22,6 +23,8 @@ class Checkpoint:
     """Its constants are those that the network normalizes with."""
     normalize: bool | None = None
     """Whether the network takes normalized pixels, where the file does not tell."""
+    key: str | None = None
+    """The state dict to use, where the file holds several."""
 
     def load(self) -> tuple[Classifier, str]:
         """The network in eval mode and the file's SHA-256; ValueError for a name or a file that is not right."""
@@ -31,13 +34,15 @@ class Checkpoint:
         dataset, pipeline = DATASETS[self.dataset], PIPELINES[self.pipeline]
         body, width = find("crt.archs", self.arch)()
         model = Classifier(body, width, len(dataset.classes), *pipeline.normalization(dataset), clamp=pipeline.clamp)
-        digest = load_weights(model, self.file, None, normalize=self.normalize)
+        with warnings_as_notes():
+            digest = load_weights(model, self.file, None, normalize=self.normalize, key=self.key)
         return model.eval().to(dist.device()), digest
 
     def settings(self, digest: str) -> dict[str, str | bool | None]:
         """The part of an answer's identity that the network is."""
         named = {"normalize": self.normalize, "arch": self.arch, "dataset": self.dataset, "pipeline": self.pipeline}
-        return {"checkpoint": digest} | named
+        # A key that is not given is no part of it, so that it changes nobody's tables.
+        return {"checkpoint": digest} | named | ({} if self.key is None else {"key": self.key})
 
 
 def _known(option: str, name: str, allowed: Collection[str]) -> None:

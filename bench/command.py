@@ -1,6 +1,7 @@
 """The ends that every command shares: one line for a mistake, one for ctrl-C."""
 
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -26,6 +27,14 @@ def told() -> Iterator[None]:
     except KeyboardInterrupt:
         print("interrupted; the same command goes on", file=sys.stderr)
         raise typer.Exit(130) from None
+
+
+@contextmanager
+def warnings_as_notes() -> Iterator[None]:
+    """Within: a warning is one line for the user, without the place in the code that it comes from."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_: print(f"note: {message}", file=sys.stderr)
+        yield
 
 
 def _fail(message: str) -> None:

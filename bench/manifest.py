@@ -1,6 +1,5 @@
 """Read a manifest: YAML to cells, every name, argument and number checked here."""
 
-import hashlib
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from bench.fits import cell_fits, networks_fit, study_fits
 from bench.specs import explain, keys, spec, typed
 from bench.tables import BARE, Manifest, Timing
 from bench.yamls import load_yaml
+from crt.checkpoint_file import sha256_of
 from crt.data import DATASETS, LOADERS, PIPELINES
 from crt.plugins import declared
 from crt.recipe import Recipe
@@ -25,7 +25,7 @@ _CELL = (*AXES, "pipeline", "loader", "nodes", "images", "loop", "evals", "monit
 _ONLY_IN_CELLS = ("loop", "paper", "name")
 _TOP = ("title", "baseline", "timing", "recipes", "cells", *(key for key in _CELL if key not in _ONLY_IN_CELLS))
 _INHERITED = ("dataset", "threat", "pipeline", "loader", "ranks", "nodes", "images")
-_WEIGHTS = ("weights", "sha256", "arch", "normalize", "pipeline")
+_WEIGHTS = ("weights", "sha256", "arch", "normalize", "key", "pipeline")
 _TEACHER = (*_INHERITED, "arch", "method", "recipe", "seed", "teacher", "monitor", "select")
 _DEFAULTS = {"pipeline": "crt", "loader": "ffcv", "threat": {}, "seed": 0, "ranks": 1, "nodes": 1}
 
@@ -221,14 +221,16 @@ class _Reader:
         keys(value, _WEIGHTS, where)
         arch = _choice(value.get("arch"), declared("crt.archs"), f"{where}.arch")
         try:
-            with open(str(value["weights"]), "rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise ValueError(f"{where}.weights: {value['weights']}: {error.strerror}") from None
+            digest = sha256_of(Path(str(value["weights"])))
+        except ValueError as error:
+            raise ValueError(f"{where}.weights: {error}") from None
         if str(value.get("sha256", digest)).lower() != digest:
             raise ValueError(f"{where}.sha256: {value['sha256']} (the file's is {digest})")
         if not isinstance(value.get("normalize"), bool | None):
             raise ValueError(f"{where}.normalize: {value['normalize']!r} (allowed: true, false)")
-        file = {"weights": str(value["weights"]), "sha256": digest, "normalize": value.get("normalize")}
+        if not isinstance(value.get("key"), str | None):
+            raise ValueError(f"{where}.key: {value['key']!r} (allowed: the name of a state dict in the file)")
+        file = {"weights": str(value["weights"]), "sha256": digest}
+        file |= {key: value.get(key) for key in ("normalize", "key")}
         pipeline = _choice(value["pipeline"], PIPELINES, f"{where}.pipeline")
         return Weights(dataset=dataset, arch=arch, pipeline=pipeline, **file)

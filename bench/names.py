@@ -83,7 +83,7 @@ def lineage(teacher: Cell | Weights | None) -> str | None:
     if teacher is None:
         return None
     if isinstance(teacher, Weights):
-        return f"{teacher.arch} weights {teacher.sha256[:8]}"
+        return f"{teacher.arch} weights {teacher.sha256[:8]}" + (f" {teacher.key}" if teacher.key else "")
     before = lineage(teacher.teacher)
     return f"{teacher.arch} {name(teacher)}" + (f" <- {before}" if before else "")
 

@@ -58,7 +58,7 @@ def trained(cell: Cell | Weights, runs: Path) -> Classifier:
     """
     if isinstance(cell, Weights):
         model = network(cell)
-        load_weights(model, Path(cell.weights), cell.sha256, normalize=cell.normalize)
+        load_weights(model, Path(cell.weights), cell.sha256, normalize=cell.normalize, key=cell.key)
         return model.to(dist.device())
     path = runs / cell.id / "model.pt"
     if not path.exists():

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from bench.cells import Weights
+from bench.command import warnings_as_notes
 from bench.jobs import run_cell
 from bench.tables import Manifest, Study
 from crt.data import DATASETS
@@ -40,8 +41,9 @@ def check_weights(manifest: Manifest, runs: Path) -> None:
     if given:
         from bench.networks import trained
 
-        for teacher in given.values():
-            trained(teacher, runs)
+        with warnings_as_notes():
+            for teacher in given.values():
+                trained(teacher, runs)
 
 
 def check_device(jobs: Iterable[Job], manifest: Path) -> None:

@@ -1,17 +1,21 @@
 """Weights trained elsewhere, read into a Classifier whatever their project calls its layers."""
 
-import hashlib
 import re
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from crt.checkpoint import read
+from crt.checkpoint_file import sha256_of
 from crt.classifier import Classifier
+from crt.inert_pickle import Stored
+from crt.state_dict import choose
+from crt.wrappers import Unwrapped, some, unwrap
 
-_HOLDERS = ("state_dict", "net", "model")
-_CONSTANTS = {"mean": "mean", "means": "mean", "std": "std", "stds": "std", "sds": "std"}
+_FLOATS = ("float16", "bfloat16", "float32", "float64")
 
 _ALIASES = (
     (r"^(fc|linear|classifier)\.(?=weight|bias)", "head."),
@@ -41,109 +45,112 @@ _BLOCK_ALIASES = (
 """The same inside the blocks of a body that is a plain sequence."""
 
 
-def load_weights(model: Classifier, path: Path, sha256: str | None, *, normalize: bool | None = None) -> str:
+def load_weights(
+    model: Classifier, path: Path, sha256: str | None, *, normalize: bool | None = None, key: str | None = None
+) -> str:
     """Fill a network with a file's weights; returns the file's SHA-256.
 
-    The file holds a state dict, bare or under `state_dict`, `net` or `model`: of a Classifier, of a network alone, or
-    of an nn.Sequential of normalization and network (`1.`); of each in DataParallel (`module.`) or not.
+    The file is one of torch.save or safetensors. It holds a state dict, at its top or in its dictionaries (`key`
+    chooses among several): of a Classifier, of a network alone, or of an nn.Sequential of normalization and network
+    (`1.`), behind any wrappers' prefixes (`module.`, `_orig_mod.`, …). Nothing in the file is run. Half and double
+    precision become float32, and BatchNorm's counts of batches may be missing.
     `normalize` says whether the network takes normalized pixels, and must be given where the file does not tell.
     Without (MACER's own code), the model's constants become 0 and 1. Those that a file leaves out are the model's.
 
-    ValueError, and the model as it was: a file that is missing, has another SHA-256 or holds more than tensors and
-    plain containers; other constants than the model's; other layers or shapes.
+    Warns of what the file holds besides: other state dicts, an average, tensors that are no layers.
+    ValueError, and the model as it was: a file that is missing, has another SHA-256 or is no checkpoint; other
+    constants than the model's; other layers or shapes; tensors that are not finite numbers in full.
     """
-    digest, held = _read(path, sha256)
-    try:
-        constants, network = _split(_state_dict(held))
-        state = _constants(model, constants, normalize) | _named(network, model.body)
-        _compare(state, model.state_dict())
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    model.load_state_dict(state)
-    return digest
-
-
-def _read(path: Path, sha256: str | None) -> tuple[str, object]:
-    if not path.is_file():
-        raise ValueError(f"{path}: missing")
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = sha256_of(path)
     if sha256 is not None and digest != sha256.lower():
         raise ValueError(f"{path}: its SHA-256 is {digest}, not {sha256}")
     try:
-        return digest, torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # what is no checkpoint makes the unpickler raise anything
-        needed = re.search(r"GLOBAL (\S+)", str(error))
-        reason = (
-            f"needs {needed[1]}, and only tensors and plain containers are read, for the rest can run code (save its"
-            " state dict alone in a file, where you trust it)"
-            if needed
-            else "torch.load cannot read it"
-        )
-        raise ValueError(f"{path}: {reason}") from error
+        chosen = choose(read(path), key)
+        found = unwrap(chosen.state)
+        _check_kinds(found.network)
+        constants = _constants(model, found, normalize)
+        network = _with_counts(_named(found.network, model.body), model.state_dict())
+        _compare(network, model.state_dict(), constants)
+        state = constants | {name: _numbers(tensor, name) for name, tensor in network.items()}
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}") from error
+    except RecursionError as error:
+        raise ValueError(f"{path}: is damaged: containers in containers without end") from error
+    model.load_state_dict(state)
+    ignored = [f"ignores {some([*found.ignored])}, which are no layers"] if found.ignored else []
+    if remarks := [*chosen.remarks, *ignored]:
+        warnings.warn(f"{path}: {'; '.join(remarks)}", stacklevel=2)
+    return digest
 
 
-def _state_dict(held: object) -> dict[str, Tensor]:
-    states = [held] if _is_state_dict(held) else []
-    if not states and isinstance(held, dict):
-        states = [held[key] for key in _HOLDERS if _is_state_dict(held.get(key))]
-    if len(states) != 1:
-        found = ", ".join(map(str, held)) if isinstance(held, dict) else type(held).__name__
-        raise ValueError(f"does not hold one state dict, bare or under {', '.join(_HOLDERS)}, but {found or 'nothing'}")
-    return _without(states[0], "module.")
+def _check_kinds(network: dict[str, Stored]) -> None:
+    """ValueError that names tensors that are no weights: integer, complex, sparse, …"""
+    wrong: dict[str, list[str]] = {}
+    for name, tensor in network.items():
+        # BatchNorm's counts of batches are integers.
+        if tensor.kind not in _FLOATS and (tensor.shape or not re.match("u?int", tensor.kind)):
+            wrong.setdefault(tensor.kind, []).append(name)
+    if wrong:
+        said = "; ".join(f"{_count(len(names))} of {kind} ({some(names)})" for kind, names in wrong.items())
+        raise ValueError(f"{said} (allowed: dense tensors of {', '.join(_FLOATS)})")
 
 
-def _is_state_dict(value: object) -> bool:
-    if not isinstance(value, dict) or not value:
-        return False
-    return all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in value.items())
+def _numbers(tensor: Stored, name: str) -> Tensor:
+    """The tensor in float32; ValueError where it cannot be read or has numbers that are none."""
+    try:
+        values = tensor.load()
+    except Exception as error:  # damaged sizes make a tensor's constructor raise anything
+        raise ValueError(f"is truncated or damaged at {name} ({type(error).__name__}: {error})") from error
+    if not tensor.kind.startswith(("int", "uint")):
+        values = values.float()
+        bad = values.numel() - int(values.isfinite().sum())
+        if bad:
+            raise ValueError(
+                f"{name}: {bad:,} of {values.numel():,} values are NaN or infinite in float32 (allowed: finite numbers)"
+            )
+    return values
 
 
-def _without(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The state without a prefix, where all its names have it."""
-    if all(name.startswith(prefix) for name in state):
-        return {name.removeprefix(prefix): tensor for name, tensor in state.items()}
-    return state
+def _with_counts(network: dict[str, Stored], wanted: dict[str, Tensor]) -> dict[str, Stored]:
+    """The network with BatchNorm's counts of batches, which no output depends on, where a file leaves them out."""
+    absent = [name for name in wanted if name.endswith(".num_batches_tracked") and name not in network]
+    for name in absent:
+        if f"{name.removesuffix('num_batches_tracked')}running_mean" in network:
+            network[name] = Stored("int64", (), lambda name=name: wanted[name])
+    return network
 
 
-def _split(state: dict[str, Tensor]) -> tuple[dict[str, Tensor] | None, dict[str, Tensor]]:
-    """The constants of a normalization layer, None where the file shows no such layer; and the network."""
-    layer, behind = ("normalize.", "") if "normalize.mean" in state else ("0.", "1.")
-    constants = {name.removeprefix(layer): tensor for name, tensor in state.items() if name.startswith(layer)}
-    network = {name: tensor for name, tensor in state.items() if not name.startswith(layer)}
-    if not (constants.keys() <= _CONSTANTS.keys() and all(name.startswith(behind) for name in network)):
-        return None, state
-    return constants, _without(_without(network, behind), "module.")
-
-
-def _constants(model: Classifier, found: dict[str, Tensor] | None, normalize: bool | None) -> dict[str, Tensor]:
+def _constants(model: Classifier, found: Unwrapped, normalize: bool | None) -> dict[str, Tensor]:
     """The normalization that the network was trained with, under the model's names."""
-    if found is None and normalize is None:
+    if not found.normalized and normalize is None:
         raise ValueError("does not tell whether its network takes normalized pixels (say so by normalize)")
-    if found == {} and normalize is False:
+    if found.normalized and not found.constants and normalize is False:
         raise ValueError("its network stands behind another layer, and normalize says that there is none")
     wanted = {"mean": model.normalize.mean, "std": model.normalize.std}
     if normalize is False:
         wanted = {"mean": torch.zeros_like(wanted["mean"]), "std": torch.ones_like(wanted["std"])}
-    for name, tensor in (found or {}).items():
-        theirs, ours = tensor.flatten().float(), wanted[_CONSTANTS[name]].flatten().cpu()
-        if not torch.equal(theirs, ours):
-            kind, why = _CONSTANTS[name], "it goes by pipeline and dataset: choose the file's"
+    for kind, tensor in found.constants:
+        theirs, ours = tensor.load().flatten(), wanted[kind].flatten().cpu()
+        # Half precision rounds the constants, too.
+        if not torch.equal(theirs.float(), ours.to(theirs.dtype).float()):
+            why = "it goes by pipeline and dataset: choose the file's"
             raise ValueError(
-                f"its pixels were normalized with {kind} {theirs.tolist()}, the model's is {ours.tolist()}"
+                f"its pixels were normalized with {kind} {theirs.float().tolist()}, the model's is {ours.tolist()}"
                 f" ({'normalize says that there is none' if normalize is False else why})"
             )
     return {f"normalize.{name}": tensor for name, tensor in wanted.items()}
 
 
-def _named(network: dict[str, Tensor], body: nn.Module) -> dict[str, Tensor]:
+def _named(network: dict[str, Stored], body: nn.Module) -> dict[str, Stored]:
     """The network's tensors under the model's names; ValueError where two would have the same."""
     if all(name.startswith(("body.", "head.")) for name in network):
         return network
     names = [_renamed(name, _ALIASES) for name in network]
     if isinstance(body, nn.Sequential):
         names = _placed([_renamed(name, _BLOCK_ALIASES) for name in names], body)
-    named: dict[str, Tensor] = {}
+    named: dict[str, Stored] = {}
     for name, tensor in zip(names, network.values(), strict=True):
         name = name if name.startswith("head.") else f"body.{name}"
         if name in named:
@@ -169,25 +176,25 @@ def _placed(names: list[str], body: nn.Sequential) -> list[str]:
     blocks = list(dict.fromkeys(found[1] for found in split if found and found[1] != "head"))
     places = [place for place, module in body.named_children() if module.state_dict()]
     if len(blocks) != len(places):
-        raise ValueError(f"its body has {len(blocks)} blocks{_some(blocks)}, the model's has {len(places)}")
+        raise ValueError(f"its body has {len(blocks)} blocks ({some(blocks)}), the model's has {len(places)}")
     blocks.sort(key=lambda block: [int(number) for number in re.findall(r"\d+", block)])
     place = dict(zip(blocks, places, strict=True)) | {"head": "head"}
     return [f"{place[found[1]]}.{found[2]}" if found else name for name, found in zip(names, split, strict=True)]
 
 
-def _compare(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
-    """ValueError that lists the layers where two states differ."""
-    shapes = {name: tensor.shape for name, tensor in wanted.items()}
+def _compare(found: Mapping[str, Stored], wanted: Mapping[str, Tensor], constants: Mapping[str, Tensor]) -> None:
+    """ValueError that lists the layers where a network differs from the one that is wanted."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in wanted.items() if name not in constants}
     differences = {
-        "missing": [name for name in wanted if name not in found],
-        "unexpected": [name for name in found if name not in wanted],
+        "missing": [name for name in shapes if name not in found],
+        "unexpected": [name for name in found if name not in shapes],
         "of another shape": [name for name in found if found[name].shape != shapes.get(name, found[name].shape)],
     }
     if any(differences.values()):
         raise ValueError(
-            "; ".join(f"{len(names)} {kind}{_some(names)}" for kind, names in differences.items() if names)
+            "; ".join(f"{len(names)} {kind} ({some(names)})" for kind, names in differences.items() if names)
         )
 
 
-def _some(names: list[str]) -> str:
-    return f" ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
+def _count(number: int) -> str:
+    return f"{number} tensor{'s' if number > 1 else ''}"

@@ -1,0 +1,163 @@
+"""Unpickle without running anything: whatever a pickle names becomes a record of its name.
+
+A pickle is a program: it names classes and functions, and the usual unpickler imports and calls them. An allow-list of
+harmless ones (`torch.load(weights_only=True)`) refuses many of the files that people have, for the sake of a
+`defaultdict`, a configuration object or a NumPy number beside the weights. Here the pickle machine runs on nothing but
+plain containers and `Record`s: every name becomes a new class that only keeps what it is called with. Nothing is
+imported, looked up or called, and there is no list to get wrong. Afterwards, the records that stand for tensors are
+read as descriptions of tensors.
+"""
+
+import pickle
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, BinaryIO, NamedTuple
+
+import torch
+from torch import Tensor
+
+_STORAGES = {
+    **{"FloatStorage": "float32", "DoubleStorage": "float64", "HalfStorage": "float16", "BFloat16Storage": "bfloat16"},
+    **{"LongStorage": "int64", "IntStorage": "int32", "ShortStorage": "int16", "CharStorage": "int8"},
+    **{"ByteStorage": "uint8", "BoolStorage": "bool", "UntypedStorage": "uint8"},
+    **{"ComplexFloatStorage": "complex64", "ComplexDoubleStorage": "complex128"},
+    **{"QInt8Storage": "qint8", "QUInt8Storage": "quint8", "QInt32Storage": "qint32"},
+}
+"""The element type of what torch.save calls a storage."""
+
+
+class Record(dict):
+    """Stands for an object that a pickle would make: its items, its arguments and its state."""
+
+    __slots__ = ("args", "state")
+    path = ""
+    """The class or function that the pickle names."""
+
+    def __new__(cls, *args, **_kwargs):
+        self = super().__new__(cls)
+        self.args, self.state = args, None
+        return self
+
+    def __init__(self, *_args, **_kwargs):
+        super().__init__()
+
+    def __setstate__(self, state):
+        self.state = state
+
+    def append(self, _item):
+        """Take an item of a list that is more than a list."""
+
+    extend = add = append
+    __hash__, __eq__ = object.__hash__, object.__eq__
+
+    @property
+    def is_module(self) -> bool:
+        """Tell whether it stands for a pickled nn.Module."""
+        return isinstance(self.state, dict) and "_modules" in self.state
+
+
+class _Storage(NamedTuple):
+    """A run of numbers in a checkpoint."""
+
+    dtype: str
+    numel: int
+    offset: int
+    """Of a view of another storage, in elements."""
+    find: Callable[[int], tuple[Any, int]]
+    """The buffer and the byte where the storage begins, if it has so many bytes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """A tensor in a checkpoint: what it is, and how to read it."""
+
+    kind: str
+    """Its element type by torch's name, or another kind of tensor: `sparse`, `quantized`, `meta`, …"""
+    shape: tuple[int, ...]
+    load: Callable[[], Tensor]
+
+
+class InertUnpickler(pickle.Unpickler):
+    """Makes records of all that a pickle names."""
+
+    def __init__(self, file: BinaryIO, find: Callable[[str, int], tuple[Any, int]] | None):
+        super().__init__(file, encoding="latin-1")  # Python 2's strings
+        self.find = find
+        self.classes: dict[str, type[Record]] = {}
+        self.dtypes: dict[str, str] = {}
+
+    def find_class(self, module: str, name: str) -> type[Record]:
+        path = f"{module}.{name}"
+        if path not in self.classes:
+            self.classes[path] = type("Record", (Record,), {"__slots__": (), "path": path})
+        return self.classes[path]
+
+    def persistent_load(self, pid: Any) -> Any:
+        match pid:
+            case ("storage", type() as kind, str(key), _, int(numel), *view):
+                # Another kind of storage is named when its tensor is asked for.
+                dtype = self.dtypes[key] = _STORAGES.get(kind.path.rsplit(".", 1)[-1], kind.path)
+                offset = view[0][1] if view and view[0] else 0
+                return _Storage(dtype, numel, offset, lambda size: self.find(key, size))
+            case ("module", type() as kind, *_):
+                return kind
+        raise pickle.UnpicklingError("a persistent id that torch.save does not write")
+
+
+def stored(value: Any) -> Stored | None:
+    """The tensor that a value in a checkpoint stands for, None if it is none."""
+    if not isinstance(value, Record):
+        return value if isinstance(value, Stored) else None
+    function, args = value.path.rsplit(".", 1)[-1], value.args
+    match function, args:
+        case ("_rebuild_tensor" | "_rebuild_tensor_v2", (_Storage() as storage, int(offset), size, stride, *_)):
+            return _dense(storage, storage.dtype, offset, size, stride)
+        case ("_rebuild_tensor_v3", (_Storage() as storage, int(offset), size, stride, _, _, type() as dtype, *_)):
+            return _dense(storage, dtype.path.removeprefix("torch."), offset, size, stride)
+        case ("_rebuild_parameter" | "_rebuild_parameter_with_state" | "Parameter", (data, *_)):
+            return stored(data)
+        case ("_rebuild_from_type_v2", (type() as inner, _, tuple(inner_args), *_)):
+            return stored(inner(*inner_args))
+    if value.path.startswith(("torch._utils._rebuild_", "torch._tensor._rebuild_")) or function == "DTensor":
+        kind = function.removeprefix("_rebuild_").removesuffix("_no_storage").removesuffix("_tensor")
+        return Stored({"qtensor": "quantized"}.get(kind, kind), _first_size(args), lambda: _refuse(kind))
+    return None
+
+
+def _dense(storage: _Storage, dtype: str, offset: int, size: tuple, stride: tuple) -> Stored:
+    def load() -> Tensor:
+        itemsize, kind = dtype_of(storage.dtype).itemsize, dtype_of(dtype)
+        count = storage.numel * itemsize // kind.itemsize
+        start = storage.offset * itemsize
+        content, place = storage.find(start + storage.numel * itemsize)
+        flat = (
+            torch.frombuffer(content, dtype=kind, count=count, offset=place + start)
+            if count
+            else torch.empty(0, dtype=kind)
+        )
+        return flat.as_strided(size, stride, offset)
+
+    return Stored(dtype, _first_size((size,)), load)
+
+
+def dtype_of(name: str) -> torch.dtype:
+    """The element type of a storage; ValueError where torch has none of the name."""
+    found = vars(torch).get(name)
+    if not isinstance(found, torch.dtype):
+        raise ValueError(f"a storage of {name}")
+    return found
+
+
+def _refuse(kind: str) -> Tensor:
+    raise ValueError(f"a {kind} tensor")
+
+
+def _first_size(args: Any) -> tuple[int, ...]:
+    """The first shape among a tensor's arguments."""
+    for value in args if isinstance(args, tuple | list) else ():
+        value = value.args[0] if isinstance(value, Record) and value.path == "torch.Size" and value.args else value
+        if isinstance(value, tuple) and all(isinstance(length, int) for length in value):
+            return value
+        if inner := _first_size(value):
+            return inner
+    return ()

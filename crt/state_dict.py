@@ -1,0 +1,133 @@
+"""Choose the state dict of a network among the dictionaries of a checkpoint."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from crt.inert_pickle import Record, Stored, stored
+from crt.wrappers import components, has_matrix, some, strippable, stripped, under
+
+_DEPTH = 4
+"""Dictionaries in one another that are looked into."""
+
+_AVERAGE = re.compile(r"(?<![a-z])(ema|swa|avg|average|averaged|polyak|shadow)(?![a-z])", re.IGNORECASE)
+"""Names that say that weights are an average of those that the optimizer trained."""
+
+
+class Chosen(NamedTuple):
+    """A state dict of a checkpoint."""
+
+    state: dict[str, Stored]
+    remarks: tuple[str, ...]
+    """What was decided or left out, in words."""
+
+
+def choose(tree: Any, key: str | None) -> Chosen:
+    """The state dict under a key or, without one, the only one that holds a network.
+
+    Of weights and their averages (`ema`, `swa`, …), those that the optimizer trained. ValueError where there is none,
+    where several may be meant, and where there is none under the key.
+    """
+    states, modules = dict(_states(tree, "", _DEPTH, set())), list(_modules(tree))
+    for path, state in list(states.items()):
+        states |= _copies(path, state)
+    networks = {path: state for path, state in states.items() if has_matrix(state)} or states
+    # A dictionary that holds others is a holder, whatever tensors lie in it as well.
+    inner = [path for path in networks if not any(other != path and _within(other, path) for other in networks)]
+    names = [path for path in states if path]
+    if key is not None and key not in names:
+        raise ValueError(f"holds no state dict under key {key!r} (allowed: {', '.join(names) or 'no key'})")
+    trained = [path for path in inner if not _AVERAGE.search(path)] or inner
+    if key is None and len(trained) != 1:
+        raise ValueError(_none_or_several(tree, trained, modules))
+    path = trained[0] if key is None else key
+    return Chosen(states[path], tuple(_remarks(path, key, states)))
+
+
+def _remarks(path: str, key: str | None, states: Mapping[str, dict[str, Stored]]) -> Iterator[str]:
+    if key is not None:
+        return
+    beside = [other for other in states if other and other != path and not _within(path, other)]
+    holders = [(other, state) for other, state in states.items() if other != path and _within(path, other)]
+    beside += [
+        ".".join(filter(None, (other, name)))
+        for other, state in holders
+        for name, tensor in state.items()
+        if tensor.shape
+        and "float" in tensor.kind
+        and not _within(path, ".".join(filter(None, (other, name.split(".")[0]))))
+    ]
+    if beside:
+        yield f"uses {path or 'the tensors at its top'}, and not {some(beside)} (key chooses)"
+    elif _AVERAGE.search(path):
+        yield f"uses {path}, an average of weights, for there is no other"
+
+
+def _none_or_several(tree: Any, found: list[str], modules: list[str]) -> str:
+    if found:
+        return f"holds {len(found)} state dicts ({', '.join(found)}), and one is needed (choose it by key)"
+    if modules:
+        return (
+            f"holds a pickled module ({', '.join(modules)}), which only running its own code can build (save its"
+            " state_dict() alone, where you trust the file)"
+        )
+    held = [f"{_name(key)} ({_what(value)})" for key, value in tree.items()] if isinstance(tree, dict) else []
+    return f"holds no state dict, a dictionary of tensors by name, but {some(held) or _what(tree)}"
+
+
+def _what(value: Any) -> str:
+    if stored(value):
+        return "a tensor"
+    if isinstance(value, dict | list | tuple) and not value and type(value).__module__ == "builtins":
+        return f"an empty {type(value).__name__}"
+    if not isinstance(value, Record):
+        return type(value).__name__
+    return "a NumPy array" if value.path.endswith("._reconstruct") else value.path
+
+
+def _name(key: Any) -> str:
+    return key.path if isinstance(key, Record) else str(key)
+
+
+def _states(node: Any, path: str, depth: int, seen: set[int]) -> Iterator[tuple[str, dict[str, Stored]]]:
+    """Dictionaries that hold tensors by name, by the keys that lead to them; not an optimizer's."""
+    if not isinstance(node, dict | list | tuple) or id(node) in seen or not depth:
+        return
+    seen.add(id(node))
+    items = node.items() if isinstance(node, dict) else enumerate(node)
+    if isinstance(node, dict):
+        if "param_groups" in node:
+            return
+        tensors = {name: tensor for name, value in items if isinstance(name, str) and (tensor := stored(value))}
+        if tensors:
+            yield path, tensors
+    for name, value in items:
+        if isinstance(name, str) or not isinstance(node, dict):
+            yield from _states(value, f"{path}.{name}" if path else str(name), depth - 1, seen)
+
+
+def _modules(tree: Any) -> Iterator[str]:
+    """The classes of pickled modules, at the top or one below it."""
+    for value in (tree, *(tree.values() if isinstance(tree, dict) else ())):
+        if isinstance(value, Record) and value.is_module:
+            yield value.path
+
+
+def _within(path: str, other: str) -> bool:
+    """Tell whether a path is another or leads on from it."""
+    return not other or path == other or path.startswith(f"{other}.")
+
+
+def _copies(path: str, state: dict[str, Stored]) -> dict[str, dict[str, Stored]]:
+    """Networks in one state dict that are copies of one another, such as `model.` and `ema_model.`, by their paths."""
+    before, heads = "", components(state)
+    while len(heads) == 1 and strippable(state):
+        before, state = f"{before}{heads[0]}.", stripped(state, heads[0])
+        heads = components(state)
+    parts = {head: stripped(under(state, head), head) for head in heads}
+    parts = {head: part for head, part in parts.items() if has_matrix(part)}
+    shapes = [{name: tensor.shape for name, tensor in part.items()} for part in parts.values()]
+    if len(parts) < 2 or any(part != shapes[0] or len(part) < 2 for part in shapes):
+        return {}
+    rest = {name: tensor for name, tensor in state.items() if name.split(".")[0] not in parts}
+    return {".".join(filter(None, (path, before.rstrip("."), head))): rest | under(state, head) for head in parts}
