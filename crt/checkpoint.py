@@ -38,7 +38,7 @@ def _read_safetensors(path: Path) -> dict[str, Stored]:
     found = {}
     for name in file.keys():
         part = file.get_slice(name)
-        kind = kinds.get(part.getdtype_of(), part.getdtype_of())
+        kind = kinds.get(part.get_dtype(), part.get_dtype())
         found[name] = Stored(kind, tuple(part.get_shape()), lambda name=name: file.get_tensor(name))
     return found
 

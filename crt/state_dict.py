@@ -28,7 +28,7 @@ def choose(tree: Any, key: str | None) -> Chosen:
     Of weights and their averages (`ema`, `swa`, …), those that the optimizer trained. ValueError where there is none,
     where several may be meant, and where there is none under the key.
     """
-    states, modules = dict(_states(tree, "", _DEPTH, set())), list(_modules(tree))
+    states, modules = dict(_states(tree, "")), list(_modules(tree))
     for path, state in list(states.items()):
         states |= _copies(path, state)
     networks = {path: state for path, state in states.items() if has_matrix(state)} or states
@@ -47,20 +47,20 @@ def choose(tree: Any, key: str | None) -> Chosen:
 def _remarks(path: str, key: str | None, states: Mapping[str, dict[str, Stored]]) -> Iterator[str]:
     if key is not None:
         return
-    beside = [other for other in states if other and other != path and not _within(path, other)]
-    holders = [(other, state) for other, state in states.items() if other != path and _within(path, other)]
-    beside += [
-        ".".join(filter(None, (other, name)))
-        for other, state in holders
-        for name, tensor in state.items()
-        if tensor.shape
-        and "float" in tensor.kind
-        and not _within(path, ".".join(filter(None, (other, name.split(".")[0]))))
-    ]
+    holders = [other for other in states if other != path and _within(path, other)]
+    parts = {other: state for other, state in states.items() if other not in holders}
+    loose = {_joined(holder, name): {name: tensor} for holder in holders for name, tensor in states[holder].items()}
+    beside = [other for other, state in parts.items() if other != path and _has_numbers(state)]
+    beside += [name for name, one in loose.items() if _has_numbers(one) and not any(_within(name, p) for p in parts)]
     if beside:
         yield f"uses {path or 'the tensors at its top'}, and not {some(beside)} (key chooses)"
     elif _AVERAGE.search(path):
         yield f"uses {path}, an average of weights, for there is no other"
+
+
+def _has_numbers(state: Mapping[str, Stored]) -> bool:
+    """Tell whether tensors may be weights or constants: a random state is none, nor is an accuracy."""
+    return any(tensor.shape and "float" in tensor.kind for tensor in state.values())
 
 
 def _none_or_several(tree: Any, found: list[str], modules: list[str]) -> str:
@@ -89,21 +89,19 @@ def _name(key: Any) -> str:
     return key.path if isinstance(key, Record) else str(key)
 
 
-def _states(node: Any, path: str, depth: int, seen: set[int]) -> Iterator[tuple[str, dict[str, Stored]]]:
+def _states(node: Any, path: str, above: tuple[int, ...] = ()) -> Iterator[tuple[str, dict[str, Stored]]]:
     """Dictionaries that hold tensors by name, by the keys that lead to them; not an optimizer's."""
-    if not isinstance(node, dict | list | tuple) or id(node) in seen or not depth:
+    if not isinstance(node, dict | list | tuple) or id(node) in above or len(above) == _DEPTH:
         return
-    seen.add(id(node))
-    items = node.items() if isinstance(node, dict) else enumerate(node)
-    if isinstance(node, dict):
-        if "param_groups" in node:
-            return
-        tensors = {name: tensor for name, value in items if isinstance(name, str) and (tensor := stored(value))}
-        if tensors:
-            yield path, tensors
+    named = node if isinstance(node, dict) else {str(place): value for place, value in enumerate(node)}
+    if "param_groups" in named:
+        return
+    items = [(name, value) for name, value in named.items() if isinstance(name, str)]
+    tensors = {name: tensor for name, value in items if (tensor := stored(value))}
+    if tensors and named is node:
+        yield path, tensors
     for name, value in items:
-        if isinstance(name, str) or not isinstance(node, dict):
-            yield from _states(value, f"{path}.{name}" if path else str(name), depth - 1, seen)
+        yield from _states(value, _joined(path, name), (*above, id(node)))
 
 
 def _modules(tree: Any) -> Iterator[str]:
@@ -118,6 +116,10 @@ def _within(path: str, other: str) -> bool:
     return not other or path == other or path.startswith(f"{other}.")
 
 
+def _joined(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
 def _copies(path: str, state: dict[str, Stored]) -> dict[str, dict[str, Stored]]:
     """Networks in one state dict that are copies of one another, such as `model.` and `ema_model.`, by their paths."""
     before, heads = "", components(state)
@@ -130,4 +132,4 @@ def _copies(path: str, state: dict[str, Stored]) -> dict[str, dict[str, Stored]]
     if len(parts) < 2 or any(part != shapes[0] or len(part) < 2 for part in shapes):
         return {}
     rest = {name: tensor for name, tensor in state.items() if name.split(".")[0] not in parts}
-    return {".".join(filter(None, (path, before.rstrip("."), head))): rest | under(state, head) for head in parts}
+    return {_joined(path, f"{before}{head}"): rest | under(state, head) for head in parts}

@@ -1,48 +1,22 @@
 """Weights trained elsewhere, read into a Classifier whatever their project calls its layers."""
 
-import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from crt.checkpoint import read
 from crt.checkpoint_file import sha256_of
 from crt.classifier import Classifier
 from crt.inert_pickle import Stored
+from crt.layer_names import named
 from crt.state_dict import choose
 from crt.wrappers import Unwrapped, some, unwrap
 
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
-
-_ALIASES = (
-    (r"^(fc|linear|classifier)\.(?=weight|bias)", "head."),
-    # ViT-CIFAR
-    (r"^fc\.0\.", "norm."),
-    (r"^fc\.1\.", "head."),
-    (r"^emb\.", "embed."),
-    (r"^cls_token$", "cls"),
-    (r"^pos_emb$", "positions"),
-    (r"^enc\.", "layers."),
-    (r"\.la([12])\.", r".norm\1."),
-    (r"\.msa\.", ".attention."),
-    (r"\.mlp\.3\.", ".mlp.2."),
-)
-"""What other projects call the last layer and the parts of a body that is no plain sequence, and what we do."""
-
-_BLOCK_ALIASES = (
-    (r"\.downsample\.", ".shortcut."),
-    # DLA
-    (r"\.prev_root\.", ".before."),
-    (r"\.level_1\.", ".subtree."),
-    (r"\.left_node\.", ".left."),
-    (r"\.right_node\.", ".right."),
-    (r"\.root\.conv\.", ".root.0."),
-    (r"\.root\.bn\.", ".root.1."),
-)
-"""The same inside the blocks of a body that is a plain sequence."""
+_INTEGERS = ("int64", "int32", "int16", "int8", "uint8")
 
 
 def load_weights(
@@ -67,11 +41,12 @@ def load_weights(
     try:
         chosen = choose(read(path), key)
         found = unwrap(chosen.state)
-        _check_kinds(found.network)
-        constants = _constants(model, found, normalize)
-        network = _with_counts(_named(found.network, model.body), model.state_dict())
-        _compare(network, model.state_dict(), constants)
-        state = constants | {name: _numbers(tensor, name) for name, tensor in network.items()}
+        wanted = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("normalize.")}
+        _check_kinds(found.network | dict(found.constants), (*_FLOATS, *_INTEGERS))
+        network = _with_counts(named(found.network, model.body), wanted)
+        _compare(network, wanted)
+        _check_kinds({name: network[name] for name in wanted if wanted[name].is_floating_point()}, _FLOATS)
+        state = _constants(model, found, normalize) | {name: _numbers(network[name], name) for name in wanted}
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     except OSError as error:
@@ -85,31 +60,34 @@ def load_weights(
     return digest
 
 
-def _check_kinds(network: dict[str, Stored]) -> None:
-    """ValueError that names tensors that are no weights: integer, complex, sparse, …"""
+def _check_kinds(tensors: Mapping[str, Stored], allowed: Collection[str]) -> None:
+    """ValueError that names tensors of other kinds than those: complex, sparse, quantized, …"""
     wrong: dict[str, list[str]] = {}
-    for name, tensor in network.items():
-        # BatchNorm's counts of batches are integers.
-        if tensor.kind not in _FLOATS and (tensor.shape or not re.match("u?int", tensor.kind)):
+    for name, tensor in tensors.items():
+        if tensor.kind not in allowed:
             wrong.setdefault(tensor.kind, []).append(name)
     if wrong:
-        said = "; ".join(f"{_count(len(names))} of {kind} ({some(names)})" for kind, names in wrong.items())
-        raise ValueError(f"{said} (allowed: dense tensors of {', '.join(_FLOATS)})")
+        said = "; ".join(
+            f"{len(names)} tensor{'s' if len(names) > 1 else ''} of {kind} ({some(names)})"
+            for kind, names in wrong.items()
+        )
+        raise ValueError(f"{said} (allowed for weights: dense tensors of {', '.join(_FLOATS)})")
 
 
 def _numbers(tensor: Stored, name: str) -> Tensor:
-    """The tensor in float32; ValueError where it cannot be read or has numbers that are none."""
+    """The tensor, of weights in float32; ValueError where it cannot be read or has numbers that are none."""
     try:
         values = tensor.load()
     except Exception as error:  # damaged sizes make a tensor's constructor raise anything
         raise ValueError(f"is truncated or damaged at {name} ({type(error).__name__}: {error})") from error
-    if not tensor.kind.startswith(("int", "uint")):
-        values = values.float()
-        bad = values.numel() - int(values.isfinite().sum())
-        if bad:
-            raise ValueError(
-                f"{name}: {bad:,} of {values.numel():,} values are NaN or infinite in float32 (allowed: finite numbers)"
-            )
+    if tensor.kind in _INTEGERS:
+        return values
+    values = values.float()
+    bad = values.numel() - int(values.isfinite().sum())
+    if bad:
+        raise ValueError(
+            f"{name}: {bad:,} of {values.numel():,} values are NaN or infinite in float32 (allowed: finite numbers)"
+        )
     return values
 
 
@@ -132,59 +110,20 @@ def _constants(model: Classifier, found: Unwrapped, normalize: bool | None) -> d
     if normalize is False:
         wanted = {"mean": torch.zeros_like(wanted["mean"]), "std": torch.ones_like(wanted["std"])}
     for kind, tensor in found.constants:
-        theirs, ours = tensor.load().flatten(), wanted[kind].flatten().cpu()
+        theirs, ours = _numbers(tensor, kind).flatten(), wanted[kind].flatten().cpu()
         # Half precision rounds the constants, too.
-        if not torch.equal(theirs.float(), ours.to(theirs.dtype).float()):
+        if not torch.equal(theirs, ours.to(getattr(torch, tensor.kind)).float()):
             why = "it goes by pipeline and dataset: choose the file's"
             raise ValueError(
-                f"its pixels were normalized with {kind} {theirs.float().tolist()}, the model's is {ours.tolist()}"
+                f"its pixels were normalized with {kind} {theirs.tolist()}, the model's is {ours.tolist()}"
                 f" ({'normalize says that there is none' if normalize is False else why})"
             )
     return {f"normalize.{name}": tensor for name, tensor in wanted.items()}
 
 
-def _named(network: dict[str, Stored], body: nn.Module) -> dict[str, Stored]:
-    """The network's tensors under the model's names; ValueError where two would have the same."""
-    if all(name.startswith(("body.", "head.")) for name in network):
-        return network
-    names = [_renamed(name, _ALIASES) for name in network]
-    if isinstance(body, nn.Sequential):
-        names = _placed([_renamed(name, _BLOCK_ALIASES) for name in names], body)
-    named: dict[str, Stored] = {}
-    for name, tensor in zip(names, network.values(), strict=True):
-        name = name if name.startswith("head.") else f"body.{name}"
-        if name in named:
-            raise ValueError(f"holds {name} under two names")
-        named[name] = tensor
-    return named
-
-
-def _renamed(name: str, aliases: Iterable[tuple[str, str]]) -> str:
-    for theirs, ours in aliases:
-        name = re.sub(theirs, ours, name)
-    return name
-
-
-def _placed(names: list[str], body: nn.Sequential) -> list[str]:
-    """Names that begin with a block's place in the body, for those that begin with what its project calls the block.
-
-    Both are chains, and the blocks of both are numbered along them: they correspond one to one in the order of their
-    numbers. Only a stem's convolution and BatchNorm share a number (`conv1`, `bn1`): they are taken in the order of the
-    file, and in the other they would not fit.
-    """
-    split = [re.match(r"(\w+(?:\.\d+)?)\.(.+)", name) for name in names]
-    blocks = list(dict.fromkeys(found[1] for found in split if found and found[1] != "head"))
-    places = [place for place, module in body.named_children() if module.state_dict()]
-    if len(blocks) != len(places):
-        raise ValueError(f"its body has {len(blocks)} blocks ({some(blocks)}), the model's has {len(places)}")
-    blocks.sort(key=lambda block: [int(number) for number in re.findall(r"\d+", block)])
-    place = dict(zip(blocks, places, strict=True)) | {"head": "head"}
-    return [f"{place[found[1]]}.{found[2]}" if found else name for name, found in zip(names, split, strict=True)]
-
-
-def _compare(found: Mapping[str, Stored], wanted: Mapping[str, Tensor], constants: Mapping[str, Tensor]) -> None:
+def _compare(found: Mapping[str, Stored], wanted: Mapping[str, Tensor]) -> None:
     """ValueError that lists the layers where a network differs from the one that is wanted."""
-    shapes = {name: tuple(tensor.shape) for name, tensor in wanted.items() if name not in constants}
+    shapes = {name: tuple(tensor.shape) for name, tensor in wanted.items()}
     differences = {
         "missing": [name for name in shapes if name not in found],
         "unexpected": [name for name in found if name not in shapes],
@@ -194,7 +133,3 @@ def _compare(found: Mapping[str, Stored], wanted: Mapping[str, Tensor], constant
         raise ValueError(
             "; ".join(f"{len(names)} {kind} ({some(names)})" for kind, names in differences.items() if names)
         )
-
-
-def _count(number: int) -> str:
-    return f"{number} tensor{'s' if number > 1 else ''}"
