@@ -44,6 +44,9 @@ class Record(dict):
     def __setstate__(self, state):
         self.state = state
 
+    def __call__(self, *args):
+        return Record(self, *args)
+
     def append(self, _item):
         """Take an item of a list that is more than a list."""
 

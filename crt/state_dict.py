@@ -71,8 +71,16 @@ def _none_or_several(tree: Any, found: list[str], modules: list[str]) -> str:
             f"holds a pickled module ({', '.join(modules)}), which only running its own code can build (save its"
             " state_dict() alone, where you trust the file)"
         )
-    held = [f"{_name(key)} ({_what(value)})" for key, value in tree.items()] if isinstance(tree, dict) else []
-    return f"holds no state dict, a dictionary of tensors by name, but {some(held) or _what(tree)}"
+    return f"holds no state dict, a dictionary of tensors by name, but {some([*_described(tree, '')])}"
+
+
+def _described(node: Any, path: str, depth: int = _DEPTH) -> Iterator[str]:
+    """The values in a file's dictionaries, in words."""
+    if isinstance(node, dict) and node and depth:
+        for key, value in node.items():
+            yield from _described(value, _joined(path, key.path if isinstance(key, Record) else str(key)), depth - 1)
+    else:
+        yield f"{path} ({_what(node)})" if path else _what(node)
 
 
 def _what(value: Any) -> str:
@@ -83,10 +91,6 @@ def _what(value: Any) -> str:
     if not isinstance(value, Record):
         return type(value).__name__
     return "a NumPy array" if value.path.endswith("._reconstruct") else value.path
-
-
-def _name(key: Any) -> str:
-    return key.path if isinstance(key, Record) else str(key)
 
 
 def _states(node: Any, path: str, above: tuple[int, ...] = ()) -> Iterator[tuple[str, dict[str, Stored]]]:
