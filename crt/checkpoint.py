@@ -16,7 +16,7 @@ from crt.inert_pickle import InertUnpickler, Stored, dtype_of
 
 
 def read(path: Path) -> Any:
-    """What a checkpoint holds, as plain containers, `Record`s and, of safetensors, `Stored`.
+    """Read the content of a checkpoint, as plain containers, `Record`s and, from safetensors, `Stored`.
 
     ValueError, without the path, that says what the file is where it is no checkpoint or damaged.
     """
@@ -26,7 +26,9 @@ def read(path: Path) -> Any:
     except OSError:
         raise
     except Exception as error:  # bytes that are no checkpoint make a reader raise anything
-        raise ValueError(f"is truncated or damaged ({type(error).__name__}: {error})") from error
+        raise ValueError(
+            f"is truncated or damaged: download or copy it again ({type(error).__name__}: {error})"
+        ) from error
 
 
 def _read_safetensors(path: Path) -> dict[str, Stored]:

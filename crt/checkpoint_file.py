@@ -59,7 +59,7 @@ def file_format(path: Path) -> str:
 
 
 def _zip_kind(path: Path) -> str | None:
-    """What a zip archive is if it is no checkpoint of torch.save."""
+    """Name a zip archive that is no checkpoint of torch.save."""
     try:
         with zipfile.ZipFile(path) as archive:
             names, encrypted = archive.namelist(), any(info.flag_bits & 1 for info in archive.infolist())

@@ -65,7 +65,7 @@ class _Storage(NamedTuple):
     dtype: str
     numel: int
     offset: int
-    """Of a view of another storage, in elements."""
+    """Elements that a view of another storage leaves out before its first."""
     find: Callable[[int], tuple[Any, int]]
     """The buffer and the byte where the storage begins, if it has so many bytes."""
 
@@ -100,7 +100,8 @@ class InertUnpickler(pickle.Unpickler):
             case ("storage", type() as kind, str(key), _, int(numel), *view):
                 # Another kind of storage is named when its tensor is asked for.
                 dtype = self.dtypes[key] = _STORAGES.get(kind.path.rsplit(".", 1)[-1], kind.path)
-                offset = view[0][1] if view and view[0] else 0
+                # Before torch 0.4, a view of a storage was written with its key, offset and size.
+                offset, numel = view[0][1:3] if view and view[0] else (0, numel)
                 return _Storage(dtype, numel, offset, lambda size: self.find(key, size))
             case ("module", type() as kind, *_):
                 return kind

@@ -21,7 +21,7 @@ _ALIASES = (
     (r"\.msa\.", ".attention."),
     (r"\.mlp\.3\.", ".mlp.2."),
 )
-"""What other projects call the last layer and the parts of a body that is no plain sequence, and what we do."""
+"""Names of the last layer, and of the parts of a body that is no plain sequence: in other projects, and here."""
 
 _BLOCK_ALIASES = (
     (r"\.downsample\.", ".shortcut."),

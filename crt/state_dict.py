@@ -19,7 +19,7 @@ class Chosen(NamedTuple):
 
     state: dict[str, Stored]
     remarks: tuple[str, ...]
-    """What was decided or left out, in words."""
+    """Decisions that a user may want to change, in words."""
 
 
 def choose(tree: Any, key: str | None) -> Chosen:

@@ -42,7 +42,8 @@ def load_weights(
         chosen = choose(read(path), key)
         found = unwrap(chosen.state)
         wanted = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("normalize.")}
-        _check_kinds(found.network | dict(found.constants), (*_FLOATS, *_INTEGERS))
+        _check_kinds(dict(found.constants), _FLOATS)
+        _check_kinds(found.network, (*_FLOATS, *_INTEGERS))
         network = _with_counts(named(found.network, model.body), wanted)
         _compare(network, wanted)
         _check_kinds({name: network[name] for name in wanted if wanted[name].is_floating_point()}, _FLOATS)
@@ -54,7 +55,7 @@ def load_weights(
     except RecursionError as error:
         raise ValueError(f"{path}: is damaged: containers in containers without end") from error
     model.load_state_dict(state)
-    ignored = [f"ignores {some([*found.ignored])}, which are no layers"] if found.ignored else []
+    ignored = [f"ignores {some([*found.ignored])} (not part of the network)"] if found.ignored else []
     if remarks := [*chosen.remarks, *ignored]:
         warnings.warn(f"{path}: {'; '.join(remarks)}", stacklevel=2)
     return digest
@@ -68,14 +69,14 @@ def _check_kinds(tensors: Mapping[str, Stored], allowed: Collection[str]) -> Non
             wrong.setdefault(tensor.kind, []).append(name)
     if wrong:
         said = "; ".join(
-            f"{len(names)} tensor{'s' if len(names) > 1 else ''} of {kind} ({some(names)})"
+            f"{len(names)} {kind} tensor{'s' if len(names) > 1 else ''} ({some(names)})"
             for kind, names in wrong.items()
         )
         raise ValueError(f"{said} (allowed for weights: dense tensors of {', '.join(_FLOATS)})")
 
 
 def _numbers(tensor: Stored, name: str) -> Tensor:
-    """The tensor, of weights in float32; ValueError where it cannot be read or has numbers that are none."""
+    """Read a tensor, floating-point ones in float32; ValueError where it is damaged, or has numbers that are none."""
     try:
         values = tensor.load()
     except Exception as error:  # damaged sizes make a tensor's constructor raise anything
@@ -83,8 +84,9 @@ def _numbers(tensor: Stored, name: str) -> Tensor:
     if tensor.kind in _INTEGERS:
         return values
     values = values.float()
-    bad = values.numel() - int(values.isfinite().sum())
-    if bad:
+    # The extremes are NaN where any value is, and need no copy of the values.
+    if not torch.stack(values.aminmax()).isfinite().all():
+        bad = values.numel() - int(values.isfinite().sum())
         raise ValueError(
             f"{name}: {bad:,} of {values.numel():,} values are NaN or infinite in float32 (allowed: finite numbers)"
         )
@@ -92,7 +94,7 @@ def _numbers(tensor: Stored, name: str) -> Tensor:
 
 
 def _with_counts(network: dict[str, Stored], wanted: dict[str, Tensor]) -> dict[str, Stored]:
-    """The network with BatchNorm's counts of batches, which no output depends on, where a file leaves them out."""
+    """Add BatchNorm's counts of batches, which no output depends on, where a file leaves them out."""
     absent = [name for name in wanted if name.endswith(".num_batches_tracked") and name not in network]
     for name in absent:
         if f"{name.removesuffix('num_batches_tracked')}running_mean" in network:

@@ -13,13 +13,13 @@ _CONSTANTS = {
     **dict.fromkeys(("mean", "means", "mu", "new_mean", "pixel_mean", "image_mean"), "mean"),
     **dict.fromkeys(("std", "stds", "sd", "sds", "sigma", "new_std", "pixel_std", "image_std"), "std"),
 }
-"""What other projects call the buffers of a normalization layer."""
+"""Names of a normalization layer's buffers in other projects."""
 
 _COUNTERS = {"n_averaged", "num_updates", "decay", "total_ops", "total_params", "initted", "step"}
 """Numbers that averaging and profilers leave among a network's tensors."""
 
 _LOSS = re.compile(r"(.*_)?(loss|criterion|loss_fn|criterion_fn|metrics?|acc|accuracy)\d*", re.IGNORECASE)
-"""What the parts of a LightningModule are called that its network's output does not depend on."""
+"""Names of the parts of a LightningModule that its network's output does not depend on."""
 
 
 class Unwrapped(NamedTuple):
@@ -27,7 +27,7 @@ class Unwrapped(NamedTuple):
 
     network: dict[str, Stored]
     constants: tuple[tuple[str, Stored], ...]
-    """Of the normalization layer: `mean` or `std`, and the tensor."""
+    """`mean` or `std` of the normalization layer, and the tensor."""
     normalized: bool
     """True where the file shows that a normalization layer stands before the network."""
     ignored: tuple[str, ...]

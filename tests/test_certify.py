@@ -319,7 +319,7 @@ def test_refused_in_one_line(checkpoint, digits, tmp_path, options, words):
 def test_no_checkpoint_and_a_table_of_unknown_settings_are_refused(checkpoint, digits, tmp_path):
     assert "none.pt: missing" in certify(tmp_path / "none.pt", digits, tmp_path / "t.tsv").stderr
     (tmp_path / "bad.pt").write_bytes(b"no weights")
-    assert "bad.pt: torch.load cannot read it" in certify(tmp_path / "bad.pt", digits, tmp_path / "t.tsv").stderr
+    assert "bad.pt: is text, not weights" in certify(tmp_path / "bad.pt", digits, tmp_path / "t.tsv").stderr
     (tmp_path / "t.tsv").write_text("")
     result = certify(checkpoint, digits, tmp_path / "t.tsv")
     assert result.exit_code == 2 and "t.json" in result.stderr
