@@ -8,7 +8,7 @@ import typer
 
 from crt.data import DATASETS
 
-app = typer.Typer(add_completion=False)
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
 @app.command()
