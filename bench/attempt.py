@@ -15,6 +15,7 @@ from bench.cells import Cell
 from bench.records import Fail, Record, append
 from crt.data import DATASETS
 from crt.data.stage import stage
+from crt.text import printable
 
 _SKEW = 300.0
 """Seconds that clocks may be apart; Slurm's own authentication allows as much."""
@@ -84,7 +85,7 @@ class Claim:
     @contextmanager
     def _locked(self) -> Iterator:
         # A lock of this kind works over NFS and ends with the process that holds it.
-        with open(self._path, "a+") as claim:
+        with open(self._path, "a+", encoding="utf-8") as claim:
             fcntl.lockf(claim, fcntl.LOCK_EX)
             yield claim
 
@@ -105,11 +106,11 @@ def _at_work(other: dict, mine: dict) -> bool:
     if mine["job"] is not None and other["job"] == mine["job"]:
         return False
     try:
-        state = Path(f"/proc/{other['pid']}/stat").read_text().rpartition(")")[2].split()[0]
+        stat = Path(f"/proc/{other['pid']}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return False
     # Ended, but not yet reaped by its parent.
-    return state not in "ZX"
+    return stat.rpartition(")")[2].split()[0] not in "ZX"
 
 
 @contextmanager
@@ -128,7 +129,7 @@ def attempt(file: Path, place: Place) -> Iterator[Claim]:
         raise
     except Exception as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
-        claim.append(Fail(time=time.time(), reason=reason[0], host=socket.gethostname(), job=job_id()))
+        claim.append(Fail(time=time.time(), reason=printable(reason[0]), host=socket.gethostname(), job=job_id()))
         raise
 
 

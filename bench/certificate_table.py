@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 from rich.table import Column, Table
 from scipy.stats import binomtest, norm
 
@@ -18,13 +17,14 @@ from bench.checkpoint import Checkpoint
 from bench.judge import image
 from bench.progress import Progress
 from bench.specs import spec as resolve
-from crt import dist, tsv
+from crt import dist, screen, tsv
 from crt.classifier import Classifier
 from crt.data import DATASETS
 from crt.data.beton_file import Beton, ensure
 from crt.evals.smoothing import Smoothing
 from crt.judgement import judge_each
 from crt.switches import able
+from crt.text import printable
 from crt.threat import Threat
 
 _STEP = 0.25
@@ -39,7 +39,7 @@ def report(
     `asked` are the arguments of the evaluation, which errors call by the command's options; `out` is the table, by
     default one in `runs` that its settings name. ValueError for what cannot be certified so.
     """
-    console = Console()
+    console = screen.output()
     spec, evaluation = _evaluation(asked, sigma)
     able("--", evaluation.precision, evaluation.compile, dist.device(), "fp32, bf16")
     model, digest = checkpoint.load()
@@ -47,13 +47,13 @@ def report(
     bearing = {key: value for key, value in spec.args.items() if key not in evaluation.execution}
     settings = checkpoint.settings(digest) | {"seed": seed, "sigma": sigma} | bearing
     out = out or runs / "certify" / f"{checkpoint.arch}-{checkpoint.dataset}-{cells.digest(settings)}.tsv"
-    title = f"{checkpoint.file} ({checkpoint.arch}), {spec.label}, sigma {sigma:g}"
+    title = f"{printable(str(checkpoint.file))} ({checkpoint.arch}), {spec.label}, sigma {sigma:g}"
     with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_: console.print(f"note: {message}", soft_wrap=True)
+        warnings.showwarning = lambda message, *_: console.print(f"note: {printable(str(message))}", soft_wrap=True)
         rows = certify(model, evaluation, test, spec.indices(len(test)), settings, out, title)
     console.print(title, soft_wrap=True)
     console.print(summary(rows, settings, len(test)))
-    console.print(f"{out}: {len(rows)} images", soft_wrap=True)
+    console.print(f"{printable(str(out))}: {len(rows)} images", soft_wrap=True)
 
 
 def certify(
@@ -129,7 +129,7 @@ def _resume(out: Path, settings: dict) -> dict[int, tsv.Row]:
     if not out.exists():
         write(beside, json.dumps(settings, indent=1).encode())
     try:
-        made = json.loads(beside.read_text())
+        made = json.loads(beside.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise ValueError(f"{out}: cannot be gone on with: {beside.name}, with its settings, is missing") from None
     differs = [key for key in settings | made if made.get(key) != settings.get(key)]

@@ -4,13 +4,24 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import typer
+
+from crt.text import printable, replace_missing_characters
+
+
+class _Application(typer.Typer):
+    """A command line that no terminal's encoding ends."""
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        replace_missing_characters()
+        return super().__call__(*args, **options)
 
 
 def application() -> typer.Typer:
     """A command line whose help needs no more than typer itself to be printed."""
-    return typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    return _Application(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
 @contextmanager
@@ -33,10 +44,10 @@ def told() -> Iterator[None]:
 def warnings_as_notes() -> Iterator[None]:
     """Within: a warning is one line for the user, without the place in the code that it comes from."""
     with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_: print(f"note: {message}", file=sys.stderr)
+        warnings.showwarning = lambda message, *_: print(f"note: {printable(str(message))}", file=sys.stderr)
         yield
 
 
 def _fail(message: str) -> None:
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {printable(message)}", file=sys.stderr)
     raise typer.Exit(2) from None

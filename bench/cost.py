@@ -137,15 +137,14 @@ def prepare(counts: Iterable[Count]) -> None:
     left = list({count.key: count for count in counts if missing(count.key)}.values())
     if not left:
         return
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from crt import screen
 
     if not sys.stderr.isatty():
         print(f"counting operations of {len(left)} networks and methods, which are kept for next time", file=sys.stderr)
     words = TextColumn("counting operations {task.completed}/{task.total}: {task.description}", markup=False)
-    shown = Progress(
-        words, BarColumn(), TimeRemainingColumn(), console=Console(stderr=True), disable=not sys.stderr.isatty()
-    )
+    shown = Progress(words, BarColumn(), TimeRemainingColumn(), console=screen.errors())
     with shown:
         task = shown.add_task("", total=len(left))
         for number, count in enumerate(left):

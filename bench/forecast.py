@@ -21,7 +21,7 @@ def show(
     total = sum((times[job.name].seconds or 0.0) * job.ranks for job in jobs)
     console.print(_table(manifest, found, times, speed.whose))
     for line in _lines(manifest, found, times, speed, total):
-        console.print(line, soft_wrap=True, markup=False, highlight=False)
+        console.print(line, soft_wrap=True)
     if most is not None and total > most * HOUR:
         amount = summed(total, speed.whose)
         raise ValueError(f"--max-gpu-hours {most:g}: {amount} are expected, which is more (choose cells with --only)")

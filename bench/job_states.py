@@ -1,6 +1,5 @@
 """How far the jobs of a manifest are, from Slurm and from the records."""
 
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from bench import manifest as manifests
 from bench import names
@@ -16,6 +16,8 @@ from bench.durations import duration
 from bench.plan import waves
 from bench.records import Epoch, Fail, Record, Start, Verdict, read
 from bench.tables import Manifest
+from crt import screen
+from crt.text import printable
 from launchers.job import Job
 from launchers.ledger import Ledger, latest
 from launchers.states import Seen, check, ended, queued, site
@@ -48,12 +50,12 @@ def report(path: Path, runs: Path, data: Path, quick: bool, watch: bool) -> None
     if watch:
         _watch(manifest, look)
     else:
-        show(Console() if sys.stdout.isatty() else Console(width=160), manifest, *look())
+        show(screen.output(), manifest, *look())
 
 
 def _watch(manifest: Manifest, look) -> None:
     found, note = look()
-    with Live(_table(manifest, found, note), refresh_per_second=1) as live:
+    with Live(_table(manifest, found, note), console=screen.output(), refresh_per_second=1) as live:
         while any(state.word in ("running", "waiting") for state in found):
             time.sleep(_EVERY)
             found, note = look()
@@ -148,7 +150,9 @@ def _tail(logs: Path, queue: str | None) -> tuple[str, ...]:
     for file in sorted(files, key=lambda f: f.stat().st_mtime)[-1:]:
         with open(file, "rb") as log:
             log.seek(max(0, file.stat().st_size - 4096))
-            lines = [line for line in log.read().decode(errors="replace").splitlines() if _tells(line)]
+            text = log.read().decode(errors="replace")
+        # What colours a terminal or draws a bar on it is left out.
+        lines = [line for part in text.splitlines() if _tells(line := Text.from_ansi(part).plain)]
     return tuple(lines[-_LINES:])
 
 
@@ -161,9 +165,9 @@ def show(console: Console, manifest: Manifest, found: list[State], note: str) ->
     console.print(_table(manifest, found, note))
     for state in found:
         if state.word in ("failed", "running") and state.said:
-            console.print(f"{state.job.name} ({state.id}):", highlight=False, markup=False, soft_wrap=True)
+            console.print(f"{state.job.name} ({state.id}):", soft_wrap=True)
             for line in state.said if state.word == "failed" else state.said[-1:]:
-                console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
+                console.print(f"  {line}", soft_wrap=True)
 
 
 _STYLES = {"finished": "green", "running": "cyan", "failed": "red", "waiting": "yellow", "begun": "cyan"}
@@ -180,10 +184,10 @@ def _table(manifest: Manifest, found: list[State], note: str) -> Table:
         done, total = (sum(state.job.steps[k] for state in states) for k in (0, 1))
         state = states[0]
         left = duration(state.left) if state.left else ""
-        word = f"[{_STYLES.get(state.word, 'default')}]{state.word}[/]"
+        word = Text(state.word, _STYLES.get(state.word, "default"))
         where = " ".join(part for part in (state.id, state.node) if part) if len(states) == 1 else ""
-        title, why = names.titled(what, called.get(state.job.name)), state.reason.replace("[", r"\[")
-        table.add_row(title, word, where, f"{done}/{total}", left, why)
+        title = names.titled(what, called.get(state.job.name))
+        table.add_row(title, word, where, f"{done}/{total}", left, printable(state.reason))
     return table
 
 

@@ -1,13 +1,11 @@
 """How like a teacher trained networks are, and their Lipschitz constants (the Duet paper, table 1)."""
 
 import math
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import torch
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
@@ -15,8 +13,8 @@ from bench import manifest as manifests
 from bench.cells import Cell, Weights
 from bench.judge import image
 from bench.networks import network, trained
-from bench.screen import whole
 from bench.tables import Manifest
+from crt import screen
 from crt.classifier import Classifier
 from crt.data import DATASETS
 from crt.data.beton_file import Beton, ensure
@@ -29,6 +27,7 @@ from crt.lipschitz.norms import estimates, final_norms, first_vectors
 from crt.lipschitz.similarity import similarity
 from crt.lipschitz.translation import distances
 from crt.methods.duet import alike
+from crt.text import command, printable
 
 _READINGS = tuple(f"M{k}" for k in range(1, 7))
 _LEGEND = (
@@ -45,21 +44,21 @@ _BATCH = 50
 
 def report(path: Path, teacher: str | None, runs: Path, data: Path, images: int, quick: bool, csv: Path | None) -> None:
     """Print how like the teacher a manifest's trained networks are, and write it to `csv`; ValueError if none is."""
-    console = Console() if sys.stdout.isatty() else Console(width=160)
+    console = screen.output()
     asked = manifests.read(path, quick, networks=False)
     told = _teacher(asked, teacher)
     frame, notes = likeness(asked, told, runs, data, images)
     if frame.empty:
-        again = f"python -m bench.submit {path}{' --quick' if quick else ''}"
+        again = command("python", "-m", "bench.submit", path, *(["--quick"] if quick else []))
         raise ValueError(f"{path}: no network to compare: {'; '.join(notes)} (train them: {again})")
     if csv:
         frame.to_csv(csv, index=False)
     console.print(f"{asked.title}: beside {told.id}, {images} test images at most", soft_wrap=True)
     for table in _tables(frame):
-        whole(console, table)
-    console.print(_LEGEND, soft_wrap=True, highlight=False)
+        screen.whole(console, table)
+    console.print(_LEGEND, soft_wrap=True)
     for note in notes:
-        console.print(f"left out: {note}", soft_wrap=True)
+        console.print(f"left out: {printable(note)}", soft_wrap=True)
 
 
 def likeness(

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from bench.cells import Cell, Monitor, Paper, Weights
+from bench.cells import Cell, Monitor, Paper, Weights, digest
 from bench.fits import cell_fits, networks_fit, study_fits
 from bench.specs import explain, keys, spec, typed
 from bench.tables import BARE, Manifest, Timing
@@ -18,6 +18,7 @@ from crt.checkpoint_file import sha256_of
 from crt.data import DATASETS, LOADERS, PIPELINES
 from crt.plugins import declared
 from crt.recipe import Recipe
+from crt.text import check_folder_name
 from crt.threat import Threat
 
 AXES = ("dataset", "arch", "method", "threat", "recipe", "seed", "teacher", "ranks")
@@ -39,7 +40,7 @@ def read(path: Path, quick: bool = False, networks: bool = True) -> Manifest:
     content = load_yaml(path)
     try:
         reader = _Reader(content)
-        manifest = reader.manifest(path.stem)
+        manifest = reader.manifest(_name(path))
         if networks:
             reader.check_networks()
     except ValueError as error:
@@ -49,6 +50,20 @@ def read(path: Path, quick: bool = False, networks: bool = True) -> Manifest:
     from bench.quick import reduce
 
     return reduce(manifest)
+
+
+def _name(path: Path) -> str:
+    """The file's name without its suffix, by which the folders of its studies begin; ValueError if it cannot be."""
+    check_folder_name(path.stem, max(len(f"-{arch}-{digest('')}") for arch in declared("crt.archs")))
+    return path.stem
+
+
+def _text(value: Any, where: str) -> str:
+    """One line of words, whatever lines it was written in; ValueError for what YAML reads as something else."""
+    line = re.sub(r"[\t\n]+", " ", value).strip() if isinstance(value, str) else ""
+    if not line:
+        raise ValueError(f"{where}: {value!r} (allowed: text, in quotes where YAML reads a date, a number or a list)")
+    return line
 
 
 def _choice(value: Any, allowed: Any, where: str) -> str:
@@ -95,8 +110,8 @@ class _Reader:
             _choice(baseline, {cell.method.name for cell in found} | bare, "baseline")
         elif timing:
             raise ValueError("baseline: missing (a timing study needs the method that others are compared with)")
-        title = self.top.get("title", name)
-        manifest = Manifest(name=name, title=str(title), baseline=baseline, timing=timing, cells=tuple(found))
+        title = _text(self.top.get("title", name), "title")
+        manifest = Manifest(name=name, title=title, baseline=baseline, timing=timing, cells=tuple(found))
         if timing:
             study_fits(manifest)
         elif any(cell.loop == "bare" for cell in found):
@@ -220,17 +235,20 @@ class _Reader:
         """A teacher from elsewhere: its file is there, and is the one that is meant."""
         keys(value, _WEIGHTS, where)
         arch = _choice(value.get("arch"), declared("crt.archs"), f"{where}.arch")
+        path = value["weights"]
+        if not isinstance(path, str):
+            raise ValueError(f"{where}.weights: {path!r} (allowed: the path of a file, as text)")
         try:
-            digest = sha256_of(Path(str(value["weights"])))
+            held = sha256_of(Path(path))
         except ValueError as error:
             raise ValueError(f"{where}.weights: {error}") from None
-        if str(value.get("sha256", digest)).lower() != digest:
-            raise ValueError(f"{where}.sha256: {value['sha256']} (the file's is {digest})")
+        if str(value.get("sha256", held)).lower() != held:
+            raise ValueError(f"{where}.sha256: {value['sha256']} (the file's is {held})")
         if not isinstance(value.get("normalize"), bool | None):
             raise ValueError(f"{where}.normalize: {value['normalize']!r} (allowed: true, false)")
         if not isinstance(value.get("key"), str | None):
             raise ValueError(f"{where}.key: {value['key']!r} (allowed: the name of a state dict in the file)")
-        file = {"weights": str(value["weights"]), "sha256": digest}
+        file = {"weights": path, "sha256": held}
         file |= {key: value.get(key) for key in ("normalize", "key")}
         pipeline = _choice(value["pipeline"], PIPELINES, f"{where}.pipeline")
         return Weights(dataset=dataset, arch=arch, pipeline=pipeline, **file)

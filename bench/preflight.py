@@ -13,6 +13,7 @@ from bench.tables import Manifest, Study
 from crt.data import DATASETS
 from crt.data.beton_file import ensure
 from crt.recipe import ARITHMETIC
+from crt.text import printable
 from launchers.job import Job
 
 
@@ -31,7 +32,7 @@ def check_data(manifest: Manifest, data: Path, sources: Collection[str], dry: bo
         except ValueError as error:
             if not dry:
                 raise
-            print(f"warning: {error}", file=sys.stderr)
+            print(f"warning: {printable(str(error))}", file=sys.stderr)
 
 
 def check_weights(manifest: Manifest, runs: Path) -> None:

@@ -6,10 +6,11 @@ from pathlib import Path
 from bench.attempt import Place, attempt
 from crt.data import DATASETS
 from crt.data.convert import convert
+from crt.text import printable
 
 
 def run_prepare(name: str, source: Path, place: Place) -> None:
     """Write the dataset's train and test files from the images in `source`; ValueError where those are others."""
     with attempt(place.data / f"{name}.jsonl", place):
         for line in convert(DATASETS[name], source, place.data):
-            print(f"warning: {line}", file=sys.stderr)
+            print(f"warning: {printable(line)}", file=sys.stderr)

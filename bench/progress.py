@@ -3,12 +3,12 @@
 import sys
 import time
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 from bench.durations import duration
-from crt import dist
+from crt import dist, screen
+from crt.text import printable, replace_missing_characters
 
 _SECONDS = 10.0
 """Between plain lines of images judged, of which there may be thousands."""
@@ -18,14 +18,16 @@ class Progress:
     """Counts steps of one piece of work on rank 0; other ranks are silent."""
 
     def __init__(self, title: str, total: int, done: int, unit: str):
-        self.title, self.total, self.done, self.unit = title, total, done, unit
+        self.title, self.total, self.done, self.unit = printable(title), total, done, unit
         self.first, self.began, self.said = done, time.monotonic(), 0.0
         self.bar: Bar | None = None
 
     def __enter__(self) -> "Progress":
+        replace_missing_characters()  # in a job's own process no command line has
         if dist.rank() == 0 and sys.stdout.isatty():
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-            self.bar = Bar(*columns, TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=Console())
+            title, note = (TextColumn(f"{{task.{key}}}", markup=False) for key in ("description", "fields[note]"))
+            columns = (title, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), note)
+            self.bar = Bar(*columns, console=screen.output())
             self.bar.start()
             self.task = self.bar.add_task(self.title, total=self.total, completed=self.done, note="")
         return self

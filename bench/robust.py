@@ -30,7 +30,7 @@ def robust_images(cell: Cell, runs: Path) -> Path:
     note = path / "made.json"
     if not note.exists():
         raise ValueError(f"{path}: missing, so its images were not made to the end (submit again to make them)")
-    made, now = json.loads(note.read_text())["teacher"], _digest(cell, runs)
+    made, now = json.loads(note.read_text(encoding="utf-8"))["teacher"], _digest(cell, runs)
     if made != now:
         raise ValueError(
             f"{path}: made with a teacher of SHA-256 {made[:12]}, {cell.teacher.id} has {now[:12]} now (remove it, and"

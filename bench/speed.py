@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from bench.command import application, told
+from crt.text import command
 
 _MANIFESTS = Path("manifests")
 
@@ -30,7 +31,7 @@ def main(
 
         path = manifest or _MANIFESTS / ("speed-cpu.yaml" if device_name() == "cpu" else "speed.yaml")
         whole, tasks = time_switches(path, methods, archs, seconds, runs, data)
-    print(f"{whole} of {tasks} are whole. Report: python -m reports {path} --runs {runs}")
+    print(f"{whole} of {tasks} are whole. Report: {command('python', '-m', 'reports', path, '--runs', runs)}")
 
 
 if __name__ == "__main__":

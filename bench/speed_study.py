@@ -23,6 +23,7 @@ from crt import dist
 from crt.data import DATASETS
 from crt.data.beton_file import ensure
 from crt.switches import check
+from crt.text import printable
 
 _LEAST = 1.0
 """Seconds that are worth beginning with."""
@@ -94,7 +95,7 @@ def _do(task: Task, seconds: float) -> bool:
         task.work(seconds)
     except (ValueError, RuntimeError) as error:
         # Its own records say so, too; the others may well run.
-        print(f"{task.name}: {str(error).strip().splitlines()[0]}", file=sys.stderr)
+        print(f"{task.name}: {printable(str(error).strip().splitlines()[0])}", file=sys.stderr)
     gc.collect()
     torch.compiler.reset()
     if torch.cuda.is_available():
@@ -133,7 +134,7 @@ def _with_images(manifest: Manifest, data: Path) -> Manifest:
     if not there:
         raise next(iter(lacking.values()))
     for error in lacking.values():
-        print(f"left out: {error}", file=sys.stderr)
+        print(f"left out: {printable(str(error))}", file=sys.stderr)
     return manifest.model_copy(update={"cells": there})
 
 

@@ -1,13 +1,12 @@
 """One manifest on its way to a launcher: planned, checked, estimated, handed over."""
 
 import fnmatch
+import re
 import shutil
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-
-from rich.console import Console
 
 from bench import devices, estimate, forecast, preflight, profiles
 from bench import manifest as manifests
@@ -16,6 +15,8 @@ from bench.names import told
 from bench.plan import counted, waves
 from bench.quick import reduce
 from bench.tables import Manifest
+from crt import screen
+from crt.text import CONTROL, command, printable
 from launchers import inline, local, slurm, states
 from launchers.job import Wave, unfinished
 from launchers.ledger import Ledger
@@ -47,6 +48,8 @@ def submit(
         launcher = "slurm" if shutil.which("sbatch") else "local"
     if profile and launcher != "slurm":
         raise ValueError(f"--profile {profile}: of use to Slurm alone (allowed: with --launcher slurm)")
+    if launcher == "slurm":
+        _check_paths(runs, data)
     asked = manifests.read(manifest)
     if launcher == "slurm" and not dry_run:
         _check_slurm()
@@ -74,11 +77,24 @@ def _check_slurm() -> None:
         raise ValueError(f"{error} (allowed: --launcher local)") from None
 
 
+def _check_paths(runs: Path, data: Path) -> None:
+    """ValueError for a folder that Slurm would take for another, or that would end a line of the batch script."""
+    # Slurm puts numbers in for what follows a % in the path of a log, unless there is a backslash.
+    for option, folder, found in (
+        ("--runs", runs, re.search(rf"[%\\]|{CONTROL.pattern}", str(runs.absolute()))),
+        ("--data", data, CONTROL.search(str(data.absolute()))),
+    ):
+        if found:
+            allowed = "no control characters" + (", no % and no backslash" if option == "--runs" else "")
+            raise ValueError(f"{option} {folder}: {found[0]!r} in the path (allowed with Slurm: {allowed})")
+
+
 def chosen(manifest: Manifest, pattern: str | None) -> Manifest:
     """The manifest's cells with the pattern in id or label; of a timing study, whole studies. ValueError if none."""
     if pattern is None:
         return manifest
-    hit = lambda name: fnmatch.fnmatchcase(name, f"*{pattern}*")  # noqa: E731
+    # Labels hold lists in brackets, which are no choice of characters.
+    hit = lambda name: fnmatch.fnmatchcase(name, f"*{pattern.replace('[', '[[]')}*")  # noqa: E731
     asked = lambda cell: hit(cell.id) or hit(cell.method.label)  # noqa: E731
     if manifest.timing:
         cells = [a for s in manifest.studies if hit(s.id) or any(map(asked, s.arms)) for a in s.arms]
@@ -95,7 +111,7 @@ def chosen(manifest: Manifest, pattern: str | None) -> Manifest:
 def called(manifest: Path) -> str:
     """What its arrays' names begin with: its path under `manifests/`, for each paper may have a table1.yaml there."""
     path = manifest.resolve().with_suffix("")
-    return "-".join(path.relative_to(MANIFESTS).parts) if path.is_relative_to(MANIFESTS) else path.name
+    return "-".join(path.relative_to(MANIFESTS).parts) if path.is_relative_to(MANIFESTS) else manifest.stem
 
 
 class Submission:
@@ -121,7 +137,7 @@ class Submission:
         stage = self.profile.stage
         self.place = Place(runs=runs, data=data, process=process, stage=stage, submitted=time.time())
         self.ledger = Ledger(runs)
-        self.console = Console() if sys.stdout.isatty() else Console(width=160)
+        self.console = screen.output()
 
     def plan(self) -> list[Wave]:
         """Every job, as the records are now."""
@@ -141,7 +157,7 @@ class Submission:
         try:
             self._check_device(found)
         except ValueError as error:
-            print(f"warning: {error}", file=sys.stderr)
+            print(f"warning: {printable(str(error))}", file=sys.stderr)
         if self.launcher == "slurm":
             logs = self.place.runs / "logs"
             for array in slurm.arrays(called(self.path), found, self.profile, self.profile.max_array, set()):
@@ -175,7 +191,7 @@ class Submission:
                 self.console.print(f"queued {job}: {array.name}, {counted(len(array.jobs))}", soft_wrap=True)
             if not done:
                 self.console.print("Everything that is left to do is queued already.", soft_wrap=True)
-            self.console.print(f"Status: python -m bench.status {self.path}{self._flags()}", soft_wrap=True)
+            self.console.print(f"Status: {self._command('bench.status')}", soft_wrap=True)
         self.console.print(self._report(), soft_wrap=True)
         return wrong
 
@@ -198,11 +214,10 @@ class Submission:
         profile = self.profile
         return devices.speed(profile.device, gpu=profile.gpus_per_rank > 0, stated=profile.tflops)
 
-    def _flags(self) -> str:
-        runs = self.place.runs
-        return (" --quick" if self.manifest.quick else "") + (
-            f" --runs {runs}" if runs != Path("runs").absolute() else ""
-        )
+    def _command(self, module: str) -> str:
+        runs, quick = self.place.runs, ["--quick"] if self.manifest.quick else []
+        folder = ["--runs", runs] if runs != Path("runs").absolute() else []
+        return command("python", "-m", module, self.path, *quick, *folder)
 
     def _report(self) -> str:
-        return f"Report: python -m reports {self.path}{self._flags()}"
+        return f"Report: {self._command('reports')}"

@@ -5,9 +5,19 @@ from pathlib import Path
 
 import yaml
 
+from crt.text import CONTROL
+
 
 class _Loader(yaml.SafeLoader):
-    """Plain data only; `10:00:00` stays a string, and a key given twice is an error."""
+    """Plain data only; `10:00:00` stays a string, a key given twice is an error, and so is what steers a terminal."""
+
+    def construct_scalar(self, node: yaml.ScalarNode) -> str:
+        """The text of a word, which may have several lines."""
+        text = super().construct_scalar(node)
+        if found := CONTROL.search(re.sub(r"[\t\n]", "", text)):
+            why = f"{text!r} holds the control character {found[0]!r}"
+            raise yaml.constructor.ConstructorError(None, None, why, node.start_mark)
+        return text
 
 
 _Loader.yaml_implicit_resolvers = {

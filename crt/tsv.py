@@ -29,7 +29,7 @@ def read(path: Path) -> list[Row]:
     Both forms of time are read: seconds, and hours:minutes:seconds.
     """
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or 'not text'})") from None
     rows = []

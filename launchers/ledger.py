@@ -37,7 +37,7 @@ class Ledger:
     def locked(self) -> Iterator[None]:
         """One submit at a time: the next one waits, and then sees what this one queued."""
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.file.with_suffix(".lock"), "w") as lock:
+        with open(self.file.with_suffix(".lock"), "w", encoding="utf-8") as lock:
             fcntl.lockf(lock, fcntl.LOCK_EX)
             yield
 
@@ -63,7 +63,7 @@ class Ledger:
         return {name for entry in self._lines() for name in entry.jobs}
 
     def _lines(self) -> Iterator[Entry]:
-        for line in self.file.read_text().splitlines() if self.file.exists() else ():
+        for line in self.file.read_text(encoding="utf-8").splitlines() if self.file.exists() else ():
             try:
                 yield Entry.model_validate_json(line)
             except ValidationError:

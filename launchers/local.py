@@ -90,7 +90,7 @@ def _follow(running: LocalJob) -> None:
     while True:
         done = running.done()
         path = running.paths.stdout
-        text = path.read_text(errors="replace") if path.exists() else ""
+        text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
         end = text.rfind("\n") + 1
         for line in text[seen:end].splitlines():
             if not line.startswith("submitit"):

@@ -60,7 +60,7 @@ class Site:
 def ask(*command: str) -> str:
     """What a Slurm command prints; ValueError with Slurm's own words where it cannot answer."""
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS)
+        answer = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=_SECONDS)
     except FileNotFoundError:
         raise ValueError(f"{command[0]}: not found, so there is no Slurm here") from None
     except subprocess.TimeoutExpired:

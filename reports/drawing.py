@@ -92,4 +92,5 @@ def legend(figure: Figure) -> None:
 
 def folded(name: str, width: int) -> str:
     """A name in lines of so many characters, where words allow it: a chain of teachers is longer than one."""
-    return textwrap.fill(name, width, break_long_words=False, break_on_hyphens=False)
+    lines = textwrap.fill(name, width, break_long_words=False, break_on_hyphens=False)
+    return lines.replace("$", r"\$")  # which is no mathematics

@@ -117,7 +117,7 @@ def publish(replicates: int, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     frame.to_csv(out / "intervals.csv", index=False, float_format="%.5g")
     _plot(frame, out / "intervals.png")
-    (out / "intervals.md").write_text(_page(frame, replicates))
+    (out / "intervals.md").write_text(_page(frame, replicates), encoding="utf-8")
 
 
 def _page(frame: pd.DataFrame, replicates: int) -> str:

@@ -1,5 +1,6 @@
 """The tables in LaTeX, for a paper: booktabs and siunitx."""
 
+import re
 from collections.abc import Iterator
 
 import pandas as pd
@@ -30,13 +31,14 @@ def latex(title: str, lines: list[str], frames: dict[str, pd.DataFrame]) -> str:
 
     Its packages are booktabs, geometry and siunitx. What a page cannot hold is split.
     """
-    head = _HEAD.replace("NOTES", "".join(f"  \\noindent {escape(line)}\\par\n" for line in lines))
+    words = {"TITLE": escape(title), "NOTES": "".join(f"  \\noindent {escape(line)}\\par\n" for line in lines)}
+    head = re.sub("|".join(words), lambda found: words[found[0]], _HEAD)
     tables = [
         environment(f"{escape(title)}: {caption}", part)
         for caption, columns in _tables(frames)
         for part in pages(columns)
     ]
-    return "\n".join([head.replace("TITLE", escape(title)), *tables, "\\closetables\n"])
+    return "\n".join([head, *tables, "\\closetables\n"])
 
 
 def _tables(frames: dict[str, pd.DataFrame]) -> Iterator[tuple[str, list[Column]]]:

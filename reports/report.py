@@ -1,14 +1,13 @@
 """The report of a manifest: its tables printed, and written in other formats."""
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
-from rich.console import Console
 
 from bench import manifest as manifests
-from bench.screen import WIDTH
+from crt import screen
+from crt.text import command, printable
 from reports import render
 from reports.certificates import certificates
 from reports.comparisons import comparisons
@@ -89,17 +88,14 @@ def _report(
         "teachers": teachers(measured),
     }
     lines, shown = head(manifest, measured, frames), grids(frames)
-    console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
+    console = screen.output()
     render.show(console, manifest.title, lines, shown)
     if not any(m.starts or m.losses or m.verdicts for m in measured):
-        flags = (" --quick" if quick else "") + (f" --runs {runs[0]}" if runs[0] != Path("runs") else "")
-        console.print(
-            f"No records in {', '.join(map(str, runs))} yet: python -m bench.submit {path}{flags}",
-            soft_wrap=True,
-            highlight=False,
-        )
+        folder = ["--runs", runs[0]] if runs[0] != Path("runs") else []
+        make = command("python", "-m", "bench.submit", path, *(["--quick"] if quick else []), *folder)
+        console.print(f"No records in {printable(', '.join(map(str, runs)))} yet: {make}", soft_wrap=True)
     for line in _write(manifest.title, lines, shown, frames, csv, latex, out, plot):
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
+        console.print(printable(line), soft_wrap=True)
 
 
 def _write(
@@ -116,13 +112,13 @@ def _write(
     for name, frame in frames.items() if csv else ():
         file = csv if name == "timing" else csv.with_name(f"{csv.stem}-{name}.csv")
         if name == "timing" or not frame.empty:
-            frame.to_csv(file, index=False)
+            frame.to_csv(file, index=False, errors="backslashreplace")
             yield f"wrote {file}"
     if out:
-        out.write_text(render.markdown(title, lines, shown))
+        out.write_text(render.markdown(title, lines, shown), encoding="utf-8")
         yield f"wrote {out}"
     if latex:
-        latex.write_text(document(title, lines, frames))
+        latex.write_text(document(title, lines, frames), encoding="utf-8")
         yield f"wrote {latex}"
     if plot:
         # Matplotlib takes longer to import than most reports to make.

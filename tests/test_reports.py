@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rich.console import Console
 from scipy import stats as scipy_stats
 from typer.testing import CliRunner
 
 from bench import manifest as manifests
 from bench.records import SCHEMA, End, Epoch, Start, Verdict, append
+from crt.screen import Screen
 from reports import render, stats
 from reports.__main__ import app
 from reports.load import Measured
@@ -231,7 +231,7 @@ def test_what_is_no_folder_and_no_format_is_named(tmp_path):
 def test_nothing_is_cut_on_a_narrow_terminal():
     heads = ["arch", "method", *(f"head{k}" for k in range(9))]
     row = ["cnn2c2f", "SmoothMix(m=2)", *(f"{k}.514 [0.{k}12, 9.{k}87]" for k in range(9))]
-    console = Console(width=40, file=io.StringIO())
+    console = Screen(width=40, file=io.StringIO())
     render.show(console, "A title", [], [("A caption", heads, [row])])
     written = console.file.getvalue()
     assert "…" not in written

@@ -6,15 +6,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from rich.console import Console
 from typer.testing import CliRunner
 
-from bench import likeness
 from bench import manifest as manifests
 from bench.cells import Cell
 from bench.judge import image
 from bench.networks import network
 from bench.similarity import app
+from crt import screen
 from crt.data import DATASETS
 from crt.data.beton_file import Beton
 from crt.lipschitz.boxes import before_head
@@ -153,7 +152,7 @@ def test_what_to_run_is_said_and_who_teaches_must_be_known(table, digits, tmp_pa
 
 
 def test_on_a_narrow_terminal_no_column_is_lost_and_no_number_cut(table, digits, monkeypatch):
-    monkeypatch.setattr(likeness, "Console", lambda **_: Console(width=80))
+    monkeypatch.setattr(screen, "output", lambda: screen.Screen(width=80))
     said = run(table, digits).output
     (head,) = (line for line in said.splitlines() if " M6" in line and "┃" in line)
     assert head.replace("┃", " ").split() == "arch method seed begins M1 M2 M3 M4 M5 M6 paper".split()

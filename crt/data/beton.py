@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from crt.data import DATASETS
+from crt.text import replace_missing_characters
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -34,6 +35,7 @@ def main(
     ] = None,
 ) -> None:
     """Write a dataset's train and test .beton files; without --source, CIFAR-10 is downloaded."""
+    replace_missing_characters()
     if dataset not in DATASETS:
         print(f"error: dataset: {dataset!r} (allowed: {', '.join(DATASETS)})", file=sys.stderr)
         raise typer.Exit(2)

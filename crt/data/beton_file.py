@@ -14,6 +14,7 @@ from PIL import Image
 from crt.data import Dataset, layout
 from crt.data.progress import progress
 from crt.data.sources import digits
+from crt.text import command
 
 _TOLERANCE = 2e-3
 
@@ -83,8 +84,9 @@ def ensure(dataset: Dataset, split: str, data: Path) -> Path:
     if dataset.name == "digits" and not path.exists():
         write(dataset, split, data, *digits(split), show=False)
     if not path.exists():
-        source = " --source FOLDER" if dataset.resize else ""
-        raise ValueError(f"{path}: missing (write it: python -m crt.data.beton {dataset.name}{source} --data {data})")
+        source = ["--source", "FOLDER"] if dataset.resize else []
+        write_it = command("python", "-m", "crt.data.beton", dataset.name, *source, "--data", data)
+        raise ValueError(f"{path}: missing (write it: {write_it})")
     found = Beton(path)
     if not dataset.resize and len(found) != dataset.images(split):
         raise ValueError(f"{path}: {len(found)} images, {dataset.name}-{split} has {dataset.images(split)}")

@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TextIO, TypeVar
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from crt import screen
+from crt.text import printable
 
 SECONDS = 10.0
 """Between two plain lines, where there is no terminal."""
@@ -17,9 +19,8 @@ Item = TypeVar("Item")
 def say(text: str, file: TextIO | None = None) -> None:
     """Print one line; what it cannot hold or the terminal cannot show, in a file's name for one, is escaped."""
     file = file or sys.stdout
-    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     encoding = file.encoding or "utf-8"
-    print(line.encode(encoding, "backslashreplace").decode(encoding), file=file, flush=True)
+    print(printable(text).encode(encoding, "look-alike").decode(encoding), file=file, flush=True)
 
 
 @contextmanager
@@ -32,8 +33,8 @@ def progress(description: str, total: int | None, unit: str = "images") -> Itera
         text = TextColumn("{task.description}", markup=False)
         whole = " of {task.total:,.0f} " if total else " "
         count = TextColumn("{task.completed:,.0f}" + whole + unit, markup=False)
-        with Progress(text, BarColumn(), count, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
-            task = bar.add_task(description, total=total)
+        with Progress(text, BarColumn(), count, TimeRemainingColumn(), console=screen.errors()) as bar:
+            task = bar.add_task(printable(description), total=total)
             yield lambda done: bar.update(task, completed=done)
     else:
         said = time.monotonic()

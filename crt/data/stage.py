@@ -26,7 +26,7 @@ def stage(dataset: Dataset, split: str, data: Path, local: Path) -> Path:
     copy, note = folder / source.name, folder / f"{source.name}.json"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with open(folder / "lock", "w") as lock:
+        with open(folder / "lock", "w", encoding="utf-8") as lock:
             fcntl.lockf(lock, fcntl.LOCK_EX)
             if not (note.exists() and copy.exists() and copy.stat().st_size == found.st_size):
                 _copy(source, copy, note, found.st_size)
@@ -59,4 +59,5 @@ def _copy(source: Path, copy: Path, note: Path, size: int) -> None:
             f"{part}: its SHA-256 is not that of {source}: the storage of this node does not keep what it is given"
         )
     part.replace(copy)
-    note.write_text(json.dumps({"source": str(source.absolute()), "sha256": held.hexdigest(), "bytes": size}))
+    known = {"source": str(source.absolute()), "sha256": held.hexdigest(), "bytes": size}
+    note.write_text(json.dumps(known), encoding="utf-8")

@@ -1,0 +1,90 @@
+"""Text as data: how a terminal shows it, how a shell reads it back, and what may name a folder."""
+
+import codecs
+import io
+import re
+import shlex
+import sys
+import unicodedata
+from pathlib import Path
+
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Characters that steer a terminal instead of being shown: control codes, line ends, changes of direction.
+
+Surrogates are bytes of a path that are not UTF-8.
+"""
+_ALIKE = {"–": "-", "—": "-", "…": "...", "±": "+/-", "×": "x", "≤": "<=", "≥": ">=", "∞": "inf", "→": "->", "←": "<-"}
+_ALIKE |= {"°": "deg ", "‘": "'", "’": "'", "“": '"', "”": '"', "\u00a0": " "}
+_BYTES = 255
+"""The longest name of a file on Linux."""
+
+
+def printable(text: str, keep: str = "") -> str:
+    r"""The text with `\n`, `\x1b` and the like in place of control characters, those to `keep` aside."""
+    return CONTROL.sub(lambda found: found[0] if found[0] in keep else _escaped(found[0]), text)
+
+
+def _escaped(char: str) -> str:
+    if "\udc80" <= char <= "\udcff":  # how Python writes a byte that is not UTF-8
+        return f"\\x{ord(char) - 0xDC00:02x}"
+    return char.encode("unicode_escape").decode()
+
+
+def command(*words: str | Path) -> str:
+    """A line that a shell reads back as these words; a path that begins with a dash is not an option."""
+    return " ".join(map(_quoted, words))
+
+
+def _quoted(word: str | Path) -> str:
+    text = f"./{word}" if isinstance(word, Path) and str(word).startswith("-") else str(word)
+    if not CONTROL.search(text):
+        return shlex.quote(text)
+    # bash and zsh read $'...' back, which stays one line on the terminal.
+    inside = re.sub(rf"[\\']|{CONTROL.pattern}", lambda found: _bytes(found[0]), text)
+    return f"$'{inside}'"
+
+
+def _bytes(text: str) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in text.encode("utf-8", "surrogateescape"))
+
+
+def check_folder_name(name: str, suffix: int) -> None:
+    """ValueError where `name`, with `suffix` more bytes behind it, cannot name a folder."""
+    most = _BYTES - suffix
+    wrong = (
+        "begins with a dot or a dash"
+        if name.startswith((".", "-"))
+        else "holds a character that cannot be shown"
+        if CONTROL.search(name)
+        else f"has {size} bytes"
+        if (size := len(name.encode("utf-8", "surrogateescape"))) > most
+        else None
+    )
+    if wrong:
+        allowed = f"letters, digits, spaces and signs, not a dot or a dash first, at most {most} bytes"
+        raise ValueError(f"its name {name!r} {wrong}, and folders and jobs are named by it (allowed: {allowed})")
+
+
+def replace_missing_characters() -> None:
+    """Have standard output and errors write look-alikes of characters that their encoding lacks, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="look-alike")
+
+
+def _look_alike(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(map(_similar, error.object[error.start : error.end])), error.end
+
+
+def _similar(char: str) -> str:
+    if char in _ALIKE:
+        return _ALIKE[char]
+    if unicodedata.combining(char):
+        return ""
+    base = unicodedata.normalize("NFD", char)[0]
+    return base if base.isascii() else _escaped(char) if CONTROL.match(char) else "?"
+
+
+codecs.register_error("look-alike", _look_alike)
