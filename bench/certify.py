@@ -52,8 +52,8 @@ def main(
     batch: Annotated[
         int | None, typer.Option(help="Draws in one forward pass (default: 1000 on a GPU, 100 without).")
     ] = None,
-    every: Annotated[int, typer.Option(help="Certify test images 0, EVERY, 2 EVERY, …")] = 1,
-    images: Annotated[int | None, typer.Option(help="… and at most this many of them.")] = None,
+    every: Annotated[int, typer.Option(help="Certify test images 0, EVERY, 2 EVERY, ...")] = 1,
+    images: Annotated[int | None, typer.Option(help="... and at most this many of them.")] = None,
     seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
     out: Annotated[
         Path | None, typer.Option(help="The table to begin or go on with (default: in RUNS/certify).")

@@ -50,19 +50,17 @@ def _bytes(text: str) -> str:
 
 def check_folder_name(name: str, suffix: int) -> None:
     """ValueError where `name`, with `suffix` more bytes behind it, cannot name a folder."""
-    most = _BYTES - suffix
-    wrong = (
-        "begins with a dot or a dash"
-        if name.startswith((".", "-"))
-        else "holds a character that cannot be shown"
-        if CONTROL.search(name)
-        else f"has {size} bytes"
-        if (size := len(name.encode("utf-8", "surrogateescape"))) > most
-        else None
-    )
-    if wrong:
-        allowed = f"letters, digits, spaces and signs, not a dot or a dash first, at most {most} bytes"
-        raise ValueError(f"its name {name!r} {wrong}, and folders and jobs are named by it (allowed: {allowed})")
+    most, size = _BYTES - suffix, len(name.encode("utf-8", "surrogateescape"))
+    if name.startswith((".", "-")):
+        wrong = "begins with a dot or a dash"
+    elif CONTROL.search(name):
+        wrong = "holds a character that cannot be shown"
+    elif size > most:
+        wrong = f"has {size} bytes"
+    else:
+        return
+    allowed = f"letters, digits, spaces and signs, not a dot or a dash first, at most {most} bytes"
+    raise ValueError(f"its name {name!r} {wrong}, and folders and jobs are named by it (allowed: {allowed})")
 
 
 def replace_missing_characters() -> None:

@@ -22,7 +22,9 @@ def main(
     ] = None,
     latex: Annotated[Path | None, typer.Option(help="Write the tables here, for booktabs and siunitx.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write the report here, as Markdown.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Write plots here: p-slowdown.pdf … of p.pdf (.png, .svg).")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Write plots here: p-slowdown.pdf ... of p.pdf (.png, .svg).")
+    ] = None,
     allow: Annotated[
         list[str],
         typer.Option(help="Compare times that are unlike in this field, and mark the ratio; again for another."),
