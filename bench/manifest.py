@@ -1,5 +1,6 @@
 """Read a manifest: YAML to cells, every name, argument and number checked here."""
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,7 +63,8 @@ def _text(value: Any, where: str) -> str:
     """One line of words, whatever lines it was written in; ValueError for what YAML reads as something else."""
     line = re.sub(r"[\t\n]+", " ", value).strip() if isinstance(value, str) else ""
     if not line:
-        raise ValueError(f"{where}: {value!r} (allowed: text, in quotes where YAML reads a date, a number or a list)")
+        shown = json.dumps(value, default=str, ensure_ascii=False)
+        raise ValueError(f"{where}: {shown} (allowed: text, in quotes where YAML reads a date, a number or a list)")
     return line
 
 
