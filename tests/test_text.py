@@ -31,7 +31,7 @@ from bench.tables import Manifest
 from bench.yamls import load_yaml
 from crt import screen
 from crt.data import DATASETS
-from crt.data.beton import ensure
+from crt.data.beton_file import ensure
 from crt.text import command, printable
 from launchers.job import Job
 from reports.__main__ import app as report
