@@ -71,6 +71,9 @@ def _version(package: str) -> str | None:
 def _source(folder: Path = Path(__file__).parent) -> tuple[str | None, bool | None, str | None]:
     """The commit that runs, whether files differ from it, and a digest of how; nothing where this is no checkout."""
     try:
+        if not _git(folder, "ls-files", "--", "."):
+            # An environment of installed packages may lie within a repository that is another project's.
+            return None, None, None
         places = os.fsdecode(_git(folder, "rev-parse", "HEAD", "--show-toplevel"))
         commit, top = places.removesuffix("\n").split("\n", 1)
         dirty = bool(_git(folder, "status", "--porcelain"))

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from bench import shipped
 from bench.cells import Cell, Monitor, Paper, Weights, digest
 from bench.fits import cell_fits, networks_fit, study_fits
 from bench.specs import explain, keys, spec, typed
@@ -33,12 +34,14 @@ _DEFAULTS = {"pipeline": "crt", "loader": "ffcv", "threat": {}, "seed": 0, "rank
 
 
 def read(path: Path, quick: bool = False, networks: bool = True) -> Manifest:
-    """The manifest in a file, reduced where `quick`; ValueError with file, place, value and what is allowed.
+    """The manifest in a file, or the shipped one of that name, reduced where `quick`.
+
+    ValueError with file, place, value and what is allowed.
 
     Whatever can be told from words is checked first. Then `networks` says whether networks are built, without storage,
     to see that methods and evaluations can take them: it needs torch, and only of manifests that hold such a choice.
     """
-    content = load_yaml(path)
+    content = load_yaml(shipped.manifest(path))
     try:
         reader = _Reader(content)
         manifest = reader.manifest(_name(path))

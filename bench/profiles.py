@@ -2,17 +2,18 @@
 
 from pathlib import Path
 
+from bench import shipped
 from bench.specs import typed
 from bench.yamls import load_yaml
 from crt.data import DATASETS
 from launchers.profile import Profile
 
-DEFAULT = Path(__file__).parents[1] / "slurm" / "default.yaml"
+DEFAULT = shipped.folder("slurm") / "default.yaml"
 
 
 def read(path: Path) -> Profile:
-    """The profile in a file; ValueError with file, key, value and what is allowed."""
-    content = load_yaml(path)
+    """The profile in a file, or the shipped one of that name; ValueError with file, key, value and what is allowed."""
+    content = load_yaml(shipped.profile(path))
     try:
         profile = typed(Profile, content, "profile")
         for name in profile.sources:

@@ -12,7 +12,7 @@ app = application()
 
 @app.command()
 def main(
-    manifest: Annotated[Path, typer.Argument(help="The YAML file of a table.")],
+    manifest: Annotated[Path, typer.Argument(help="The YAML file of a table, or a shipped one's name: table4.")],
     teacher: Annotated[
         str | None, typer.Option(help="Part of the id of the cell to compare with (default: the teacher of Duet).")
     ] = None,

@@ -12,7 +12,7 @@ app = application()
 
 @app.command()
 def main(
-    manifest: Annotated[Path, typer.Argument(help="The YAML file of a table.")],
+    manifest: Annotated[Path, typer.Argument(help="The YAML file of a table, or a shipped one's name: table4.")],
     runs: Annotated[Path, typer.Option(help="Where the records are.")] = Path("runs"),
     data: Annotated[Path, typer.Option(help="Where the .beton files are.")] = Path("data"),
     quick: Annotated[bool, typer.Option("--quick", help="Of what was submitted with --quick.")] = False,

@@ -8,7 +8,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from bench import devices, estimate, forecast, preflight, profiles
+from bench import devices, estimate, forecast, preflight, profiles, shipped
 from bench import manifest as manifests
 from bench.attempt import Place
 from bench.names import told
@@ -22,7 +22,7 @@ from launchers.job import Wave, unfinished
 from launchers.ledger import Ledger
 from launchers.profile import Profile
 
-MANIFESTS = Path(__file__).resolve().parents[1] / "manifests"
+MANIFESTS = shipped.folder("manifests").resolve()
 
 
 def submit(
@@ -110,7 +110,7 @@ def chosen(manifest: Manifest, pattern: str | None) -> Manifest:
 
 def called(manifest: Path) -> str:
     """What its arrays' names begin with: its path under `manifests/`, for each paper may have a table1.yaml there."""
-    path = manifest.resolve().with_suffix("")
+    path = shipped.manifest(manifest).resolve().with_suffix("")
     return "-".join(path.relative_to(MANIFESTS).parts) if path.is_relative_to(MANIFESTS) else manifest.stem
 
 

@@ -24,9 +24,11 @@ app = application()
 
 @app.command()
 def main(
-    manifest: Annotated[Path, typer.Argument(help="The YAML file of a table.")],
+    manifest: Annotated[Path, typer.Argument(help="The YAML file of a table, or a shipped one's name: table4.")],
     launcher: Annotated[Launcher, typer.Option(help="auto: slurm where sbatch is found, else local.")] = Launcher.auto,
-    profile: Annotated[Path | None, typer.Option(help="What Slurm is asked for (default: slurm/default.yaml).")] = None,
+    profile: Annotated[
+        Path | None, typer.Option(help="What Slurm is asked for: a YAML file, or a100, h100, default (the default).")
+    ] = None,
     runs: Annotated[Path, typer.Option(help="Where records and weights are kept.")] = Path("runs"),
     data: Annotated[Path, typer.Option(help="Where the .beton files are.")] = Path("data"),
     quick: Annotated[bool, typer.Option("--quick", help="The same cells, reduced to minutes on two cores.")] = False,

@@ -12,7 +12,7 @@ app = application()
 
 @app.command()
 def main(
-    manifest: Annotated[Path, typer.Argument(help="The YAML file of a table.")],
+    manifest: Annotated[Path, typer.Argument(help="The YAML file of a table, or a shipped one's name: table4.")],
     runs: Annotated[
         list[Path], typer.Option(help="Where the records are; given several times, each folder has its own tables.")
     ] = [Path("runs")],  # noqa: B006

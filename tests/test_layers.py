@@ -13,6 +13,8 @@ MAY = {
 # Read before any test runs: numba's finalizers raise when FFCV's loaders are collected, and Python 3.11's parser cannot
 # bear that in its midst.
 TREES = {file: ast.parse(file.read_text()) for package in MAY for file in (ROOT / package).rglob("*.py")}
+COMMAND = "bench.__main__"
+"""The command line over all packages, which none of them imports."""
 FOUNDATION = {"bench.cells", "bench.records"}
 
 
@@ -30,6 +32,9 @@ def test_packages_import_only_what_lies_below():
     assert len(TREES) > 25
     for file in TREES:
         package = file.relative_to(ROOT).parts[0]
+        assert COMMAND not in imports(file), file
+        if file == ROOT / f"{COMMAND.replace('.', '/')}.py":
+            continue
         ours = {name.split(".")[0] for name in imports(file)} & set(MAY)
         assert ours <= MAY[package], f"{file} imports {ours - MAY[package]}"
 

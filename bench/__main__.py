@@ -1,0 +1,53 @@
+"""Every command in one: `robust-bench submit table4`, or `python -m bench submit table4`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench import attack, cancel, certify, similarity, speed, status, submit
+from bench.command import application
+from reports import __main__ as report
+
+NAME = "robust-bench"
+COMMANDS = {
+    "submit": submit,
+    "status": status,
+    "cancel": cancel,
+    "report": report,
+    "certify": certify,
+    "attack": attack,
+    "speed": speed,
+    "similarity": similarity,
+}
+app = application(completion=True)
+
+
+def _version(asked: bool) -> None:
+    if not asked:
+        return
+    import tomllib
+    from importlib.metadata import version
+
+    checkout = Path(__file__).parents[1] / "pyproject.toml"
+    # What is installed beside a checkout may be another version of it.
+    known = tomllib.loads(checkout.read_text())["project"] if checkout.exists() else {}
+    print(NAME, known.get("version") or version("robust-training-bench"))
+    raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version, and exit.")
+    ] = False,
+) -> None:
+    """One clock for robust training of neural networks: what robustness costs, measured."""
+
+
+for name, command in COMMANDS.items():
+    app.command(name)(command.main)
+
+if __name__ == "__main__":
+    # Completion is set up for the command that is installed, however this is called.
+    app(prog_name=NAME)

@@ -1,0 +1,65 @@
+"""Attack a checkpoint: `python -m bench.attack model.pt --arch resnet18 --norm linf --eps 8/255`."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench import options
+from bench.command import application, told
+
+
+class Norm(StrEnum):
+    """Norms of a perturbation."""
+
+    linf = "linf"
+    l2 = "l2"
+
+
+app = application()
+
+
+@app.command()
+def main(
+    checkpoint: options.CheckpointFile,
+    arch: options.Arch,
+    eps: Annotated[str, typer.Option(help="The radius, for pixels in [0, 1]: 8/255, 0.5.")],
+    norm: Annotated[Norm, typer.Option(help="The norm that the radius is of.")] = Norm.linf,
+    attack: Annotated[
+        str, typer.Option(help="By its name in manifests: PGD, AutoPGD, or AutoAttack where it is installed.")
+    ] = "AutoPGD",
+    steps: Annotated[int | None, typer.Option(help="Steps of a restart (default: the attack's).")] = None,
+    restarts: Annotated[int | None, typer.Option(help="Restarts on what still stands (default: the attack's).")] = None,
+    loss: Annotated[str | None, typer.Option(help="What AutoPGD increases: ce (default) or dlr.")] = None,
+    dataset: options.Dataset = "cifar10",
+    pipeline: options.Pipeline = "crt",
+    normalize: options.Normalize = None,
+    key: options.Key = None,
+    precision: options.InPrecision = options.Precision.fp32,
+    channels_last: options.ChannelsLast = False,
+    compile: options.Compiled = options.Compile.off,
+    batch: Annotated[int | None, typer.Option(help="Images attacked side by side (default: the attack's).")] = None,
+    every: Annotated[int, typer.Option(help="Attack test images 0, EVERY, 2 EVERY, …")] = 1,
+    images: options.Images = None,
+    seed: Annotated[int, typer.Option(help="The seed of random starts.")] = 0,
+    out: options.Out = None,
+    runs: options.Runs = Path("runs"),
+    data: options.Data = Path("data"),
+) -> None:
+    """Attack test images within a ball; those that the table holds are not attacked again."""
+    asked = dict(steps=steps, restarts=restarts, loss=loss, batch=batch, images=images)
+    asked = {key: value for key, value in asked.items() if value is not None}
+    asked |= options.switches(precision, channels_last, compile) | dict(every=every)
+    with told():
+        from bench.attack_table import report
+        from bench.checkpoint import Checkpoint
+
+        network = Checkpoint(
+            file=checkpoint, arch=arch, dataset=dataset, pipeline=pipeline, normalize=normalize, key=key
+        )
+        report(network, attack, asked, norm.value, eps, seed, out, runs, data)
+
+
+if __name__ == "__main__":
+    app()

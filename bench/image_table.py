@@ -1,0 +1,99 @@
+"""Evaluate a checkpoint image by image into a table, which later calls go on with."""
+
+import json
+import time
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+from scipy.stats import binomtest
+
+from bench import cells
+from bench.attempt import Claim, write
+from bench.cells import Spec
+from bench.checkpoint import Checkpoint
+from bench.judge import image
+from bench.progress import Progress
+from bench.specs import spec as resolve
+from crt import dist
+from crt.classifier import Classifier
+from crt.data.beton_file import Beton
+from crt.judgement import Judgement, judge_each
+from crt.switches import able
+from crt.threat import Threat
+
+Keep = Callable[[int, int, Judgement, float], str]
+"""Keeps an image's index, label, judgement and seconds in the table, and says in a word how it went."""
+
+
+def evaluation(name: str, given: dict, threat: Threat) -> tuple[Spec, Any]:
+    """An evaluation by the options of a command; ValueError, which calls arguments by options, for what it is not."""
+    try:
+        spec, kind = resolve("crt.evals", {name: given}, threat, "command")
+    except ValueError as error:
+        raise ValueError(str(error).replace(f"command.{name}.", "--").replace(f"command.{name}: ", "")) from None
+    built = kind(threat=threat, **spec.args)
+    able("--", built.precision, built.compile, dist.device(), "fp32, bf16")
+    return spec, built
+
+
+def settings(checkpoint: Checkpoint, digest: str, seed: int, spec: Spec, built: Any, threat: dict) -> dict:
+    """All that a table's rows depend on: the network of SHA-256 `digest`, the seed, the arguments, the threat."""
+    bearing = {key: value for key, value in spec.args.items() if key not in built.execution}
+    return checkpoint.settings(digest) | {"seed": seed} | bearing | threat
+
+
+def table_path(runs: Path, command: str, checkpoint: Checkpoint, settings: dict, suffix: str) -> Path:
+    """Where a table is kept that no other place is named for: its settings name it."""
+    return runs / command / f"{checkpoint.arch}-{checkpoint.dataset}-{cells.digest(settings)}{suffix}"
+
+
+def claimed(out: Path, settings: dict) -> Claim:
+    """The right to write the table; ValueError where it was made with other settings, which are kept beside it."""
+    beside = out.with_suffix(".json")
+    if out.suffix in (".json", ".claim"):
+        raise ValueError(f"--out {out}: beside a table are its .json and its .claim (allowed: another suffix)")
+    claim = Claim(out)
+    if not out.exists():
+        write(beside, json.dumps(settings, indent=1).encode())
+    try:
+        made = dict(json.loads(beside.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        raise ValueError(f"{out}: cannot be gone on with: {beside.name}, with its settings, is missing") from None
+    differs = [key for key in settings | made if made.get(key) != settings.get(key)]
+    other = [f"{key} {made.get(key)!r}, not {settings.get(key)!r}" for key in differs]
+    if other:
+        raise ValueError(f"{out}: made with {'; '.join(other)} (allowed: another --out)")
+    return claim
+
+
+def judge_rest(
+    built: Any,
+    model: Classifier,
+    test: Beton,
+    asked: Sequence[int],
+    done: Collection[int],
+    seed: int,
+    title: str,
+    keep: Keep,
+) -> None:
+    """Judge the images asked for that are not done, and keep each as it is found, with a bar of progress."""
+    left = [index for index in asked if index not in done]
+    questions = ((image(test, index), int(test.labels[index]), (seed, index)) for index in left)
+    with Progress(title, len(asked), len(asked) - len(left), "image") as progress:
+        began = time.perf_counter()
+        for index, found in zip(left, judge_each(built, model, questions), strict=True):
+            progress.step(keep(index, int(test.labels[index]), found, time.perf_counter() - began))
+            began = time.perf_counter()
+
+
+def choice(indices: Sequence[int], available: int) -> str:
+    """How many images of those available, and which."""
+    few = f"{', '.join(map(str, indices[:2]))}, …, {indices[-1]}" if len(indices) > 3 else ", ".join(map(str, indices))
+    return f"{len(indices):,} of {available:,} images: {few}"
+
+
+def percentage(count: int, total: int) -> tuple[str, str]:
+    """A share in percent, and its 95 % interval (Wilson's)."""
+    ends = binomtest(count, total).proportion_ci(method="wilson")
+    return f"{100 * count / total:.1f}", f"[{100 * ends.low:.1f}, {100 * ends.high:.1f}]"

@@ -1,0 +1,15 @@
+"""The wheel's packages: manifests and Slurm profiles, which have folders of their own here, become data of `bench`."""
+
+from setuptools import find_packages, setup
+
+CODE = ("bench", "crt", "launchers", "reports")
+DATA = ("manifests", "slurm")
+
+setup(
+    packages=[
+        *find_packages(include=[pattern for name in CODE for pattern in (name, f"{name}.*")]),
+        *(f"bench.{name}" for name in DATA),
+    ],
+    package_dir={f"bench.{name}": name for name in DATA},
+    package_data={f"bench.{name}": ["**/*.yaml"] for name in DATA},
+)
