@@ -57,7 +57,7 @@ def claimed(out: Path, settings: dict) -> Claim:
     if not out.exists():
         write(beside, json.dumps(settings, indent=1).encode())
     try:
-        made = dict(json.loads(beside.read_text(encoding="utf-8")))
+        made = {**json.loads(beside.read_text(encoding="utf-8"))}
     except (OSError, ValueError, TypeError):
         raise ValueError(f"{out}: cannot be gone on with: {beside.name}, with its settings, is missing") from None
     differs = [key for key in settings | made if made.get(key) != settings.get(key)]
