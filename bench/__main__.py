@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+import typer.core
 
 from bench import attack, cancel, certify, similarity, speed, status, submit
 from bench.command import application
@@ -20,7 +21,23 @@ COMMANDS = {
     "speed": speed,
     "similarity": similarity,
 }
-app = application(completion=True)
+
+
+class _Commands(typer.core.TyperGroup):
+    """The commands; their common flags are off rather than missing.
+
+    Typer asks pydantic about what is missing, whose import takes longer than a help.
+    """
+
+    def get_params(self, ctx: typer.Context) -> list:
+        params = super().get_params(ctx)
+        for param in params:
+            if param.default is None:
+                param.default = False
+        return params
+
+
+app = application(cls=_Commands, no_args_is_help=True, add_completion=True)
 
 
 def _version(asked: bool) -> None:
@@ -31,7 +48,7 @@ def _version(asked: bool) -> None:
 
     checkout = Path(__file__).parents[1] / "pyproject.toml"
     # What is installed beside a checkout may be another version of it.
-    known = tomllib.loads(checkout.read_text())["project"] if checkout.exists() else {}
+    known = tomllib.loads(checkout.read_text(encoding="utf-8"))["project"] if checkout.exists() else {}
     print(NAME, known.get("version") or version("robust-training-bench"))
     raise typer.Exit
 

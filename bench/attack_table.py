@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Column, Table
 
 from bench import image_table, records
@@ -15,12 +14,14 @@ from bench.command import warnings_as_notes
 from bench.image_table import percentage
 from bench.records import Verdict
 from bench.specs import typed
+from crt import screen
 from crt.classifier import Classifier
 from crt.data import DATASETS
 from crt.data.beton_file import Beton, ensure
 from crt.judgement import Judgement
 from crt.plugins import plugins
 from crt.standing import Attacker
+from crt.text import printable
 from crt.threat import Threat
 
 MEANING = (
@@ -45,20 +46,20 @@ def report(
     `asked` are the arguments of the attack, which errors call by the command's options; `eps` is as people write it;
     `out` is the table, by default one in `runs` that its settings name. ValueError for what cannot be attacked so.
     """
-    console = Console()
+    console = screen.output()
     spec, evaluation = _evaluation(attack, asked, _threat(norm, eps))
     model, digest = checkpoint.load()
     test = Beton(ensure(DATASETS[checkpoint.dataset], "test", data))
     ball = {"attack": attack, **evaluation.threat.model_dump(include={"norm", "eps"})}
     settings = image_table.settings(checkpoint, digest, seed, spec, evaluation, ball)
     out = out or image_table.table_path(runs, "attack", checkpoint, settings, ".jsonl")
-    title = f"{checkpoint.file} ({checkpoint.arch}), {spec.label}, {norm} eps {eps}"
+    title = f"{printable(str(checkpoint.file))} ({checkpoint.arch}), {spec.label}, {norm} eps {eps}"
     with warnings_as_notes():
         verdicts = attacked(model, evaluation, spec, test, settings, out, title)
     console.print(title, soft_wrap=True)
     console.print(summary(verdicts, len(test)))
     console.print(MEANING, soft_wrap=True)
-    console.print(f"{out}: {len(verdicts)} images", soft_wrap=True)
+    console.print(f"{printable(str(out))}: {len(verdicts)} images", soft_wrap=True)
 
 
 def attacked(

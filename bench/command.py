@@ -19,9 +19,10 @@ class _Application(typer.Typer):
         return super().__call__(*args, **options)
 
 
-def application(completion: bool = False) -> typer.Typer:
-    """A command line whose help needs no more than typer itself; `completion` offers to set up that of the shell."""
-    return _Application(add_completion=completion, rich_markup_mode=None, pretty_exceptions_enable=False)
+def application(**options: Any) -> typer.Typer:
+    """A command line whose help needs no more than typer itself to be printed; `options` are Typer's own."""
+    plain = {"add_completion": False, "rich_markup_mode": None, "pretty_exceptions_enable": False}
+    return _Application(**plain | options)
 
 
 @contextmanager

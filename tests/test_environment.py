@@ -108,6 +108,13 @@ def test_no_checkout(tmp_path, monkeypatch):
     assert environment._source(tmp_path) == (None, None, None), "no commit yet"
 
 
+def test_packages_installed_within_another_projects_repository_have_no_commit(checkout):
+    installed = checkout / "ignored" / "site-packages" / "bench"
+    installed.mkdir(parents=True)
+    (installed / "module").write_text("a\n")
+    assert environment._source(installed) == (None, None, None)
+
+
 def test_no_git(checkout, monkeypatch):
     monkeypatch.setenv("PATH", "")
     assert source(checkout) == (None, None, None)
