@@ -1,17 +1,20 @@
 """Every command in one: `robust-bench submit table4`, or `python -m bench submit table4`."""
 
+import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 import typer.core
 
 from bench import attack, cancel, certify, similarity, speed, status, submit
 from bench.command import application
+from crt.data import beton
 from reports import __main__ as report
 
 NAME = "robust-bench"
 COMMANDS = {
+    "data": beton,
     "submit": submit,
     "status": status,
     "cancel": cancel,
@@ -28,6 +31,12 @@ class _Commands(typer.core.TyperGroup):
 
     Typer asks pydantic about what is missing, whose import takes longer than a help.
     """
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        if "_ROBUST_BENCH_COMPLETE" in os.environ:
+            # Typer folds explanations at this width, and fish takes each line for a completion.
+            os.environ["TERMINAL_WIDTH"] = "1000"
+        return super().main(*args, **kwargs)
 
     def get_params(self, ctx: typer.Context) -> list:
         params = super().get_params(ctx)

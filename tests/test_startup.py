@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from bench import __main__ as bench_main
 from bench import manifest as manifests
 from bench.specs import spec
 from crt.data import DATASETS
@@ -19,6 +20,8 @@ from crt.threat import Threat
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = ("torch", "torchvision", "pandas", "scipy", "matplotlib", "sklearn", "ffcv")
 COMMANDS = (
+    "bench",
+    "bench.attack",
     "bench.submit",
     "bench.status",
     "bench.cancel",
@@ -54,6 +57,13 @@ def run(tmp_path: Path, module: str, *arguments: str) -> tuple[int, set[str], st
 @pytest.mark.parametrize("module", COMMANDS)
 def test_help_needs_typer_alone(tmp_path, module):
     code, modules, _ = run(tmp_path, module, "--help")
+    assert code == 0
+    assert not modules & {*HEAVY, "numpy", "pydantic", "rich", "yaml", "submitit", "PIL"}
+
+
+@pytest.mark.parametrize("name", bench_main.COMMANDS)
+def test_help_of_one_of_all_commands_needs_typer_alone(tmp_path, name):
+    code, modules, _ = run(tmp_path, "bench", name, "--help")
     assert code == 0
     assert not modules & {*HEAVY, "numpy", "pydantic", "rich", "yaml", "submitit", "PIL"}
 
