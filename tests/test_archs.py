@@ -137,7 +137,7 @@ def test_first_weights_of_resnet20():
 
 def test_vit_against_its_formulas():
     torch.manual_seed(1)
-    model, x = find("crt.archs", "vit")()[0], torch.rand(2, 3, 32, 32)
+    model, x = find("crt.archs", "vit")()[0].double(), torch.rand(2, 3, 32, 32, dtype=torch.float64)
     state = model.state_dict()
 
     def linear(x: torch.Tensor, name: str) -> torch.Tensor:
@@ -158,7 +158,7 @@ def test_vit_against_its_formulas():
         tokens = tokens + linear(torch.cat(heads, -1), f"layers.{i}.attention.o")
         inner = torch.nn.functional.gelu(linear(norm(tokens, f"layers.{i}.norm2"), f"layers.{i}.mlp.0"))
         tokens = tokens + torch.nn.functional.gelu(linear(inner, f"layers.{i}.mlp.2"))
-    torch.testing.assert_close(model(x), norm(tokens[:, 0], "norm"), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(model(x), norm(tokens[:, 0], "norm"), rtol=1e-9, atol=1e-9)
 
 
 def test_residuals_of_regnetx_4gf_begin_at_zero():
@@ -216,33 +216,31 @@ def test_thresholds_begin_as_published():
 
 
 def with_batchnorm(name: str) -> Classifier:
-    """A network whose BatchNorms know other images' statistics."""
-    model = build(name)
+    """A network in float64 whose BatchNorms know other images' statistics."""
+    model = build(name).double()
     for layer in model.modules():
         if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
             layer.momentum = 1.0
             nn.init.uniform_(layer.weight, 0.5, 1.5)
             nn.init.normal_(layer.bias, std=0.5)
-    model(torch.rand(64, 3, 32, 32))
+    model(torch.rand(64, 3, 32, 32, dtype=torch.float64))
     return model.eval()
 
 
 @pytest.mark.parametrize("name", ["cnn4c2f", "cnn4c3f", "cnn6c2f"])
 def test_a_teacher_without_its_batchnorm_is_the_plain_network(name):
-    teacher, x = with_batchnorm(f"{name}_bn").requires_grad_(False), torch.rand(16, 3, 32, 32)
+    teacher, x = with_batchnorm(f"{name}_bn").requires_grad_(False), torch.rand(16, 3, 32, 32, dtype=torch.float64)
     before, drawn = copy.deepcopy(teacher.state_dict()), torch.get_rng_state()
     folded = plain(teacher)
     assert torch.equal(drawn, torch.get_rng_state()) and not any(p.requires_grad for p in folded.parameters())
-    chain = build(name)
+    chain = build(name).double()
     assert [repr(layer) for layer in folded.body] == [repr(layer) for layer in chain.body]
     chain.load_state_dict(folded.state_dict())
     assert all(torch.equal(value, before[key]) for key, value in teacher.state_dict().items())
-    torch.testing.assert_close(chain.body(x), teacher.body(x), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(chain.body(x), teacher.body(x), rtol=1e-10, atol=1e-10)
     logits = teacher(x)
-    torch.testing.assert_close(chain(x), logits, rtol=0, atol=1e-4)
+    torch.testing.assert_close(chain(x), logits, rtol=0, atol=1e-10)
     assert logits.std(0).min() > 0.1
-    teacher.double()
-    torch.testing.assert_close(plain(teacher)(x.double()), teacher(x.double()), rtol=1e-10, atol=1e-10)
 
 
 def test_batchnorm_is_folded_without_storage_too():

@@ -1,11 +1,9 @@
 """AutoPGD against that of AutoAttack's authors, iterate by iterate; AutoAttack as an evaluation."""
 
-import copy
-
 import pytest
 import torch
 from pyautoattack.autopgd_base import APGDAttack
-from test_attack_evals import BOTH, LINF, Linear, Watched, judge, stands, trained
+from test_attack_evals import BOTH, LINF, Linear, Watched, doubled, judge, stands, trained
 
 from crt import autopgd, standing
 from crt.evals import autoattack
@@ -18,8 +16,7 @@ from crt.threat import Threat
 @pytest.mark.parametrize("steps", [20, 50])
 @BOTH
 def test_autopgd_asks_what_the_authors_code_asks(digits, threat, steps, loss):
-    model, x, y = trained(digits)
-    model, x, y = copy.deepcopy(model).double(), x[:36].double(), y[:36]
+    model, x, y = doubled(digits, 36)
     threat = threat.model_copy(update={"eps": threat.eps / 2})
     robust = sorted(stands(judge(AutoPGD(threat=threat, steps=steps, restarts=1, loss=loss), model, x, y)))
     x, y = x[robust], y[robust]

@@ -11,7 +11,7 @@ from art.attacks.evasion import (
     auto_projected_gradient_descent,
 )
 from art.estimators.classification import PyTorchClassifier
-from test_attack_evals import BOTH, L2, judge, questions, stands, trained
+from test_attack_evals import BOTH, L2, doubled, judge, questions, stands, trained
 from torch import nn
 
 from crt.art17 import art17, wandering, windows
@@ -28,6 +28,17 @@ STRAY = 3
 def estimator(model: nn.Module) -> PyTorchClassifier:
     shape = {"input_shape": (3, 32, 32), "nb_classes": 10, "clip_values": (0.0, 1.0)}
     return PyTorchClassifier(model, nn.CrossEntropyLoss(), device_type="cpu", **shape)
+
+
+class Doubled(nn.Module):
+    """A network in float64, also where the toolbox tries it on an image in float32."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.network(x.double())
 
 
 def arguments(threat: Threat) -> dict:
@@ -72,12 +83,13 @@ def test_what_the_toolboxs_pgd_breaks_is_broken(digits, threat):
 
 @pytest.mark.parametrize("steps", [20, 50])
 @BOTH
-def test_the_toolbox_form_is_the_toolboxs_of_one_image(digits, threat, steps):
+def test_the_toolbox_form_is_the_toolboxs_of_one_image(digits, threat, steps, monkeypatch):
     """Since version 1.14 the toolbox decides image by image: then a batch of one is what it was before."""
-    model, x, y = trained(digits)
-    attack = AutoProjectedGradientDescent(
-        estimator(model), eps_step=2 * threat.eps, max_iter=steps, nb_random_init=1, batch_size=1, **arguments(threat)
-    )
+    # In float32 the sign of a small gradient, and with it a pixel, would hang on the processor.
+    monkeypatch.setattr(auto_projected_gradient_descent, "ART_NUMPY_DTYPE", np.float64)
+    model, x, y = doubled(digits, 20)
+    settings = {"eps_step": 2 * threat.eps, "max_iter": steps, "nb_random_init": 1, "batch_size": 1}
+    attack = AutoProjectedGradientDescent(estimator(Doubled(model)), **settings, **arguments(threat))
     broken = 0
     for place in range(20):
         image, label = x[place : place + 1], y[place : place + 1]
@@ -87,14 +99,16 @@ def test_the_toolbox_form_is_the_toolboxs_of_one_image(digits, threat, steps):
         drawn = mock.Mock(return_value=(start - image).numpy())
         with mock.patch.object(auto_projected_gradient_descent, "random_sphere", drawn):
             at = torch.from_numpy(attack.generate(image.numpy(), label.numpy()))
+        assert at.dtype == torch.float64
         fooled = int(model(at).argmax(1)) != int(label)
         with frozen(model):
             ours = art17(model, image, label, start, threat, steps=steps, loss=cross_entropy, rho=0.75)
         assert bool(ours.broken) == fooled, place
         if fooled:
             broken += 1
-            assert (ours.adversarial - at).abs().max() < 1e-3, place
-    assert broken > 2
+            # The toolbox adds 1e-7 to the length of a gradient that it divides by.
+            assert (ours.adversarial - at).abs().max() < (1e-9 if threat.norm == "linf" else 1e-6), place
+    assert broken > 1
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The engine against the plain procedure, folding, tables of certificates, the command line, and what reports say."""
 
+import copy
 import hashlib
 import math
 import random
@@ -46,21 +47,24 @@ def body() -> nn.Module:
 
 @pytest.fixture(scope="module")
 def trained():
-    """A network with BatchNorm trained a little under noise, and test images it is right, wrong and unsure of."""
+    """A network with BatchNorm trained a little under noise, and test images it is right, wrong and unsure of.
+
+    In float64: of the 25,000 draws, rounding to float32 would put some in another class, others on each processor.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = Classifier(body(), 64, 10, (0.3,) * 3, (0.4,) * 3)
+        model = Classifier(body(), 64, 10, (0.3,) * 3, (0.4,) * 3).double()
         x, y = (torch.from_numpy(part) for part in load_digits("train"))
-        x = x.permute(0, 3, 1, 2).float().div(255)
+        x = x.permute(0, 3, 1, 2)[..., ::2, ::2].double().div(255)
         steps = torch.optim.Adam(model.parameters(), 0.01)
         for _ in range(40):
             some = torch.randint(len(x), (64,))
-            loss = nn.functional.cross_entropy(model(x[some] + SIGMA * torch.randn(64, 3, 32, 32)), y[some])
+            loss = nn.functional.cross_entropy(model(x[some] + SIGMA * torch.randn_like(x[some])), y[some])
             steps.zero_grad()
             loss.backward()
             steps.step()
     images, labels = load_digits("test")
-    x = torch.from_numpy(images[:16]).permute(0, 3, 1, 2).float().div(255)
+    x = torch.from_numpy(images[:16]).permute(0, 3, 1, 2)[..., ::2, ::2].double().div(255)
     x = torch.cat([x, (x[:6] + x[6:12]) / 2]).contiguous()
     labels = [*labels[:16].tolist(), *labels[:6].tolist()]
     return model.eval(), [(image, label, (SEED, i)) for i, (image, label) in enumerate(zip(x, labels, strict=True))]
@@ -74,7 +78,8 @@ def plain(model: nn.Module, x: torch.Tensor, index: int) -> tuple[int, float]:
         for start in range(0, n, 100):
             words = repr((SEED, index, stream, start // 100)).encode()
             seed = int.from_bytes(hashlib.sha256(words).digest()[:8], "big") >> 1
-            noise = torch.randn(100, *x.shape, generator=torch.Generator().manual_seed(seed))[: n - start]
+            generator = torch.Generator().manual_seed(seed)
+            noise = torch.randn(100, *x.shape, generator=generator, dtype=x.dtype)[: n - start]
             with torch.no_grad():
                 found += np.bincount(model(x + SIGMA * noise).argmax(1).numpy(), minlength=10)
         return found
@@ -154,11 +159,12 @@ def test_early_stop_never_changes_a_verdict():
 
 
 @pytest.mark.parametrize("options", [{"channels_last": True}, {"precision": "bf16"}])
-def test_options_are_named_and_leave_the_network_alone(trained, expected, options):
-    model, questions = trained
+def test_options_are_named_and_leave_the_network_alone(trained, options):
+    model = copy.deepcopy(trained[0]).float()
+    questions = [(x.float(), y, seed) for x, y, seed in trained[1]]
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    found = list(smoothing(skip_wrong=False, **options).judge_many(model, questions))
-    assert sum(f.prediction == p for f, (p, _) in zip(found, expected, strict=True)) > 18
+    found, bare = (list(smoothing(skip_wrong=False, **some).judge_many(model, questions)) for some in (options, {}))
+    assert sum(one.prediction == other.prediction for one, other in zip(found, bare, strict=True)) > 18
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name]) and value.dtype == before[name].dtype and value.is_contiguous()
     threat = Threat(sigma=SIGMA)
@@ -171,19 +177,19 @@ def test_options_are_named_and_leave_the_network_alone(trained, expected, option
 def test_folding_is_exact_to_rounding(arch):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = Classifier(*find("crt.archs", arch)(), 10, (0.5,) * 3, (0.2,) * 3).eval()
+        model = Classifier(*find("crt.archs", arch)(), 10, (0.5,) * 3, (0.2,) * 3).double().eval()
         norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
         for layer in norms:
             layer.running_mean.normal_(0, 0.1)
             layer.running_var.uniform_(0.5, 1.5)
             nn.init.uniform_(layer.weight, 0.5, 1.5)
             nn.init.normal_(layer.bias, 0, 0.1)
-        x = torch.rand(2, 3, 32, 32)
+        x = torch.rand(2, 3, 32, 32, dtype=torch.float64)
     network, gone, left = fold(model)
     assert (gone, left) == (len(norms), 0) and not any(isinstance(m, nn.BatchNorm2d) for m in network.modules())
     with torch.no_grad():
         logits = model(x)
-        assert float((network(x) - logits).abs().max() / logits.abs().max()) < 5e-6
+        assert float((network(x) - logits).abs().max() / logits.abs().max()) < 1e-11
 
 
 class _Wavers(nn.Module):

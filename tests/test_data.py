@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from scipy import stats
 from typer.testing import CliRunner
+from waiting import HANG
 
 from crt.data import DATASETS
 from crt.data.beton_file import Beton, ensure, write
@@ -226,7 +227,7 @@ from crt.data.beton_file import ensure
 ensure(DATASETS["digits"], "test", Path({str(tmp_path)!r}))
 """
     started = [subprocess.Popen([sys.executable, "-c", script], cwd=ROOT) for _ in range(3)]
-    assert [process.wait(60) for process in started] == [0, 0, 0]
+    assert [process.wait(HANG) for process in started] == [0, 0, 0]
     assert [file.name for file in tmp_path.iterdir()] == ["digits-test.beton"]
 
 

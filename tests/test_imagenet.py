@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import tarfile
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import torch
 from PIL import Image
 from test_data import NO_FFCV
 from typer.testing import CliRunner
+from waiting import until
 
 from crt.data import DATASETS, imagenet, layout
 from crt.data.beton import app
@@ -224,24 +224,24 @@ def test_a_killed_write_goes_on(tmp_path, monkeypatch):
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
     imagenet.convert(SMALL, source, undisturbed, 48, 90)
     script = f"""
-import sys, time
+import sys, threading
 from dataclasses import replace
 from pathlib import Path
 from crt.data import DATASETS, imagenet
-whole, imagenet._ROUND = imagenet._encoded, 100
-def slow(content, encode):
-    time.sleep(0.02)
+whole, imagenet._ROUND, begun = imagenet._encoded, 100, []
+def stuck(content, encode):
+    begun.append(content)
+    if len(begun) > 250:
+        threading.Event().wait()
     return whole(content, encode)
-imagenet._encoded = slow
+imagenet._encoded = stuck
 small = replace(DATASETS["imagenet"], classes=("0", "1", "2"))
 imagenet.convert(small, Path({str(source)!r}), Path({str(killed)!r}), 48, 90)
 """
     process = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT)
     part, journal = parts(killed)
-    deadline = time.monotonic() + 30
-    while not (journal.exists() and journal.stat().st_size > 100 * imagenet._DONE.itemsize):
-        assert time.monotonic() < deadline and process.poll() is None
-        time.sleep(0.01)
+    enough = lambda: journal.exists() and journal.stat().st_size > 200 * imagenet._DONE.itemsize  # noqa: E731
+    until(enough, alive=lambda: process.poll() is None)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert part.exists() and not (killed / "imagenet-train.beton").exists()

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from waiting import HANG
 
 from reports.booktabs import escape
 from reports.latex import latex as document
@@ -119,7 +120,7 @@ def compiled(path: Path) -> str:
     """The log of pdflatex, which has to succeed."""
     done = subprocess.run(
         ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", path.name],
-        cwd=path.parent, capture_output=True, timeout=120,
+        cwd=path.parent, capture_output=True, timeout=HANG,
     )  # fmt: skip
     log = done.stdout.decode(errors="replace")
     assert done.returncode == 0, log

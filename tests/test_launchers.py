@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from typer.testing import CliRunner
+from waiting import HANG, until
 
 from bench import cancel, profiles, status
 from bench import manifest as manifests
@@ -144,17 +145,22 @@ def test_interrupted_it_says_so_in_a_line_and_leaves_no_process(tmp_path, digits
     shell = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, cwd=root
     )
-    until = time.monotonic() + 60
-    while not any(isinstance(r, Epoch) for file in (tmp_path / "runs").glob("*/train.jsonl") for r in read(file)):
-        assert time.monotonic() < until and shell.poll() is None
-        time.sleep(0.1)
-    assert len(_session(shell.pid)) == 4  # this process, submitit's controller and two ranks
-    for _ in range(2):  # people press ctrl-C again
-        os.killpg(shell.pid, signal.SIGINT)  # as a terminal does
-        time.sleep(0.05)
-    _, said = shell.communicate(timeout=30)
-    assert (shell.returncode, said) == (130, "interrupted; submit again to go on\n")
-    assert not _session(shell.pid)
+    files = (tmp_path / "runs").glob
+    try:
+        until(
+            lambda: any(isinstance(r, Epoch) for file in files("*/train.jsonl") for r in read(file)),
+            alive=lambda: shell.poll() is None,
+        )
+        assert len(_session(shell.pid)) == 4  # this process, submitit's controller and two ranks
+        for _ in range(2):  # people press ctrl-C again
+            os.killpg(shell.pid, signal.SIGINT)  # as a terminal does
+            time.sleep(0.05)
+        _, said = shell.communicate(timeout=HANG)
+        assert (shell.returncode, said) == (130, "interrupted; submit again to go on\n")
+        assert not _session(shell.pid)
+    finally:
+        for process in _session(shell.pid):
+            os.kill(int(process), signal.SIGKILL)
 
 
 def _tell(path: Path, word: str) -> None:

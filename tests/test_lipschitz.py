@@ -110,15 +110,15 @@ def test_a_layer_of_zeros_keeps_its_direction(dtype):
 
 def test_bounds_of_a_new_6c2f_are_within_a_percent():
     torch.manual_seed(0)
-    layers = weighted(chain(Classifier(*cnn6c2f(), 10, (0,) * 3, (1,) * 3), (3, 32, 32)))
+    layers = weighted(chain(Classifier(*cnn6c2f(), 10, (0,) * 3, (1,) * 3).double(), (3, 32, 32)))
     assert [layer.shape for layer in layers[-2:]] == [(4096,), (512,)]
     norms, _ = estimates(layers, first_vectors(layers), 400)
     for layer in layers:
-        d = torch.randn(64, *layer.shape)
+        d = torch.randn(64, *layer.shape, dtype=torch.float64)
         slopes = layer.module(d) - layer.module(torch.zeros_like(d))
         slope = float((slopes.flatten(1).norm(dim=1) / d.flatten(1).norm(dim=1)).max().detach())
         low, high = float(norms[layer.name].detach()), float(upper_norm(layer))
-        assert slope < low <= high * (1 + 1e-6) and high <= 1.011 * low, layer.name
+        assert slope < low <= high * (1 + 1e-9) and high <= 1.011 * low, layer.name
 
 
 @pytest.mark.parametrize("layer", [conv(4, 2, 1), conv(3, 1, 1), Layer("body.0", nn.Linear(20, 7), (20,))])
@@ -282,15 +282,15 @@ def test_boxes_tighten_and_certify_no_less(trained):
 
 
 def linear_network(seed=0):
-    """The head on a rotation enlarged 3 times, of images (1, 4, 4) divided by 0.5."""
+    """The head on a rotation enlarged 3 times, of images (1, 4, 4) divided by 0.5; in float64."""
     torch.manual_seed(seed)
-    body = nn.Sequential(nn.Flatten(), nn.Linear(16, 16))
+    body = nn.Sequential(nn.Flatten(), nn.Linear(16, 16).double())
     nn.init.orthogonal_(body[1].weight, gain=3)
-    return Classifier(body, 16, 4, (0.1,), (0.5,))
+    return Classifier(body, 16, 4, (0.1,), (0.5,)).double()
 
 
 def test_bounds_of_a_linear_network_are_exact():
-    model = linear_network().double()
+    model = linear_network()
     x = torch.rand(20, 1, 4, 4)
     questions = [(image, 0, (0, 0)) for image in x]
     found = list(Lipschitz(threat=THREAT).judge_many(model, questions))
@@ -316,11 +316,11 @@ def test_products():
     found = products(model, layers, final_norms(layers, "power_iteration"))
     w = model.head.weight.detach()
     assert float(scale(model)) == 2
-    assert found.logits == pytest.approx(6 * float(torch.linalg.matrix_norm(w, 2)), rel=1e-5)
+    assert found.logits == pytest.approx(6 * float(torch.linalg.matrix_norm(w, 2)), rel=1e-9)
     widest = max(float((a - b).norm()) for a in w for b in w)
-    assert found.margins == pytest.approx(6 * widest, rel=1e-5)
+    assert found.margins == pytest.approx(6 * widest, rel=1e-9)
     norms = final_norms(layers, "fft_upper")
-    assert float(features_constant(model, layers, norms)) == pytest.approx(6, rel=1e-6)
+    assert float(features_constant(model, layers, norms)) == pytest.approx(6, rel=1e-12)
 
 
 def test_verdicts_hang_on_no_batch(monkeypatch):

@@ -181,20 +181,20 @@ def test_frozen_restores_what_was():
 
 def unlikely():
     """A network, an image and a label whose probability is e^-100, with a gradient that is 100 everywhere."""
-    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 2)).requires_grad_(False)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 2)).double().requires_grad_(False)
     model[1].weight.copy_(torch.tensor([[100.0], [0.0]]).expand(2, 12))
     model[1].bias.copy_(torch.tensor([-500.0, 0.0]))
-    return model, torch.full((1, 3, 2, 2), 0.5), torch.tensor([1])
+    return model, torch.full((1, 3, 2, 2), 0.5, dtype=torch.float64), torch.tensor([1])
 
 
 def test_smooth_pgd_takes_a_random_direction_without_a_gradient(monkeypatch):
     model, x, y = unlikely()
     monkeypatch.setattr(torch, "randn_like", lambda g: torch.full_like(g, -0.01))
     found = attacks.smooth_pgd(model, x, y, torch.zeros(2, *x.shape), 1, 0.5)
-    torch.testing.assert_close(found, x - 0.01, rtol=0, atol=1e-7)
+    torch.testing.assert_close(found, x - 0.01, rtol=0, atol=1e-14)
     # A single noise vector has no floor: one normalized step of twice the radius, put back on the ball.
     found = attacks.smooth_pgd(model, x, y, torch.zeros(1, *x.shape), 1, 0.5)
-    torch.testing.assert_close(found, x + 0.5 / math.sqrt(12), rtol=0, atol=1e-6)
+    torch.testing.assert_close(found, x + 0.5 / math.sqrt(12), rtol=0, atol=1e-14)
 
 
 def test_smooth_ascent_stays_without_a_gradient():
@@ -203,16 +203,16 @@ def test_smooth_ascent_stays_without_a_gradient():
 
 
 def test_ascent_ascends_in_the_box_and_leaves_the_model():
-    model, (x, y) = classifier(0).train(), toy(6)
-    before = state(model)
-    noise = 0.25 * torch.randn((2, *x.shape), generator=torch.Generator().manual_seed(2))
+    model, (x, y) = classifier(0).double().train(), toy(6)
+    x, before = x.double(), state(model)
+    noise = 0.25 * torch.randn((2, *x.shape), generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     iterates = attacks.smooth_ascent(model, x, y, noise, 4, 0.5)
     assert same(before, state(model)) and all(p.grad is None for p in model.parameters())
     with attacks.frozen(model):
         right = [attacks.noisy_logits(model, z, noise).softmax(-1).mean(0).gather(1, y[:, None]) for z in iterates]
     assert len(right) == 4 and (right[-1] < right[0]).all()
     assert all(z.min() >= 0 and z.max() <= 1 and not z.requires_grad for z in iterates)
-    assert (attacks.l2(iterates[0] - x) <= 0.5 + 1e-5).all() and (attacks.l2(iterates[-1] - x) > 0.5).any()
+    assert (attacks.l2(iterates[0] - x) <= 0.5 + 1e-12).all() and (attacks.l2(iterates[-1] - x) > 0.5).any()
 
 
 def test_within_a_ball():
@@ -223,12 +223,12 @@ def test_within_a_ball():
 
 
 def test_divergence_is_finite_at_zero():
-    target = torch.tensor([[0.0, 0.25, 0.75]], requires_grad=True)
-    logits = torch.zeros(1, 3, requires_grad=True)
+    target = torch.tensor([[0.0, 0.25, 0.75]], dtype=torch.float64, requires_grad=True)
+    logits = torch.zeros(1, 3, dtype=torch.float64, requires_grad=True)
     attacks.divergence(target, logits).sum().backward()
     assert torch.isfinite(target.grad).all() and torch.isfinite(logits.grad).all()
     expected = 0.25 * math.log(0.75) + 0.75 * math.log(2.25)
-    assert float(attacks.divergence(target, logits).detach()) == pytest.approx(expected, rel=1e-6)
+    assert float(attacks.divergence(target, logits).detach()) == pytest.approx(expected, rel=1e-14)
 
 
 @pytest.mark.parametrize(

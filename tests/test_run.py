@@ -1,14 +1,14 @@
 """A cell end to end; killed and resumed; judged without being trained again; a study's rounds."""
 
 import multiprocessing
-import os
-import signal
+import threading
 import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
+from waiting import until
 
 from bench import study, train
 from bench.attempt import Claim, Place, SupersededError
@@ -17,6 +17,7 @@ from bench.judge import run_judge
 from bench.plan import waves
 from bench.records import End, Epoch, Fail, Start, Verdict, read, read_all
 from bench.tables import Manifest
+from crt.train import Training
 
 DATA = "[Clean: {images: 6}, Noisy: {images: 2}, Smoothing: {n: 100, n0: 10, images: 4, every: 3}]"
 
@@ -33,13 +34,27 @@ def left(manifest: Manifest, at: Place) -> list[str]:
     return [job.name for wave in waves(manifest, at) for job in wave.jobs if not job.done]
 
 
-def fresh(cell: Cell, runs: Path, data: Path) -> multiprocessing.Process:
+def fresh(cell: Cell, runs: Path, data: Path, work=train.run_cell) -> multiprocessing.Process:
     """The cell's run, started in a process of its own, as launchers do."""
     process = multiprocessing.get_context("spawn").Process(
-        target=train.run_cell, args=(cell, place(runs, data, "fresh"))
+        target=work, args=(cell, place(runs, data, "fresh")), daemon=True
     )
     process.start()
     return process
+
+
+def stuck(cell: Cell, at: Place) -> None:
+    """The cell's run, in the middle of its third epoch for ever."""
+    steps, update = [], Training._update
+
+    def counted(self, *batch):
+        steps.append(batch)
+        if len(steps) == 2.5 * cell.images / cell.recipe.batch_size * self.method.chunks:
+            threading.Event().wait()
+        return update(self, *batch)
+
+    Training._update = counted
+    train.run_cell(cell, at)
 
 
 def test_cell_is_trained_judged_and_done(tiny, digits, tmp_path):
@@ -109,12 +124,10 @@ def test_attempt_that_was_given_up_cannot_write(tmp_path):
 
 
 def test_two_processes_do_not_work_on_one_cell(tiny, digits, tmp_path):
-    cell = tiny(epochs=200).cells[0]
-    process = fresh(cell, tmp_path / "runs", digits)
+    cell = tiny().cells[0]
+    process = fresh(cell, tmp_path / "runs", digits, stuck)
     file = tmp_path / "runs" / cell.id / "train.jsonl"
-    while not any(isinstance(r, Epoch) for r in read(file)):
-        assert process.is_alive()
-        time.sleep(0.01)
+    until(lambda: any(isinstance(r, Epoch) for r in read(file)), process.is_alive)
     with pytest.raises(ValueError, match=f"process {process.pid} .* is at work on it"):
         train.run_cell(cell, place(tmp_path / "runs", digits))
     process.kill()
@@ -131,15 +144,12 @@ def test_clock_of_a_node_far_behind_is_named(tiny, digits, tmp_path):
 def test_killed_in_an_epoch_and_resumed_equals_undisturbed(tiny, digits, tmp_path, loader):
     cell = tiny(method="SmoothMix", epochs=5, loader=loader).cells[0]
     whole, runs = tmp_path / "whole", tmp_path / "cut"
-    process = fresh(cell, whole, digits)
-    process.join()
+    fresh(cell, whole, digits).join()
     # Kill -9 when the record of epoch 1 is there and epoch 2 is under way.
-    process = fresh(cell, runs, digits)
+    process = fresh(cell, runs, digits, stuck)
     epochs = lambda: [r.epoch for r in read_all(runs / cell.id) if isinstance(r, Epoch)]  # noqa: E731
-    while len(epochs()) < 2:
-        assert process.is_alive()
-        time.sleep(0.005)
-    os.kill(process.pid, signal.SIGKILL)
+    until(lambda: len(epochs()) == 2, process.is_alive)
+    process.kill()
     process.join()
     assert not (runs / cell.id / "model.pt").exists()
     fresh(cell, runs, digits).join()

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from typer.testing import CliRunner
+from waiting import HANG
 
 from bench import cancel, status, submit
 from bench import manifest as manifests
@@ -75,7 +76,7 @@ class Cluster:
         self.environment = os.environ | {"SLURM_CONF": str(folder / "slurm.conf"), "PYTHONPATH": str(ROOT)}
 
     def do(self, *command: str, check: bool = True) -> str:
-        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=120, cwd=ROOT)
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=HANG, cwd=ROOT)
         assert not check or done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
         return done.stdout + done.stderr
 
@@ -88,8 +89,8 @@ class Cluster:
     def queue(self) -> list[str]:
         return self.do("squeue", "-h", "-r", "-o", "%i").split()
 
-    def wait(self, what, seconds: float = 240) -> None:
-        until = time.monotonic() + seconds
+    def wait(self, what) -> None:
+        until = time.monotonic() + HANG
         while not what():
             assert time.monotonic() < until, self.do("squeue", "-r", check=False) + self.logs()
             time.sleep(0.2)
@@ -104,10 +105,10 @@ def cluster(request):
     # Not pytest's folder: that is root's alone, and the daemons have users of their own.
     folder = Path(tempfile.gettempdir()) / f"testcluster-{os.getpid()}"
     options = [] if accounting else ["--no-accounting"]
-    up = subprocess.run([SCRIPT, "up", *options, folder], capture_output=True, text=True, timeout=180)
+    up = subprocess.run([SCRIPT, "up", *options, folder], capture_output=True, text=True, timeout=HANG)
     assert up.returncode == 0, up.stdout + up.stderr
     yield Cluster(folder, accounting)
-    subprocess.run([SCRIPT, "down", folder], check=True, timeout=120)
+    subprocess.run([SCRIPT, "down", folder], check=True, timeout=HANG)
 
 
 def both(test):
@@ -301,7 +302,7 @@ def test_two_submits_at_once_and_more_cells_than_an_array_holds(cluster, drained
     slurm, where = table(many, PROFILE[:-1] + ", max_array: 100}")
     command = [sys.executable, "-m", "bench.submit", *map(str, slurm)]
     shells = [subprocess.Popen(command, env=cluster.environment, stdout=subprocess.PIPE, cwd=ROOT) for _ in range(2)]
-    said = sorted(shell.communicate(timeout=120)[0].decode().count("queued ") for shell in shells)
+    said = sorted(shell.communicate(timeout=HANG)[0].decode().count("queued ") for shell in shells)
     assert said == [0, 3] or said == [1, 3], said
     assert len(cluster.queue()) == 300
     lines = [json.loads(line) for line in (tmp_path / "runs" / "queue.jsonl").read_text().splitlines()]
