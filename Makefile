@@ -2,9 +2,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 APT := build-essential pkg-config libopencv-dev libturbojpeg0-dev
+ARITHMETIC := activations adversarial_methods archs attack_evals autoattack autopgd_art certify crownibp data ddp duet \
+  graph imagenet lipschitz lipschitz_methods local_lipschitz methods monitor pgd pipelines ready robust run \
+  similarity_command smoothing smoothing_methods speed study switches transfer_methods weights worst_losses
+CPUS := OMP_NUM_THREADS=2 OMP_NUM_THREADS=4 ONEDNN_MAX_CPU_ISA=SSE41 ONEDNN_MAX_CPU_ISA=AVX2 \
+  ONEDNN_MAX_CPU_ISA=AVX512_CORE ATEN_CPU_CAPABILITY=default ATEN_CPU_CAPABILITY=avx2
 TESTED := slurm-wlm slurmctld slurmd slurmdbd munge mariadb-server texlive-science texlive-latex-recommended
 
-.PHONY: install system apt system-test apt-test quickstart test lint format
+.PHONY: install system apt system-test apt-test quickstart test test-cpus lint format
 
 quickstart: install  ## train, certify and time on bundled digits, then print the report
 	$(BIN)/python -m bench.submit manifests/quickstart.yaml --launcher local
@@ -12,6 +17,10 @@ quickstart: install  ## train, certify and time on bundled digits, then print th
 
 test: install system-test  ## every test, those of the cluster on a Slurm of its own
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --durations=10
+
+test-cpus: install  ## the tests of arithmetic as on other processors: each instruction set and number of threads in turn
+	@for cpu in $(CPUS); do echo "$$cpu"; env OMP_NUM_THREADS=1 $$cpu \
+	  $(BIN)/python -m pytest -q -n 2 --dist loadfile $(ARITHMETIC:%=tests/test_%.py) || exit; done
 
 lint: install
 	$(BIN)/ruff check .

@@ -10,7 +10,8 @@ from bench import manifest as manifests
 
 
 def pytest_configure() -> None:
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(2)
 
 
 @pytest.fixture(scope="session", autouse=True)
