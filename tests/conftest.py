@@ -8,8 +8,17 @@ import torch
 
 from bench import manifest as manifests
 
+SURROUNDINGS = ("SLURM_", "SBATCH_", "SRUN_", "MASTER_", "TORCHELASTIC_", "SUBMITIT_")
+"""What an allocation or another launcher leaves in the environment, by how its names begin."""
+OTHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "NODE_RANK")
+TERMINAL = ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
+"""What changes how tables are printed."""
+
 
 def pytest_configure() -> None:
+    for name in list(os.environ):
+        if name.startswith(SURROUNDINGS) or name in OTHERS + TERMINAL:
+            del os.environ[name]
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(2)
 

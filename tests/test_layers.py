@@ -12,7 +12,7 @@ MAY = {
 }
 # Read before any test runs: numba's finalizers raise when FFCV's loaders are collected, and Python 3.11's parser cannot
 # bear that in its midst.
-TREES = {file: ast.parse(file.read_text()) for package in MAY for file in (ROOT / package).rglob("*.py")}
+TREES = {file: ast.parse(file.read_bytes()) for package in MAY for file in (ROOT / package).rglob("*.py")}
 COMMAND = "bench.__main__"
 """The command line over all packages, which none of them imports."""
 FOUNDATION = {"bench.cells", "bench.records"}
