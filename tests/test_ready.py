@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from test_attack_evals import LINF, judge, questions, split
+from test_switches import COMPILED
 from torch import nn
 from torch._dynamo.utils import counters
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -65,6 +66,7 @@ def smoothing(**changes) -> Smoothing:
     return Smoothing(**({"threat": Threat(sigma=SIGMA), "n": 450, "n0": 130, "skip_wrong": False} | changes))
 
 
+@COMPILED
 def test_compiled_certificates_are_the_plain_ones(doubled):
     model, x, y = doubled
     x, y = x[:5], y[:5]
@@ -77,6 +79,7 @@ def test_compiled_certificates_are_the_plain_ones(doubled):
     assert [f.radius for f in found] == [p.radius for p in plain]
 
 
+@COMPILED
 def test_a_compiled_attack_breaks_what_the_plain_one_breaks(doubled):
     model, x, y = doubled
     x, y = x[:20], y[:20]

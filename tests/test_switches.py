@@ -1,6 +1,7 @@
 """Each switch of a recipe against the plain path, what is asked to switch on what is not there, and no waiting."""
 
 import math
+import platform
 import shutil
 from pathlib import Path
 
@@ -42,6 +43,10 @@ ON = {"precision": "bf16", "compile": "default"} | dict.fromkeys(
 )
 """Of each switch a value that is not its default."""
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+COMPILED = pytest.mark.skipif(
+    platform.machine() == "x86_64" and torch.backends.cpu.get_cpu_capability() == "DEFAULT",
+    reason="what torch compiles needs AVX2",
+)
 
 
 def recipe(**changes) -> Recipe:
@@ -241,6 +246,7 @@ def test_a_model_without_a_twin_is_attacked_itself():
     assert twin(chain(0)) is None and fold(chain(0)).gone == 0
 
 
+@COMPILED
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["SAT"])
 def test_a_compiled_body_trains_the_same_network(name, monkeypatch):
