@@ -12,7 +12,7 @@ import crt
 
 Counts = dict[str, float]
 
-_SOURCES = ("cells", "cost", "counter", "networks", "passes")
+_SOURCES = ("cells", "cost", "counter", "fits", "networks", "passes")
 """Modules of `bench` that a count depends on, beside all of `crt`."""
 _VERSIONS = 8
 """Files that are kept: those of the versions that counted last."""

@@ -1,8 +1,11 @@
 """What the parts of a cell, and the cells of a timing study, must be to one another."""
 
+import json
 from typing import TYPE_CHECKING
 
-from bench.cells import Cell, Weights
+from bench import cost
+from bench.cells import Cell, Spec, Weights
+from bench.count_cache import Counts, kept
 from bench.tables import Manifest
 from crt.data import DATASETS, PIPELINES
 from crt.plugins import declaration, declared, find
@@ -73,6 +76,12 @@ def networks_fit(cell: Cell, where: str) -> None:
     specs = [spec for spec in (*cell.evals, *watched) if hasattr(declaration("crt.evals", spec.name), "fits")]
     if not specs and declaration("crt.methods", cell.method.name).fits.__qualname__ == "Method.fits":
         return
+    asked = [[spec.name, spec.args] for spec in specs]
+    # Networks that fit are known again, so that torch is not imported for them; what does not fit is told anew.
+    kept(json.dumps(["fits", cost.plain(cell).model_dump(mode="json"), asked]), lambda: _fit(cell, specs, where))
+
+
+def _fit(cell: Cell, specs: list[Spec], where: str) -> Counts:
     from bench.networks import evaluation, method, untrained
 
     student, teacher = untrained(cell), untrained(cell.teacher) if cell.teacher else None
@@ -81,6 +90,7 @@ def networks_fit(cell: Cell, where: str) -> None:
             one.fits(student)
     except ValueError as error:
         raise ValueError(f"{where}.arch: {cell.arch}: {error}") from None
+    return {}
 
 
 def _fits_images(cell: Cell | Weights, where: str) -> None:

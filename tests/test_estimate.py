@@ -405,3 +405,18 @@ def test_progress_on_a_terminal_is_a_bar_that_names_what_is_counted(empty, capsy
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     cost.prepare([cost.step(cell(method=Spec(name="Standard", label="[x] MACER", id="M")))])
     assert f"counting operations 0/1: {CHAIN} [x] MACER" in capsys.readouterr().err
+
+
+def test_a_network_that_fits_is_not_built_again_and_one_that_does_not_is_refused_again(empty, tmp_path):
+    code = "import sys; from pathlib import Path; from bench.manifest import read; read(Path(sys.argv[1]))"
+    code += "; print('torch' in sys.modules)"
+    command = [sys.executable, "-c", code, ROOT / "manifests" / "rrm" / "table1.yaml"]
+    told = [subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout for _ in range(2)]
+    assert told == ["True\n", "False\n"]
+    text = DIGITS.replace("method: CRT, arch: cnn2c2f", "method: Standard, arch: resnet20").replace(
+        ", teacher: {cell: t}", ""
+    )
+    (tmp_path / "m.yaml").write_text(text.replace("[Clean]", "[CROWN]").replace("sigma: 0.25", "eps: 0.1"))
+    for _ in range(2):
+        with pytest.raises(ValueError, match="resnet20: "):
+            manifests.read(tmp_path / "m.yaml")
