@@ -5,9 +5,11 @@ from collections.abc import Callable
 
 import pandas as pd
 
+from bench.durations import duration
 from bench.names import written
 
 DASH = "–"
+_HARDLY = 0.01
 Form = Callable[[float], str]
 Cell = Callable[[pd.Series], str]
 
@@ -44,6 +46,16 @@ def points(value: float) -> str:
 
 def probability(value: float) -> str:
     return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def span(value: float) -> str:
+    """Hours as a span of time that people plan with: `3 min 20 s`."""
+    return duration(3600 * value)
+
+
+def hours(value: float) -> str:
+    """Hours beside printed ones, in digits that can be compared; a span of time where they are hardly any."""
+    return f"{significant(value)} h" if value >= _HARDLY else span(value)
 
 
 def decimal(digits: int) -> Form:

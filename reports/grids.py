@@ -93,7 +93,7 @@ def _grid(caption: str, frame: pd.DataFrame, columns: dict[str, Cell]) -> Grid:
 
 _OPTIONAL = frozenset(
     "as published,loader %,with teacher,clean,paper total,batch,precision,paper s/epoch,"
-    "paper slowdown,paper hours,paper with teacher,skipped,abstained,of images,noisy,eps,paper clean,paper at eps,"
+    "paper slowdown,paper training,paper with teacher,skipped,abstained,of images,noisy,eps,paper clean,paper at eps,"
     "ACR difference,weakest,at weakest,strongest,at strongest,largest eps,at largest".split(",")
 )
 """Columns that are left out where they have nothing but dashes; the others show what is still to come."""

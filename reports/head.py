@@ -59,7 +59,7 @@ def _of_times(manifest: Manifest, measured: list[Measured], frames: dict[str, pd
     lines = [
         f"Intervals: 95 %, of times {f'over {runs} runs' if runs >= RUNS else few}, of accuracies Wilson's.",
         f"Seconds are of a whole epoch of the dataset{_scaled(measured)}, warm-up left out;"
-        " hours = s/epoch x epochs (computed).",
+        " training = s/epoch x epochs (computed).",
     ]
     replayed = dict.fromkeys(f"{name(m.cell)} takes {m.cell.replays}" for m in measured if m.cell.replays > 1)
     if replayed:

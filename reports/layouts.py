@@ -8,12 +8,14 @@ from reports.forms import (
     Cell,
     ball,
     decimal,
+    hours,
     method,
     missing,
     percent,
     points,
     probability,
     significant,
+    span,
     spread,
     text,
     three,
@@ -56,8 +58,8 @@ def times(timing: pd.DataFrame) -> dict[str, Cell]:
         "ideal": value("ideal", decimal(2)),
         "efficiency": spread("efficiency", decimal(2)),
         "loader %": value("loader_share", percent),
-        "hours": value("hours", three),
-        "with teacher": value("hours_with_teacher", three),
+        "training": value("hours", span),
+        "with teacher": value("hours_with_teacher", span),
     }
     if timing["acr"].notna().any():
         columns["ACR"] = value("acr", decimal(3))
@@ -119,10 +121,10 @@ PAPER = WHOM | {
     "paper s/epoch": value("paper_s_per_epoch", significant),
     "slowdown": value("slowdown", decimal(2)),
     "paper slowdown": value("paper_slowdown", decimal(2)),
-    "hours": value("hours", significant),
-    "paper hours": value("paper_hours", significant),
-    "with teacher": value("hours_with_teacher", significant),
-    "paper with teacher": value("paper_hours_with_teacher", significant),
+    "training": value("hours", hours),
+    "paper training": value("paper_hours", hours),
+    "with teacher": value("hours_with_teacher", hours),
+    "paper with teacher": value("paper_hours_with_teacher", hours),
 }
 JUDGED = {
     "evaluation": text("eval"),

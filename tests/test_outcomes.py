@@ -306,4 +306,4 @@ def test_tables_have_no_columns_of_dashes_that_nobody_waits_for(tmp_path):
     tables = {caption.split(" (")[0]: heads for caption, heads, _ in grids(frames)}
     assert tables["Judged"][-4:] == ["eps", "accuracy at eps", "paper clean", "paper at eps"]
     assert not {"skipped", "abstained", "ACR"} & set(tables["Judged"])
-    assert tables["Time"][-4:] == ["hours", "with teacher", "clean", "accuracy at eps"]
+    assert tables["Time"][-4:] == ["training", "with teacher", "clean", "accuracy at eps"]
