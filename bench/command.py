@@ -9,6 +9,7 @@ from typing import Any
 import typer
 
 from crt.text import printable, replace_missing_characters
+from launchers.inherited import cleaned
 
 
 class _Application(typer.Typer):
@@ -29,7 +30,9 @@ def application(**options: Any) -> typer.Typer:
 def told() -> Iterator[None]:
     """Within: a mistake of the user ends the command with one line and exit code 2, ctrl-C with exit code 130."""
     try:
-        yield
+        # A command is one process of its own: it takes neither a rank from torchrun nor a job from an allocation.
+        with cleaned():
+            yield
     except ValueError as error:
         _fail(str(error))
     except OSError as error:

@@ -1,5 +1,6 @@
 """One after another, in this process."""
 
+from launchers.inherited import cleaned
 from launchers.job import Wave, unfinished
 
 
@@ -11,6 +12,8 @@ def launch(waves: list[Wave]) -> int:
             raise ValueError(
                 f"{job.name}: {job.ranks} ranks do not fit in one process (allowed: --launcher local, slurm)"
             )
-    for job in jobs:
-        job.function(*job.args)
+    # One process is one rank, whatever started it.
+    with cleaned():
+        for job in jobs:
+            job.function(*job.args)
     return 0

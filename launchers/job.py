@@ -9,6 +9,9 @@ from typing import Any
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**31)}
 """glibc's defaults fault large tensors in again at each use, or not, by the process's history: fixed for every rank."""
 
+RENDEZVOUS = "BENCH_RENDEZVOUS"
+"""Names the file, on storage that its nodes share, by which the ranks of one attempt at a job find each other."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
@@ -32,16 +35,15 @@ class Job:
 
     def __call__(self) -> None:
         """What submitit unpickles and runs, once a rank."""
-        from submitit.helpers import TorchDistributedEnvironment
+        from launchers.rendezvous import joined
 
-        # The default would overwrite the masking of GPUs that Slurm or the user set.
-        TorchDistributedEnvironment().export(set_cuda_visible_devices=False)
         for name, value in self.environment.items():
             if value is None:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-        self.function(*self.args)
+        with joined():
+            self.function(*self.args)
 
     def checkpoint(self) -> Any:
         """Preempted or out of time: submit the same call again, which goes on from its last epoch."""

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,7 +14,8 @@ from typing import Any
 from submitit.core.utils import UncompletedJobError
 from submitit.local.local import LocalExecutor, LocalJob
 
-from launchers.job import ALLOCATOR, Job, Wave, unfinished
+from launchers.inherited import cleaned
+from launchers.job import ALLOCATOR, RENDEZVOUS, Job, Wave, unfinished
 
 _MINUTES = 60 * 24 * 30
 
@@ -34,25 +36,30 @@ def launch(waves: list[Wave], logs: Path) -> int:
 def _run(job: Job, logs: Path) -> bool:
     """submitit would start a whole array at once on the same hardware: so one job is given, and waited for."""
     executor = LocalExecutor(folder=logs)
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     executor.update_parameters(tasks_per_node=job.ranks, timeout_min=_MINUTES)
+    with tempfile.NamedTemporaryFile(prefix="rendezvous-", dir=logs) as meeting:
+        return _finish(job, _start(job, executor, {RENDEZVOUS: meeting.name}))
+
+
+def _start(job: Job, executor: LocalExecutor, environment: dict[str, str]) -> LocalJob:
+    """Start the job's processes."""
     threads = str(max(1, len(os.sched_getaffinity(0)) // job.ranks))
-    fixed = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)} | ALLOCATOR
-    before = {name: os.environ.get(name) for name in fixed}
-    os.environ.update({name: value for name, value in fixed.items() if before[name] is None})
+    # The allocator reads its settings when a process starts, so they must be in what it inherits.
+    fixed = {name: os.environ.get(name, value) for name, value in (ALLOCATOR | {"OMP_NUM_THREADS": threads}).items()}
+    # submitit would hide the GPUs.
+    visible = {"CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES")}
+    endable = replace(job, function=_endable, args=(job.function, job.args), environment=visible)
     # What is started ignores a terminal's ctrl-C as well: this process alone is interrupted, and ends the others.
     interrupted = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        # The allocator reads its settings when a process starts, so they must be in what it inherits.
-        environment = {"CUDA_VISIBLE_DEVICES": visible}
-        running = executor.submit(
-            replace(job, function=_endable, args=(job.function, job.args), environment=environment)
-        )
+        with cleaned(**fixed, **environment):
+            return executor.submit(endable)
     finally:
         signal.signal(signal.SIGINT, interrupted)
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
+
+
+def _finish(job: Job, running: LocalJob) -> bool:
+    """Wait for the job and report how it ended; whether well."""
     try:
         _follow(running)
         running.results()
