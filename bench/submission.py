@@ -2,7 +2,6 @@
 
 import fnmatch
 import re
-import shutil
 import sys
 import time
 from dataclasses import replace
@@ -18,6 +17,7 @@ from bench.tables import Manifest
 from crt import screen
 from crt.text import CONTROL, command, printable
 from launchers import inline, local, slurm, states
+from launchers.choose import choose
 from launchers.job import Wave, unfinished
 from launchers.ledger import Ledger
 from launchers.profile import Profile
@@ -44,15 +44,15 @@ def submit(
     """
     if device is not None and device not in devices.TABLE:
         raise ValueError(f"--device {device}: unknown (allowed: {', '.join(devices.TABLE)})")
-    if launcher == "auto":
-        launcher = "slurm" if shutil.which("sbatch") else "local"
-    if profile and launcher != "slurm":
+    if profile and launcher not in ("auto", "slurm"):
         raise ValueError(f"--profile {profile}: of use to Slurm alone (allowed: with --launcher slurm)")
+    asked = manifests.read(manifest)
+    if launcher == "auto":
+        launcher = choose(profile=profile is not None)
     if launcher == "slurm":
         _check_paths(runs, data)
-    asked = manifests.read(manifest)
     if launcher == "slurm" and not dry_run:
-        _check_slurm()
+        _check_slurm(profile)
     if quick:
         # Operations are counted for it, which takes a while: mistakes and a silent Slurm are told before.
         asked = reduce(asked)
@@ -70,11 +70,11 @@ def submit(
     return submission.dry() if dry_run else submission.launch()
 
 
-def _check_slurm() -> None:
+def _check_slurm(profile: Path | None) -> None:
     try:
-        states.check()
+        states.can_submit()
     except ValueError as error:
-        raise ValueError(f"{error} (allowed: --launcher local)") from None
+        raise ValueError(f"{error} (allowed: --launcher local{', without --profile' if profile else ''})") from None
 
 
 def _check_paths(runs: Path, data: Path) -> None:

@@ -25,7 +25,9 @@ app = application()
 @app.command()
 def main(
     manifest: Annotated[Path, typer.Argument(help="The YAML file of a table, or a shipped one's name: table4.")],
-    launcher: Annotated[Launcher, typer.Option(help="auto: slurm where sbatch is found, else local.")] = Launcher.auto,
+    launcher: Annotated[
+        Launcher, typer.Option(help="auto: slurm where a cluster answers, else local.")
+    ] = Launcher.auto,
     profile: Annotated[
         Path | None, typer.Option(help="What Slurm is asked for: a YAML file, or a100, h100, default (the default).")
     ] = None,

@@ -1,8 +1,8 @@
 """An array for each wave and shape through submitit's SlurmExecutor; returns as soon as all are queued."""
 
+import re
 import shlex
 import subprocess
-import sys
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +11,8 @@ from pathlib import Path
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 from submitit.slurm.slurm import SlurmExecutor, _make_sbatch_string
 
-from launchers.job import ALLOCATOR, Job, Wave
+from launchers.inherited import cleaned
+from launchers.job import ALLOCATOR, RENDEZVOUS, Job, Wave
 from launchers.ledger import Ledger, entry, latest
 from launchers.profile import Profile
 from launchers.states import ask, last_words, queued, site
@@ -46,9 +47,9 @@ def arrays(title: str, waves: list[Wave], profile: Profile, limit: int, queued: 
 
 def text(array: Array, logs: Path, profile: Profile, **more: object) -> str:
     """The script that sbatch is given."""
-    command = f"{profile.python or shlex.quote(sys.executable)} -u -m submitit.core._submit {shlex.quote(str(logs))}"
+    command = f"{profile.interpreter} -u -m submitit.core._submit {shlex.quote(str(logs))}"
     count = len(array.jobs) if len(array.jobs) > 1 else None
-    return _make_sbatch_string(command, logs, map_count=count, **array.parameters, **more)
+    return _make_sbatch_string(command, logs, map_count=count, **_in(logs, array), **more)
 
 
 def launch(
@@ -94,31 +95,47 @@ def _before(waves: list[Wave], number: int, known: list[set[str]]) -> list[str]:
 
 
 def _submit(array: Array, logs: Path, profile: Profile, tag: str, before: list[str]) -> str:
-    executor = SlurmExecutor(folder=logs, max_num_timeout=profile.max_timeouts, python=profile.python)
+    executor = SlurmExecutor(folder=logs, max_num_timeout=profile.max_timeouts, python=profile.interpreter)
     # Not afterok: one failed teacher must not keep back every student, but its own, which see that it is not there.
     dependency = {"dependency": f"afterany:{':'.join(before)}"} if before else {}
-    executor.update_parameters(**array.parameters, comment=tag, **dependency)
-    (first, *_) = executor.submit_array(array.jobs)
+    executor.update_parameters(**_in(logs, array), comment=tag, **dependency)
+    # sbatch hands its environment to the job, and takes options from it that outrank the script's.
+    with cleaned():
+        (first, *_) = executor.submit_array(array.jobs)
     return first.job_id.split("_")[0]
+
+
+def _in(logs: Path, array: Array) -> dict:
+    """The array's parameters, with a file in `logs` by which the ranks of an attempt find each other."""
+    if array.jobs[0].ranks == 1:
+        return array.parameters
+    made = f'{RENDEZVOUS}=$(mktemp {shlex.quote(str(logs))}/rendezvous-"$SLURM_JOB_ID"-XXXXXXXX) || exit 1'
+    lines = [made, f"export {RENDEZVOUS}", f"trap 'rm -f \"${RENDEZVOUS}\"' EXIT"]
+    return array.parameters | {"setup": [*lines, *array.parameters["setup"]]}
 
 
 def _parameters(name: str, job: Job, profile: Profile) -> dict:
     """submitit's own parameters for a shape: None is left out."""
-    same = ("partition", "account", "qos", "constraint", "exclude", "time", "signal_delay_s", "cpus_per_task", "mem")
+    same = ("partition", "account", "qos", "constraint", "nodelist", "exclude", "gres", "mem", "time", "cpus_per_task")
     per_node = job.ranks // job.nodes
+    if 0 < profile.gpus < per_node:
+        raise ValueError(f"profile.gres: {profile.gres}: {job.name} has {per_node} ranks on a node, each with its GPU")
     # The allocator reads its settings when a process starts: so they are set before srun.
     fixed = {"OMP_NUM_THREADS": str(profile.cpus_per_task)} | ALLOCATOR
+    # One rank's end is the end of all; else the others wait for it until the time is over. Ranks get what this script
+    # sets, whatever the site's default is; and srun does not take the number of cores over from sbatch (since 22.05).
+    srun = ["--kill-on-bad-exit=1", "--export=ALL", f"--cpus-per-task={profile.cpus_per_task}"]
+    # The signal is given here, for submitit would take it from the environment of this process alone.
+    more = {"requeue": True, "signal": f"USR2@{profile.signal_delay_s}", "reservation": profile.reservation}
     given = {
-        **{key: getattr(profile, key) for key in same},
-        "job_name": name,
+        **{key: getattr(profile, key) for key in (*same, "signal_delay_s", "array_parallelism")},
+        "job_name": re.sub(r"[^\w.+-]", "_", name),
         "nodes": job.nodes,
         "ntasks_per_node": per_node,
-        "gpus_per_node": per_node * profile.gpus_per_rank or None,
+        "gpus_per_node": None if profile.gpus else per_node * profile.gpus_per_rank or None,
         "exclusive": True if profile.exclusive and job.timed else None,
-        "array_parallelism": profile.array_parallelism,
         "setup": [*(f"export {key}={value}" for key, value in fixed.items()), *profile.setup],
-        # One rank's end is the end of all; else the others wait for it until the time is over.
-        "srun_args": ["--kill-on-bad-exit=1", *profile.srun_args],
-        "additional_parameters": {"requeue": True},
+        "srun_args": [*srun, *profile.srun_args],
+        "additional_parameters": {key: value for key, value in more.items() if value} | profile.sbatch,
     }
     return {key: value for key, value in given.items() if value is not None}

@@ -1,12 +1,20 @@
 """What Slurm says of jobs, in our own words."""
 
-import getpass
+import os
 import re
+import shutil
+import signal
 import subprocess
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
-_SECONDS = 60
+from launchers.inherited import clean
+
+_SECONDS = 60.0
+"""Time that a command gets to answer."""
+_PING_SECONDS = 10.0
+"""Time that the controller gets to show that it is there: Slurm's own commands go on trying for minutes."""
 _STATES = {
     "PENDING": ("waiting", ""),
     "REQUEUED": ("waiting", "requeued"),
@@ -57,30 +65,53 @@ class Site:
     """Jobs in one array."""
 
 
-def ask(*command: str) -> str:
+def ask(*command: str, seconds: float = _SECONDS) -> str:
     """What a Slurm command prints; ValueError with Slurm's own words where it cannot answer."""
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    text = {"encoding": "utf-8", "errors": "replace"}
     try:
-        answer = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=_SECONDS)
-    except FileNotFoundError:
-        raise ValueError(f"{command[0]}: not found, so there is no Slurm here") from None
+        with subprocess.Popen(command, **pipes, **text, env=clean(os.environ), start_new_session=True) as process:
+            try:
+                answer, complaint = process.communicate(timeout=seconds)
+            except BaseException:
+                # Sites wrap these commands in scripts: what those started ends with them.
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                raise
     except subprocess.TimeoutExpired:
-        raise ValueError(f"{command[0]}: Slurm has not answered in {_SECONDS} s") from None
-    if answer.returncode:
-        raise ValueError(last_words(command[0], answer.stderr or answer.stdout))
-    return answer.stdout
+        raise ValueError(f"{command[0]}: Slurm has not answered in {seconds:g} s") from None
+    except OSError as error:
+        raise ValueError(_missing(command[0]) or f"{command[0]}: {error.strerror}") from None
+    if process.returncode:
+        raise ValueError(last_words(command[0], complaint or answer))
+    return answer
+
+
+def _missing(command: str) -> str:
+    return "" if shutil.which(command) else f"{command}: not found, so there is no Slurm here"
 
 
 def last_words(command: str, said: str) -> str:
     """The last line that a Slurm command printed, behind its name once: it may have put that there itself."""
-    *_, last = said.strip().splitlines() or ["nothing"]
+    # A controller that is down is announced between lines of asterisks.
+    *_, last = [line for line in said.strip().splitlines() if not line.startswith("*")] or ["nothing"]
     return f"{command}: {re.sub(rf'^({command}: |error: |fatal: )+', '', last)}"
 
 
-def check() -> None:
+def check(seconds: float = _PING_SECONDS) -> None:
     """ValueError where Slurm's controller does not answer."""
-    said = ask("scontrol", "ping").strip()
+    said = ask("scontrol", "ping", seconds=seconds)
     if " UP" not in said:
-        raise ValueError(f"scontrol: {said.splitlines()[0] if said else 'no controller'}")
+        raise ValueError(last_words("scontrol", said or "no controller"))
+
+
+def can_submit(seconds: float = _PING_SECONDS) -> None:
+    """ValueError where jobs cannot be queued: a command is missing or broken, or the controller does not answer."""
+    for command in ("sbatch", "srun", "squeue", "scancel", "scontrol"):
+        if missing := _missing(command):
+            raise ValueError(missing)
+    ask("sbatch", "--version", seconds=seconds)
+    check(seconds)
 
 
 def site() -> Site:
@@ -90,14 +121,14 @@ def site() -> Site:
         for line in ask("scontrol", "show", "config").splitlines()
         if "=" in line
     )
-    # MaxArraySize is one more than the largest index.
-    return Site(name=settings.get("ClusterName", "?"), max_array=int(settings.get("MaxArraySize", "1001")) - 1)
+    # MaxArraySize is one more than the largest index; where it is 0 there are no arrays, but jobs one by one.
+    return Site(name=settings.get("ClusterName", "?"), max_array=max(1, int(settings.get("MaxArraySize", "1001")) - 1))
 
 
 def queued() -> tuple[dict[str, Seen], dict[str, str]]:
     """The user's jobs that Slurm has not ended, by id (`17`, `17_4`), and array ids by the comment they were given."""
     seen, comments = {}, {}
-    answer = ask("squeue", "-h", "-r", "-u", getpass.getuser(), "-o", "%i|%T|%r|%N|%F|%k")
+    answer = ask("squeue", "-h", "-r", "-u", str(os.getuid()), "-o", "%i|%T|%r|%N|%F|%k")
     for line in answer.splitlines():
         job, word, why, node, array, comment = line.split("|", 5)
         state, said = _STATES.get(word, ("running", word))
