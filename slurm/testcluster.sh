@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # A throw-away Slurm cluster on one machine: two nodes, with accounting or without. Root, Debian or Ubuntu.
 #
-#   slurm/testcluster.sh up [--no-accounting] [FOLDER]     start it; then: export SLURM_CONF=FOLDER/slurm.conf
-#   slurm/testcluster.sh status [FOLDER]                   its daemons and nodes
-#   slurm/testcluster.sh restart DAEMON [FOLDER]           start slurmctld, n1 or n2 again (stopped first where it runs)
-#   slurm/testcluster.sh down [FOLDER]                     stop it and delete FOLDER
+#   slurm/testcluster.sh up [--no-accounting] [--bind] [FOLDER]   start it; then: export SLURM_CONF=FOLDER/slurm.conf
+#   slurm/testcluster.sh status [FOLDER]                          its daemons and nodes
+#   slurm/testcluster.sh restart DAEMON [FOLDER]                  start slurmctld, n1 or n2 again (stopped first)
+#   slurm/testcluster.sh down [FOLDER]                            stop it and delete FOLDER
+#
+# --bind: each node has the machine's cores and no more, and ranks are bound to those that they are given.
 #
 # Needs: slurm-wlm slurmctld slurmd slurmdbd munge mariadb-server (make system-test installs them).
 # Everything lies in FOLDER (default /tmp/testcluster) but the nodes' names, which go into /etc/hosts and out again.
@@ -59,6 +61,8 @@ write_conf() {
   # More than a small machine has, so that several jobs run side by side on it.
   cpus=$(nproc --all)
   [ "$cpus" -ge 8 ] || cpus=8
+  # Ranks can be bound to real cores alone.
+  [ "$TASKS" = task/none ] || cpus=$(nproc --all)
   memory=$(awk '/MemTotal/ {print int($2 / 1024)}' /proc/meminfo)
   cat > "$FOLDER/slurm.conf" <<CONF
 ClusterName=testcluster
@@ -76,7 +80,7 @@ SlurmdPidFile=$FOLDER/run/%n.pid
 SlurmctldLogFile=$FOLDER/log/slurmctld.log
 SlurmdLogFile=$FOLDER/log/%n.log
 ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
+TaskPlugin=$TASKS
 MpiDefault=none
 ReturnToService=2
 SchedulerType=sched/backfill
@@ -221,6 +225,8 @@ COMMAND=${1:-}
 [ $# -gt 0 ] && shift
 ACCOUNTING=1
 if [ "${1:-}" = --no-accounting ]; then ACCOUNTING=0; shift; fi
+TASKS=task/none
+if [ "${1:-}" = --bind ]; then TASKS=task/affinity; shift; fi
 if [ "$COMMAND" = restart ]; then DAEMON=${1:-}; [ $# -gt 0 ] && shift; fi
 FOLDER=$(realpath -m "${1:-/tmp/testcluster}")
 export SLURM_CONF=$FOLDER/slurm.conf

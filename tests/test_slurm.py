@@ -5,11 +5,14 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
+import zlib
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -23,6 +26,7 @@ from bench.records import Epoch, Fail, Start, Verdict, read, read_all
 from crt.archs.convnet import cnn2c2f
 from crt.classifier import Classifier
 from crt.data import DATASETS
+from launchers import rendezvous
 from launchers.states import _each
 from reports import __main__ as reports
 
@@ -104,8 +108,8 @@ def cluster(request):
     accounting = request.param == "accounting"
     # Not pytest's folder: that is root's alone, and the daemons have users of their own.
     folder = Path(tempfile.gettempdir()) / f"testcluster-{os.getpid()}"
-    options = [] if accounting else ["--no-accounting"]
-    up = subprocess.run([SCRIPT, "up", *options, folder], capture_output=True, text=True, timeout=HANG)
+    options = {"accounting": [], "no accounting": ["--no-accounting"], "bound": ["--no-accounting", "--bind"]}
+    up = subprocess.run([SCRIPT, "up", *options[request.param], folder], capture_output=True, text=True, timeout=HANG)
     assert up.returncode == 0, up.stdout + up.stderr
     yield Cluster(folder, accounting)
     subprocess.run([SCRIPT, "down", folder], check=True, timeout=HANG)
@@ -117,6 +121,10 @@ def both(test):
 
 def with_accounting(test):
     return ours(pytest.mark.parametrize("cluster", ["accounting"], indirect=True)(test))
+
+
+def with_bound_ranks(test):
+    return ours(pytest.mark.parametrize("cluster", ["bound"], indirect=True)(test))
 
 
 @pytest.fixture
@@ -193,6 +201,97 @@ def test_two_nodes_of_one_rank_equal_one_process(cluster, table, tmp_path):
     assert max((one[name] - two[name]).abs().max() for name in one) < 1e-5
     (start,) = [r for f in (tmp_path / "ranks2").glob("*/train.jsonl") for r in read(f) if isinstance(r, Start)]
     assert (start.world_size, start.nodes) == (2, 2)
+
+
+def allocation(cluster, *options: str) -> dict[str, str]:
+    """The environment of a step in an allocation, and what else a shell there may hold."""
+    step = cluster.do("srun", *options, "env", "-0").split("\0")
+    inside = dict(line.split("=", 1) for line in step if line.startswith(("SLURM", "SRUN", "SBATCH")))
+    assert inside["SLURM_JOB_ID"] and inside["SLURM_PROCID"] == "0"
+    options = {
+        "SBATCH_PARTITION": "nowhere",
+        "SBATCH_TIMELIMIT": "1",
+        "SBATCH_EXPORT": "NONE",
+        "SBATCH_ARRAY_INX": "0-3",
+    }
+    ranks = {"MASTER_ADDR": "nowhere", "MASTER_PORT": "1", "RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "3"}
+    binding = {"SLURM_CPU_BIND": "map_cpu:0", "SLURM_EXPORT_ENV": "NONE", "SQUEUE_PARTITION": "nowhere"}
+    return inside | options | ranks | binding | {"TORCHELASTIC_USE_AGENT_STORE": "True"}
+
+
+def submitted_from(place: dict[str, str], cluster, *options: object) -> None:
+    result = CliRunner().invoke(submit.app, [*map(str, options)], env=cluster.environment | place)
+    assert result.exit_code == 0, result.output
+
+
+def started(folder: Path) -> list[Start]:
+    return [r for file in folder.glob("*/train.jsonl") for r in read(file) if isinstance(r, Start)]
+
+
+@with_accounting
+def test_submitted_from_inside_an_allocation_a_job_is_as_from_outside(cluster, table, tmp_path):
+    cell = "recipe: {epochs: 1, batch_size: 32, lr: 0.01}\ncells: [{method: Standard, ranks: 2, nodes: 2}]"
+    place = allocation(cluster, "--ntasks=1", "--cpus-per-task=1", "--mem=100")
+    runs = tmp_path / "it's 1 run"
+    slurm, where = table(HEAD + cell, PROFILE[:-1] + ", sbatch: {nice: 5, mail-type: NONE}}", runs.name)
+    submitted_from(place, cluster, *slurm)
+    submitted_from(place, cluster, *where, "--launcher", "local", "--runs", tmp_path / "local")
+    cluster.wait(lambda: not cluster.queue())
+    (queued,), (local,) = started(runs), started(tmp_path / "local")
+    assert (queued.world_size, queued.job) == (2, entries(runs)[-1]["id"]) and queued.host in ("n1", "n2")
+    assert (local.world_size, local.job, local.host) == (2, None, socket.gethostname())
+    assert "Partition=main" in cluster.do("scontrol", "show", "job", queued.job)
+    assert "TimeLimit=00:30:00" in cluster.do("scontrol", "show", "job", queued.job)
+    one, two = model(runs), model(tmp_path / "local")
+    assert max((one[name] - two[name]).abs().max() for name in one) < 1e-5
+    assert not list((runs / "logs").glob("rendezvous*"))
+
+
+def entries(runs: Path) -> list[dict]:
+    return [json.loads(line) for line in (runs / "queue.jsonl").read_text().splitlines()]
+
+
+@with_accounting
+def test_a_taken_port_is_passed_over_and_a_requeued_job_has_another(cluster, table, tmp_path):
+    slurm, _ = table(LONG.replace("SmoothMix", "Standard") + "ranks: 2\nnodes: 2\n")
+    cluster.bench(submit, *slurm)
+    job = entries(tmp_path / "runs")[-1]["id"]
+    cluster.wait(lambda: told(tmp_path / "runs") and epochs(tmp_path / "runs"))
+    (before,) = told(tmp_path / "runs").values()
+    allowed = rendezvous.ports()
+    next_one = allowed[(zlib.crc32(job.encode()) + rendezvous._TRIES + 1) % len(allowed)]
+    with socket.create_server(("", next_one)):
+        cluster.do("scancel", "--signal=USR2", job)
+        cluster.wait(lambda: set(told(tmp_path / "runs").values()) - {before} or not cluster.queue())
+        (after,) = set(told(tmp_path / "runs").values()) - {before}
+        cluster.wait(lambda: not cluster.queue())
+    assert after != next_one and {before, after} <= set(allowed)
+    assert Counter(epochs(tmp_path / "runs")) == dict.fromkeys(range(EPOCHS), 1)
+    assert len(started(tmp_path / "runs")) == 2
+
+
+def told(runs: Path) -> dict[Path, int]:
+    """The ports that ranks were told, by file."""
+    found = {}
+    for file in (runs / "logs").glob("rendezvous-*"):
+        with suppress(FileNotFoundError):
+            if (text := file.read_text()).endswith("\n"):
+                found[file] = int(text.split()[0])
+    return found
+
+
+@with_bound_ranks
+def test_a_rank_has_the_cores_asked_for_wherever_it_was_submitted(cluster, table, tmp_path):
+    if (cores := len(os.sched_getaffinity(0))) < 2:
+        pytest.skip("one core alone")
+    place = allocation(cluster, "--ntasks=1", "--cpus-per-task=1")
+    text = HEAD + "recipe: {epochs: 1, batch_size: 32, lr: 0.01}\ncells: [{method: Standard}]"
+    for asked in (1, cores):
+        slurm, _ = table(text, f"{{time: 30, cpus_per_task: {asked}, exclusive: false}}", f"cores{asked}")
+        submitted_from(place, cluster, *slurm)
+        cluster.wait(lambda: not cluster.queue())
+        (start,) = started(tmp_path / f"cores{asked}")
+        assert (start.cpus, start.threads) == (asked, asked)
 
 
 @both
@@ -396,11 +495,18 @@ def test_slurm_that_does_not_answer_or_is_not_there(table, tmp_path, monkeypatch
     (tmp_path / "slurm.conf").write_text(f"{conf}PartitionName=p Nodes=n1\n")
     monkeypatch.setenv("SLURM_CONF", str(tmp_path / "slurm.conf"))
     if shutil.which("sbatch"):
-        for launcher in ("auto", "slurm"):
-            assert "error: scontrol: " in refused(*where, "--launcher", launcher)
+        for options in (["--launcher", "slurm"], slurm[-2:]):
+            assert "is DOWN (allowed: --launcher local" in refused(*where, *options)
+        result = CliRunner().invoke(submit.app, [*map(str, where), "--dry-run"])
+        assert result.exit_code == 0 and result.stderr.startswith("note: no cluster answers (scontrol: Slurmctld")
+        (tmp_path / "runs").mkdir()
+        (tmp_path / "runs" / "queue.jsonl").write_text("\n")
+        said = CliRunner().invoke(status.app, [*map(str, where)])
+        assert said.exit_code == 0 and "known from the records alone" in said.output
+        assert CliRunner().invoke(cancel.app, [*map(str, where)]).exit_code == 2
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert "no Slurm here" in refused(*slurm, "--launcher", "slurm")
-    assert "--profile" in refused(*slurm)
+    assert "no Slurm here" in refused(*where, "--launcher", "slurm")
+    assert "no Slurm here (allowed: --launcher local, without --profile)" in refused(*slurm)
     assert "--max-gpu-hours" in refused(*where, "--max-gpu-hours", "0")
     assert "--only nothing" in refused(*where, "--only", "nothing")
 
