@@ -37,15 +37,24 @@ def command(*words: str | Path) -> str:
 
 def _quoted(word: str | Path) -> str:
     text = f"./{word}" if isinstance(word, Path) and str(word).startswith("-") else str(word)
-    if not CONTROL.search(text):
+    if all(map(_can_be_copied, text)):
         return shlex.quote(text)
-    # bash and zsh read $'...' back, which stays one line on the terminal.
-    inside = re.sub(rf"[\\']|{CONTROL.pattern}", lambda found: _bytes(found[0]), text)
-    return f"$'{inside}'"
+    # bash and zsh read $'...' back, which stays one line and needs no more than ASCII.
+    inside = (char if _can_be_copied(char) and char not in "\\'" else _bytes(char) for char in text)
+    return f"$'{''.join(inside)}'"
 
 
-def _bytes(text: str) -> str:
-    return "".join(f"\\x{byte:02x}" for byte in text.encode("utf-8", "surrogateescape"))
+def _can_be_copied(char: str) -> bool:
+    """Whether standard output shows it."""
+    try:
+        char.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return not CONTROL.match(char)
+
+
+def _bytes(char: str) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in char.encode("utf-8", "surrogateescape"))
 
 
 def check_folder_name(name: str, suffix: int) -> None:

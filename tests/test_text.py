@@ -269,6 +269,14 @@ def test_a_shell_reads_a_command_back(text):
     assert words(command(Path("-x"), Path("--y z"))) == ["./-x", "./--y z"]
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "koi8-r", "utf-8"])
+def test_a_command_can_be_copied_from_any_terminal(monkeypatch, encoding):
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding=encoding))
+    line = command("tabl\u00e9 – 表's \\", Path("σ")).encode(encoding)
+    monkeypatch.undo()
+    assert words(line.decode(encoding)) == ["tabl\u00e9 – 表's \\", "σ"]
+
+
 @pytest.mark.parametrize("name", [*NAMES, "-x", "a\nb", os.fsdecode(b"\xff")])
 def test_what_to_do_next_can_be_pasted(tmp_path, name):
     folder = tmp_path / name
