@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from bench import options
-from bench.command import application, told
+from bench.command import application, report_errors
 
 
 class Norm(StrEnum):
@@ -51,7 +51,7 @@ def main(
     asked = dict(steps=steps, restarts=restarts, loss=loss, batch=batch, images=images)
     asked = {key: value for key, value in asked.items() if value is not None}
     asked |= options.switches(precision, channels_last, compile) | dict(every=every)
-    with told():
+    with report_errors():
         from bench.attack_table import report
         from bench.checkpoint import Checkpoint
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from bench.command import application, told
+from bench.command import application, report_errors
 
 app = application()
 
@@ -18,7 +18,7 @@ def main(
     quick: Annotated[bool, typer.Option("--quick", help="Of what was submitted with --quick.")] = False,
 ) -> None:
     """Cancel what runs or waits; what is recorded stays, and submitting again goes on from it."""
-    with told():
+    with report_errors():
         from bench.cancellation import cancel
 
         print(cancel(manifest, runs.absolute(), data.absolute(), quick))

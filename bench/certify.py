@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from bench import options
-from bench.command import application, told
+from bench.command import application, report_errors
 
 app = application()
 
@@ -40,7 +40,7 @@ def main(
     """Certify test images by randomized smoothing; those that the table holds are not certified again."""
     asked = dict(n=n, n0=n0, alpha=alpha, skip_wrong=skip_wrong)
     asked |= options.switches(precision, channels_last, compile) | dict(batch=batch, every=every, images=images)
-    with told():
+    with report_errors():
         from bench.certificate_table import report
         from bench.checkpoint import Checkpoint
 

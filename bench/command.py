@@ -1,4 +1,4 @@
-"""The ends that every command shares: one line for a mistake, one for ctrl-C."""
+"""What every command shares: its application, errors as one line, exit codes."""
 
 import sys
 import warnings
@@ -27,8 +27,8 @@ def application(**options: Any) -> typer.Typer:
 
 
 @contextmanager
-def told() -> Iterator[None]:
-    """Within: a mistake of the user ends the command with one line and exit code 2, ctrl-C with exit code 130."""
+def report_errors() -> Iterator[None]:
+    """Within: an error of the user ends the command with one line and exit code 2, ctrl-C with exit code 130."""
     try:
         # A command is one process of its own: it takes neither a rank from torchrun nor a job from an allocation.
         with cleaned():

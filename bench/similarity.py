@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from bench.command import application, told
+from bench.command import application, report_errors
 
 app = application()
 
@@ -23,7 +23,7 @@ def main(
     csv: Annotated[Path | None, typer.Option(help="Write the table here, in full precision.")] = None,
 ) -> None:
     """Compare a manifest's trained networks with a teacher, and print their Lipschitz constants."""
-    with told():
+    with report_errors():
         from bench import likeness
 
         likeness.report(manifest, teacher, runs, data, images, quick, csv)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from bench.command import application, told
+from bench.command import application, report_errors
 from crt.text import command
 
 _MANIFESTS = Path("manifests")
@@ -25,7 +25,7 @@ def main(
     data: Annotated[Path, typer.Option(help="Where the .beton files are.")] = Path("data"),
 ) -> None:
     """Time the studies of a manifest in this process, each as long as its share of the time that is left."""
-    with told():
+    with report_errors():
         from bench.gpu import device_name
         from bench.speed_study import time_switches
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from bench.command import application, told
+from bench.command import application, report_errors
 
 app = application()
 
@@ -21,7 +21,7 @@ def main(
     ] = False,
 ) -> None:
     """Say which jobs are finished, run, wait or failed, and why."""
-    with told():
+    with report_errors():
         from bench import job_states
 
         job_states.report(manifest, runs.absolute(), data.absolute(), quick, watch)

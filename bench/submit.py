@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from bench import devices
-from bench.command import application, told
+from bench.command import application, report_errors
 
 
 class Launcher(StrEnum):
@@ -47,7 +47,7 @@ def main(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
 ) -> None:
     """Train, time and judge what the manifest asks for and the runs folder does not hold yet."""
-    with told():
+    with report_errors():
         from bench.submission import submit
 
         wrong = submit(manifest, launcher, profile, runs, data, quick, only, failed, max_gpu_hours, device, dry_run)

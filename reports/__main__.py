@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from bench.command import application, told
+from bench.command import application, report_errors
 
 app = application()
 
@@ -31,7 +31,7 @@ def main(
     ] = [],  # noqa: B006
 ) -> None:
     """Print what the records say of a manifest's cells; what is not there is a dash."""
-    with told():
+    with report_errors():
         from reports.report import report
 
         report(manifest, runs, quick, csv, latex, out, plot, allow)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from bench.command import application, told
+from bench.command import application, report_errors
 
 app = application()
 
@@ -16,7 +16,7 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder of intervals.md, .csv and .png.")] = Path("reports/published"),
 ) -> None:
     """Simulate, and write what came out."""
-    with told():
+    with report_errors():
         from reports.interval_coverage import publish
 
         publish(replicates, out)
