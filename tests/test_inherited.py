@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bench.attempt import job_id
-from bench.command import told
+from bench.command import report_errors
 from crt import dist
 from launchers import inline, local, slurm
 from launchers.inherited import clean
@@ -87,7 +87,7 @@ def test_the_variables_of_a_place_are_taken_away_and_no_others(place):
 def test_a_command_is_one_process_whatever_started_it(monkeypatch, place):
     for name, value in (PLACES[place] | KEPT).items():
         monkeypatch.setenv(name, value)
-    with told():
+    with report_errors():
         assert (dist.rank(), dist.world_size(), job_id()) == (0, 1, None)
         assert not set(PLACES[place]) & set(os.environ) and set(KEPT) <= set(os.environ)
     assert set(PLACES[place]) <= set(os.environ)

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 from bench import job_states, progress
 from bench import manifest as manifests
 from bench.attempt import Place, attempt
-from bench.command import application, told
+from bench.command import application, report_errors
 from bench.job_states import State
 from bench.records import read
 from bench.submission import chosen
@@ -214,7 +214,7 @@ def test_no_encoding_ends_a_command(monkeypatch, encoding, expected):
         table = Table(word, title=f"title {word}")
         table.add_row(f"cell {word}")
         screen.output().print(table)
-        with told():
+        with report_errors():
             raise ValueError(word)
 
     assert app([TITLE], standalone_mode=False) == 2
