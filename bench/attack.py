@@ -40,7 +40,7 @@ def main(
     channels_last: options.ChannelsLast = False,
     compile: options.Compiled = options.Compile.off,
     batch: Annotated[int | None, typer.Option(help="Images attacked side by side (default: the attack's).")] = None,
-    every: Annotated[int, typer.Option(help="Attack test images 0, EVERY, 2 EVERY, …")] = 1,
+    every: Annotated[int, typer.Option(help="Attack test images 0, EVERY, 2 EVERY, ...")] = 1,
     images: options.Images = None,
     seed: Annotated[int, typer.Option(help="The seed of random starts.")] = 0,
     out: options.Out = None,

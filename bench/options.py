@@ -36,7 +36,7 @@ Key = Annotated[str | None, typer.Option(help="Which of the file's state dicts, 
 InPrecision = Annotated[Precision, typer.Option(help="What the network computes in.")]
 ChannelsLast = Annotated[bool, typer.Option("--channels-last", help="Its weights' order in memory.")]
 Compiled = Annotated[Compile, typer.Option(help="A mode of torch.compile; pays where images are many.")]
-Images = Annotated[int | None, typer.Option(help="… and at most this many of them.")]
+Images = Annotated[int | None, typer.Option(help="... and at most this many of them.")]
 Out = Annotated[Path | None, typer.Option(help="The table to begin or go on with (default: one in RUNS).")]
 Runs = Annotated[Path, typer.Option(help="Where tables are kept.")]
 Data = Annotated[Path, typer.Option(help="Where the .beton files are.")]
