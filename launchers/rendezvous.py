@@ -65,7 +65,7 @@ def _serve(job: str, ranks: int, everywhere: bool) -> tuple[int, TCPStore]:
         multi_tenant=True,
         master_listen_fd=listener.detach(),
     )
-    file.write_text(f"{port} {' '.join(_hosts() if everywhere else [_LOOPBACK])}\n")
+    file.write_text(f"{port} {' '.join(_hosts() if everywhere else [_LOOPBACK])}\n", encoding="utf-8")
     return port, store
 
 
@@ -98,7 +98,7 @@ def listen(first: int, everywhere: bool) -> socket.socket:
 def ports() -> list[int]:
     """Ports that the kernel gives to no outgoing connection, so that they are taken by servers alone."""
     try:
-        low, high = map(int, _EPHEMERAL.read_text().split())
+        low, high = map(int, _EPHEMERAL.read_text(encoding="utf-8").split())
     except (OSError, ValueError):
         low, high = 32768, 65535  # Linux's and the standard's ranges together
     return [port for port in range(_LOWEST, 2**16) if not low <= port <= high]
@@ -120,7 +120,7 @@ def _resolves(host: str) -> bool:
 def _read(file: Path) -> str:
     """The line of rank 0, once it is whole. To open a file anew is to see what another node wrote, over NFS too."""
     until = time.monotonic() + _PATIENCE.total_seconds()
-    while not (text := file.read_text()).endswith("\n"):
+    while not (text := file.read_text(encoding="utf-8")).endswith("\n"):
         if time.monotonic() > until:
             raise TimeoutError(f"{file}: rank 0 has told no port in {_PATIENCE.total_seconds():.0f} s")
         time.sleep(_EVERY)
