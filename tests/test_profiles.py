@@ -67,7 +67,7 @@ def test_what_sbatch_is_asked_for(tmp_path, text, lines):
         ('sbatch: {nice: "1\\n#SBATCH --array=0-9"}', r"sbatch\.nice: .* a line break or another control character"),
         ('partition: "a\\nrm -rf x"', r"profile\.partition: .* a line break"),
         ('reservation: "a\\tb"', r"profile\.reservation: .* control character"),
-        ('gres: "gpu\\r"', r"profile\.gres: .* control character"),
+        ('gres: "gpu\\r"', r"p\.yaml.*control character"),
         ('srun_args: ["a\\nb"]', r"profile\.srun_args\[0\]: .* a line break"),
         ('python: "a\\nb"', r"profile\.python: .*"),
         (r"account: a\b", r"profile\.account: .* a backslash, which sbatch drops"),
