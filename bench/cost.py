@@ -142,7 +142,7 @@ def prepare(counts: Iterable[Count]) -> None:
     from crt import screen
 
     if not sys.stderr.isatty():
-        print(f"counting operations of {len(left)} networks and methods, which are kept for next time", file=sys.stderr)
+        print(f"counting operations, which are kept for next time: {len(left)} counts", file=sys.stderr)
     words = TextColumn("counting operations {task.completed}/{task.total}: {task.description}", markup=False)
     shown = Progress(words, BarColumn(), TimeRemainingColumn(), console=screen.errors())
     with shown:

@@ -172,12 +172,14 @@ class Submission:
         """Hand over what is left to do; how many jobs failed. ValueError before anything runs."""
         found = self.plan()
         self._check_device(found)
+        if unfinished(found):
+            # Operations are counted next, which takes a while.
+            preflight.check_writable(self.place.runs)
+            preflight.check_weights(self.manifest, self.place.runs)
         self._show(found)
         if not unfinished(found):
             self.console.print(f"Nothing left to do. {self._report()}", soft_wrap=True)
             return 0
-        preflight.check_writable(self.place.runs)
-        preflight.check_weights(self.manifest, self.place.runs)
         preflight.check_data(self.manifest, self.place.data, self.profile.sources, dry=False)
         logs = self.place.runs / "logs"
         wrong = 0

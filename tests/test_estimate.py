@@ -396,7 +396,7 @@ def test_hours_at_the_head_of_a_manifest_are_those_that_are_printed(path):
 
 
 def test_progress_is_one_line_where_stderr_is_no_terminal_and_nothing_when_all_is_kept(empty, capsys):
-    for expected in ("counting operations of 2 networks and methods, which are kept for next time\n", ""):
+    for expected in ("counting operations, which are kept for next time: 2 counts\n", ""):
         cost.prepare([cost.step(cell()), cost.step(cell(seed=3)), cost.forward(cell())])
         assert capsys.readouterr().err == expected
 

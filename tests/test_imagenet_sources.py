@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from test_imagenet import ROOT, encoded, scene
 from typer.testing import CliRunner
+from waiting import hears_ctrl_c
 
 from crt.data import DATASETS, layout, progress
 from crt.data.beton import app
@@ -438,16 +439,23 @@ def test_a_bar_on_a_terminal_and_a_line_for_ctrl_c(tmp_path):
     images = {f"train/{kind}/{k}.JPEG": image for k in range(100) for kind in KINDS}
     source = folder(tmp_path / "source", images)
     script = f"""
-import sys
+import itertools, sys, time
 from dataclasses import replace
+from PIL import Image
 from crt.data import DATASETS, beton, imagenet
+shrink, count = Image.Image.thumbnail, itertools.count()
+def slow(image, size):
+    time.sleep(0.2 if next(count) > 40 else 0)  # so that it is at work when it is interrupted, on any machine
+    shrink(image, size)
+Image.Image.thumbnail = slow
 DATASETS["imagenet"] = replace(DATASETS["imagenet"], classes={KINDS!r})
 imagenet._ROUND = 4
 sys.argv = ["beton", "imagenet", "--source", {str(source)!r}, "--data", {str(tmp_path / "data")!r}]
 beton.app()
 """
     main, other = pty.openpty()
-    process = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stderr=other, stdout=other, text=True)
+    start = {"cwd": ROOT, "stderr": other, "stdout": other, "text": True, "preexec_fn": hears_ctrl_c}
+    process = subprocess.Popen([sys.executable, "-c", script], **start)
     os.close(other)
     shown = b""
     while b"writing imagenet-train.beton" not in shown or not any(tmp_path.glob("data/.*.done")):

@@ -1,10 +1,16 @@
 """Waiting for what has to happen, however long a busy machine takes for it."""
 
+import signal
 import time
 from collections.abc import Callable
 
 HANG = 1200
 """Seconds after which something hangs: far more than anything here takes, so that nothing fails for being slow."""
+
+
+def hears_ctrl_c() -> None:
+    """Run in a child before its program: a shell's background process ignores ctrl-C, and hands that on."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def until(happened: Callable[[], object], alive: Callable[[], bool] = lambda: True) -> None:
