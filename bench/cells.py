@@ -90,7 +90,7 @@ class Weights(BaseModel):
     """The file's path."""
     sha256: str
     normalize: bool | None = None
-    """Whether the network takes normalized pixels, where the file does not tell."""
+    """True where the network takes normalized pixels; None where the file tells."""
     key: str | None = None
     """Which of the file's state dicts, where it holds several."""
     pipeline: str = "crt"

@@ -22,7 +22,7 @@ class Checkpoint:
     pipeline: str
     """Its constants are those that the network normalizes with."""
     normalize: bool | None = None
-    """Whether the network takes normalized pixels, where the file does not tell."""
+    """True where the network takes normalized pixels; None where the file tells."""
     key: str | None = None
     """The state dict to use, where the file holds several."""
 

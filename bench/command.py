@@ -1,4 +1,4 @@
-"""What every command shares: its application, errors as one line, exit codes."""
+"""Shared by every command: its application, errors as one line, exit codes."""
 
 import sys
 import warnings

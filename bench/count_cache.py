@@ -19,13 +19,13 @@ _VERSIONS = 8
 
 
 def folder() -> Path:
-    """Where counts are kept: in the user's cache, as the XDG Base Directory Specification has it."""
+    """Folder of the counts: in the user's cache, as the XDG Base Directory Specification has it."""
     named = os.environ.get("XDG_CACHE_HOME", "")
     return (Path(named) if os.path.isabs(named) else Path.home() / ".cache") / "robust-training-bench"
 
 
 def missing(key: str) -> bool:
-    """Whether this count is not kept yet."""
+    """True where this count is not kept yet."""
     return key not in _known()
 
 
@@ -40,7 +40,7 @@ def kept(key: str, count: Callable[[], Counts]) -> Counts:
 
 @cache
 def _known() -> dict[str, Counts]:
-    """What the file holds; of a line that is damaged, nothing."""
+    """Counts that the file holds; a damaged line is left out."""
     found: dict[str, Counts] = {}
     try:
         lines = _file().read_text(encoding="utf-8", errors="replace").splitlines()

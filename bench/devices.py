@@ -115,7 +115,7 @@ class Speed:
         return TABLE.get(self.name) or recognized(self.name)
 
     def is_of(self, recorded: str) -> bool:
-        """Whether a record of the device that torch calls so tells of this one."""
+        """True where a record names this device, as torch calls it."""
         return recognized(recorded) == self._known if self._known else recorded == self.name
 
 

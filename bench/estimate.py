@@ -22,11 +22,11 @@ class Expected(NamedTuple):
     seconds: float | None
     """None where nothing tells, as of a dataset that is written."""
     recorded: bool
-    """Whether records tell; else it is an estimate."""
+    """True where records give the time, False where it is estimated."""
 
 
 def rates(runs: Path, speed: Speed) -> Rates:
-    """What the records in a runs folder show of a device: the median epoch."""
+    """Speeds by the records in a runs folder: those of the median epoch on a device."""
     seen: dict[str, list[float]] = {}
     for file in (*runs.glob("*/train.jsonl"), *runs.glob("*/run*/time.jsonl")):
         start = None

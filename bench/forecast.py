@@ -1,4 +1,4 @@
-"""What is left of a manifest to do, and the time that it takes, as a table."""
+"""A table of the jobs that are left of a manifest, and of the time that they take."""
 
 from rich.console import Console
 from rich.table import Table

@@ -44,7 +44,7 @@ def settings(checkpoint: Checkpoint, digest: str, seed: int, spec: Spec, built: 
 
 
 def table_path(runs: Path, command: str, checkpoint: Checkpoint, settings: dict, suffix: str) -> Path:
-    """Where a table is kept that no other place is named for: its settings name it."""
+    """Default path of a table: its settings name it."""
     return runs / command / f"{checkpoint.arch}-{checkpoint.dataset}-{cells.digest(settings)}{suffix}"
 
 

@@ -45,7 +45,7 @@ def _quoted(word: str | Path) -> str:
 
 
 def _can_be_copied(char: str) -> bool:
-    """Whether standard output shows it."""
+    """True where standard output shows it."""
     try:
         char.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
     except UnicodeEncodeError:

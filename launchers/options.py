@@ -51,7 +51,7 @@ def option(value: object) -> object:
 
 
 def unfit(text: str) -> str:
-    """What a line of a batch script cannot hold of the text; nothing where it can."""
+    """The part of a text that a line of a batch script cannot hold; empty where it can hold all."""
     if any(unicodedata.category(character) == "Cc" for character in text):
         return "a line break or another control character (allowed: one line of text)"
     return "a backslash, which sbatch drops (allowed: text without)" if "\\" in text else ""

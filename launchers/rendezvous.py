@@ -1,4 +1,4 @@
-"""Where the ranks of a job meet: rank 0 opens a free port and tells it to the others through a file.
+"""Rendezvous of a job's ranks: rank 0 opens a free port and tells it to the others through a file.
 
 The launcher makes an empty file for each attempt and names it in the environment of every rank, so that what an earlier
 attempt left is never read. Rank 0 binds the port itself and keeps it, so that nobody takes it in between.
@@ -76,7 +76,7 @@ def _file(job: str) -> Path:
 
 
 def _first(job: str) -> int:
-    """Where the search for a port begins: elsewhere for another job, and beyond all earlier tries after a requeue."""
+    """Start of the search for a port: another for each job, and beyond all earlier tries after a requeue."""
     restarts = int(os.environ.get("SLURM_RESTART_COUNT") or 0)
     return zlib.crc32(job.encode()) + restarts * (_TRIES + 1)
 

@@ -1,4 +1,4 @@
-"""What all figures share: a paper column's width, colours and markers, legends, and a word on what is not drawn."""
+"""Shared by all figures: a paper column's width, colours, markers, legends, and a word on what is not drawn."""
 
 import textwrap
 from collections.abc import Callable, Iterable, Iterator
@@ -58,7 +58,7 @@ def left_out(rows: pd.DataFrame, whys: Iterable[str]) -> list[str]:
 
 
 def unpaid(rows: pd.DataFrame) -> list[str]:
-    """Of each row whose hours, with those of its teachers, are missing, why they are."""
+    """Reasons why rows lack hours, those of their teachers included."""
     return ["not timed" if pd.isna(row.hours) else row.teacher_hours_unknown for row in rows.itertuples()]
 
 

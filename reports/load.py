@@ -58,7 +58,7 @@ class Measured:
 
     @property
     def timed(self) -> bool:
-        """Whether there is a time of it that counts."""
+        """True where it has a time that counts."""
         return any(self.runs.values())
 
     @cached_property

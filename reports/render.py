@@ -56,9 +56,9 @@ _MARKDOWN = re.compile(
     | (?<=\s)\#(?=\#*$)  # behind a heading""",
     re.VERBOSE,
 )
-"""What Markdown, as GitHub reads it, would take for markup."""
+"""Characters that Markdown, as GitHub reads it, would take for markup."""
 _BLOCK = re.compile(r"^(?:(?=[>\[])|(?=[#*+-]+(?:\s|$))|\d{1,9}(?=[.)](?:\s|$)))")
-"""What would begin a list, a quotation, a heading or a reference."""
+"""Beginnings of a list, a quotation, a heading or a reference."""
 
 
 def _literal(text: str) -> str:

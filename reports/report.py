@@ -45,31 +45,6 @@ def report(
         if name not in FIELDS:
             raise ValueError(f"--allow {name}: no such field (allowed: {', '.join(FIELDS)})")
     _check(runs, {"--csv": csv, "--latex": latex, "--out": out, "--plot": plot})
-    _report(path, runs, quick, csv, latex, out, plot, allow)
-
-
-def _check(runs: list[Path], files: dict[str, Path | None]) -> None:
-    """ValueError for folders that are none, before a table is made that could not be written."""
-    for folder in runs:
-        if folder.exists() and not folder.is_dir():
-            raise ValueError(f"--runs {folder}: not a folder")
-    for option, file in files.items():
-        if file and not file.parent.is_dir():
-            raise ValueError(f"{option} {file}: there is no folder {file.parent}")
-    if (plot := files["--plot"]) and plot.suffix not in _FORMATS:
-        raise ValueError(f"--plot {plot}: {plot.suffix!r} (allowed: {', '.join(_FORMATS)})")
-
-
-def _report(
-    path: Path,
-    runs: list[Path],
-    quick: bool,
-    csv: Path | None,
-    latex: Path | None,
-    out: Path | None,
-    plot: Path | None,
-    allow: list[str],
-) -> None:
     manifest = manifests.read(path, quick, networks=False)
     measured = load(manifest, list(dict.fromkeys(runs)))
     frames = {
@@ -96,6 +71,18 @@ def _report(
         console.print(f"No records in {printable(', '.join(map(str, runs)))} yet: {make}", soft_wrap=True)
     for line in _write(manifest.title, lines, shown, frames, csv, latex, out, plot):
         console.print(printable(line), soft_wrap=True)
+
+
+def _check(runs: list[Path], files: dict[str, Path | None]) -> None:
+    """ValueError for folders that are none, before a table is made that could not be written."""
+    for folder in runs:
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"--runs {folder}: not a folder")
+    for option, file in files.items():
+        if file and not file.parent.is_dir():
+            raise ValueError(f"{option} {file}: there is no folder {file.parent}")
+    if (plot := files["--plot"]) and plot.suffix not in _FORMATS:
+        raise ValueError(f"--plot {plot}: {plot.suffix!r} (allowed: {', '.join(_FORMATS)})")
 
 
 def _write(

@@ -1,4 +1,4 @@
-"""What must be paid before a cell can train: its teachers, and the robust datasets made from them, each once."""
+"""Costs before a cell can train: its teachers, and the robust datasets made from them, each once."""
 
 import math
 from collections.abc import Iterable
@@ -79,7 +79,7 @@ def teachers(measured: list[Measured]) -> pd.DataFrame:
 
 
 def notes(measured: list[Measured]) -> list[str]:
-    """What a reader must know of the hours with teachers: which are missing, and what others are computed from."""
+    """Notes on hours with teachers: which are missing, and what others are computed from."""
     apart = len(folders(measured)) > 1
     missing: dict[str, list[str]] = {}
     others: dict[str, None] = {}

@@ -9,10 +9,10 @@ import torch
 from bench import manifest as manifests
 
 SURROUNDINGS = ("SLURM_", "SBATCH_", "SRUN_", "MASTER_", "TORCHELASTIC_", "SUBMITIT_")
-"""What an allocation or another launcher leaves in the environment, by how its names begin."""
+"""Prefixes of the variables that an allocation or another launcher leaves in the environment."""
 OTHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "NODE_RANK")
 TERMINAL = ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
-"""What changes how tables are printed."""
+"""Variables that change how tables are printed."""
 
 
 def pytest_configure() -> None:

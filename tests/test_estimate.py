@@ -291,7 +291,7 @@ evals: [Clean]
 
 @pytest.fixture
 def dry(tmp_path):
-    """What a dry run prints, and its exit code."""
+    """Output of a dry run, and its exit code."""
     (tmp_path / "m.yaml").write_text(DIGITS)
 
     def run(*options: str, launcher: str = "local"):

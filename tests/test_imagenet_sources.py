@@ -155,7 +155,7 @@ TAKEN: dict[str, Callable[[Path], Path]] = {
 
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory) -> Path:
-    """What is written of a plain folder."""
+    """The files written from a plain folder."""
     at = tmp_path_factory.mktemp("expected")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(DATASETS, "imagenet", SMALL)
@@ -325,7 +325,7 @@ def cut(path: Path, share: float = 0.5) -> Path:
 
 
 def first_end(files: dict[str, bytes]) -> int:
-    """Where the first file of a tar ends."""
+    """Position at which the first file of a tar ends."""
     return 512 + -(-len(next(iter(files.values()))) // 512) * 512
 
 

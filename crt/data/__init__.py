@@ -164,4 +164,4 @@ PIPELINES = {
 }
 
 LOADERS = ("ffcv", "torch", "device")
-"""What feeds images to a network; `crt.data.loader` has them."""
+"""Names of the loaders in `crt.data.loader`."""

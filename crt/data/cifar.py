@@ -95,7 +95,7 @@ def _find_batches(sources: list[Files]) -> tuple[Files, str] | None:
 
 
 def _find_trees(sources: list[Files]) -> dict[str, tuple[Files, str]]:
-    """Where the class folders of each split lie."""
+    """Class folders of each split."""
     found = {}
     for split, names in {"train": ("train",), "test": ("test", "val", "valid", "validation")}.items():
         for name, files in ((name, files) for name in names for files in sources):

@@ -172,7 +172,7 @@ class Archive:
         return found
 
     def content(self, path: str) -> tuple | None:
-        """What was added at a path or, by links, where it leads; None for a folder."""
+        """The member at a path, links followed; None for a folder."""
         parent, name = posixpath.split(self.resolve(path))
         return self._folders[parent].get(name)
 

@@ -1,4 +1,4 @@
-"""What long work on data says on the terminal: how far it is, and what came of it."""
+"""Messages of long work on data: its progress and its result."""
 
 import sys
 import time

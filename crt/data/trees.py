@@ -156,7 +156,7 @@ def _check_aliases(files: Files) -> None:
 
 
 def _what_is_there(files: Files) -> str:
-    """What a source without train and val has instead, with a remedy where it is known."""
+    """The contents of a source without train and val, with a remedy where one is known."""
     entries = files.entries("")
     if not entries:
         return "empty"

@@ -70,7 +70,7 @@ def _named(file: Path, lines: list[str], stems: dict[str, str]) -> dict[str, str
 
 
 def _numbers(lines: list[str]) -> str:
-    """What a file that gives numbers is told; empty for another."""
+    """The refusal of a file that gives numbers; empty for any other file."""
     if not lines or not re.fullmatch(r"(\S+[\s,]+)?\d{1,4}", lines[0].strip()):
         return ""
     return (
