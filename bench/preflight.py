@@ -12,7 +12,6 @@ from bench.jobs import run_cell
 from bench.tables import Manifest, Study
 from crt.data import DATASETS
 from crt.data.beton_file import ensure
-from crt.recipe import ARITHMETIC
 from crt.text import printable
 from launchers.job import Job
 
@@ -53,8 +52,8 @@ def check_device(jobs: Iterable[Job], manifest: Path) -> None:
         asked = job.args[0]
         cells = asked.arms if isinstance(asked, Study) else (asked,) if job.function is run_cell else ()
         for cell in cells:
-            if not cell.recipe.model_dump(include=set(ARITHMETIC), exclude_defaults=True):
-                continue  # what every device can do needs no torch to be told
+            if cell.recipe.portable:
+                continue  # torch, which knows the device, need not be imported
             from crt import dist
             from crt.switches import check
 

@@ -73,6 +73,11 @@ class Recipe(BaseModel):
             raise ValueError(f"lr_min: {self.lr_min:g} (allowed: {least}at most lr)")
         return self
 
+    @property
+    def portable(self) -> bool:
+        """True where every device and installation can train so."""
+        return self.precision != "tf32" and not (self.compile or self.cuda_graph or self.teacher_stream)
+
     def lr_at(self, epoch: float) -> float:
         """The step size at a (fractional, 0-based) epoch; a drop is in force from its epoch on.
 

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from crt.recipe import ARITHMETIC, Recipe
+from crt.switches import check
 from crt.train import optimizer
 
 BASE = {"epochs": 200, "batch_size": 128, "lr": 0.1}
@@ -91,3 +92,17 @@ def test_nesterov_needs_sgd_with_momentum(unfit):
 def test_refused(wrong):
     with pytest.raises(ValidationError):
         Recipe(**(BASE | wrong))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16", "fp16"])
+@pytest.mark.parametrize("changes", [{}, {"channels_last": True, "fused": True, "fold": True}, {"cuda_graph": True}])
+def test_what_is_portable_is_not_refused_by_a_cpu(precision, changes):
+    if precision == "fp16" and changes.get("cuda_graph"):
+        pytest.skip("refused by the recipe itself")
+    recipe = Recipe(epochs=1, batch_size=1, lr=0.1, precision=precision, **changes)
+    assert recipe.portable == (precision != "tf32" and "cuda_graph" not in changes)
+    if recipe.portable:
+        check(recipe, torch.device("cpu"))
+    else:
+        with pytest.raises(ValueError, match="needs a GPU"):
+            check(recipe, torch.device("cpu"))
