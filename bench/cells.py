@@ -97,6 +97,11 @@ class Weights(BaseModel):
     """Whose constants it normalizes with."""
     seed: Whole = 0
 
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        # A job that was queued before a field came has none of it.
+        state["__dict__"].setdefault("key", None)
+        super().__setstate__(state)
+
     @property
     def id(self) -> str:
         with_own = self.dataset in PIPELINES[self.pipeline].constants

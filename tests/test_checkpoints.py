@@ -21,6 +21,7 @@ from torch.optim.swa_utils import AveragedModel
 from typer.testing import CliRunner
 
 from bench import manifest as manifests
+from bench.cells import Weights
 from bench.certify import app as certify
 from bench.submit import app as submit
 from crt.classifier import Classifier
@@ -509,3 +510,12 @@ def test_another_pickle_of_weights_is_named(tmp_path):
     path.write_bytes(pickle.dumps(WEIGHTS))
     with pytest.raises(ValueError, match=r"a\.pkl: is a pickle that torch\.save did not write"):
         load_weights(network(0), path, None)
+
+
+def test_a_teacher_in_a_job_queued_before_there_was_a_key_has_none():
+    weights = Weights(dataset="digits", arch="cnn2c2f", weights="model.pth", sha256="0" * 64)
+    state = weights.__getstate__()
+    del state["__dict__"]["key"]
+    older = Weights.__new__(Weights)
+    older.__setstate__(state)
+    assert older == weights and older.id == weights.id
