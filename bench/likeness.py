@@ -27,7 +27,7 @@ from crt.lipschitz.norms import estimates, final_norms, first_vectors
 from crt.lipschitz.similarity import similarity
 from crt.lipschitz.translation import distances
 from crt.methods.duet import alike
-from crt.text import command, printable
+from crt.text import invocation, printable
 
 _READINGS = tuple(f"M{k}" for k in range(1, 7))
 _LEGEND = (
@@ -49,7 +49,7 @@ def report(path: Path, teacher: str | None, runs: Path, data: Path, images: int,
     told = _teacher(asked, teacher)
     frame, notes = likeness(asked, told, runs, data, images)
     if frame.empty:
-        again = command("python", "-m", "bench.submit", path, *(["--quick"] if quick else []))
+        again = invocation("bench.submit", path, *(["--quick"] if quick else []))
         raise ValueError(f"{path}: no network to compare: {'; '.join(notes)} (train them: {again})")
     if csv:
         frame.to_csv(csv, index=False)

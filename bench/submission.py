@@ -15,7 +15,7 @@ from bench.plan import counted, waves
 from bench.quick import reduce
 from bench.tables import Manifest
 from crt import screen
-from crt.text import CONTROL, command, printable
+from crt.text import CONTROL, invocation, printable
 from launchers import inline, local, slurm, states
 from launchers.choose import choose
 from launchers.job import Wave, unfinished
@@ -219,7 +219,7 @@ class Submission:
     def _command(self, module: str) -> str:
         runs, quick = self.place.runs, ["--quick"] if self.manifest.quick else []
         folder = ["--runs", runs] if runs != Path("runs").absolute() else []
-        return command("python", "-m", module, self.path, *quick, *folder)
+        return invocation(module, self.path, *quick, *folder)
 
     def _report(self) -> str:
         return f"Report: {self._command('reports')}"

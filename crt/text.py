@@ -15,6 +15,8 @@ Surrogates are bytes of a path that are not UTF-8.
 """
 _ALIKE = {"–": "-", "—": "-", "…": "...", "±": "+/-", "×": "x", "≤": "<=", "≥": ">=", "∞": "inf", "→": "->", "←": "<-"}
 _ALIKE |= {"°": "deg ", "‘": "'", "’": "'", "“": '"', "”": '"', "\u00a0": " "}
+_SUBCOMMANDS = {"bench.submit": "submit", "bench.status": "status", "reports": "report", "crt.data.beton": "data"}
+"""Names in `robust-bench` of the modules that hints send a user to."""
 _BYTES = 255
 """The longest name of a file on Linux."""
 
@@ -33,6 +35,12 @@ def _escaped(char: str) -> str:
 def command(*words: str | Path) -> str:
     """A line that a shell reads back as these words; a path that begins with a dash is not an option."""
     return " ".join(map(_quoted, words))
+
+
+def invocation(module: str, *words: str | Path) -> str:
+    """A line that runs one of this project's commands, in the way in which the running one was called."""
+    installed = Path(sys.argv[0]).name == "robust-bench"
+    return command(*(("robust-bench", _SUBCOMMANDS[module]) if installed else ("python", "-m", module)), *words)
 
 
 def _quoted(word: str | Path) -> str:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from bench import manifest as manifests
 from crt import screen
-from crt.text import command, printable
+from crt.text import invocation, printable
 from reports import render
 from reports.certificates import certificates
 from reports.comparisons import comparisons
@@ -67,7 +67,7 @@ def report(
     render.show(console, manifest.title, lines, shown)
     if not any(m.starts or m.losses or m.verdicts for m in measured):
         folder = ["--runs", runs[0]] if runs[0] != Path("runs") else []
-        make = command("python", "-m", "bench.submit", path, *(["--quick"] if quick else []), *folder)
+        make = invocation("bench.submit", path, *(["--quick"] if quick else []), *folder)
         console.print(f"No records in {printable(', '.join(map(str, runs)))} yet: {make}", soft_wrap=True)
     for line in _write(manifest.title, lines, shown, frames, csv, latex, out, plot):
         console.print(printable(line), soft_wrap=True)

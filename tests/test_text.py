@@ -32,7 +32,7 @@ from bench.yamls import load_yaml
 from crt import screen
 from crt.data import DATASETS
 from crt.data.beton_file import ensure
-from crt.text import command, printable
+from crt.text import command, invocation, printable
 from launchers.job import Job
 from reports.__main__ import app as report
 from reports.booktabs import escape
@@ -512,3 +512,16 @@ def test_commands_are_put_together_in_one_place():
                 _, found, behind = ast.unparse(node).partition("python -m")
                 # The page on intervals names a number alone.
                 assert not found or "{" not in behind or file.name == "interval_coverage.py", f"{file}:{node.lineno}"
+
+
+@pytest.mark.parametrize(
+    ("called", "line"),
+    [
+        ("/opt/env/bin/robust-bench", "robust-bench submit 'a b'"),
+        ("bench/submit.py", "python -m bench.submit 'a b'"),
+        ("bench/__main__.py", "python -m bench.submit 'a b'"),
+    ],
+)
+def test_a_hint_calls_commands_as_the_user_did(called, line, monkeypatch):
+    monkeypatch.setattr("sys.argv", [called, "submit"])
+    assert invocation("bench.submit", "a b") == line

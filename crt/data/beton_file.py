@@ -14,9 +14,13 @@ from PIL import Image
 from crt.data import Dataset, layout
 from crt.data.progress import progress
 from crt.data.sources import digits
-from crt.text import command
+from crt.text import invocation
 
 _TOLERANCE = 2e-3
+
+
+def _again() -> str:
+    return f"write it again: {invocation('crt.data.beton')}"
 
 
 class Beton:
@@ -41,7 +45,7 @@ class Beton:
         if found != layout.FIELDS:
             raise ValueError(f"{path}: holds the fields {found} (allowed: {layout.FIELDS})")
         if table == 0 or size < table + count * layout.ALLOCATION.itemsize:
-            raise ValueError(f"{path}: cut off after {size} bytes (write it again: python -m crt.data.beton)")
+            raise ValueError(f"{path}: cut off after {size} bytes (write it again: {invocation('crt.data.beton')})")
         rows = np.fromfile(path, layout.ROW, count, offset=layout.HEADER.itemsize + fields.nbytes)
         image = rows["image"]
         self.jpeg = count > 0 and bool((image["mode"] == layout.JPEG).all())
@@ -56,7 +60,7 @@ class Beton:
         self._sizes[allocations["image"].astype(np.int64) % count] = allocations["size"]
         least = 1 if self.jpeg else 3 * self.height * self.width
         if self._pointers.min() < 0 or self._sizes.min() < least or (self._pointers + self._sizes).max() > size:
-            raise ValueError(f"{path}: images lie outside the file (write it again: python -m crt.data.beton)")
+            raise ValueError(f"{path}: images lie outside the file (write it again: {invocation('crt.data.beton')})")
         self._bytes = np.memmap(path, np.uint8, "r")
 
     def __len__(self) -> int:
@@ -85,7 +89,7 @@ def ensure(dataset: Dataset, split: str, data: Path) -> Path:
         write(dataset, split, data, *digits(split), show=False)
     if not path.exists():
         source = ["--source", "FOLDER"] if dataset.resize else []
-        write_it = command("python", "-m", "crt.data.beton", dataset.name, *source, "--data", data)
+        write_it = invocation("crt.data.beton", dataset.name, *source, "--data", data)
         raise ValueError(f"{path}: missing (write it: {write_it})")
     found = Beton(path)
     if not dataset.resize and len(found) != dataset.images(split):
