@@ -23,7 +23,7 @@ _SKEW = 300.0
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where a job reads and writes."""
+    """Folders that a job reads and writes."""
 
     runs: Path
     data: Path
@@ -100,7 +100,7 @@ def _read(claim) -> dict | None:
 
 
 def _at_work(other: dict, mine: dict) -> bool:
-    """Whether the other process lives and is not an earlier attempt of the same Slurm job."""
+    """True where the other process lives and is not an earlier attempt of the same Slurm job."""
     if other["host"] != mine["host"] or other["pid"] == mine["pid"]:
         return False
     if mine["job"] is not None and other["job"] == mine["job"]:

@@ -1,4 +1,4 @@
-"""What is measured: a cell is one network to train, time and evaluate."""
+"""Cells: a cell is one network to train, time and evaluate."""
 
 import hashlib
 import json
@@ -45,7 +45,7 @@ class Spec(BaseModel):
 
 
 class Paper(BaseModel):
-    """What was published for a cell: never part of its identity, never mixed into measured columns."""
+    """Published figures of a cell: never part of its identity, never mixed into measured columns."""
 
     model_config = _STRICT
 
@@ -69,7 +69,7 @@ class Paper(BaseModel):
 
 
 class Monitor(BaseModel):
-    """What is evaluated while a network trains, outside the clock: after every so many epochs, and after the last."""
+    """Evaluations while a network trains, outside the clock: after every so many epochs, and after the last."""
 
     model_config = _STRICT
 
@@ -151,7 +151,7 @@ class Cell(BaseModel):
 
     @property
     def kin(self) -> tuple:
-        """What cells must share to be timed in one process, and to be compared."""
+        """Fields that cells share which are timed in one process and compared."""
         return self.dataset, self.pipeline, self.loader, self.arch, self.ranks, self.nodes
 
     @property
@@ -186,7 +186,7 @@ class Cell(BaseModel):
 
     @property
     def robust(self) -> str | None:
-        """Of an RDT cell, the name of the dataset that is made for it from its teacher."""
+        """Name of the robust dataset generated from the teacher (RDT only)."""
         if self.method.name != "RDT":
             return None
         return f"rdt-{digest([self.dataset, self.method.args, self.images, self.seed])}"

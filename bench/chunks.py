@@ -11,7 +11,7 @@ CHUNK = 500
 
 
 def folder(cell: Cell, runs: Path) -> Path:
-    """Where the dataset that an RDT cell trains on lies, beside the weights it comes from."""
+    """Folder of the dataset that an RDT cell trains on, beside the weights that it comes from."""
     return runs / cell.teacher.id / cell.robust
 
 
