@@ -78,6 +78,7 @@ def begin(recipe: Recipe) -> None:
 
 def compile_body(body: nn.Module, mode: str) -> None:
     """Compile in place, each size as one graph or not at all."""
+    _separate_caches()
     # A last, smaller batch is a graph of its own: graphs for any size would be slower.
     how = {"fullgraph": True, "dynamic": False, "mode": mode}
     # Arms of one process share code, and with it a cache that every call searches, unless they are isolated.
@@ -91,6 +92,18 @@ def compile_body(body: nn.Module, mode: str) -> None:
 
 def _forward(body: nn.Module, x: Tensor) -> Tensor:
     return body.forward(x)
+
+
+def _separate_caches() -> None:
+    """Keep torch's compiled code apart by the CPU's vector instructions and by the number of threads.
+
+    The code's loops are written for both, and torch keeps it on disk under a key that names neither in every release:
+    code that was written for AVX-512 and is built again for AVX2 leaves half of its output unwritten.
+    """
+    mark = f" {torch.backends.cpu.get_cpu_capability()} {torch.get_num_threads()} threads"
+    config = torch.compiler.config
+    if not config.cache_key_tag.endswith(mark):
+        config.cache_key_tag += mark
 
 
 def check(recipe: Recipe, device: torch.device) -> None:

@@ -1,8 +1,11 @@
 """Each switch of a recipe against the plain path, what is asked to switch on what is not there, and no waiting."""
 
 import math
+import os
 import platform
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -42,6 +45,7 @@ ON = {"precision": "bf16", "compile": "default"} | dict.fromkeys(
     ("channels_last", "fused", "fold", "cuda_graph", "teacher_stream"), True
 )
 """Of each switch a value that is not its default."""
+ROOT = Path(__file__).parents[1]
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 COMPILED = pytest.mark.skipif(
     platform.machine() == "x86_64" and torch.backends.cpu.get_cpu_capability() == "DEFAULT",
@@ -244,6 +248,36 @@ def test_a_model_without_a_twin_is_attacked_itself():
         with frozen(model) as given:
             assert given is model
     assert twin(chain(0)) is None and fold(chain(0)).gone == 0
+
+
+COMPILES = """
+import sys, torch
+from torch import nn
+from torch._dynamo.utils import counters
+from crt.switches import compile_body
+torch.set_num_threads(int(sys.argv[1]))
+torch.manual_seed(0)
+body, x = nn.Sequential(nn.Linear(3, 40), nn.ReLU(), nn.Hardswish()).double(), torch.randn(50, 3, dtype=torch.float64)
+plain = body(x)
+compile_body(body, "default")
+apart = (body(x) - plain).abs().max().item()
+sys.exit(f"{apart}") if not apart < 1e-12 else print(counters["inductor"]["fxgraph_cache_hit"])
+"""
+
+
+@COMPILED
+@pytest.mark.slow
+def test_code_compiled_for_other_instructions_or_threads_is_not_taken_from_the_cache(tmp_path):
+    if shutil.which("g++") is None:
+        pytest.skip("no g++")
+    shared = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    settings = [(1, shared), (1, {**shared, "ATEN_CPU_CAPABILITY": "avx2"}), (2, shared), (1, shared)]
+    hits = [
+        int(subprocess.check_output([sys.executable, "-c", COMPILES, str(threads)], cwd=ROOT, env=given, text=True))
+        for threads, given in settings
+    ]
+    same = torch.backends.cpu.get_cpu_capability() != "AVX512"
+    assert hits == [0, int(same), 0, 1]
 
 
 @COMPILED
