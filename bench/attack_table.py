@@ -18,9 +18,9 @@ from crt import screen
 from crt.classifier import Classifier
 from crt.data import DATASETS
 from crt.data.beton_file import Beton, ensure
+from crt.evals.base import Evaluation
 from crt.judgement import Judgement
 from crt.plugins import plugins
-from crt.standing import Attacker
 from crt.text import printable
 from crt.threat import Threat
 
@@ -63,7 +63,7 @@ def report(
 
 
 def attacked(
-    model: Classifier, evaluation: Attacker, spec: Spec, test: Beton, settings: dict, out: Path, title: str
+    model: Classifier, evaluation: Evaluation, spec: Spec, test: Beton, settings: dict, out: Path, title: str
 ) -> list[Verdict]:
     """Verdicts on the images asked for, each appended to the table `out` as it is found if it is not there."""
     claim = image_table.claimed(out, settings)
@@ -112,11 +112,11 @@ def _threat(norm: str, eps: str) -> Threat:
 
 
 def _evaluation(name: str, asked: dict, threat: Threat) -> tuple[Spec, Any]:
-    attacks = {known: kind for known, kind in plugins("crt.evals").items() if issubclass(kind, Attacker)}
+    attacks = {known: each for known, each in plugins("crt.evals").items() if each.kind == "attack"}
     if name not in attacks:
         raise ValueError(f"--attack {name}: unknown (allowed: {', '.join(sorted(attacks))})")
     for key in ("steps", "restarts", "loss"):
-        takes = [known for known, kind in attacks.items() if key in inspect.signature(kind).parameters]
+        takes = [known for known, each in attacks.items() if key in inspect.signature(each).parameters]
         if key in asked and name not in takes:
             raise ValueError(f"--{key} {asked[key]}: {name} has no such argument (allowed with: {', '.join(takes)})")
     return image_table.evaluation(name, asked, threat)

@@ -186,8 +186,8 @@ class Cell(BaseModel):
 
     @property
     def robust(self) -> str | None:
-        """Name of the robust dataset generated from the teacher (RDT only)."""
-        if self.method.name != "RDT":
+        """Name of the robust dataset generated from the teacher (of methods that make one, such as RDT)."""
+        if not declaration("crt.methods", self.method.name).makes_dataset:
             return None
         return f"rdt-{digest([self.dataset, self.method.args, self.images, self.seed])}"
 

@@ -22,8 +22,9 @@ from crt import dist
 from crt.classifier import Classifier
 from crt.data import DATASETS
 from crt.data.beton_file import Beton, ensure
+from crt.evals.base import judge_each
 from crt.evals.smoothing import Smoothing
-from crt.judgement import Judgement, Question, judge_each
+from crt.judgement import Judgement, Question
 from crt.quantity import Count
 from crt.switches import able, products
 from crt.threat import Threat

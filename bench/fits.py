@@ -28,8 +28,9 @@ def cell_fits(cell: Cell, kind: "type[Method]", where: str) -> None:
         raise ValueError(f"{where}.recipe.batch_size: {recipe.batch_size} does not divide by {cell.ranks} ranks")
     if recipe.milestones and (last := recipe.milestones[-1]) >= recipe.epochs:
         raise ValueError(f"{where}.recipe.milestones: {last} (allowed: below {recipe.epochs}, the epochs)")
-    if cell.loop == "bare" and (name != "Standard" or cell.ranks > 1):
-        raise ValueError(f"{where}.loop: 'bare' (allowed: for Standard on one rank)")
+    if cell.loop == "bare" and (not kind.has_bare_loop or cell.ranks > 1):
+        known = ", ".join(known for known, each in sorted(declared("crt.methods").items()) if each.has_bare_loop)
+        raise ValueError(f"{where}.loop: 'bare' (allowed: for {known} on one rank)")
     if recipe.cuda_graph and (cell.ranks > 1 or cell.loop == "bare"):
         raise ValueError(f"{where}.recipe.cuda_graph: true (allowed: on one rank, not of a bare loop)")
     chunks = kind(threat=cell.threat, **cell.method.args).chunks
@@ -73,8 +74,8 @@ def networks_fit(cell: Cell, where: str) -> None:
     if isinstance(cell.teacher, Weights):
         _fits_images(cell.teacher, f"{where}.teacher")
     watched = cell.monitor.evals if cell.monitor else ()
-    specs = [spec for spec in (*cell.evals, *watched) if hasattr(declaration("crt.evals", spec.name), "fits")]
-    if not specs and declaration("crt.methods", cell.method.name).fits.__qualname__ == "Method.fits":
+    specs = [spec for spec in (*cell.evals, *watched) if declaration("crt.evals", spec.name).chooses_networks()]
+    if not specs and not declaration("crt.methods", cell.method.name).chooses_networks():
         return
     asked = [[spec.name, spec.args] for spec in specs]
     # Networks that fit are known again, so that torch is not imported for them; what does not fit is told anew.

@@ -4,7 +4,6 @@ import json
 import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any
 
 from scipy.stats import binomtest
 
@@ -18,26 +17,26 @@ from bench.specs import spec as resolve
 from crt import dist
 from crt.classifier import Classifier
 from crt.data.beton_file import Beton
-from crt.judgement import Judgement, judge_each
-from crt.switches import able
+from crt.evals.base import Evaluation, judge_each
+from crt.judgement import Judgement
 from crt.threat import Threat
 
 Keep = Callable[[int, int, Judgement, float], str]
 """Keeps an image's index, label, judgement and seconds in the table, and says in a word how it went."""
 
 
-def evaluation(name: str, given: dict, threat: Threat) -> tuple[Spec, Any]:
+def evaluation(name: str, given: dict, threat: Threat) -> tuple[Spec, Evaluation]:
     """An evaluation by the options of a command; ValueError, which calls arguments by options, for what it is not."""
     try:
         spec, kind = resolve("crt.evals", {name: given}, threat, "command")
     except ValueError as error:
         raise ValueError(str(error).replace(f"command.{name}.", "--").replace(f"command.{name}: ", "")) from None
     built = kind(threat=threat, **spec.args)
-    able("--", built.precision, built.compile, dist.device(), "fp32, bf16")
+    built.check_device("--", dist.device())
     return spec, built
 
 
-def settings(checkpoint: Checkpoint, digest: str, seed: int, spec: Spec, built: Any, threat: dict) -> dict:
+def settings(checkpoint: Checkpoint, digest: str, seed: int, spec: Spec, built: Evaluation, threat: dict) -> dict:
     """All that a table's rows depend on: the network of SHA-256 `digest`, the seed, the arguments, the threat."""
     bearing = {key: value for key, value in spec.args.items() if key not in built.execution}
     return checkpoint.settings(digest) | {"seed": seed} | bearing | threat
@@ -68,7 +67,7 @@ def claimed(out: Path, settings: dict) -> Claim:
 
 
 def judge_rest(
-    built: Any,
+    built: Evaluation,
     model: Classifier,
     test: Beton,
     asked: Sequence[int],

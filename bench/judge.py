@@ -13,7 +13,7 @@ from bench.records import End, Verdict, read_all
 from crt import dist
 from crt.data import DATASETS
 from crt.data.beton_file import Beton, ensure
-from crt.judgement import judge_each
+from crt.evals.base import judge_each
 
 
 def run_judge(cell: Cell, shard: int, shards: int, place: Place) -> None:

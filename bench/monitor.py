@@ -14,7 +14,8 @@ from crt import dist
 from crt.classifier import Classifier
 from crt.data import DATASETS
 from crt.data.beton_file import Beton, ensure
-from crt.judgement import Judgement, judge_each
+from crt.evals.base import judge_each
+from crt.judgement import Judgement
 
 
 class Monitor:

@@ -1,7 +1,6 @@
 """Build what a cell describes: its network, its method, its evaluations and its batches."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +12,7 @@ from crt.classifier import Classifier
 from crt.data import DATASETS, PIPELINES, Dataset
 from crt.data.batches import Loader
 from crt.data.loader import loader
+from crt.evals.base import Evaluation
 from crt.method import Method
 from crt.plugins import find
 from crt.weights import load_weights
@@ -93,6 +93,6 @@ def batches(cell: Cell, data: Path, images: int | None, dataset: Dataset | None 
     )
 
 
-def evaluation(cell: Cell, spec: Spec) -> Any:
+def evaluation(cell: Cell, spec: Spec) -> Evaluation:
     """One of the cell's evaluations, with its threat."""
     return find("crt.evals", spec.name)(threat=cell.threat, **spec.args)

@@ -43,6 +43,6 @@ Data = Annotated[Path, typer.Option(help="Where the .beton files are.")]
 
 
 def switches(precision: Precision, channels_last: bool, compile: Compile) -> dict[str, str | bool]:
-    """How the network is run, as arguments of an evaluation."""
-    mode = compile != Compile.off and compile.value
-    return {"precision": precision.value, "channels_last": channels_last, "compile": mode}
+    """How the network is run, as arguments of an evaluation; those at their defaults are left out."""
+    given = {"precision": precision.value, "channels_last": channels_last, "compile": compile.value}
+    return {key: value for key, value in given.items() if value not in ("fp32", False, "off")}

@@ -8,7 +8,7 @@ from bench.cost import forward_flops, forwards, step_flops
 from bench.specs import spec as resolve
 from bench.tables import Manifest
 from crt.data import DATASETS
-from crt.plugins import find
+from crt.plugins import declaration
 from crt.threat import Threat
 
 FLOPS = 40e9
@@ -20,7 +20,6 @@ EPOCHS = 5
 ROUNDS = 3
 JUDGED = (10, 100)
 DRAWS = (100, 1000)
-SELECTING = 10
 TIMED_BATCH = 32
 TRAINED_BATCH = 16
 LEAST = 64
@@ -51,15 +50,11 @@ def reduce(manifest: Manifest) -> Manifest:
 
 def _judged(asked: list[tuple[Cell, Spec]]) -> tuple[int, int]:
     """Images to judge, and draws of each where an evaluation draws."""
-    drawn = sum(forward_flops(cell) for cell, spec in asked if "n" in spec.args)
-    fixed = 0.0
-    for cell, spec in asked:
-        if "n" not in spec.args:
-            fixed += forwards(cell, _judging(spec, cell.threat, 1, 1)) * forward_flops(cell)
-    least = fixed + drawn * (DRAWS[0] + SELECTING)
+    drawn = sum(forward_flops(cell) for cell, spec in asked if declaration("crt.evals", spec.name).draws)
+    least = sum(forwards(cell, _judging(spec, cell.threat, 1, DRAWS[0])) * forward_flops(cell) for cell, spec in asked)
     judged = _between(JUDGED, int(JUDGE_SECONDS * FLOPS / least)) if asked else JUDGED[0]
-    draws = (JUDGE_SECONDS * FLOPS / judged - fixed) / drawn if drawn else 0.0
-    return judged, _between(DRAWS, (int(draws) - SELECTING) // 100 * 100)
+    more = (JUDGE_SECONDS * FLOPS / judged - least) / drawn if drawn else 0.0
+    return judged, _between(DRAWS, (DRAWS[0] + int(more)) // 100 * 100)
 
 
 def _between(ends: tuple[int, int], value: int) -> int:
@@ -109,10 +104,9 @@ def _monitor(cell: Cell, judged: int, n: int) -> Monitor:
 
 
 def _judging(spec: Spec, threat: Threat, judged: int, n: int) -> Spec:
-    caps = getattr(find("crt.evals", spec.name), "quick", {})
-    args = spec.args | {key: min(spec.args[key], most) for key, most in caps.items()}
+    kind = declaration("crt.evals", spec.name)
+    args = spec.args | {key: min(spec.args[key], most) for key, most in kind.quick.items()}
     args |= {"images": min(judged, spec.images or judged), "every": spec.every}
-    if "n" in args:
-        args["n"] = min(n, args["n"])
-        args["n0"] = min(SELECTING, args["n0"])
+    if kind.draws:
+        args[kind.draws] = min(n, args[kind.draws])
     return resolve("crt.evals", {spec.name: args}, threat, spec.name)[0]

@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
@@ -10,6 +10,9 @@ from bench.cells import Spec, digest
 from crt.plugins import declaration
 from crt.quantity import Count
 from crt.threat import Threat
+
+if TYPE_CHECKING:
+    from crt.evals.base import Evaluation
 
 _IMAGES = ("every", "images")
 """Arguments of every evaluation: judge images 0, every, 2 every, … and at most this many of them."""
@@ -67,12 +70,17 @@ def spec(package: str, value: Any, threat: Threat, where: str) -> tuple[Spec, An
         raise ValueError(explain(error, where)) from None
     args = {key: getattr(built, key) for key in arguments}
     defaults = {key: parameter.default for key, parameter in inspect.signature(kind).parameters.items()}
-    unsaid = {key for key in getattr(kind, "unsaid", ()) if args[key] == defaults[key]}
+    unsaid = {key for key in kind.unsaid if args[key] == defaults[key]}
     dumped = TypeAdapter(dict[str, Any]).dump_python(args, mode="json", exclude=unsaid)
-    bearing = {key: v for key, v in dumped.items() if key not in getattr(kind, "execution", ())}
+    bearing = {key: v for key, v in dumped.items() if key not in kind.execution}
     label = name + _arguments(kind, args, defaults)
     ident = f"{name}-{digest([bearing, threat.model_dump()])}"
     return Spec(name=name, args=dumped, label=label, id=ident, **images), kind
+
+
+def evaluation(spec: Spec, threat: Threat) -> "Evaluation":
+    """An evaluation, to ask what it declares: it may be unable to judge, for torch is not imported for it."""
+    return declaration("crt.evals", spec.name)(threat=threat, **spec.args)
 
 
 def _count(value: Any, where: str) -> int | None:
@@ -84,7 +92,7 @@ def _count(value: Any, where: str) -> int | None:
 
 def _arguments(kind: Any, args: dict[str, Any], defaults: dict[str, Any]) -> str:
     """The arguments that differ from the paper's, and those that a result must always name."""
-    named = {key: v for key, v in args.items() if v != defaults[key] or key in getattr(kind, "named", ())}
+    named = {key: v for key, v in args.items() if v != defaults[key] or key in kind.named}
     return f"({', '.join(f'{key}={_short(v)}' for key, v in named.items())})" if named else ""
 
 

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from crt.classifier import Classifier
+
 LOG_FLOOR = math.log(1e-20)
 """An attack finds no gradient where the log-probability of the class is below it."""
 
@@ -24,7 +26,7 @@ def frozen(model: nn.Module) -> Iterator[nn.Module]:
     wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     model.eval().requires_grad_(False)
     try:
-        yield model.twin.now() if hasattr(model, "twin") else model
+        yield model.twin.now() if isinstance(model, Classifier) and model.twin else model
     finally:
         for module, mode in modes:
             module.training = mode

@@ -1,9 +1,13 @@
 """The network that is trained: normalization, body, linear head."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from crt.fold import Twin
 
 
 def boxed(x: Tensor) -> Tensor:
@@ -32,8 +36,19 @@ class Normalize(nn.Module):
         return (x - self.mean) / self.std
 
 
+@runtime_checkable
+class HasHeadDropout(Protocol):
+    """A body of a network with dropout between its features and its head."""
+
+    head_dropout: float
+    """The probability that a feature is dropped in training."""
+
+
 class Classifier(nn.Module):
     """Pixels in [0, 1] of shape (B, C, H, W) to logits of shape (B, classes)."""
+
+    twin: "Twin | None" = None
+    """The copy without BatchNorm that is attacked in its place, where a recipe says `fold: true`."""
 
     def __init__(
         self,
@@ -47,7 +62,7 @@ class Classifier(nn.Module):
         super().__init__()
         self.normalize = Normalize(mean, std, clamp)
         self.body = body
-        self.dropout = nn.Dropout(getattr(body, "head_dropout", 0.0))
+        self.dropout = nn.Dropout(body.head_dropout if isinstance(body, HasHeadDropout) else 0.0)
         """Between features and head, of the networks that have one there."""
         self.head = nn.Linear(width, classes)
 

@@ -1,5 +1,6 @@
 """What a training method is: hyperparameters and a loss."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import field
 from typing import ClassVar, NamedTuple, TypeVar
@@ -10,6 +11,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from crt.classifier import Classifier
+from crt.plugins import Plugin
 from crt.threat import Threat
 
 Told = TypeVar("Told", Tensor, list[Tensor])
@@ -36,7 +38,7 @@ class Step(NamedTuple):
 
 
 @dataclass(kw_only=True, config=STRICT)
-class Method:
+class Method(Plugin, ABC):
     """Subclasses say what to minimize; their fields are hyperparameters, defaulting to the paper's."""
 
     threat: Threat
@@ -58,15 +60,14 @@ class Method:
 
     epochs_of: ClassVar[tuple[str, ...]] = ()
     """Arguments that count epochs, which a quick run shortens with the recipe."""
-    quick: ClassVar[dict[str, int]] = {}
-    """Arguments, and what a quick run takes of them at most."""
+    makes_dataset: ClassVar[bool] = False
+    """True where it trains on images that are made from its teacher, in a job of their own."""
+    has_bare_loop: ClassVar[bool] = False
+    """True where `bench.bare` has a plain training loop that does the same, to compare the suite's own with."""
 
-    def fits(self, model: Classifier) -> None:
-        """ValueError that says why the method cannot train this network with its teacher."""
-
+    @abstractmethod
     def loss(self, model: Classifier, x: Tensor, y: Tensor, step: Step) -> Tensor:
         """The scalar to minimize on images `x` (B, C, H, W) in [0, 1] with labels `y` (B,)."""
-        raise NotImplementedError
 
     @torch.no_grad()
     def taught(self, work: Callable[[], Told]) -> Callable[[], Told]:

@@ -4,16 +4,42 @@ import sys
 from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import Any
+from typing import Any, ClassVar
 
 from crt.outline import outlined
 
 
+class Plugin:
+    """What manifests and reports ask of methods and evaluations beside their arguments."""
+
+    execution: ClassVar[frozenset[str]] = frozenset()
+    """Arguments that change no result, such as a number of images side by side: no part of an identity."""
+    unsaid: ClassVar[frozenset[str]] = frozenset()
+    """Arguments that are no part of an identity at their defaults, so that results older than they keep theirs."""
+    named: ClassVar[tuple[str, ...]] = ()
+    """Arguments that a label always names, even at their defaults."""
+    quick: ClassVar[dict[str, int]] = {}
+    """Arguments and their largest values in a quick run."""
+
+    def fits(self, model: Any) -> None:
+        """ValueError that says why it cannot take this network."""
+
+    @classmethod
+    def chooses_networks(cls) -> bool:
+        """True where `fits` may refuse a network, so that one has to be built to know."""
+        return cls.fits is not Plugin.fits
+
+
 @cache
 def plugins(package: str) -> dict[str, Any]:
-    """What the modules of `package` offer, by name; ValueError where two offer the same name."""
+    """What the modules of `package` offer, by name; ValueError where two offer the same name.
+
+    A module called `base` holds what they derive from, and offers nothing.
+    """
     found: dict[str, Any] = {}
     for info in iter_modules(import_module(package).__path__):
+        if info.name == "base":
+            continue
         module = import_module(f"{package}.{info.name}")
         for name in module.__all__:
             if name in found:

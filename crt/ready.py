@@ -1,6 +1,7 @@
 """How an evaluation runs the network that it judges: number formats, memory order, compilation."""
 
 import copy
+from contextlib import AbstractContextManager
 from typing import ClassVar, Literal
 
 import torch
@@ -9,12 +10,13 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from crt.attacks import wide
-from crt.switches import able, compile_body
+from crt.evals.base import Evaluation
+from crt.switches import able, compile_body, products
 
 
 @dataclass(kw_only=True, config=ConfigDict(extra="forbid"))
-class Switches:
-    """Arguments of evaluations that recipes have too. An answer is about the network as it is run here."""
+class Switches(Evaluation):
+    """An evaluation with arguments that recipes have too. A judgement is of the network as it is run here."""
 
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     """What the network computes in; with tf32, which needs a GPU, and bf16 it is another network, up to rounding."""
@@ -23,7 +25,14 @@ class Switches:
     """Of its body, by a mode of torch.compile; reduce-overhead needs a GPU."""
 
     unsaid: ClassVar[frozenset[str]] = frozenset({"precision", "channels_last", "compile", "fold"})
-    """Arguments that are no part of an identity at their defaults: there were answers before there were these."""
+    steady: ClassVar[bool] = False
+    """True where its passes are of few sizes, so that it pays to try which kernels are the fastest."""
+
+    def arithmetic(self) -> AbstractContextManager[None]:
+        return products(self.precision, trial=self.steady)
+
+    def check_device(self, where: str, device: torch.device) -> None:
+        able(where, self.precision, self.compile, device, "fp32, bf16")
 
     def ready(self, network: nn.Module, unit: int) -> nn.Module:
         """A copy that runs so; the network itself where nothing is switched on.
@@ -33,7 +42,7 @@ class Switches:
         """
         if not (self.channels_last or self.compile or self.precision != "fp32"):
             return network
-        able(f"{type(self).__name__}.", self.precision, self.compile, next(network.parameters()).device, "fp32, bf16")
+        self.check_device(f"{type(self).__name__}.", next(network.parameters()).device)
         network = copy.deepcopy(network)
         if self.channels_last:
             network.to(memory_format=torch.channels_last)

@@ -27,7 +27,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(kw_only=True, config=ConfigDict(extra="forbid"))
 class Attacker(Switches):
-    """Arguments of attacks; a subclass has `threat` and `eps` among its own.
+    """An attack; a subclass has `eps` among its arguments.
 
     Attacked, and asked whether it was fooled, is the network as it is run here: with `precision: bf16` one whose
     rounding hides small differences of its loss, so that its robustness is not that of the network in float32.
@@ -35,6 +35,8 @@ class Attacker(Switches):
 
     fold: bool = False
     """Fold BatchNorm into convolutions."""
+
+    kind = "attack"
 
     @model_validator(mode="after")
     def _has_a_radius(self) -> "Attacker":

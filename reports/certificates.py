@@ -6,6 +6,7 @@ import pandas as pd
 
 from bench.names import name
 from reports.load import Measured
+from reports.verdicts import kind
 
 
 def certificates(measured: list[Measured]) -> pd.DataFrame:
@@ -13,7 +14,7 @@ def certificates(measured: list[Measured]) -> pd.DataFrame:
 
     The name is of the architecture and method, and of what else tells one certificate from another here.
     """
-    found = [(m, spec) for m in measured for spec in m.cell.evals if spec.name == "Smoothing"]
+    found = [(m, spec) for m in measured for spec in m.cell.evals if kind(spec.name) == "smoothing"]
     more = [(spec.label, f"sigma {m.cell.threat.sigma:g}", str(m.folder)) for m, spec in found]
     varies = [len(set(values)) > 1 for values in zip(*more, strict=True)]
     rows = [

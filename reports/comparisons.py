@@ -9,12 +9,13 @@ import pandas as pd
 
 from bench.cells import Cell, Spec
 from bench.names import Names, written
+from bench.specs import evaluation
 from bench.tables import Manifest
 from reports.couples import comparable, couple
 from reports.load import Measured
 from reports.stats import Interval, mcnemar, paired_difference, wilson
 from reports.tables import columns, named
-from reports.verdicts import eps_of, has_eps, principal, question, right, stands
+from reports.verdicts import eps_of, has_eps, kind, principal, question, right, stands
 
 _NAMES = (
     "dataset,eval,one,other,images,acr_difference,acr_difference_low,acr_difference_high,at,"
@@ -44,7 +45,7 @@ def comparisons(manifest: Manifest, measured: list[Measured]) -> pd.DataFrame:
     judged: dict[tuple, dict[Measured, _Seen]] = {}
     for m in measured:
         for spec in m.cell.evals:
-            if m.verdicts.get(spec.id) and (spec.name == "Smoothing" or has_eps(spec.name)):
+            if m.verdicts.get(spec.id) and kind(spec.name) in ("smoothing", "attack", "bound"):
                 asked = (m.folder, m.cell.dataset, *question(m.cell, spec))
                 judged.setdefault(asked, {})[m] = _seen(m, spec)
     names = Names(manifest.cells)
@@ -77,11 +78,11 @@ def _row(
     row = {"dataset": one.cell.dataset, "eval": spec.label}
     row |= {key: f"{m.cell.arch} {names.introduced(m.cell)}" for key, m in (("one", one), ("other", other))}
     row |= {"images": len(both), "folder": str(one.folder), "couple": "other"}
-    if spec.name == "Smoothing" or spec == _principal(one.cell):
+    if kind(spec.name) == "smoothing" or spec == _principal(one.cell):
         row["couple"] = couple(manifest, one, other)
     at = f"eps {written(eps_of(one.cell, spec))}" if has_eps(spec.name) else "radius 0"
     row |= {"at": at, "mcnemar_p": mcnemar(*standing)} | named("accuracy_difference", share_difference(*standing))
-    if spec.name == "Smoothing" or spec.args.get("bounds") == "global":
+    if evaluation(spec, one.cell.threat).measures_radius:
         worth = mine.worth[first].tolist(), theirs.worth[second].tolist()
         row |= named("acr_difference", paired_difference(*worth))
     yield row

@@ -8,6 +8,7 @@ import pandas as pd
 
 from reports import curves, outcomes, plots
 from reports.drawing import left_out
+from reports.verdicts import kind
 
 
 def draw(frames: dict[str, pd.DataFrame], plot: Path) -> Iterator[str]:
@@ -47,5 +48,5 @@ def _unjudged(robustness: pd.DataFrame) -> list[str]:
     """The cells that smoothing is to certify, and has not."""
     if robustness.empty:
         return []
-    rows = robustness[(robustness["judge"] == "Smoothing") & robustness["images"].isna()]
+    rows = robustness[(robustness["judge"].map(kind).eq("smoothing")) & robustness["images"].isna()]
     return left_out(rows, ["not judged"] * len(rows))

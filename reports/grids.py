@@ -6,7 +6,7 @@ from reports import layouts
 from reports.couples import shown
 from reports.forms import DASH, Cell, ball, decimal, percent, printed, spread, text, value
 from reports.layouts import ACR
-from reports.verdicts import has_eps
+from reports.verdicts import has_eps, kind
 
 Grid = tuple[str, list[str], list[list[str]]]
 """Title, heads and cells."""
@@ -65,11 +65,11 @@ def _robustness(frame: pd.DataFrame) -> list[Grid]:
         judged |= {"eps": lambda row: ball(row) if has_eps(row["judge"]) else DASH}
         judged |= {"accuracy at eps": spread("at_eps", percent)}
         # A certificate by smoothing has a table of its own.
-        if "acr" in frame and frame["acr"].where(frame["judge"] != "Smoothing").notna().any():
-            judged["ACR"] = lambda row: DASH if row["judge"] == "Smoothing" else ACR(row)
+        if "acr" in frame and frame["acr"].where(frame["judge"].map(kind).ne("smoothing")).notna().any():
+            judged["ACR"] = lambda row: DASH if kind(row["judge"]) == "smoothing" else ACR(row)
         judged |= {"paper clean": value("paper_clean", printed), "paper at eps": value("paper_at_eps", printed)}
     found = [_grid("Judged (accuracy in %)", frame, judged)]
-    smoothing = frame[frame["judge"] == "Smoothing"]
+    smoothing = frame[frame["judge"].map(kind).eq("smoothing")]
     whom = layouts.WHOM | ({"sigma": value("sigma", "{:g}".format)} if smoothing["sigma"].nunique() > 1 else {})
     radii = [c for c in frame if c.startswith("certified_at_") and c[-1].isdigit()]
     if radii:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench import chunks
 from bench.cells import Cell
-from bench.records import Curve, End, Epoch, Made, Phases, Record, Start, Verdict, read, read_all
+from bench.records import Curve, Drawn, End, Epoch, Made, Phases, Record, Start, Verdict, read, read_all
 from bench.tables import Manifest
 from crt.data import DATASETS
 
@@ -148,7 +148,8 @@ def _timed(manifest: Manifest, runs: Path) -> list[Measured]:
             records = read(runs / name / f"run{run}" / "time.jsonl")
             shares: dict[str | None, list[Record]] = {}
             for record in records:
-                shares.setdefault(getattr(record, "arm", None), []).append(record)
+                arm = record.arm if isinstance(record, Epoch | Curve | Phases | Drawn) else None
+                shares.setdefault(arm, []).append(record)
             for m in measured:
                 _add(m, [*shares.get(None, ()), *shares.get(m.id, ())], run)
                 rounds = len(m.runs.get(run, ()))

@@ -8,11 +8,12 @@ import pandas as pd
 
 from bench.cells import Cell, Spec
 from bench.names import Names
+from bench.specs import evaluation
 from crt.data import DATASETS
 from reports.load import Measured
 from reports.stats import NOTHING
 from reports.tables import columns, named
-from reports.verdicts import ATTACKS, at_eps, eps_of, right, stands
+from reports.verdicts import at_eps, eps_of, kind, right, stands
 
 _NAMES = (
     "dataset,arch,method,norm,eps,weakest,at_weakest,at_weakest_low,at_weakest_high,strongest,at_strongest,"
@@ -27,8 +28,8 @@ class _Attack(NamedTuple):
 
     spec: Spec
     eps: float
-    budget: tuple[bool, int]
-    """Whether it is of four attacks, and steps x restarts."""
+    budget: tuple[int, int]
+    """See `Evaluation.budget`."""
 
 
 def masking(measured: list[Measured]) -> pd.DataFrame:
@@ -40,15 +41,16 @@ def masking(measured: list[Measured]) -> pd.DataFrame:
     """
     rows, names = [], Names(m.cell for m in measured if m.cell.evals)
     for m in measured:
-        attacks = [_attack(m.cell, spec) for spec in m.cell.evals if spec.name in ATTACKS and m.verdicts.get(spec.id)]
+        attacks = [
+            _attack(m.cell, spec) for spec in m.cell.evals if kind(spec.name) == "attack" and m.verdicts.get(spec.id)
+        ]
         if len(attacks) > 1:
             rows.append(_row(m, attacks, names))
     return pd.DataFrame(rows, columns=columns(_NAMES.split(","), measured))
 
 
 def _attack(cell: Cell, spec: Spec) -> _Attack:
-    spent = spec.args.get("steps", 0) * spec.args.get("restarts", 1)
-    return _Attack(spec, eps_of(cell, spec), (spec.name == "AutoAttack", spent))
+    return _Attack(spec, eps_of(cell, spec), evaluation(spec, cell.threat).budget)
 
 
 def _row(m: Measured, attacks: list[_Attack], names: Names) -> dict:

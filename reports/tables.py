@@ -9,16 +9,17 @@ import pandas as pd
 from bench.cells import Cell, Spec
 from bench.names import epochs, lineage, name
 from bench.records import Verdict
+from bench.specs import evaluation
 from reports.load import Measured
 from reports.stats import Interval, wilson
 from reports.verdicts import (
-    ATTACKS,
     at_eps,
     average,
     clean,
     eps_of,
     first_seen,
     has_eps,
+    kind,
     of,
     principal,
     radii,
@@ -41,7 +42,7 @@ def robustness(measured: list[Measured]) -> pd.DataFrame:
     rows = []
     for m in measured:
         # Beside another judge they are columns of its row.
-        others = [spec for spec in m.cell.evals if spec.name not in ("Clean", "Noisy")]
+        others = [spec for spec in m.cell.evals if kind(spec.name) not in ("clean", "noisy")]
         rows += [_row(m, spec) for spec in others or m.cell.evals]
     frame = pd.DataFrame(rows)
     return frame if frame.empty else frame[columns([name for name in frame if name != "folder"], measured)]
@@ -49,7 +50,7 @@ def robustness(measured: list[Measured]) -> pd.DataFrame:
 
 def _row(m: Measured, spec: Spec) -> dict:
     cell, verdicts = m.cell, list(m.verdicts.get(spec.id, {}).values())
-    smoothing = spec.name == "Smoothing"
+    smoothing = kind(spec.name) == "smoothing"
     row = {
         "dataset": cell.dataset,
         "arch": cell.arch,
@@ -70,14 +71,13 @@ def _row(m: Measured, spec: Spec) -> dict:
         "paper_clean": number(cell.paper.clean) / 100,
     }
     row |= {"clean_images": len(first_seen(m, spec)) or math.nan} | named("clean", clean(m, spec))
-    if any(each.name == "Noisy" for each in cell.evals):
-        row |= named("noisy", share(map(right, verdicts if spec.name == "Noisy" else of(m, "Noisy"))))
+    if any(kind(each.name) == "noisy" for each in cell.evals):
+        row |= named("noisy", share(map(right, verdicts if kind(spec.name) == "noisy" else of(m, "noisy"))))
     if smoothing:
         row |= _certified(cell, radii(verdicts))
     elif has_eps(spec.name):
         row |= named("at_eps", at_eps(m, spec)) | {"paper_at_eps": _published(cell, spec)}
-    # The other bounds of a Lipschitz constant know no radius but eps.
-    if spec.name == "Lipschitz" and spec.args["bounds"] == "global":
+    if not smoothing and evaluation(spec, cell.threat).measures_radius:
         row |= named("acr", average(radii(verdicts)))
     return row
 
@@ -95,11 +95,10 @@ def _certified(cell: Cell, found: np.ndarray) -> dict:
 
 def _published(cell: Cell, spec: Spec) -> float:
     """What the paper prints of an attack, or of a bound, at the threat's eps; it belongs to the first of its kind."""
-    attack = spec.name in ATTACKS
-    alike = [one for one in cell.evals if has_eps(one.name) and (one.name in ATTACKS) == attack]
+    alike = [one for one in cell.evals if kind(one.name) == kind(spec.name)]
     if spec != principal(cell, alike) or eps_of(cell, spec) != cell.threat.eps:
         return math.nan
-    if attack:
+    if kind(spec.name) == "attack":
         return number(cell.paper.robust) / 100
     return next((p / 100 for r, p in cell.paper.certified.items() if math.isclose(r, cell.threat.eps)), math.nan)
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from bench.names import written
 from reports.booktabs import Column, fixed, fold, number, percent, text
-from reports.verdicts import has_eps
+from reports.verdicts import has_eps, kind
 
 INTERVAL = r"In brackets, 95\,\% intervals."
 _RADII = 8
@@ -22,7 +22,7 @@ def judged(frame: pd.DataFrame) -> Iterator[tuple[str, list[Column]]]:
     if frame.empty:
         return
     yield rf"judged. Shares in \%. {INTERVAL}", _judged(frame)
-    smoothing = frame[frame["judge"] == "Smoothing"]
+    smoothing = frame[frame["judge"].map(kind).eq("smoothing")]
     certified = r"certified accuracy in \% at $\ell_2$ radius $r$"
     for caption, prefix, form in (
         (f"{certified}. {INTERVAL}", "", percent(1)),
@@ -55,7 +55,7 @@ _ASKED = {"skipped": fixed(0), "abstained": percent(1)}
 def _at_eps(frame: pd.DataFrame) -> list[Column]:
     other = ~frame["judge"].map(has_eps)
     columns = [number(frame, "at_eps", f"at {_EPS}", percent(1), "accuracy"), text(_EPS, _balls(frame, other))]
-    if "acr" in frame and frame["acr"].where(frame["judge"] != "Smoothing").notna().any():
+    if "acr" in frame and frame["acr"].where(frame["judge"].map(kind).ne("smoothing")).notna().any():
         columns.append(number(frame, "acr", "ACR", fixed(3)))
     for key, head in (("paper_clean", "clean"), ("paper_at_eps", f"at {_EPS}")):
         if frame[key].notna().any():

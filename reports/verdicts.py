@@ -2,21 +2,19 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from bench.cells import Cell, Spec, digest
 from bench.names import written
 from bench.records import Verdict
-from crt.plugins import find
+from crt.plugins import declaration
 from reports.load import Measured
 from reports.stats import NOTHING, Interval, mean_ci, wilson
 
-ATTACKS = ("PGD", "AutoPGD", "AutoAttack")
-"""Evaluations whose radius is eps where no attack broke an image, else 0."""
-_NO_EPS = ("Clean", "Noisy", "Smoothing")
-"""Evaluations that say nothing of eps."""
+if TYPE_CHECKING:
+    from crt.evals.base import Kind
 
 
 class AtEps(NamedTuple):
@@ -27,9 +25,14 @@ class AtEps(NamedTuple):
     by: str | None = None
 
 
-def has_eps(judge: str) -> bool:
-    """Whether the evaluation of this name says of each image if it stands at eps."""
-    return judge not in _NO_EPS
+def kind(name: str) -> "Kind":
+    """The kind of the evaluation of this name."""
+    return declaration("crt.evals", name).kind
+
+
+def has_eps(name: str) -> bool:
+    """True where the evaluation of this name tells of each image if it is robust at eps."""
+    return kind(name) in ("attack", "bound")
 
 
 def eps_of(cell: Cell, spec: Spec) -> float:
@@ -42,7 +45,7 @@ def question(cell: Cell, spec: Spec) -> tuple:
 
     Its id tells those of two threats apart; here the ball is the judge's.
     """
-    execution = getattr(find("crt.evals", spec.name), "execution", ())
+    execution = declaration("crt.evals", spec.name).execution
     args = {key: value for key, value in spec.args.items() if key not in execution}
     if has_eps(spec.name):
         return spec.name, cell.threat.norm, digest(args | {"eps": eps_of(cell, spec)})
@@ -74,16 +77,16 @@ def share(said: Iterable[bool]) -> Interval:
     return wilson(sum(said), len(said))
 
 
-def of(m: Measured, name: str) -> list[Verdict]:
-    """All verdicts of the cell's first evaluation of this name."""
-    return next((list(m.verdicts.get(spec.id, {}).values()) for spec in m.cell.evals if spec.name == name), [])
+def of(m: Measured, asked: "Kind") -> list[Verdict]:
+    """All verdicts of the cell's first evaluation of this kind."""
+    return next((list(m.verdicts.get(spec.id, {}).values()) for spec in m.cell.evals if kind(spec.name) == asked), [])
 
 
 def first_seen(m: Measured, spec: Spec | None) -> list[Verdict]:
-    """What says of images without an attack: Clean or, where it was not asked, what an evaluation at eps saw first."""
-    if spec and (spec.name == "Clean" or (has_eps(spec.name) and not of(m, "Clean"))):
+    """Verdicts on clean images: a clean evaluation's or, where there is none, those of an evaluation at eps."""
+    if spec and (kind(spec.name) == "clean" or (has_eps(spec.name) and not of(m, "clean"))):
         return list(m.verdicts.get(spec.id, {}).values())
-    return of(m, "Clean")
+    return of(m, "clean")
 
 
 def clean(m: Measured, spec: Spec | None) -> Interval:
@@ -114,4 +117,4 @@ def bought(m: Measured) -> AtEps:
 
 def acr(m: Measured) -> Interval:
     """The ACR of its first certificate by smoothing."""
-    return average(radii(of(m, "Smoothing")))
+    return average(radii(of(m, "smoothing")))

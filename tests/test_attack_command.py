@@ -17,7 +17,7 @@ from crt.classifier import Classifier
 from crt.data import DATASETS
 from crt.data.beton_file import Beton, ensure
 from crt.data.sources import digits as load_digits
-from crt.judgement import judge_each
+from crt.evals.base import judge_each
 from crt.plugins import find
 from crt.threat import Threat
 

@@ -15,6 +15,8 @@ MAY = {
 TREES = {file: ast.parse(file.read_bytes()) for package in MAY for file in (ROOT / package).rglob("*.py")}
 COMMAND = "bench.__main__"
 """The command line over all packages, which none of them imports."""
+EXTERNAL = {"crt/text.py", "crt/tsv.py", "crt/data/cifar.py"}
+"""Files that ask streams and exceptions of other libraries for what some of them have."""
 FOUNDATION = {"bench.cells", "bench.records"}
 
 
@@ -48,7 +50,18 @@ def test_cells_and_records_stand_on_nothing_of_bench():
 def test_methods_and_evaluations_do_not_import_one_another():
     for package in ("methods", "evals", "archs"):
         for file in (ROOT / "crt" / package).glob("*.py"):
-            assert not {i for i in imports(file) if i.startswith(f"crt.{package}.")}, file
+            base = f"crt.{package}.base"
+            assert not {i for i in imports(file) if i.startswith(f"crt.{package}.") and not i.startswith(base)}, file
+
+
+def test_no_contract_is_asked_for_by_an_attribute_s_name():
+    """A caller may read a name that data holds, and never asks whether an object has a method or a flag."""
+    for file, tree in TREES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                assert node.func.id != "hasattr", f"{file}:{node.lineno}"
+                if node.func.id == "getattr" and len(node.args) == 3:
+                    assert file.relative_to(ROOT).as_posix() in EXTERNAL, f"{file}:{node.lineno}"
 
 
 def test_ffcv_is_imported_only_where_data_is_read_or_written():

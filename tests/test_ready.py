@@ -16,11 +16,12 @@ from crt.archs.convnet import cnn2c2f
 from crt.classifier import Classifier
 from crt.evals.autoattack import AutoAttack
 from crt.evals.autopgd import AutoPGD
+from crt.evals.base import judge_each
 from crt.evals.clean import Clean
 from crt.evals.noisy import Noisy
 from crt.evals.pgd import PGD
 from crt.evals.smoothing import Smoothing
-from crt.judgement import Judgement, judge_each
+from crt.judgement import Judgement
 from crt.plugins import plugins
 from crt.ready import Switches
 from crt.robustify import robustify

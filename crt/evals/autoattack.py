@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
-from typing import ClassVar
 
 import torch
 from pydantic import ConfigDict, model_validator
@@ -14,7 +13,6 @@ from crt.classifier import Classifier
 from crt.judgement import Judgement, Question
 from crt.quantity import Count, Positive
 from crt.standing import Attacker, Found, Name, classes, withstand
-from crt.threat import Threat
 
 __all__ = ["AutoAttack"]
 
@@ -30,15 +28,14 @@ class AutoAttack(Attacker):
     the attack that broke the image, in the order of `ATTACKS`.
     """
 
-    threat: Threat
     eps: Positive | None = None
     """By default the threat's."""
     batch: Count = 250
     """Images attacked side by side."""
 
-    execution: ClassVar[frozenset[str]] = frozenset()
-    forwards: ClassVar[int] = 200 + 9 * 200 + 9 * 300 + 5000
+    forwards = 200 + 9 * 200 + 9 * 300 + 5000
     """Of its four attacks, with nine targets, on an image that withstands them all."""
+    budget = (len(ATTACKS), 0)
 
     @model_validator(mode="after")
     def _is_installed(self) -> "AutoAttack":

@@ -14,7 +14,6 @@ from crt.judgement import Judgement, Question
 from crt.pgd import project
 from crt.quantity import Count, Positive, Share
 from crt.standing import Attacker, Found, Name, offsets, withstand
-from crt.threat import Threat
 
 __all__ = ["AutoPGD"]
 
@@ -25,7 +24,6 @@ LOSSES = {"ce": cross_entropy, "dlr": dlr}
 class AutoPGD(Attacker):
     """The radius is `eps` where no restart broke an image, else 0; defaults as in the RRM paper's tables 1 and 2."""
 
-    threat: Threat
     steps: Count = 50
     restarts: Count = 10
     loss: Literal["ce", "dlr"] = "ce"
@@ -45,8 +43,11 @@ class AutoPGD(Attacker):
 
     @property
     def forwards(self) -> int:
-        """Forward passes of an image, and gradients, that an answer takes at most."""
         return self.restarts * (2 * self.steps + 1) + 1
+
+    @property
+    def budget(self) -> tuple[int, int]:
+        return 1, self.steps * self.restarts
 
     def judge_many(self, model: Classifier, questions: Iterable[Question]) -> Iterator[Judgement]:
         """Attack image after image, batch after batch, a model that stays as it is.

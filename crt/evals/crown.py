@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import ClassVar
 
 import torch
 from pydantic import ConfigDict, model_validator
@@ -12,12 +11,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from crt.classifier import Classifier
+from crt.evals.base import Evaluation
 from crt.judgement import Judgement, Question
 from crt.lipschitz.chain import Layer, chain
 from crt.lipschitz.crown import check_relu, margins
 from crt.lipschitz.training import needs_ball
 from crt.quantity import Positive
-from crt.threat import Threat
 
 __all__ = ["CROWN"]
 
@@ -28,18 +27,17 @@ DECIMALS = 6
 
 
 @dataclass(kw_only=True, config=ConfigDict(extra="forbid"))
-class CROWN:
+class CROWN(Evaluation):
     """The network's own class within eps where linear bounds or intervals prove it, computed in float64.
 
     Besides, the cross-entropy (`loss`) and that of the worst logits within eps (`worst_loss`).
     """
 
-    threat: Threat
     eps: Positive | None = None
     """By default the threat's."""
 
-    execution: ClassVar[frozenset[str]] = frozenset()
-    forwards: ClassVar[int] = 270
+    kind = "bound"
+    forwards = 270
     """The image's own, two twice for its intervals and one back for each other of ten classes; and, where the class is
     wrong, those of its label. Two cores take ten times as long for each in float64."""
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from crt.classifier import Classifier
+from crt.evals.base import Evaluation
 from crt.judgement import Judgement, Question
 from crt.lipschitz.boxes import before_head
 from crt.lipschitz.chain import Layer, chain, check
@@ -21,7 +22,6 @@ from crt.lipschitz.norms import Norms, final_norms
 from crt.lipschitz.training import needs_ball
 from crt.lipschitz.translation import over_ball, over_both, radius, wins
 from crt.quantity import Positive
-from crt.threat import Threat
 
 __all__ = ["Lipschitz"]
 
@@ -36,7 +36,7 @@ DECIMALS = 6
 
 
 @dataclass(kw_only=True, config=ConfigDict(extra="forbid"))
-class Lipschitz:
+class Lipschitz(Evaluation):
     """The network's own class within the radius that its Lipschitz constant proves, or within eps where boxes prove it.
 
     Computed in float64. With norms by power iteration, which finds them from below, it is as published but no proof.
@@ -45,13 +45,12 @@ class Lipschitz:
     Besides, the cross-entropy (`loss`) and that of the worst logits within eps (`worst_loss`).
     """
 
-    threat: Threat
     bounds: Literal["global", "box", "local"] = "global"
     norms: Norms = "fft_upper"
     eps: Positive | None = None
     """The radius that boxes and the worst logits are of; by default the threat's."""
 
-    execution: ClassVar[frozenset[str]] = frozenset()
+    kind = "bound"
     named: ClassVar[tuple[str, ...]] = ("bounds", "norms")
 
     @model_validator(mode="after")
@@ -63,6 +62,11 @@ class Lipschitz:
     def forwards(self) -> int:
         """The image's own, its ball's and its box's two; and those of its own norms; as passes in float32."""
         return FLOAT64 * (4 + (self.bounds == "local") * local_forwards(self.norms))
+
+    @property
+    def measures_radius(self) -> bool:
+        """The other bounds know no radius but eps."""
+        return self.bounds == "global"
 
     def fits(self, model: Classifier) -> None:
         """ValueError that names a layer which has no bound."""

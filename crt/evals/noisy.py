@@ -1,27 +1,23 @@
 """Accuracy under one draw of noise: what a smoothed classifier's base network is watched by while it trains."""
 
-from typing import ClassVar
-
 import torch
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from crt.classifier import Classifier
+from crt.evals.base import Evaluation
 from crt.judgement import Judgement
-from crt.threat import Threat
 
 __all__ = ["Noisy"]
 
 
 @dataclass(kw_only=True, config=ConfigDict(extra="forbid"))
-class Noisy:
+class Noisy(Evaluation):
     """The most likely class of x + noise, one draw an image, with radius 0."""
 
-    threat: Threat
-
-    execution: ClassVar[frozenset[str]] = frozenset()
-    forwards: ClassVar[int] = 1
+    kind = "noisy"
+    forwards = 1
 
     def judge(self, model: Classifier, x: Tensor, y: int, generator_seed: tuple[int, int]) -> Judgement:
         """Judge `x` (C, H, W) in [0, 1] by a model in eval mode; NaN logits abstain."""

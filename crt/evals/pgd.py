@@ -14,7 +14,6 @@ from crt.judgement import Judgement, Question
 from crt.pgd import project
 from crt.quantity import Count, Positive
 from crt.standing import Attacker, Found, Name, look, offsets, steepest, withstand
-from crt.threat import Threat
 
 __all__ = ["PGD"]
 
@@ -23,7 +22,6 @@ __all__ = ["PGD"]
 class PGD(Attacker):
     """The radius is `eps` where no iterate of any restart is misclassified, else 0."""
 
-    threat: Threat
     steps: Count = 20
     alpha: Positive | None = None
     """Of a step; by default 2.5 eps / steps."""
@@ -47,8 +45,11 @@ class PGD(Attacker):
 
     @property
     def forwards(self) -> int:
-        """Forward passes of an image, and gradients, that an answer takes at most."""
         return self.restarts * (2 * self.steps + 1) + 1
+
+    @property
+    def budget(self) -> tuple[int, int]:
+        return 1, self.steps * self.restarts
 
     def judge_many(self, model: Classifier, questions: Iterable[Question]) -> Iterator[Judgement]:
         """Attack image after image, batch after batch, a model that stays as it is.

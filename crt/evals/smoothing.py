@@ -18,7 +18,6 @@ from crt.judgement import Judgement, Question
 from crt.quantity import Count, Real
 from crt.ready import Switches
 from crt.standing import classes
-from crt.threat import Threat
 
 __all__ = ["Smoothing"]
 
@@ -43,7 +42,6 @@ class Smoothing(Switches):
     The smoothed classifier is that of the network as it is run here: with its BatchNorm folded, in `precision`.
     """
 
-    threat: Threat
     n0: Count = 100
     """Draws that select the class."""
     n: Count = 100_000
@@ -56,8 +54,11 @@ class Smoothing(Switches):
 
     execution: ClassVar[frozenset[str]] = frozenset({"batch"})
     unsaid: ClassVar[frozenset[str]] = frozenset({"compile"})
+    quick: ClassVar[dict[str, int]] = {"n0": 10}
     steady: ClassVar[bool] = True
-    """Its passes are of few sizes."""
+
+    kind = "smoothing"
+    draws = "n"
 
     @model_validator(mode="after")
     def _can_certify(self) -> "Smoothing":
@@ -69,17 +70,12 @@ class Smoothing(Switches):
 
     @property
     def forwards(self) -> int:
-        """Forward passes of an image that an answer takes at most."""
         return self.n0 + self.n
 
     @property
     def most(self) -> int:
         """Draws in one forward pass at most."""
         return max(1, (self.batch or (1000 if torch.cuda.is_available() else 100)) // BLOCK) * BLOCK
-
-    def judge(self, model: Classifier, x: Tensor, y: int, generator_seed: tuple[int, int]) -> Judgement:
-        """Certify `x` (C, H, W) in [0, 1] by a model in eval mode; the seed is (run's, image's index)."""
-        return next(self.judge_many(model, [(x, y, generator_seed)]))
 
     def judge_many(self, model: Classifier, questions: Iterable[Question]) -> Iterator[Judgement]:
         """Certify image after image by a model in eval mode, which stays as it is.

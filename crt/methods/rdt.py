@@ -23,6 +23,7 @@ class RDT(Method):
     """l2 length of a descent, in pixels of [0, 1]."""
 
     needs_teacher: ClassVar[bool] = True
+    makes_dataset: ClassVar[bool] = True
     quick: ClassVar[dict[str, int]] = {"steps": 20}
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, step: Step) -> Tensor:

@@ -1,5 +1,7 @@
 """Standard training: the cross-entropy on clean images."""
 
+from typing import ClassVar
+
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
@@ -13,6 +15,8 @@ __all__ = ["Standard"]
 @dataclass(kw_only=True, config=STRICT)
 class Standard(Method):
     """No robustness: the clock's baseline."""
+
+    has_bare_loop: ClassVar[bool] = True
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, step: Step) -> Tensor:
         return F.cross_entropy(model(x), y)
