@@ -71,7 +71,7 @@ class Certification(BaseModel):
         with attempt(file, place) as claim:
             if file.exists():
                 file.rename(file.with_suffix(f".{time.time():.0f}.cut"))
-            claim.append(start([self.cell], place.process, seed=0, trains=False))
+            claim.append(start([self.cell], place.process, seed=0))
             model = network(self.cell).eval().to(dist.device())
             for record in self._timed(model, self._questions(place)):
                 claim.append(record)

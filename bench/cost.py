@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from bench.cells import Cell, Spec, Weights
 from bench.count_cache import Counts, kept, missing
+from bench.records import Cost
 from crt.recipe import Recipe
 
 
@@ -115,6 +116,16 @@ def _key(kind: str, counted: Any) -> str:
 def work(cell: Cell) -> Work:
     """Counted at the step's batch in float32, however the cell's arithmetic is done."""
     return Work(**step(cell).answer())
+
+
+def counted(cells: Iterable[Cell]) -> Cost:
+    """The counted cost of training each of the cells."""
+    cells = list(cells)
+    return Cost(
+        flops={cell.id: work(cell).flops for cell in cells},
+        traffic={cell.id: work(cell).traffic for cell in cells},
+        passes={cell.id: passes(cell).answer() for cell in cells},
+    )
 
 
 def step_flops(cell: Cell) -> float:

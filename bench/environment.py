@@ -1,4 +1,4 @@
-"""What is written of the machine that does the work, by the process that does it."""
+"""Provenance of a measurement: the machine and the software, as the process that measures sees them."""
 
 import hashlib
 import os
@@ -14,23 +14,30 @@ from typing import Literal
 
 import torch
 
-from bench import cost
 from bench.attempt import job_id
 from bench.cells import Cell
 from bench.gpu import facts
-from bench.records import Start
+from bench.records import Cost, Provenance, Start
 from crt import dist
 
+NOTHING_COUNTED = Cost()
 _LARGE = 10 * 2**20
 """Bytes above which an untracked file is not read: a job's start must not wait for one."""
 
 
-def start(arms: Sequence[Cell], process: Literal["fresh", "shared"], seed: int, trains: bool = True) -> Start:
-    """A Start record of this process, here and now; what training of the arms costs is counted where it `trains`."""
-    cell = arms[0]
+def start(arms: Sequence[Cell], process: Literal["fresh", "shared"], seed: int, cost: Cost = NOTHING_COUNTED) -> Start:
+    """The first record of an attempt at the arms, with the provenance of this process and what was counted of them."""
+    known, first = provenance().model_dump() | cost.model_dump(), arms[0]
+    return Start(
+        loader=first.loader, precision=first.recipe.precision, nodes=first.nodes, process=process, seed=seed, **known
+    )
+
+
+def provenance() -> Provenance:
+    """The machine and the software of this process, here and now."""
     commit, dirty, diff = _source()
     gpu = torch.cuda.is_available()
-    return Start(
+    return Provenance(
         time=time.time(),
         commit=commit,
         dirty=dirty,
@@ -40,8 +47,6 @@ def start(arms: Sequence[Cell], process: Literal["fresh", "shared"], seed: int, 
         torchvision=_version("torchvision"),
         cuda=torch.version.cuda if gpu else None,
         ffcv=_version("ffcv"),
-        loader=cell.loader,
-        precision=cell.recipe.precision,
         device=torch.cuda.get_device_name() if gpu else "cpu",
         host=os.environ.get("SLURMD_NODENAME") or socket.gethostname(),
         cpu=_cpu(),
@@ -50,13 +55,7 @@ def start(arms: Sequence[Cell], process: Literal["fresh", "shared"], seed: int, 
         load=os.getloadavg()[0],
         allocator=_allocator(),
         world_size=dist.world_size(),
-        nodes=cell.nodes,
-        process=process,
         job=job_id(),
-        seed=seed,
-        flops={arm.id: cost.work(arm).flops for arm in arms if trains},
-        traffic={arm.id: cost.work(arm).traffic for arm in arms if trains},
-        passes={arm.id: cost.passes(arm).answer() for arm in arms if trains},
         **facts(),
     )
 

@@ -25,7 +25,7 @@ def run_judge(cell: Cell, shard: int, shards: int, place: Place) -> None:
         done = {(r.eval, r.index) for r in read_all(folder) if isinstance(r, Verdict)}
         dataset = DATASETS[cell.dataset]
         images = Beton(ensure(dataset, "test", place.images(cell, "test")))
-        claim.append(start((cell,), place.process, cell.seed, trains=False))
+        claim.append(start((cell,), place.process, cell.seed))
         for spec in cell.evals:
             judge = evaluation(cell, spec)
             share = spec.indices(len(images))[part::parts]

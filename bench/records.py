@@ -20,11 +20,14 @@ class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, ser_json_inf_nan="constants")
 
 
-class Start(_Record):
-    """Where and with what an attempt runs; written by the process that does the work."""
+class _Line(_Record):
+    kind: str
+    """The record's name in a file, first on its line."""
 
-    kind: Literal["start"] = "start"
-    schema_: Annotated[int, Field(alias="schema")] = SCHEMA
+
+class Provenance(_Record):
+    """The machine and the software that an attempt runs on."""
+
     time: float
     commit: str | None
     dirty: bool | None
@@ -33,8 +36,6 @@ class Start(_Record):
     torchvision: str
     cuda: str | None
     ffcv: str | None
-    loader: str
-    precision: str
     device: str
     driver: str | None
     host: str
@@ -44,25 +45,39 @@ class Start(_Record):
     load: float
     allocator: str
     world_size: int
-    nodes: int
-    process: Literal["fresh", "shared"]
     job: str | None
-    flops: dict[str, float] = {}
-    """Counted floating-point operations of training on one loaded image, by cell id."""
-    passes: dict[str, dict[str, float]] = {}
-    """Counted passes of one loaded batch through student and teacher, by cell id."""
-    traffic: dict[str, float] = {}
-    """Counted bytes that the operations of training on one loaded image read and write, by cell id."""
-    ceilings: dict[str, float] = {}
-    """What the device was seen to do at best: operations a second by precision, bytes a second by `copy`."""
-    seed: int
-    """Of the weights and the order; of a timing study, of the arms' order."""
     diff: str | None = None
     """A digest of how the files differ from the commit."""
     watts: float | None = None
     """The GPU's power limit; its highest clocks in MHz."""
     max_sm: int | None = None
     max_memory: int | None = None
+
+
+class Cost(_Record):
+    """Counted cost of training, by cell id, and what the device reaches at best."""
+
+    flops: dict[str, float] = {}
+    """Floating-point operations of training on one loaded image."""
+    passes: dict[str, dict[str, float]] = {}
+    """Passes of one loaded batch through student and teacher."""
+    traffic: dict[str, float] = {}
+    """Bytes that the operations of training on one loaded image read and write."""
+    ceilings: dict[str, float] = {}
+    """Measured, not counted: operations a second by precision, bytes a second by `copy`."""
+
+
+class Start(Cost, Provenance, _Line):
+    """The first record of an attempt, written by the process that does the work."""
+
+    kind: Literal["start"] = "start"
+    schema_: Annotated[int, Field(alias="schema")] = SCHEMA
+    loader: str
+    precision: str
+    nodes: int
+    process: Literal["fresh", "shared"]
+    seed: int
+    """Of the weights and the order; of a timing study, of the arms' order."""
 
 
 class GPU(_Record):
@@ -80,7 +95,7 @@ class GPU(_Record):
     """Energy of the whole board in between."""
 
 
-class Epoch(_Record):
+class Epoch(_Line):
     """One pass over the training images; seconds are of the slowest rank, memory in MB.
 
     What CUDA graphs hold counts as free, so that their `memory` is unknown.
@@ -102,7 +117,7 @@ class Epoch(_Record):
     gpu: GPU | None = None
 
 
-class Curve(_Record):
+class Curve(_Line):
     """What a network was worth after an epoch, by one evaluation of some test images, outside the clock."""
 
     kind: Literal["curve"] = "curve"
@@ -117,7 +132,7 @@ class Curve(_Record):
     """Means over the images of what the evaluation says beside its verdicts."""
 
 
-class Phases(_Record):
+class Phases(_Line):
     """Seconds of this rank by phase in an epoch that was looked into, which costs time: never a timed one."""
 
     kind: Literal["phases"] = "phases"
@@ -127,7 +142,7 @@ class Phases(_Record):
     device: dict[str, float] | None
 
 
-class Made(_Record):
+class Made(_Line):
     """A chunk of a robust dataset: its first image's number, and the mean distance that is left to the features."""
 
     kind: Literal["made"] = "made"
@@ -137,7 +152,7 @@ class Made(_Record):
     distance: float
 
 
-class Verdict(_Record):
+class Verdict(_Line):
     """What one image was judged to be; prediction -1 is an abstention, radius in pixel units of [0, 1]."""
 
     kind: Literal["verdict"] = "verdict"
@@ -153,7 +168,7 @@ class Verdict(_Record):
     details: dict[str, float] = {}
 
 
-class Drawn(_Record):
+class Drawn(_Line):
     """Certification on the clock: every draw of some images, by one way of doing it."""
 
     kind: Literal["drawn"] = "drawn"
@@ -165,7 +180,7 @@ class Drawn(_Record):
     seconds: Annotated[float, Field(gt=0)]
 
 
-class Fail(_Record):
+class Fail(_Line):
     """Why an attempt stopped, in its own words."""
 
     kind: Literal["fail"] = "fail"
@@ -175,7 +190,7 @@ class Fail(_Record):
     job: str | None
 
 
-class End(_Record):
+class End(_Line):
     """All that was asked for is written."""
 
     kind: Literal["end"] = "end"

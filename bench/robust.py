@@ -44,7 +44,7 @@ def run_robustify(cell: Cell, shard: int, shards: int, place: Place) -> None:
     part, parts = shard * dist.world_size() + dist.rank(), shards * dist.world_size()
     home, count = folder(cell, place.runs), dataset(cell).train_images
     with attempt(home / f"{part}of{parts}.jsonl", place) as claim:
-        claim.append(start((cell,), place.process, cell.seed, trains=False))
+        claim.append(start((cell,), place.process, cell.seed))
         firsts = range(0, count, CHUNK)
         left = [first for first in firsts[part::parts] if not (home / f"part-{first}.npz").exists()]
         if left:

@@ -10,6 +10,7 @@ from bench.attempt import Place, attempt, write
 from bench.bare import bare_epoch
 from bench.ceilings import ceilings
 from bench.cells import Cell
+from bench.cost import counted
 from bench.environment import start
 from bench.gpu import Watch
 from bench.networks import batches, method, network
@@ -44,7 +45,8 @@ def run_study(study: Study, run: int, place: Place, seconds: float = math.inf, l
                 if file.exists():
                     file.rename(file.with_suffix(f".{time.time():.0f}.cut"))
             found = ceilings(arm.recipe for arm in arms)
-            claim.append(start(arms, place.process, seed=run).model_copy(update={"ceilings": found}))
+            cost = counted(arms).model_copy(update={"ceilings": found})
+            claim.append(start(arms, place.process, run, cost))
         dist.barrier()
         loaders = _loaders(arms, study.timing.images, place)
         spent = lambda: dist.slowest(time.monotonic() - began) / seconds  # noqa: E731

@@ -12,6 +12,7 @@ from torch import nn
 from bench.attempt import Claim, Place, attempt, write
 from bench.cells import Cell
 from bench.chunks import dataset
+from bench.cost import counted
 from bench.environment import start
 from bench.gpu import Watch
 from bench.monitor import Monitor
@@ -37,7 +38,7 @@ def run_cell(cell: Cell, place: Place) -> None:
         if dist.rank() == 0:
             with claim.held():
                 write(folder / "cell.json", cell.model_dump_json(indent=1).encode())
-            claim.append(start((cell,), place.process, cell.seed))
+            claim.append(start((cell,), place.process, cell.seed, counted((cell,))))
         dist.barrier()
         _train(cell, teacher, place, claim)
         if dist.rank() == 0:

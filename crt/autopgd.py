@@ -15,7 +15,7 @@ MOMENTUM = 0.75
 
 
 class Walk(NamedTuple):
-    """Where the attack is on each image that still stands; all tensors have as many rows."""
+    """State of the attack on each image that is not broken yet; all tensors have one row an image."""
 
     place: Tensor
     """In the batch."""
@@ -33,11 +33,11 @@ class Walk(NamedTuple):
     best_g: Tensor
     best_value: Tensor
     size: Tensor
-    """Of a step, (B, 1, 1, 1)."""
+    """Step size, (B, 1, 1, 1)."""
     rises: Tensor
     """Steps since the last checkpoint that increased the loss."""
     halved: Tensor
-    """Whether `size` was halved at the last checkpoint."""
+    """True where `size` was halved at the last checkpoint."""
     mark: Tensor
     """`best_value` at the last checkpoint."""
 

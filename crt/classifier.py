@@ -67,11 +67,11 @@ class Classifier(nn.Module):
         self.head = nn.Linear(width, classes)
 
     def features(self, x: Tensor) -> Tensor:
-        """What the head sees, of shape (B, width)."""
+        """Features (B, width) of images `x` (B, C, H, W): the input of the head."""
         return self.body(self.normalize(x))
 
     def logits(self, features: Tensor) -> Tensor:
-        """What the head makes of features (B, width), of shape (B, classes)."""
+        """Logits (B, classes) of features (B, width)."""
         return self.head(self.dropout(features))
 
     def forward(self, x: Tensor) -> Tensor:

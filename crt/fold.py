@@ -51,7 +51,7 @@ class Twin:
         made = {f"{layer}.{name}" for layer, _ in pairs for name in ("weight", "bias")}
         mine, theirs = _tensors(self.network), _tensors(model)
         self.rest = [(mine[name], theirs[name]) for name in mine.keys() - made]
-        """What is the same in both."""
+        """Pairs of tensors that are equal in both networks."""
 
     @torch.no_grad()
     def now(self) -> nn.Module:

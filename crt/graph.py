@@ -33,7 +33,7 @@ class Recorder:
         return found
 
     def record(self, work: Callable[[], Tensor]) -> Callable[[], Tensor]:
-        """What does it, once for each call."""
+        """A function that repeats it, once a call."""
         graph = torch.cuda.CUDAGraph()
         # A dead recording that is collected meanwhile spoils this one (https://github.com/pytorch/pytorch/pull/161037).
         gc.collect()

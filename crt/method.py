@@ -1,4 +1,4 @@
-"""What a training method is: hyperparameters and a loss."""
+"""The contract of training methods: hyperparameters and a loss."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -20,10 +20,10 @@ STRICT = ConfigDict(extra="forbid", arbitrary_types_allowed=True, validate_defau
 
 
 class Step(NamedTuple):
-    """Where in training a batch is."""
+    """The place of a batch in training."""
 
     epoch: float
-    """What a method decides by, at its `turns` alone."""
+    """Compare it with the method's `turns` alone."""
     index: Tensor
     """The images' places in the dataset, for methods that remember something of each."""
     replay: int = 0
@@ -44,11 +44,11 @@ class Method(Plugin, ABC):
     threat: Threat
     teacher: Classifier | None = None
     stream: torch.cuda.Stream | None = field(default=None, init=False, repr=False)
-    """Where the teacher computes, if not where the student does."""
+    """CUDA stream of the teacher, if not the student's."""
 
     needs_teacher: ClassVar[bool] = False
     needs_eps: ClassVar[bool] = False
-    """Whether it attacks within the threat's radius, so that 0 would make it another method."""
+    """True where it attacks within the threat's radius, which must then be above 0."""
     chunks: ClassVar[int] = 1
     """Parts that a loaded batch is split in, each with an optimizer step of its own (the m-chunk rule)."""
     replays: ClassVar[int] = 1
@@ -89,10 +89,10 @@ class Method(Plugin, ABC):
         return joined
 
     def after(self, model: Classifier) -> None:
-        """What is done after each optimizer step, with no gradients."""
+        """Hook after each optimizer step, without gradients."""
 
     def state(self) -> dict[str, Tensor]:
-        """What the method remembers from step to step on this rank, for a checkpoint."""
+        """Tensors that the method keeps between steps on this rank, for a checkpoint."""
         return {}
 
     def restore(self, state: dict[str, Tensor]) -> None:

@@ -106,7 +106,7 @@ def climb(
 
 
 def _better(best: Tensor, most: Tensor | None, now: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
-    """Of each image the iterate with the higher score, the earlier of equals, and that score."""
+    """The iterate of each image with the higher score, the earlier of equals, and that score."""
     if most is None:
         return now, scores
     higher = scores > most

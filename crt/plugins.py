@@ -10,7 +10,7 @@ from crt.outline import outlined
 
 
 class Plugin:
-    """What manifests and reports ask of methods and evaluations beside their arguments."""
+    """Facts that methods and evaluations declare about themselves, for manifests and reports."""
 
     execution: ClassVar[frozenset[str]] = frozenset()
     """Arguments that change no result, such as a number of images side by side: no part of an identity."""
@@ -32,9 +32,9 @@ class Plugin:
 
 @cache
 def plugins(package: str) -> dict[str, Any]:
-    """What the modules of `package` offer, by name; ValueError where two offer the same name.
+    """The plug-ins of `package` by name; ValueError where two modules offer the same name.
 
-    A module called `base` holds what they derive from, and offers nothing.
+    A module called `base` holds their base class and offers no plug-in.
     """
     found: dict[str, Any] = {}
     for info in iter_modules(import_module(package).__path__):

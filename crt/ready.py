@@ -19,10 +19,10 @@ class Switches(Evaluation):
     """An evaluation with arguments that recipes have too. A judgement is of the network as it is run here."""
 
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
-    """What the network computes in; with tf32, which needs a GPU, and bf16 it is another network, up to rounding."""
+    """Number format of the network's arithmetic, whose rounding is part of the network; tf32 needs a GPU."""
     channels_last: bool = False
     compile: Literal[False, "default", "reduce-overhead"] = False
-    """Of its body, by a mode of torch.compile; reduce-overhead needs a GPU."""
+    """Mode of torch.compile for its body; reduce-overhead needs a GPU."""
 
     unsaid: ClassVar[frozenset[str]] = frozenset({"precision", "channels_last", "compile", "fold"})
     steady: ClassVar[bool] = False

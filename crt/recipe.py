@@ -24,19 +24,19 @@ class Recipe(BaseModel):
     step_epochs: Count | None = None
     milestones: tuple[Count, ...] = ()
     factor: Positive = 0.1
-    """What the step size is multiplied by at each step or milestone."""
+    """Factor of the step size at each step or milestone."""
     lr_min: NonNegative = 0.0
-    """Where cosine and geometric end."""
+    """Last step size of the cosine and geometric schedules."""
     decay_from: Count | None = None
     """The epoch at which geometric begins to fall."""
     momentum: Share = 0.9
     nesterov: bool = False
-    """Whether SGD takes its gradients where its momentum leads, as Sutskever et al., 2013, have it."""
+    """Nesterov's momentum for SGD (Sutskever et al., 2013)."""
     cycle_momentum: bool = False
-    """Whether the momentum falls by 0.1 while a cyclic step size rises, as torch's CyclicLR has it by default."""
+    """Lower the momentum by 0.1 while a cyclic step size rises, the default of torch's CyclicLR."""
     weight_decay: NonNegative = 0.0
     precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
-    """What networks compute in; losses, bounds and updates are float32. tf32 needs a GPU."""
+    """Number format of the networks' arithmetic; losses, bounds and updates are float32. tf32 needs a GPU."""
     channels_last: bool = False
     """Keep the weights of convolutions in the order in which channels vary fastest."""
     compile: Literal[False, "default", "reduce-overhead"] = False

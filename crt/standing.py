@@ -20,7 +20,7 @@ from crt.ready import Switches
 from crt.threat import Threat
 
 Name = tuple[int, int]
-"""What an image's draws are seeded with: the run's seed and the image's index."""
+"""Seed of an image's draws: the run's seed and the image's index."""
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Logits (B, classes) and labels (B,) to what an attack increases, (B,)."""
 
@@ -55,7 +55,7 @@ class Attacker(Switches):
 
 
 class Found(NamedTuple):
-    """What one run of an attack found of each image."""
+    """Result of one run of an attack on each image."""
 
     broken: Tensor
     """(B,), of bool."""
@@ -126,7 +126,7 @@ def _judge(model: nn.Module, group: list[Question], attack: Attack, threat: Thre
 
 
 def _proof(x: Tensor, found: Found, threat: Threat, restart: int) -> list[dict[str, Any]]:
-    """What is told of each broken image; RuntimeError where an adversarial image leaves the ball or [0, 1]."""
+    """Details of each broken image; RuntimeError where an adversarial image leaves the ball or [0, 1]."""
     at = found.adversarial[found.broken]
     d = (at.double() - x[found.broken].double()).flatten(1)
     norms = torch.linalg.vector_norm(d, ord=torch.inf if threat.norm == "linf" else 2, dim=1)

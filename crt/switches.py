@@ -1,4 +1,4 @@
-"""What a recipe says of how its arithmetic is done: number formats, memory order, compilation, folding."""
+"""Arithmetic switches of a recipe: number formats, memory order, compilation, folding."""
 
 import inspect
 import os
@@ -17,7 +17,7 @@ from crt.method import Method
 from crt.recipe import Recipe
 
 _SIZES = 64
-"""Of inputs that a network is compiled for, at most."""
+"""Largest number of input sizes that a network is compiled for."""
 
 
 def prepare(method: Method, model: Classifier, recipe: Recipe) -> None:

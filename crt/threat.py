@@ -1,4 +1,4 @@
-"""What a network must withstand, said once for training and evaluation."""
+"""The perturbations that a network must withstand, for training and evaluation alike."""
 
 from typing import Literal
 

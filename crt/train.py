@@ -16,7 +16,7 @@ from crt.recipe import Recipe
 from crt.switches import arithmetic, begin, prepare
 
 LOW = {"bf16": torch.bfloat16, "fp16": torch.float16}
-"""What networks compute in under autocast; weights, losses and updates stay float32."""
+"""Number formats under autocast; weights, losses and updates stay float32."""
 
 
 def objective(method: Method, model: Classifier, ranks: int) -> nn.Module:
@@ -91,7 +91,7 @@ class Training:
 def _steps(
     batches: Iterable[tuple[Tensor, Tensor, Tensor]], method: Method, epoch: int
 ) -> Iterator[tuple[Tensor, Tensor, Step]]:
-    """What each optimizer step is taken on: the parts of every batch, as often as the method replays them."""
+    """The input of each optimizer step: the parts of every batch, as often as the method replays them."""
     for i, (x, y, index) in enumerate(batches):
         size = len(x) // method.chunks
         for start in range(0, size * method.chunks, size or 1):

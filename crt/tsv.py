@@ -19,7 +19,7 @@ class Row:
 
     @property
     def correct(self) -> bool:
-        """Whether the prediction is the label."""
+        """True where the prediction is the label."""
         return self.predict == self.label
 
 

@@ -1,1 +1,1 @@
-"""Where a job runs: each launcher takes waves of jobs, a folder for logs and a profile."""
+"""Launchers: each takes waves of jobs, a folder for logs and a profile, and runs the jobs in one place."""

@@ -1,4 +1,4 @@
-"""What a cluster is asked for: the profiles in `slurm/`."""
+"""Profiles in `slurm/`: the resources that a cluster is asked for."""
 
 import re
 import shlex
@@ -78,7 +78,7 @@ class Profile(BaseModel):
     mem: Memory | None = None
     """Memory of a node, as `64G`."""
     exclusive: bool = True
-    """Whether a job whose seconds are results has its nodes to itself."""
+    """Give jobs whose seconds are results their nodes to themselves."""
     array_parallelism: Count = 64
     """Jobs of an array that may run at once."""
     max_array: Count = 1000
@@ -98,7 +98,7 @@ class Profile(BaseModel):
     stage: Absolute | None = None
     """Storage of each node's own that .beton files are copied to."""
     sources: dict[str, Path] = {}
-    """Where the images of a dataset lie that has no .beton files yet."""
+    """Folder of a dataset's images, for datasets that have no .beton files yet."""
     device: Word | None = None
     """The nodes' device, as a row of `bench/devices.py` or torch names it: times are estimated for it."""
     tflops: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None

@@ -1,4 +1,4 @@
-"""What Slurm says of jobs, in our own words."""
+"""States of Slurm jobs, in the words of this suite."""
 
 import os
 import re
@@ -66,7 +66,7 @@ class Site:
 
 
 def ask(*command: str, seconds: float = _SECONDS) -> str:
-    """What a Slurm command prints; ValueError with Slurm's own words where it cannot answer."""
+    """Output of a Slurm command; ValueError with Slurm's own words where it fails."""
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     text = {"encoding": "utf-8", "errors": "replace"}
     try:
@@ -141,7 +141,7 @@ def queued() -> tuple[dict[str, Seen], dict[str, str]]:
 
 
 def ended(jobs: Iterable[str]) -> dict[str, Seen]:
-    """What accounting says of jobs, by id; ValueError with sacct's words where the site keeps no accounts."""
+    """States of ended jobs by id, from accounting; ValueError with sacct's words where the site keeps no accounts."""
     arrays = sorted({job.split("_")[0] for job in jobs})
     if not arrays:
         return {}

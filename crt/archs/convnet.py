@@ -76,7 +76,7 @@ def _maxmin(plan: _Plan, layer: int, shape: Sequence[int]) -> list[nn.Module]:
 
 
 def _chain(plan: _Plan, activation: Callable[[_Plan, int, Sequence[int]], list[nn.Module]]) -> tuple[nn.Module, int]:
-    """What `activation` gives follows each layer; convolutions begin as He et al., 2015, with zero biases."""
+    """`activation` gives the layers that follow each one; convolutions begin as He et al., 2015, with zero biases."""
     inputs, side, layers = 3, 32, []
     for i, (outputs, kernel, stride) in enumerate(plan.convs):
         side //= stride

@@ -64,7 +64,7 @@ def _stages(
 
 
 def _resnet(n: int) -> tuple[nn.Module, int]:
-    """Of 6n + 2 layers, with the first weights of He et al., 2015."""
+    """A network of 6n + 2 layers, initialized as He et al., 2015."""
     body, width = _stages((16, 32, 64), (n,) * 3)
     for module in body.modules():
         if isinstance(module, nn.Conv2d):

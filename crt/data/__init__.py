@@ -24,12 +24,12 @@ class Dataset:
     shape: tuple[int, int, int] = (3, 32, 32)
     pad: int = 4
     resize: int | None = None
-    """Where images are of any size: what the shorter side becomes before the centre of `shape` is cut out.
+    """Length of the shorter side before the centre of `shape` is cropped, for images of any size.
 
-    Of such a dataset a file may hold a part.
+    A file may hold a part of such a dataset.
     """
     superclasses: tuple[tuple[str, str, int], ...] | None = None
-    """Where each class is a range of ImageNet's: the first and the last WordNet ID, and how many there are."""
+    """Ranges of ImageNet's classes that make each class: first and last WordNet ID, and number of classes."""
 
     def images(self, split: str) -> int:
         """How many images a split has."""
@@ -107,7 +107,7 @@ DATASETS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Pipeline:
-    """What is done to training images, in the order of the fields, and what the network's first layer does."""
+    """Augmentation of training images, in the order of the fields, and normalization in the network's first layer."""
 
     name: str
     datasets: tuple[str, ...] = tuple(DATASETS)
@@ -121,9 +121,9 @@ class Pipeline:
     lighting: float = 0.0
     """The standard deviation of a shift along ImageNet's principal colours."""
     constants: Mapping[str, Constants] = field(default_factory=dict)
-    """What the first layer normalizes with, by dataset; the dataset's own, where it is not named."""
+    """Mean and standard deviation of the first layer, by dataset; the dataset's own by default."""
     clamp: bool = False
-    """Whether the first layer takes what an attack or noise put outside [0, 1] for 0 or 1."""
+    """Clamp pixels that an attack or noise moved outside [0, 1], in the first layer."""
 
     def normalization(self, dataset: Dataset) -> Constants:
         """Mean and standard deviation that the network's first layer takes."""

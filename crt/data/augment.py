@@ -15,7 +15,7 @@ COLOURS = np.array(((-0.5675, -0.5808, -0.5836), (0.7192, -0.0045, -0.6948), (0.
 
 
 class Changes:
-    """What a pipeline does in one epoch to images that are cropped and flipped: bytes in, float32 in [0, 1] out.
+    """A pipeline's augmentation in one epoch, after crop and flip: bytes in, float32 in [0, 1] out.
 
     It depends on seed, epoch and image alone. Colours and angles are changed in whole values of 0 to 255, as
     torchvision changes bytes, so that the pixels of every loader are multiples of 1/255 until `lighting` shifts them.
@@ -36,7 +36,7 @@ class Changes:
             self.shifts = torch.from_numpy(shifts).float().to(device)
 
     def __call__(self, x: Tensor, index: Tensor) -> Tensor:
-        """Of images `index`, bytes (B, H, W, 3) to float32 (B, 3, H, W)."""
+        """Augment images `index`: bytes (B, H, W, 3) to float32 (B, 3, H, W)."""
         x = x.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
         if self.pipeline.jitter:
             x = jitter(x, self.kinds[index], self.factors[index])

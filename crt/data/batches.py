@@ -1,4 +1,4 @@
-"""What every loader is: an order of images, and batches of it on the device."""
+"""The contract of loaders: an order of images, and batches of it on the device."""
 
 import math
 from collections.abc import Iterator
@@ -74,7 +74,7 @@ class Loader:
         raise NotImplementedError
 
     def changes(self, epoch: int, **others) -> Changes:
-        """What is still to be done to an epoch's cropped images; `others` are fields of another pipeline."""
+        """The augmentation of an epoch's cropped images; `others` are fields of another pipeline."""
         return Changes(replace(self.pipeline, **others), self.order.n, self.order.seed, epoch, self.device)
 
     def own(self, tensor: Tensor) -> Tensor:

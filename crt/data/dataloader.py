@@ -31,7 +31,7 @@ class Torch(Loader):
             yield changes(self.own(x), index), self.own(y), index
 
     def transform(self) -> Callable[[Tensor], Tensor]:
-        """What becomes of an image (C, H, W) uint8."""
+        """Transform an image (C, H, W) uint8."""
         from torchvision.transforms import v2
 
         size, pipeline = (self.height, self.width), self.pipeline
@@ -47,7 +47,7 @@ class Torch(Loader):
         return v2.Compose([v2.Identity(), *steps])
 
     def centre(self, image: Tensor) -> Tensor:
-        """Of an image of any size, the part that FFCV cuts out, resized."""
+        """The centre crop that FFCV takes of an image of any size, resized."""
         from torchvision.transforms.v2 import functional
 
         height, width = image.shape[1:]

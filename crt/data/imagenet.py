@@ -147,7 +147,7 @@ def _resume(file: BinaryIO, notes: BinaryIO, version: bytes, images: int) -> NDA
 
 
 def _end(done: NDArray, images: int) -> int:
-    """Where the next image may lie."""
+    """Offset at which the next image may lie."""
     return max([layout.start(images), *(done["image"]["pointer"] + done["size"])[-1:].tolist()])
 
 

@@ -24,7 +24,7 @@ JPEG, RAW = 0, 1
 
 
 def start(images: int) -> int:
-    """Where the first page begins in a file of at most so many images."""
+    """Offset of the first page in a file of at most so many images."""
     return -(-(HEADER.itemsize + len(FIELDS) * FIELD.itemsize + images * ROW.itemsize) // PAGE) * PAGE
 
 

@@ -34,7 +34,7 @@ class AutoAttack(Attacker):
     """Images attacked side by side."""
 
     forwards = 200 + 9 * 200 + 9 * 300 + 5000
-    """Of its four attacks, with nine targets, on an image that withstands them all."""
+    """Passes of the four attacks, with nine targets, on an image that withstands them all."""
     budget = (len(ATTACKS), 0)
 
     @model_validator(mode="after")

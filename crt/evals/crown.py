@@ -23,7 +23,7 @@ __all__ = ["CROWN"]
 BATCH = 32
 """Images judged at once, each with as many copies of its layers as there are other classes."""
 DECIMALS = 6
-"""Of losses, so that they do not hang on which images are judged at once."""
+"""Decimals of losses: more would depend on which images are judged at once."""
 
 
 @dataclass(kw_only=True, config=ConfigDict(extra="forbid"))

@@ -32,7 +32,7 @@ GRAIN = 1e6
 FLOAT64 = 10
 """Forward passes that take two cores as long as one in float64, of networks of such a size."""
 DECIMALS = 6
-"""Of losses, for the same reason."""
+"""Decimals of losses, for the same reason."""
 
 
 @dataclass(kw_only=True, config=ConfigDict(extra="forbid"))
@@ -105,7 +105,7 @@ class Lipschitz(Evaluation):
     def _moves(
         self, model: Classifier, layers: tuple[Layer, ...], norms: dict[str, Tensor], x: Tensor, seeds: list[int]
     ) -> Callable[[Tensor], Tensor]:
-        """What tells how far logits (B, classes) can move within eps against those of given classes (B,)."""
+        """A function of classes (B,): how far each logit (B, classes) can rise within eps against the class's own."""
         weight = model.head.weight
         if self.bounds == "global":
             rho = self._eps * features_constant(model, layers, norms)

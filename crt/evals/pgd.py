@@ -24,7 +24,7 @@ class PGD(Attacker):
 
     steps: Count = 20
     alpha: Positive | None = None
-    """Of a step; by default 2.5 eps / steps."""
+    """Step size; by default 2.5 eps / steps."""
     restarts: Count = 1
     start: Literal["random", "none"] = "random"
     """Uniform in the ball, or the image itself."""

@@ -140,7 +140,7 @@ class Smoothing(Switches):
 
 
 def _votes(logits: Tensor) -> Tensor:
-    """Whether each class (B, classes) is the one of the largest logit; no class where a logit is NaN."""
+    """True (B, classes) for the class of the largest logit; for no class where a logit is NaN."""
     # torch.bincount would count as well, and wait for the device to learn the largest class.
     return classes(logits)[:, None] == torch.arange(logits.shape[1], device=logits.device)
 

@@ -1,4 +1,4 @@
-"""Where activations can be: in a ball and in a box (Lee et al., 2020, https://arxiv.org/abs/2010.06182, section 3)."""
+"""Regions of activations: balls and boxes (Lee et al., 2020, https://arxiv.org/abs/2010.06182, section 3)."""
 
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from crt.lipschitz.chain import AFFINE, Layer, multiply, scale
 
 
 class Region(NamedTuple):
-    """What a layer's output is for all images of the ball: in a ball round `mu` and in a box."""
+    """Region of a layer's output over all images of the ball: a ball round `mu` and a box."""
 
     mu: Tensor
     """The output at the image itself, (B, *shape), as are `low` and `high`."""

@@ -21,7 +21,7 @@ class Layer(NamedTuple):
     name: str
     module: nn.Module
     shape: tuple[int, ...]
-    """Of the input of one image."""
+    """Shape of the layer's input, for one image."""
 
 
 def check(model: Classifier) -> None:

@@ -123,7 +123,7 @@ def _relu(slopes: Tensor, box: Box) -> tuple[Tensor, Tensor]:
 
 
 def _along(slopes: Tensor, point: Tensor) -> Tensor:
-    """What slopes (B, rows, *shape) make of each image's point (B, 1, *shape), as (B, rows)."""
+    """Products (B, rows) of slopes (B, rows, *shape) with each image's point (B, 1, *shape)."""
     # A product summed by itself would be as large as the slopes.
     return (slopes.flatten(2) @ point.flatten(2).mT).squeeze(-1)
 

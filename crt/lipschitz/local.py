@@ -39,7 +39,7 @@ class Part(NamedTuple):
 
 
 def parts(layers: tuple[Layer, ...], regions: list[Region]) -> tuple[Part, ...]:
-    """Of all layers with weights but the head, where the input of each is in its region."""
+    """The varying parts of all layers with weights but the head, each over its input's region."""
     found = []
     for i, layer in enumerate(layers[:-1]):
         if isinstance(layer.module, AFFINE):
@@ -143,7 +143,7 @@ def _iterated(part: Part, v: Tensor, iterations: int) -> Tensor:
 
 
 def _squared(part: Part, v: Tensor) -> Tensor:
-    """What the part of the layer, and then its transpose, makes of inputs (B, *shape) that are 0 where none varies."""
+    """Apply the part of the layer, then its transpose, to inputs (B, *shape) that are 0 where none varies."""
     module = part.layer.module
     u = part.outer * multiply(module, v)
     return part.inner * transposed(module, u, part.layer.shape, module.weight)

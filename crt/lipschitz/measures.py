@@ -1,4 +1,4 @@
-"""What is told of a network beside its certificates: products of norms, and how much tighter boxes make its bounds."""
+"""Measures beside a network's certificates: products of norms, and how much tighter boxes make its bounds."""
 
 import math
 from typing import NamedTuple
@@ -16,9 +16,9 @@ class Products(NamedTuple):
     """Lipschitz constants of a network."""
 
     logits: float
-    """Of the logits, by the norms of all layers."""
+    """Lipschitz constant of the logits, from the norms of all layers."""
     margins: float
-    """Of the differences of two logits at most, by the rows of the head."""
+    """Largest Lipschitz constant of a difference of two logits, from the rows of the head."""
 
 
 def features_constant(model: Classifier, layers: tuple[Layer, ...], norms: dict[str, Tensor]) -> Tensor:

@@ -13,11 +13,11 @@ from crt.lipschitz.chain import Layer, multiply, transposed, weighted
 
 Norms = Literal["fft_upper", "power_iteration"]
 SHIFT = 1e-18
-"""Of squared norms in power iterations: next to nothing, by which the vector of weights that are all zero stays one."""
+"""Added to squared norms in power iterations: it keeps the iterate finite when all weights are zero."""
 
 
 def first_vectors(layers: tuple[Layer, ...]) -> dict[str, Tensor]:
-    """Where power iterations begin, the same on every rank: for each layer with weights a normal (1, *shape)."""
+    """First vectors of power iterations, equal on every rank: normal (1, *shape) for each layer with weights."""
     found = {}
     for seed, layer in enumerate(weighted(layers)):
         generator = torch.Generator().manual_seed(seed)
@@ -63,7 +63,7 @@ def upper_norm(layer: Layer) -> Tensor:
 
 
 def converged_norm(layer: Layer, tolerance: float = 1e-5, cap: int = 1_000_000) -> Tensor:
-    """What power iteration gives once a step moves its vector by less than `tolerance`: a lower bound."""
+    """Norm by power iteration until a step moves the vector by less than `tolerance`: a lower bound."""
     v, moved = first_vectors((layer,))[layer.name].double(), torch.inf
     while moved >= tolerance and cap > 0:
         before, cap = v, cap - 1

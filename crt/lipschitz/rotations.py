@@ -32,7 +32,7 @@ class Guide(NamedTuple):
 
 @torch.no_grad()
 def guide(layer: Layer, share: float) -> Guide:
-    """Of a layer's singular directions the leading share, at least one."""
+    """The leading share of a layer's singular directions, at least one."""
     weight = layer.module.weight
     u, _, v = torch.linalg.svd(weight.flatten(1).double(), full_matrices=False)
     rank = max(1, math.ceil(share * len(v)))
@@ -61,7 +61,7 @@ def polar(weight: Tensor) -> Tensor:
 
 
 def rank_one(layer: Layer, v: Tensor, x: Tensor) -> Tensor:
-    """What a layer's leading pair makes of inputs (B, *shape), by its right vector `v` (1, *shape)."""
+    """Outputs of a layer's leading singular pair on inputs (B, *shape), from its right vector `v` (1, *shape)."""
     u = multiply(layer.module, v)
     along = (v * x).flatten(1).sum(1)
     return along.view(-1, *[1] * (u.dim() - 1)) * (u / torch.linalg.vector_norm(u))

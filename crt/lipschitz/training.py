@@ -1,4 +1,4 @@
-"""What methods that train on worst logits share: a radius that rises, norms from step to step, the mixed loss."""
+"""Parts shared by methods that train on worst logits: a rising radius, norms kept between steps, the mixed loss."""
 
 from dataclasses import field
 from typing import ClassVar
@@ -54,13 +54,13 @@ class Normed(Ramped):
     """Estimates norms of layers, by a field `power_iterations` in each step, from where the last step left them."""
 
     vectors: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
-    """Of each layer's power iteration."""
+    """The vector of each layer's power iteration."""
 
     def fits(self, model: Classifier) -> None:
         check(model)
 
     def norms(self, layers: tuple[Layer, ...]) -> dict[str, Tensor]:
-        """Of layers with weights, as `followed` estimates them, within `exact`."""
+        """Norms of layers with weights, as `followed` estimates them, within `exact`."""
         return followed(layers, self.vectors, self.power_iterations)
 
     def state(self) -> dict[str, Tensor]:

@@ -54,7 +54,7 @@ def _root(values: Tensor) -> Tensor:
 
 
 def wins(logits: Tensor, worst: Tensor, classes: Tensor) -> Tensor:
-    """Whether (B,) the logits of `classes` (B,) are above all worst logits of the others."""
+    """True (B,) where the logit of `classes` (B,) exceeds the worst logits of all other classes."""
     own = logits.gather(1, classes[:, None])
     others = worst.scatter(1, classes[:, None], -torch.inf)
     return (others < own).all(1)

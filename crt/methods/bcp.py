@@ -27,7 +27,7 @@ class BCP(Normed):
     kappa_final: Share = 0.0
     """Last weight of the clean loss."""
     power_iterations: Count = 1
-    """Of each layer's norm in each step."""
+    """Power iterations of each layer's norm in each step."""
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, step: Step) -> Tensor:
         if step.epoch < self.warmup:

@@ -22,7 +22,7 @@ class CRT(Method):
     alpha: Share = 1.0
     """Weight of the transfer; the rest goes to the cross-entropy."""
     target: Literal["logits", "softmax"] = "logits"
-    """What is matched: the authors' code takes the logits, the paper's text the softmax."""
+    """Outputs that are matched: the authors' code takes the logits, the paper's text the softmax."""
 
     needs_teacher: ClassVar[bool] = True
     named: ClassVar[tuple[str, ...]] = ("target",)

@@ -34,7 +34,7 @@ class Duet(Normed):
     """
 
     similarity: Literal["eq11", "relative", "cosine"] = "eq11"
-    """Of rotated inputs: equation 11 in lengths of the teacher's, without its ratio of norms, or 1 less the cosine."""
+    """Loss on rotated inputs: equation 11 in lengths of the teacher's, without its ratio of norms, or 1 - cosine."""
     lbd: NonNegative = 0.1
     """Weight of the similarity, the mean over images and the sum over layers; the paper names none."""
     rotation: Literal["normalized", "polar", "rank_one"] = "normalized"
@@ -58,7 +58,7 @@ class Duet(Normed):
     kappa_final: Share = 0.0
     """Last weight of the clean loss."""
     power_iterations: Count = 1
-    """Of each layer's norm in each step."""
+    """Power iterations of each layer's norm in each step."""
 
     pairs: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
     """The same of the teacher's, where leading pairs are compared."""
@@ -160,7 +160,7 @@ def alike(model: Classifier, teacher: Classifier) -> None:
 
 
 def _flow(layers: tuple[Layer, ...], x: Tensor) -> list[Tensor]:
-    """What enters each layer, and the last one's output."""
+    """The input of each layer, and the last one's output."""
     found = [x]
     for layer in layers:
         found.append(layer.module(found[-1]))

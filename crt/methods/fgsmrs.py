@@ -22,9 +22,9 @@ class FGSMRS(Method):
     alpha: Positive | None = None
     """Length of the step, in pixels of [0, 1]; by default 1.25 eps."""
     init: Literal["random", "zero", "previous"] = "random"
-    """Where the attack starts: at random, at the image, or off it by what the last batch's image in its place was.
+    """Start of the attack: random, the image, or the image plus the last batch's perturbation in its place.
 
-    As in the authors' code, what is carried over is not put into the new image's box before the step, but after it.
+    As in the authors' code, a carried perturbation is clamped to the new image's box after the step, not before it.
     """
 
     delta: Tensor | None = field(default=None, init=False, repr=False)

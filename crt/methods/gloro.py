@@ -38,7 +38,7 @@ class GloRo(Normed):
     widening: Positive = 1.1
     """The full radius, in the threat's."""
     power_iterations: Count = 5
-    """Of each layer's norm in each step."""
+    """Power iterations of each layer's norm in each step."""
 
     named: ClassVar[tuple[str, ...]] = ("objective",)
 

@@ -32,7 +32,7 @@ class LMT(Normed):
     kappa_final: Share = 0.0
     """Last weight of the clean loss, which falls from 1 while the radius rises."""
     power_iterations: Count = 1
-    """Of each layer's norm in each step."""
+    """Power iterations of each layer's norm in each step."""
 
     named: ClassVar[tuple[str, ...]] = ("margin",)
 

@@ -35,7 +35,7 @@ class LocalBCP(Normed):
     kappa_final: Share = 0.0
     """Last weight of the clean loss."""
     power_iterations: Count = 2
-    """Of each layer's norm in each step, the image's own and the network's."""
+    """Power iterations of each layer's norm in each step, both of the image's own and of the network's."""
     stored: Whole = 0
     """Images whose own vectors are kept for their next visit, which the authors do: all of the training set.
 

@@ -21,7 +21,7 @@ class MACER(Method):
     lbd: NonNegative = 12.0
     """Weight of the hinge (the paper's lambda)."""
     gamma: Positive = 8.0
-    """Where the hinge ends: a radius of sigma gamma / 2."""
+    """End of the hinge: a radius of sigma gamma / 2."""
     beta: Positive = 16.0
     """Inverse temperature of the softmax that the radius is taken from."""
 

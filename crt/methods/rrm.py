@@ -25,7 +25,7 @@ class RRM(Method):
     lbd: Real = 5e-3
     """Weight of the cross-entropy (the paper's lambda); the paper takes 5e-5 for l2 on CIFAR-10, 1e-3 on ImageNet."""
     distance: Literal["cosine", "l2", "relative"] = "cosine"
-    """Of features: minus the cosine, the l2 distance, or this divided by the length of the teacher's."""
+    """Distance of features: minus the cosine, l2, or l2 divided by the length of the teacher's."""
     replays: Count = 1
     """Optimizer steps on each batch, which share the teacher's pass."""
 
@@ -53,7 +53,7 @@ class RRM(Method):
         return self.lbd * cross_entropy + self._apart(wide(features), told()).mean()
 
     def _told(self, x: Tensor, step: Step) -> Callable[[], Tensor]:
-        """What gives the teacher's features."""
+        """A function that returns the teacher's features."""
         if step.replay > 0:
             return lambda: self.target[: len(x)]
         told = self.taught(lambda: wide(self.teacher.features(x)))
