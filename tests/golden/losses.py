@@ -1,0 +1,112 @@
+"""Losses of three batches of every method, loader and precision that a CPU runs, as `golden/losses.json` holds them."""
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import torch
+from test_methods import METHODS, make, student
+from torch import nn
+
+from crt.data import DATASETS, LOADERS
+from crt.data.loader import loader
+from crt.recipe import Recipe
+from crt.threat import Threat
+from crt.train import Training
+
+DTYPES = {"float64": torch.float64, "float32": torch.float32}
+"""Formats that the network's weights are kept in."""
+SETTINGS = {
+    "fp32": {},
+    "bf16": {"precision": "bf16"},
+    "fp16": {"precision": "fp16"},
+    "fp32 folded, channels last, fused": {"fold": True, "channels_last": True, "fused": True},
+}
+"""Every precision of a recipe that needs no GPU; and the ways to compute the same that need no compiler."""
+PIPELINE = {"ffcv": "plain", "torch": "crt", "device": "crt"}
+"""Crops of FFCV cannot be seeded."""
+RECIPE = {"epochs": 3, "batch_size": 16, "lr": 0.05, "schedule": "cosine", "weight_decay": 5e-4}
+IMAGES = 44
+"""Images of an epoch: two batches of 16 and one of 12."""
+L2 = Threat(norm="l2", sigma=0.25, eps=0.25)
+LINF = Threat(norm="linf", sigma=0.25, eps=8 / 255)
+THREATS = dict.fromkeys(("FGSMRS", "FreeAT", "PGD7Fast"), LINF)
+"""Threats other than `L2`."""
+_RAMP = {"warmup": 0.5, "ramp": 2.0}
+ARGUMENTS = {
+    **dict.fromkeys(("BCP", "CROWNIBP", "Duet", "GloRo", "LMT", "LocalBCP"), _RAMP),
+    "FreeAT": {"m": 2},
+    "MACER": {"k": 4},
+    "RRM": {"lbd": 0.1, "replays": 2},
+    "SmoothAdv": {"T": 2, "m": 2, "warmup": 2},
+    "SmoothMix": {"T": 2, "mix_step": 1, "warmup": 2},
+}
+"""Arguments other than the papers': small numbers of draws and steps, and ramps of which each batch sees another part.
+
+Of those that ramp, the first batch is of the warm-up; the others have a quarter and three quarters of the radius.
+"""
+
+Batches = list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
+
+
+def loaders() -> list[str]:
+    """The loaders that are installed."""
+    return [kind for kind in LOADERS if kind != "ffcv" or find_spec("ffcv")]
+
+
+def batches(kind: str, data: Path) -> Batches:
+    """An epoch of digits as they were before they were enlarged to 32x32, in three classes."""
+    made = loader(
+        kind,
+        DATASETS["digits"],
+        "train",
+        data=data,
+        pipeline=PIPELINE[kind],
+        batch_size=RECIPE["batch_size"],
+        device="cpu",
+        seed=3,
+        images=IMAGES,
+    )
+    taken = [(x[:, :, ::4, ::4].contiguous(), y % 3, index) for x, y, index in made]
+    made.close()
+    return taken
+
+
+def losses(method: str, batches: Batches, dtype: str, setting: str) -> list[float]:
+    """The mean loss of the optimizer steps on each batch, which are one epoch each."""
+    model = drawn(student(method), 0, DTYPES[dtype]).train()
+    bound = make(method, THREATS.get(method, L2), **ARGUMENTS.get(method, {}))
+    if bound.teacher is not None:
+        drawn(bound.teacher, 1, DTYPES[dtype])
+    training = Training(bound, model, Recipe(**RECIPE, **SETTINGS[setting]))
+    torch.manual_seed(0)
+    steps = enumerate((x.to(DTYPES[dtype]), y, index) for x, y, index in batches)
+    return [training.epoch([batch], epoch).item() for epoch, batch in steps]
+
+
+def drawn(model: nn.Module, seed: int, dtype: torch.dtype) -> nn.Module:
+    """The network with weights, biases and BatchNorm's statistics that are the same on every CPU.
+
+    torch's own initial weights are float32 numbers whose last bits depend on the vector instructions.
+    """
+    random = np.random.default_rng(seed)
+    with torch.no_grad():
+        for name, tensor in model.to(dtype).state_dict().items():
+            if not tensor.is_floating_point() or name.startswith("normalize."):
+                continue
+            values = random.uniform(-1, 1, tensor.shape)
+            if tensor.dim() > 1:
+                values *= (6 / tensor[0].numel()) ** 0.5
+            elif name.endswith(("running_mean", "bias")):
+                values *= 0.1
+            else:
+                values = 1 + values / 2
+            tensor.copy_(torch.from_numpy(values))
+    return model
+
+
+def cases() -> Iterator[tuple[str, str, str]]:
+    """Every method, format of the weights and way to compute."""
+    return product(METHODS, DTYPES, SETTINGS)
