@@ -39,9 +39,12 @@ BOUNDS = {
 NORMED = {"BCP", "Duet", "GloRo", "LMT", "LocalBCP"}
 """Methods whose power iterations begin with float32 normal numbers also where the network is of float64."""
 
+LABELLED = ("cells", "evals")
+"""Kinds of which the golden file holds a label beside each id."""
+
 
 def bound(method: str, dtype: str, setting: str) -> float:
-    """How far a loss of another CPU may be off, relative to the larger of 1 and the loss."""
+    """Largest error of a loss on another CPU, relative to the larger of 1 and the loss."""
     if dtype == "float64":  # which autocast leaves alone
         # A start that is off by a rounding of float32 moves a norm by about as much, and a loss by some norms.
         return 100 * torch.finfo(torch.float32).eps if method in NORMED else BOUNDS["float64"]
@@ -62,15 +65,16 @@ def entry(name: str, reading: str) -> dict[str, list]:
 @pytest.mark.parametrize("name", PATHS)
 def test_cell_ids_are_kept(name, reading):
     for kind, expected in entry(name, reading).items():
-        found = read(name, reading)[kind]
-        labelled = kind in ("cells", "evals")
-        assert ([one for one, _ in found] == [one for one, _ in expected]) if labelled else (found == expected), kind
+        actual = read(name, reading)[kind]
+        if kind in LABELLED:
+            actual, expected = ([ident for ident, _ in pairs] for pairs in (actual, expected))
+        assert actual == expected, kind
 
 
 @pytest.mark.parametrize("reading", READINGS)
 @pytest.mark.parametrize("name", PATHS)
 def test_labels_are_kept(name, reading):
-    for kind in ("cells", "evals"):
+    for kind in LABELLED:
         assert dict(read(name, reading)[kind]) == dict(entry(name, reading)[kind])
 
 
@@ -90,6 +94,6 @@ def loaded(digits):
 def test_losses_are_kept(kind, method, loaded):
     for dtype, setting in product(DTYPES, SETTINGS):
         expected = torch.tensor(LOSSES[f"{kind}/{method}/{dtype}/{setting}"], dtype=torch.float64)
-        found = torch.tensor(losses(method, loaded(kind), dtype, setting), dtype=torch.float64)
-        off = ((found - expected).abs() / expected.abs().clamp_min(1)).max().item()
-        assert off <= bound(method, dtype, setting), (dtype, setting, found.tolist(), expected.tolist())
+        actual = torch.tensor(losses(method, loaded(kind), dtype, setting), dtype=torch.float64)
+        off = ((actual - expected).abs() / expected.abs().clamp_min(1)).max().item()
+        assert off <= bound(method, dtype, setting), (dtype, setting, actual.tolist(), expected.tolist())

@@ -10,7 +10,7 @@ from bench.tables import Manifest
 FOLDER = Path(__file__).parents[2] / "manifests"
 PATHS = {path.relative_to(FOLDER).with_suffix("").as_posix(): path for path in sorted(FOLDER.rglob("*.yaml"))}
 READINGS = {"whole": False, "quick": True}
-"""Values of `--quick`."""
+"""Values of `--quick` by what they are called here."""
 
 
 def identities(path: Path, quick: bool) -> dict[str, list]:

@@ -17,14 +17,14 @@ from crt.threat import Threat
 from crt.train import Training
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
-"""Formats that the network's weights are kept in."""
+"""Data types of the network's weights."""
 SETTINGS = {
     "fp32": {},
     "bf16": {"precision": "bf16"},
     "fp16": {"precision": "fp16"},
     "fp32 folded, channels last, fused": {"fold": True, "channels_last": True, "fused": True},
 }
-"""Every precision of a recipe that needs no GPU; and the ways to compute the same that need no compiler."""
+"""Compute settings that need neither a GPU nor a compiler: every precision, and the other settings together."""
 PIPELINE = {"ffcv": "plain", "torch": "crt", "device": "crt"}
 """Crops of FFCV cannot be seeded."""
 RECIPE = {"epochs": 3, "batch_size": 16, "lr": 0.05, "schedule": "cosine", "weight_decay": 5e-4}
@@ -43,9 +43,9 @@ ARGUMENTS = {
     "SmoothAdv": {"T": 2, "m": 2, "warmup": 2},
     "SmoothMix": {"T": 2, "mix_step": 1, "warmup": 2},
 }
-"""Arguments other than the papers': small numbers of draws and steps, and ramps of which each batch sees another part.
+"""Arguments other than the papers': small numbers of draws and steps, and short ramps.
 
-Of those that ramp, the first batch is of the warm-up; the others have a quarter and three quarters of the radius.
+Methods with a ramp take the first batch in their warm-up, the others at a quarter and three quarters of the radius.
 """
 
 Batches = list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
@@ -57,7 +57,10 @@ def loaders() -> list[str]:
 
 
 def batches(kind: str, data: Path) -> Batches:
-    """An epoch of digits as they were before they were enlarged to 32x32, in three classes."""
+    """One epoch of digits as (x, y, index); x has shape (B, 3, 8, 8), y one of 3 classes.
+
+    Every fourth pixel is taken, which is exact; a mean of pixels is not the same on every CPU.
+    """
     made = loader(
         kind,
         DATASETS["digits"],
@@ -75,7 +78,7 @@ def batches(kind: str, data: Path) -> Batches:
 
 
 def losses(method: str, batches: Batches, dtype: str, setting: str) -> list[float]:
-    """The mean loss of the optimizer steps on each batch, which are one epoch each."""
+    """Loss of each batch, the mean of its optimizer steps; each batch is an epoch of its own."""
     model = drawn(student(method), 0, DTYPES[dtype]).train()
     bound = make(method, THREATS.get(method, L2), **ARGUMENTS.get(method, {}))
     if bound.teacher is not None:
@@ -108,5 +111,5 @@ def drawn(model: nn.Module, seed: int, dtype: torch.dtype) -> nn.Module:
 
 
 def cases() -> Iterator[tuple[str, str, str]]:
-    """Every method, format of the weights and way to compute."""
+    """Every method, data type of the weights and compute setting."""
     return product(METHODS, DTYPES, SETTINGS)

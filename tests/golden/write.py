@@ -27,13 +27,13 @@ def all_identities() -> dict[str, dict]:
 
 
 def all_losses(data: Path) -> dict[str, list[float]]:
-    """Losses by loader, method, format of the weights and way to compute."""
+    """Losses by loader, method, data type of the weights and compute setting."""
     made = {kind: batches(kind, data) for kind in loaders()}
     return {"/".join((kind, *case)): losses(case[0], made[kind], *case[1:]) for case in cases() for kind in made}
 
 
 def dump(content: dict, file: Path) -> None:
-    """One line an entry; floats as the shortest decimals that give back every bit."""
+    """Write one line per entry; floats are the shortest decimals that give back every bit."""
     lines = (f" {json.dumps(key)}: {json.dumps(value, separators=(',', ':'))}" for key, value in content.items())
     file.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
 
