@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 APT := build-essential pkg-config libopencv-dev libturbojpeg0-dev
 ARITHMETIC := activations adversarial_methods archs attack_evals autoattack autopgd_art certify crownibp data ddp duet \
-  graph imagenet lipschitz lipschitz_methods local_lipschitz methods monitor pgd pipelines ready robust run \
+  golden graph imagenet lipschitz lipschitz_methods local_lipschitz methods monitor pgd pipelines ready robust run \
   similarity_command smoothing smoothing_methods speed study switches transfer_methods weights worst_losses
 CPUS := OMP_NUM_THREADS=2 OMP_NUM_THREADS=4 ONEDNN_MAX_CPU_ISA=SSE41 ONEDNN_MAX_CPU_ISA=AVX2 \
   ONEDNN_MAX_CPU_ISA=AVX512_CORE ATEN_CPU_CAPABILITY=default ATEN_CPU_CAPABILITY=avx2
