@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import messages
 import pytest
 import torch
 
@@ -15,12 +16,14 @@ TERMINAL = ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TT
 """Variables that change how tables are printed."""
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     for name in list(os.environ):
         if name.startswith(SURROUNDINGS) or name in OTHERS + TERMINAL:
             del os.environ[name]
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(2)
+    if file := os.environ.get("GOLDEN_MESSAGES"):
+        config.pluginmanager.register(messages.Recorder(Path(file).absolute()))
 
 
 @pytest.fixture(scope="session", autouse=True)
