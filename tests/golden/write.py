@@ -13,6 +13,8 @@ if __name__ == "__main__":
     # A script sees only its own folder; the tests and the code that they test lie above it.
     sys.path[:1] = [str(HERE.parents[1]), str(HERE.parent)]
 
+import torch  # noqa: E402
+
 from golden.identities import PATHS, READINGS, identities  # noqa: E402
 from golden.losses import batches, cases, loaders, losses  # noqa: E402
 
@@ -39,6 +41,8 @@ def dump(content: dict, file: Path) -> None:
 
 
 def main(folder: Path) -> None:
+    # Sums of float32 depend on how many threads share them.
+    torch.set_num_threads(1)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as data:
         for name, content in {"losses.json": lambda: all_losses(Path(data)), "cell_ids.json": all_identities}.items():
