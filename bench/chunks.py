@@ -19,3 +19,8 @@ def dataset(cell: Cell) -> Dataset:
     """As many images as the cell trains on, whose statistics nobody has published."""
     whole = DATASETS[cell.dataset]
     return dataclasses.replace(whole, train_images=cell.images or whole.train_images, measured=None)
+
+
+def chunks(cell: Cell) -> range:
+    """Each chunk by the number of its first image."""
+    return range(0, dataset(cell).train_images, CHUNK)

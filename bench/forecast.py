@@ -7,18 +7,19 @@ from bench import cost, names
 from bench.devices import Speed
 from bench.durations import HOUR, duration, summed
 from bench.estimate import Expected, Rates, counts, expected, longest_chain, precisions
+from bench.plan import BenchJob, BenchWave, cell_labels
 from bench.tables import Manifest
-from launchers.job import Job, Wave, unfinished
+from launchers.task import unfinished
 
 
 def show(
-    console: Console, manifest: Manifest, found: list[Wave], speed: Speed, known: Rates, most: float | None = None
+    console: Console, manifest: Manifest, found: list[BenchWave], speed: Speed, known: Rates, most: float | None = None
 ) -> None:
     """Print what is left and how long it takes; ValueError where that is more than `most` GPU-hours."""
     jobs = unfinished(found)
     cost.prepare(count for job in jobs for count in counts(job))
-    times = {job.name: expected(job, speed, known) for job in jobs}
-    total = sum((times[job.name].seconds or 0.0) * job.ranks for job in jobs)
+    times = {job.task.key: expected(job, speed, known) for job in jobs}
+    total = sum((times[job.task.key].seconds or 0.0) * job.task.ranks for job in jobs)
     console.print(_table(manifest, found, times, speed.whose))
     for line in _lines(manifest, found, times, speed, total):
         console.print(line, soft_wrap=True)
@@ -27,42 +28,44 @@ def show(
         raise ValueError(f"--max-gpu-hours {most:g}: {amount} are expected, which is more (choose cells with --only)")
 
 
-def _table(manifest: Manifest, found: list[Wave], times: dict[str, Expected], whose: str) -> Table:
+def _table(manifest: Manifest, found: list[BenchWave], times: dict[str, Expected], whose: str) -> Table:
     table = Table("wave", "what", "jobs", "ranks", title=manifest.title)
     table.columns[1].overflow = "fold"
     table.add_column("a job", justify="right")
     table.add_column("in all", justify="right")
     table.add_column("from")
-    called = names.of_jobs(job for wave in found for job in wave.jobs)
+    called = cell_labels(job for wave in found for job in wave.jobs)
     for wave in found:
         for name, jobs in _together(wave).items():
-            what, ranks = names.titled(name, called.get(jobs[0].name)), jobs[0].ranks
-            seconds = [times[job.name].seconds for job in jobs]
+            what, ranks = names.titled(name, called.get(jobs[0].task.key)), jobs[0].task.ranks
+            seconds = [times[job.task.key].seconds for job in jobs]
             words = ["–", "–", "unknown"]
             if None not in seconds:
-                recorded = all(times[job.name].recorded for job in jobs)
+                recorded = all(times[job.task.key].recorded for job in jobs)
                 words = [duration(max(seconds)), summed(sum(seconds) * ranks, whose)]
                 words.append("records" if recorded else "estimate")
             table.add_row(wave.name, what, str(len(jobs)), str(ranks), *words)
     return table
 
 
-def _lines(manifest: Manifest, found: list[Wave], times: dict[str, Expected], speed: Speed, total: float) -> list[str]:
+def _lines(
+    manifest: Manifest, found: list[BenchWave], times: dict[str, Expected], speed: Speed, total: float
+) -> list[str]:
     """The sum, the longest chain, and what both assume."""
     lines, jobs = [], unfinished(found)
     if manifest.quick:
         images = manifest.timing.images if manifest.timing else manifest.cells[0].images
         lines.append(f"--quick: a declared reduction to {images} training images; not the paper's experiment.")
-    timed = [job for job in jobs if times[job.name].seconds is not None]
+    timed = [job for job in jobs if times[job.task.key].seconds is not None]
     if not timed:
         return lines
     lines.append(f"In all: {summed(total, speed.whose)}.")
-    seconds = {job.name: times[job.name].seconds for job in timed}
-    chain = [job.name for job in longest_chain(found, seconds) if job.name in seconds]
+    seconds = {job.task.key: times[job.task.key].seconds for job in timed}
+    chain = [job.task.key for job in longest_chain(found, seconds) if job.task.key in seconds]
     longest = " -> ".join(f"{name} ({duration(seconds[name])})" for name in chain)
     took = duration(sum(seconds[name] for name in chain))
     lines.append(f"Longest chain of dependent jobs, the least time with all of them at once: {took}: {longest}.")
-    guessed = [job for job in timed if not times[job.name].recorded]
+    guessed = [job for job in timed if not times[job.task.key].recorded]
     if len(guessed) < len(timed):
         lines.append(f"Records: epochs on {speed.name} in the runs folder.")
     if guessed:
@@ -71,9 +74,9 @@ def _lines(manifest: Manifest, found: list[Wave], times: dict[str, Expected], sp
     return lines
 
 
-def _together(wave: Wave) -> dict[str, list[Job]]:
+def _together(wave: BenchWave) -> dict[str, list[BenchJob]]:
     """The wave's unfinished jobs by what they work on: shards and runs of one thing are a row."""
-    rows: dict[str, list[Job]] = {}
+    rows: dict[str, list[BenchJob]] = {}
     for job in unfinished([wave]):
-        rows.setdefault("/".join(job.name.split("/")[:2]), []).append(job)
+        rows.setdefault(job.task.group, []).append(job)
     return rows

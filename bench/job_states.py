@@ -13,12 +13,12 @@ from bench import manifest as manifests
 from bench import names
 from bench.attempt import Place
 from bench.durations import duration
-from bench.plan import waves
+from bench.plan import BenchJob, cell_labels, waves
 from bench.records import Epoch, Fail, Record, Start, Verdict, read
 from bench.tables import Manifest
+from bench.tasks import EvaluateTask
 from crt import screen
 from crt.text import printable
-from launchers.job import Job
 from launchers.ledger import Ledger, latest
 from launchers.states import Seen, check, ended, queued, site
 
@@ -31,7 +31,7 @@ _LINES = 3
 class State:
     """What is known of one job."""
 
-    job: Job
+    job: BenchJob
     word: str
     """finished, running, waiting, failed, begun (records and no Slurm to ask), or `not submitted`."""
     reason: str = ""
@@ -77,8 +77,9 @@ def states(manifest: Manifest, runs: Path, data: Path) -> tuple[list[State], str
     entries = ledger.entries(cluster, comments)
     ids = latest(entries)
     place = Place(runs=runs, data=data, process="fresh")
-    jobs = [job for wave in waves(manifest, place, _shards(manifest, ids)) for job in wave.jobs]
-    gone = [ids[job.name] for job in jobs if job.name in ids and ids[job.name] not in seen and not job.done]
+    jobs = [job for wave in waves(manifest, place, EvaluateTask.shards_of(ids)) for job in wave.jobs]
+    unfinished = [ids[job.task.key] for job in jobs if job.task.key in ids and not job.progress.finished]
+    gone = [queue for queue in unfinished if queue not in seen]
     accounts = {}
     if gone and cluster:
         try:
@@ -86,17 +87,11 @@ def states(manifest: Manifest, runs: Path, data: Path) -> tuple[list[State], str
             note += " and sacct"
         except ValueError as error:
             note += f"; how jobs ended from the records ({error})"
-    return [_state(job, ids.get(job.name), seen, accounts, runs / "logs") for job in jobs], note
+    return [_state(job, ids.get(job.task.key), seen, accounts, runs / "logs") for job in jobs], note
 
 
-def _shards(manifest: Manifest, ids: dict[str, str]) -> int | None:
-    """How many jobs judging was spread over when it was queued last; none where it never was."""
-    counts = [int(name.rsplit("of", 1)[1]) for name in ids if name.startswith("judge/")]
-    return counts[-1] if counts else None
-
-
-def _state(job: Job, queue: str | None, seen: dict[str, Seen], accounts: dict[str, Seen], logs: Path) -> State:
-    records = read(job.records)
+def _state(job: BenchJob, queue: str | None, seen: dict[str, Seen], accounts: dict[str, Seen], logs: Path) -> State:
+    records = read(job.task.records)
     start = next((r for r in reversed(records) if isinstance(r, Start)), None)
     fail = records[-1] if records and isinstance(records[-1], Fail) else None
     account = accounts.get(queue or "")
@@ -105,7 +100,7 @@ def _state(job: Job, queue: str | None, seen: dict[str, Seen], accounts: dict[st
     known = seen.get(queue or "") or account
     node = (known.node if known else "") or (start.host if start else "")
     same = {"job": job, "id": queue or "", "node": node}
-    if job.done:
+    if job.progress.finished:
         return State(word="finished", **same)
     said = _tail(logs, queue)
     if known and known.state in ("running", "waiting"):
@@ -122,7 +117,7 @@ def _state(job: Job, queue: str | None, seen: dict[str, Seen], accounts: dict[st
     if queue:
         return State(word="failed", reason="ended before it was done", said=said, **same)
     if start:
-        ago = duration(max(0.0, time.time() - job.records.stat().st_mtime))
+        ago = duration(max(0.0, time.time() - job.task.records.stat().st_mtime))
         return State(word="begun", reason=f"last record {ago} ago", left=_left(job, records), **same)
     return State(word="not submitted", **same)
 
@@ -134,11 +129,11 @@ def _ahead(start: Start | None) -> str:
     return ""
 
 
-def _left(job: Job, records: list[Record]) -> float | None:
+def _left(job: BenchJob, records: list[Record]) -> float | None:
     """Seconds that the rest takes if it goes on as before."""
     spent = [r.seconds for r in records if isinstance(r, Epoch | Verdict)]
-    done, total = job.steps
-    return sum(spent) / len(spent) * (total - done) if spent else None
+    left = job.progress.total - job.progress.done
+    return sum(spent) / len(spent) * left if spent else None
 
 
 def _tail(logs: Path, queue: str | None) -> tuple[str, ...]:
@@ -165,7 +160,7 @@ def show(console: Console, manifest: Manifest, found: list[State], note: str) ->
     console.print(_table(manifest, found, note))
     for state in found:
         if state.word in ("failed", "running") and state.said:
-            console.print(f"{state.job.name} ({state.id}):", soft_wrap=True)
+            console.print(f"{state.job.task.key} ({state.id}):", soft_wrap=True)
             for line in state.said if state.word == "failed" else state.said[-1:]:
                 console.print(f"  {line}", soft_wrap=True)
 
@@ -179,14 +174,14 @@ def _table(manifest: Manifest, found: list[State], note: str) -> Table:
     table = Table(title=f"{manifest.title}: {counts}", caption=note, title_justify="left", caption_justify="left")
     for head in ("job", "state", "where", "done", "left", "why"):
         table.add_column(head, overflow="fold", justify="right" if head in ("done", "left") else "left")
-    called = names.of_jobs(state.job for state in found)
+    called = cell_labels(state.job for state in found)
     for what, states in _together(found).items():
-        done, total = (sum(state.job.steps[k] for state in states) for k in (0, 1))
+        done, total = (sum(state.job.progress[k] for state in states) for k in (0, 1))
         state = states[0]
         left = duration(state.left) if state.left else ""
         word = Text(state.word, _STYLES.get(state.word, "default"))
         where = " ".join(part for part in (state.id, state.node) if part) if len(states) == 1 else ""
-        title = names.titled(what, called.get(state.job.name))
+        title = names.titled(what, called.get(state.job.task.key))
         table.add_row(title, word, where, f"{done}/{total}", left, printable(state.reason))
     return table
 
@@ -195,11 +190,11 @@ def _together(found: list[State]) -> dict[str, list[State]]:
     """Rows: shards and runs of one thing that are all alike are one; nobody reads hundreds of finished ones."""
     groups: dict[str, list[State]] = {}
     for state in found:
-        groups.setdefault("/".join(state.job.name.split("/")[:2]), []).append(state)
+        groups.setdefault(state.job.task.group, []).append(state)
     rows: dict[str, list[State]] = {}
     for name, states in groups.items():
         if len({(state.word, state.reason) for state in states}) == 1 and states[0].word != "running":
-            rows[f"{name} ({len(states)} jobs)" if len(states) > 1 else states[0].job.name] = states
+            rows[f"{name} ({len(states)} jobs)" if len(states) > 1 else states[0].job.task.key] = states
         else:
-            rows |= {state.job.name: [state] for state in states}
+            rows |= {state.job.task.key: [state] for state in states}
     return rows

@@ -7,8 +7,6 @@ from itertools import compress
 from rich.text import Text
 
 from bench.cells import Cell, Weights
-from bench.tables import Study
-from launchers.job import Job
 
 
 class Names:
@@ -37,20 +35,9 @@ def told(cells: Mapping[str, Cell]) -> dict[str, str]:
     return {key: text for key, cell in cells.items() if (text := names.introduced(cell)) not in key}
 
 
-def of_jobs(jobs: Iterable[Job]) -> dict[str, str]:
-    """Likewise by the jobs' names, of the cells that they are of; of a study where it times one method alone."""
-    return told({job.name: cell for job in jobs if (cell := _cell(job.args[0]))})
-
-
 def titled(what: str, said: str | None) -> Text:
     """How a table's row begins: below an id, what the cell is called. Beside it, there is no room on a terminal."""
     return Text(what) if said is None else Text(f"{what}\n") + Text(said, "dim")
-
-
-def _cell(asked: object) -> Cell | None:
-    if isinstance(asked, Study) and asked.timing.together == "method":
-        return asked.arms[0]
-    return asked if isinstance(asked, Cell) else None
 
 
 def varying(rows: Iterable[Sequence]) -> list[bool]:

@@ -1,29 +1,35 @@
-"""What a manifest asks for, as jobs in waves, each with how far it is."""
+"""The tasks that a manifest asks for, in waves, each with how far it is."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from bench.attempt import Place
 from bench.cells import Cell
-from bench.chunks import CHUNK, dataset, folder
-from bench.jobs import run_cell, run_judge, run_prepare, run_robustify, run_study
-from bench.records import End, Epoch, Verdict, read, read_all
+from bench.chunks import chunks
+from bench.names import told
+from bench.records import Record, read, read_all
 from bench.tables import Manifest
+from bench.task import BenchTask
+from bench.tasks import DataTask, EvaluateTask, RobustDatasetTask, TrainTask
+from bench.timing_tasks import TimeTask
 from crt.data import DATASETS
 from crt.data.beton_file import held
-from launchers.job import Job, Wave
+from launchers.task import Job, Wave
+
+BenchJob = Job[BenchTask]
+BenchWave = Wave[BenchTask]
 
 
 def waves(
     manifest: Manifest, place: Place, shards: int | None = None, sources: dict[str, Path] | None = None
-) -> list[Wave]:
+) -> list[BenchWave]:
     """Every job of the manifest, finished ones marked: datasets first, then teachers before students.
 
     What judges a wave's networks waits for that wave alone, and no training waits for it; a timing study waits for no
     network. `shards` are the jobs that a cell's judging is spread over, each of one rank; without it, one job of the
     cell's own ranks. `sources` names the folders that missing datasets are written from.
     """
-    found: list[Wave] = []
+    found: list[BenchWave] = []
     _add(found, "data", _preparing(manifest, place, sources or {}), None)
     ready = 0 if found else None
     if manifest.timing:
@@ -44,7 +50,7 @@ def waves(
     return found
 
 
-def _add(found: list[Wave], name: str, jobs: Iterable[Job], after: int | None) -> None:
+def _add(found: list[BenchWave], name: str, jobs: Iterable[BenchJob], after: int | None) -> None:
     jobs = tuple(jobs)
     if jobs:
         found.append(Wave(name=name, jobs=jobs, after=after))
@@ -60,94 +66,56 @@ def _levels(manifest: Manifest) -> dict[int, list[Cell]]:
     return {level: list(levels.get(level, {}).values()) for level in range(max(levels, default=-1) + 1)}
 
 
-def _preparing(manifest: Manifest, place: Place, sources: dict[str, Path]) -> Iterable[Job]:
-    for name in sorted({cell.dataset for cell in manifest.cells}):
-        dataset = DATASETS[name]
-        missing = [split for split in ("train", "test") if not dataset.path(split, place.data).exists()]
-        if missing and name in sources:
-            yield Job(
-                name=f"data/{name}",
-                ranks=1,
-                nodes=1,
-                function=run_prepare,
-                args=(name, sources[name], place),
-                records=place.data / f"{name}.jsonl",
-                timed=False,
-            )
+def _job(task: BenchTask, records: Sequence[Record]) -> BenchJob:
+    return Job(task=task, progress=task.progress(records))
 
 
-def _train(cell: Cell, place: Place) -> Job:
-    folder = place.runs / cell.id
-    epochs = {r.epoch for r in read(folder / "train.jsonl") if isinstance(r, Epoch)}
-    return Job(
-        name=f"train/{cell.id}",
-        ranks=cell.ranks,
-        nodes=cell.nodes,
-        function=run_cell,
-        args=(cell, place),
-        records=folder / "train.jsonl",
-        steps=(len(epochs), cell.recipe.epochs),
-        done=(folder / "model.pt").exists(),
-    )
+def _preparing(manifest: Manifest, place: Place, sources: dict[str, Path]) -> Iterator[BenchJob]:
+    for name in sorted({cell.dataset for cell in manifest.cells} & set(sources)):
+        job = _job(DataTask(dataset=name, source=sources[name], place=place), ())
+        if not job.progress.finished:
+            yield job
 
 
-def _robustify(cell: Cell, place: Place, shards: int | None) -> Iterable[Job]:
-    home, ranks = folder(cell, place.runs), 1 if shards else cell.ranks
-    chunks = [f"part-{first}.npz" for first in range(0, dataset(cell).train_images, CHUNK)]
-    parts = min(shards or 1, len(chunks))
+def _train(cell: Cell, place: Place) -> BenchJob:
+    task = TrainTask(cell=cell, place=place)
+    return _job(task, read(task.records))
+
+
+def _robustify(cell: Cell, place: Place, shards: int | None) -> Iterator[BenchJob]:
+    parts = min(shards or 1, len(chunks(cell)))
     for shard in range(parts):
-        mine = [chunk for rank in range(ranks) for chunk in chunks[shard * ranks + rank :: parts * ranks]]
-        yield Job(
-            name=f"robust/{cell.teacher.id}/{cell.robust}/{shard}of{parts}",
-            ranks=ranks,
-            nodes=1 if shards else cell.nodes,
-            function=run_robustify,
-            args=(cell, shard, parts, place),
-            records=home / f"{shard * ranks}of{parts * ranks}.jsonl",
-            steps=(sum((home / chunk).exists() for chunk in mine), len(mine)),
-            done=(home / "made.json").exists(),
-        )
+        task = RobustDatasetTask(cell=cell, shard=shard, shards=parts, **_ranks(cell, shards), place=place)
+        yield _job(task, ())
 
 
-def _judging(cell: Cell, place: Place, shards: int | None) -> Iterable[Job]:
-    folder = place.runs / cell.id
-    judged = {(r.eval, r.index) for r in read_all(folder) if isinstance(r, Verdict)}
+def _judging(cell: Cell, place: Place, shards: int | None) -> Iterator[BenchJob]:
+    records = read_all(place.runs / cell.id)
     images = held(DATASETS[cell.dataset], "test", place.data)
     # The number of shards depends on what is asked, not on what is left, so that a shard keeps its name.
     parts = min(shards or 1, max(len(spec.indices(images)) for spec in cell.evals))
     for shard in range(parts):
-        asked = [(spec.id, index) for spec in cell.evals for index in spec.indices(images)[shard::parts]]
-        done = sum(question in judged for question in asked)
-        ranks = 1 if shards else cell.ranks
-        yield Job(
-            name=f"judge/{cell.id}/{cell.questions}/{shard}of{parts}",
-            ranks=ranks,
-            nodes=1 if shards else cell.nodes,
-            function=run_judge,
-            args=(cell, shard, parts, place),
-            records=folder / f"judge-{cell.questions}-{shard * ranks}of{parts * ranks}.jsonl",
-            timed=False,
-            steps=(done, len(asked)),
-            done=done == len(asked) and (folder / "model.pt").exists(),
-        )
+        task = EvaluateTask(cell=cell, shard=shard, shards=parts, **_ranks(cell, shards), place=place)
+        yield _job(task, records)
 
 
-def _timing(manifest: Manifest, place: Place) -> Iterable[Job]:
+def _ranks(cell: Cell, shards: int | None) -> dict[str, int]:
+    """Ranks and nodes of a shard: one of each where shards are spread, else those of the cell."""
+    return {"ranks": 1, "nodes": 1} if shards else {"ranks": cell.ranks, "nodes": cell.nodes}
+
+
+def _timing(manifest: Manifest, place: Place) -> Iterator[BenchJob]:
     """Run by run over the studies, so that what is cut short has some of each."""
     for run in range(manifest.timing.runs):
         for study in manifest.studies:
-            file = place.runs / study.id / f"run{run}" / "time.jsonl"
-            records = read(file)
-            yield Job(
-                name=f"time/{study.id}/run{run}",
-                ranks=study.arms[0].ranks,
-                nodes=study.arms[0].nodes,
-                function=run_study,
-                args=(study, run, place),
-                records=file,
-                steps=(sum(isinstance(r, Epoch) for r in records), len(study.arms) * (1 + study.timing.rounds)),
-                done=any(isinstance(r, End) for r in records),
-            )
+            task = TimeTask(study=study, number=run, place=place)
+            yield _job(task, read(task.records))
+
+
+def cell_labels(jobs: Iterable[BenchJob]) -> dict[str, str]:
+    """What the jobs' cells are called beside one another, by the tasks' keys; only where the key says less."""
+    cells = {job.task.key: job.task.label_cell for job in jobs}
+    return told({key: cell for key, cell in cells.items() if cell})
 
 
 def counted(jobs: int) -> str:

@@ -8,12 +8,11 @@ from pathlib import Path
 
 from bench.cells import Weights
 from bench.command import warnings_as_notes
-from bench.jobs import run_cell
-from bench.tables import Manifest, Study
+from bench.plan import BenchJob
+from bench.tables import Manifest
 from crt.data import DATASETS
 from crt.data.beton_file import ensure
 from crt.text import printable
-from launchers.job import Job
 
 
 def check_data(manifest: Manifest, data: Path, sources: Collection[str], dry: bool) -> None:
@@ -46,12 +45,10 @@ def check_weights(manifest: Manifest, runs: Path) -> None:
                 trained(teacher, runs)
 
 
-def check_device(jobs: Iterable[Job], manifest: Path) -> None:
+def check_device(jobs: Iterable[BenchJob], manifest: Path) -> None:
     """ValueError, with file and cell, where this device or installation cannot train or time as a recipe has it."""
     for job in jobs:
-        asked = job.args[0]
-        cells = asked.arms if isinstance(asked, Study) else (asked,) if job.function is run_cell else ()
-        for cell in cells:
+        for cell in job.task.training_cells:
             if cell.recipe.portable:
                 continue  # torch, which knows the device, need not be imported
             from crt import dist

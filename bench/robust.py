@@ -11,7 +11,7 @@ import torch
 
 from bench.attempt import Claim, Place, attempt, write
 from bench.cells import Cell
-from bench.chunks import CHUNK, dataset, folder
+from bench.chunks import chunks, dataset, folder
 from bench.environment import start
 from bench.networks import trained
 from bench.progress import Progress
@@ -42,10 +42,9 @@ def robust_images(cell: Cell, runs: Path) -> Path:
 def run_robustify(cell: Cell, shard: int, shards: int, place: Place) -> None:
     """Make every `shards`-th chunk from `shard` on, spread over the ranks; whoever makes the last writes the file."""
     part, parts = shard * dist.world_size() + dist.rank(), shards * dist.world_size()
-    home, count = folder(cell, place.runs), dataset(cell).train_images
+    home, firsts = folder(cell, place.runs), chunks(cell)
     with attempt(home / f"{part}of{parts}.jsonl", place) as claim:
         claim.append(start((cell,), place.process, cell.seed))
-        firsts = range(0, count, CHUNK)
         left = [first for first in firsts[part::parts] if not (home / f"part-{first}.npz").exists()]
         if left:
             _make(cell, place, left, claim)
@@ -59,10 +58,10 @@ def _make(cell: Cell, place: Place, left: list[int], claim: Claim) -> None:
     home, args = folder(cell, place.runs), cell.method.args
     teacher = trained(cell.teacher, place.runs).eval()
     images = Beton(ensure(DATASETS[cell.dataset], "train", place.images(cell, "train")))
-    count = dataset(cell).train_images
+    count, size = dataset(cell).train_images, chunks(cell).step
     with Progress(f"{cell.teacher.id} {cell.robust}", len(left), 0, "chunk") as progress:
         for first in left:
-            chosen = np.arange(first, min(first + CHUNK, count))
+            chosen = np.arange(first, min(first + size, count))
             others = np.random.default_rng((cell.seed, first)).integers(0, count, len(chosen))
             # Each rank has chunks of its own, and may have one fewer: nobody is waited for.
             with Timer(alone=True) as timer:

@@ -5,20 +5,19 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 
 from bench import manifest as manifests
 from bench.attempt import Place
 from bench.cells import Cell
-from bench.certification import Certification, certifications
+from bench.certification import certifications
 from bench.environment import check_install
-from bench.records import End, read
-from bench.study import run_study
-from bench.tables import Manifest, Study
+from bench.records import read
+from bench.tables import Manifest
+from bench.timing_tasks import CertificationTask, TimeTask, TimingTask
 from crt import dist
 from crt.data import DATASETS
 from crt.data.beton_file import ensure
@@ -53,32 +52,21 @@ def time_switches(
     return run(tasks, seconds), len(tasks)
 
 
-class Task(NamedTuple):
-    """One study or certification, and where its records go."""
-
-    name: str
-    file: Path
-    work: Callable[[float], None]
-    """Does it in so many seconds, or as much as they allow."""
-    late: bool = False
-    """Whether it is compiled, which takes long, so that it has what the others leave."""
-
-
-def run(tasks: list[Task], seconds: float) -> int:
+def run(tasks: Sequence[TimingTask], seconds: float) -> int:
     """Each as long as its share of what is left; how many are whole. Ended by its time or by ctrl-C, records stay."""
     deadline = time.monotonic() + seconds
     # What was never begun goes before what was cut short, so that a second call goes further.
     left = [task for task in tasks if not _whole(task)]
-    left.sort(key=lambda task: (task.late, task.file.exists()))
+    left.sort(key=lambda task: (task.compiled, task.records.exists()))
     before = signal.signal(signal.SIGALRM, signal.default_int_handler)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         for number, task in enumerate(left):
             seconds_left = deadline - time.monotonic()
-            alike = sum(other.late == task.late for other in left[number:])
+            alike = sum(other.compiled == task.compiled for other in left[number:])
             if seconds_left <= _LEAST:
                 break
-            if not _do(task, seconds_left * (_EARLY if not task.late and left[-1].late else 1.0) / alike):
+            if not _do(task, seconds_left * (_EARLY if not task.compiled and left[-1].compiled else 1.0) / alike):
                 print("stopped: the GPU takes no more work from this process; the next call goes on")
                 break
     except KeyboardInterrupt:
@@ -89,13 +77,13 @@ def run(tasks: list[Task], seconds: float) -> int:
     return sum(map(_whole, tasks))
 
 
-def _do(task: Task, seconds: float) -> bool:
+def _do(task: TimingTask, seconds: float) -> bool:
     """Whether another can be done after it."""
     try:
-        task.work(seconds)
+        task.run_within(seconds)
     except (ValueError, RuntimeError) as error:
         # Its own records say so, too; the others may well run.
-        print(f"{task.name}: {printable(str(error).strip().splitlines()[0])}", file=sys.stderr)
+        print(f"{task.id}: {printable(str(error).strip().splitlines()[0])}", file=sys.stderr)
     gc.collect()
     torch.compiler.reset()
     if torch.cuda.is_available():
@@ -108,8 +96,8 @@ def _do(task: Task, seconds: float) -> bool:
     return True
 
 
-def _whole(task: Task) -> bool:
-    return any(isinstance(record, End) for record in read(task.file))
+def _whole(task: TimingTask) -> bool:
+    return task.progress(read(task.records)).finished
 
 
 def _names(option: str, written: str | None, known: Collection[str]) -> list[str] | None:
@@ -140,23 +128,18 @@ def _with_images(manifest: Manifest, data: Path) -> Manifest:
 
 def _tasks(
     manifest: Manifest, methods: Collection[str] | None, archs: Collection[str] | None, place: Place
-) -> Iterator[Task]:
+) -> Iterator[TimingTask]:
     for certification in certifications(manifest):
         # Without a compiler there are no ways to time.
         if methods is None and (archs is None or certification.cell.arch in archs) and certification.ways:
-            yield _certifying(certification, place)
+            yield CertificationTask(certification=certification, place=place)
     cannot = {arm.id: why for study in manifest.studies for arm in study.arms if (why := _why_not(arm))}
     for why, arms in Counter(cannot.values()).items():
         print(f"left out: {arms} arms: {why}", file=sys.stderr)
     for study in manifest.studies:
         # A study of one method holds the baseline beside it: its own arm is the first.
         if (archs is None or study.arms[0].arch in archs) and (methods is None or study.arms[0].method.name in methods):
-            yield _timing(study, place, cannot)
-
-
-def _certifying(certification: Certification, place: Place) -> Task:
-    file = place.runs / certification.id / "run0" / "time.jsonl"
-    return Task(certification.id, file, lambda seconds: certification.run(file, place, seconds), certification.compiled)
+            yield TimeTask(study=study, place=place, left_out=tuple(cannot))
 
 
 def _why_not(arm: Cell) -> str | None:
@@ -165,9 +148,3 @@ def _why_not(arm: Cell) -> str | None:
         check(arm.recipe, dist.device())
     except ValueError as error:
         return str(error)
-
-
-def _timing(study: Study, place: Place, cannot: Collection[str]) -> Task:
-    file = place.runs / study.id / "run0" / "time.jsonl"
-    late = any(arm.recipe.compile for arm in study.arms)
-    return Task(study.id, file, lambda seconds: run_study(study, 0, place, seconds, cannot), late)

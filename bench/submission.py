@@ -11,16 +11,16 @@ from bench import devices, estimate, forecast, preflight, profiles, shipped
 from bench import manifest as manifests
 from bench.attempt import Place
 from bench.names import told
-from bench.plan import counted, waves
+from bench.plan import BenchWave, counted, waves
 from bench.quick import reduce
 from bench.tables import Manifest
 from crt import screen
 from crt.text import CONTROL, invocation, printable
 from launchers import inline, local, slurm, states
 from launchers.choose import choose
-from launchers.job import Wave, unfinished
 from launchers.ledger import Ledger
 from launchers.profile import Profile
+from launchers.task import unfinished
 
 MANIFESTS = shipped.folder("manifests").resolve()
 
@@ -139,14 +139,14 @@ class Submission:
         self.ledger = Ledger(runs)
         self.console = screen.output()
 
-    def plan(self) -> list[Wave]:
+    def plan(self) -> list[BenchWave]:
         """Every job, as the records are now."""
         shards = self.profile.shards if self.launcher == "slurm" else None
         found = waves(self.manifest, self.place, shards, self.profile.sources)
         if not self.failed:
             return found
         tried = self.ledger.names()
-        again = lambda job: job.records.exists() or job.name in tried  # noqa: E731
+        again = lambda job: job.task.records.exists() or job.task.key in tried  # noqa: E731
         return [replace(wave, jobs=tuple(filter(again, wave.jobs))) for wave in found]
 
     def dry(self) -> int:
@@ -161,11 +161,12 @@ class Submission:
         if self.launcher == "slurm":
             logs = self.place.runs / "logs"
             for array in slurm.arrays(called(self.path), found, self.profile, self.profile.max_array, set()):
-                names = f"{array.jobs[0].name} … {array.jobs[-1].name}" if len(array.jobs) > 1 else array.jobs[0].name
+                first, last = array.tasks[0].key, array.tasks[-1].key
+                keys = f"{first} … {last}" if len(array.tasks) > 1 else first
                 after = found[array.wave].after
                 waits = f", after the jobs of {found[after].name}" if after is not None else ""
-                self.console.rule(f"{found[array.wave].name}: {counted(len(array.jobs))}{waits}")
-                print(f"# {names}\n{slurm.text(array, logs, self.profile)}")
+                self.console.rule(f"{found[array.wave].name}: {counted(len(array.tasks))}{waits}")
+                print(f"# {keys}\n{slurm.text(array, logs, self.profile)}")
         return 0
 
     def launch(self) -> int:
@@ -190,19 +191,19 @@ class Submission:
         else:
             done = slurm.launch(called(self.path), self.plan, logs, self.profile, self.ledger)
             for job, array in done:
-                self.console.print(f"queued {job}: {array.name}, {counted(len(array.jobs))}", soft_wrap=True)
+                self.console.print(f"queued {job}: {array.name}, {counted(len(array.tasks))}", soft_wrap=True)
             if not done:
                 self.console.print("Everything that is left to do is queued already.", soft_wrap=True)
             self.console.print(f"Status: {self._command('bench.status')}", soft_wrap=True)
         self.console.print(self._report(), soft_wrap=True)
         return wrong
 
-    def _check_device(self, found: list[Wave]) -> None:
+    def _check_device(self, found: list[BenchWave]) -> None:
         # What is queued runs on other machines.
         if self.launcher != "slurm":
             preflight.check_device(unfinished(found), self.path)
 
-    def _show(self, found: list[Wave]) -> None:
+    def _show(self, found: list[BenchWave]) -> None:
         """The table of what is left of the waves; ValueError where it takes longer than the user allows."""
         known = estimate.rates(self.place.runs, self.speed)
         forecast.show(self.console, self.manifest, found, self.speed, known, self.most)

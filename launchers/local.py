@@ -5,79 +5,87 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from submitit.core.utils import UncompletedJobError
 from submitit.local.local import LocalExecutor, LocalJob
 
 from launchers.inherited import cleaned
-from launchers.job import ALLOCATOR, RENDEZVOUS, Job, Wave, unfinished
+from launchers.task import ALLOCATOR, RENDEZVOUS, Task, Wave, unfinished
 
 _MINUTES = 60 * 24 * 30
 
 
-def launch(waves: list[Wave], logs: Path) -> int:
-    """Run every job, each in fresh processes, its output passed on; how many failed (their logs are named).
+def launch(waves: Sequence[Wave[Task]], logs: Path) -> int:
+    """Run every task, each in fresh processes, its output passed on; how many failed (their logs are named).
 
-    KeyboardInterrupt where this process is interrupted or told to end, when no process of the job is left.
+    KeyboardInterrupt where this process is interrupted or told to end, when no process of the task is left.
     """
     failed = 0
     # Told to end, it ends what it started, as it does when it is interrupted.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     for job in unfinished(waves):
-        failed += not _run(job, logs)
+        failed += not _run(job.task, logs)
     return failed
 
 
-def _run(job: Job, logs: Path) -> bool:
-    """submitit would start a whole array at once on the same hardware: so one job is given, and waited for."""
+@dataclass(frozen=True)
+class _Rank:
+    """Callable for submitit: one rank of a task, which sees the GPUs that this process sees and ends when told to."""
+
+    task: Task
+    gpus: str | None
+    """CUDA_VISIBLE_DEVICES of this process; submitit would hide the GPUs."""
+
+    def __call__(self) -> None:
+        if self.gpus is None:
+            os.environ.pop("CUDA_VISIBLE_DEVICES", None)
+        else:
+            os.environ["CUDA_VISIBLE_DEVICES"] = self.gpus
+        # submitit has ranks pass over SIGTERM, which its controller hands on: here it ends them.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        self.task()
+
+
+def _run(task: Task, logs: Path) -> bool:
+    """submitit would start a whole array at once on the same hardware: so one task is given, and waited for."""
     executor = LocalExecutor(folder=logs)
-    executor.update_parameters(tasks_per_node=job.ranks, timeout_min=_MINUTES)
+    executor.update_parameters(tasks_per_node=task.ranks, timeout_min=_MINUTES)
     with tempfile.NamedTemporaryFile(prefix="rendezvous-", dir=logs) as meeting:
-        return _finish(job, _start(job, executor, {RENDEZVOUS: meeting.name}))
+        return _finish(task, _start(task, executor, {RENDEZVOUS: meeting.name}))
 
 
-def _start(job: Job, executor: LocalExecutor, environment: dict[str, str]) -> LocalJob:
-    """Start the job's processes."""
-    threads = str(max(1, len(os.sched_getaffinity(0)) // job.ranks))
+def _start(task: Task, executor: LocalExecutor, environment: dict[str, str]) -> LocalJob:
+    """Start the task's processes."""
+    threads = str(max(1, len(os.sched_getaffinity(0)) // task.ranks))
     # The allocator reads its settings when a process starts, so they must be in what it inherits.
     fixed = {name: os.environ.get(name, value) for name, value in (ALLOCATOR | {"OMP_NUM_THREADS": threads}).items()}
-    # submitit would hide the GPUs.
-    visible = {"CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES")}
-    endable = replace(job, function=_endable, args=(job.function, job.args), environment=visible)
     # What is started ignores a terminal's ctrl-C as well: this process alone is interrupted, and ends the others.
     interrupted = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with cleaned(**fixed, **environment):
-            return executor.submit(endable)
+            return executor.submit(_Rank(task, os.environ.get("CUDA_VISIBLE_DEVICES")))
     finally:
         signal.signal(signal.SIGINT, interrupted)
 
 
-def _finish(job: Job, running: LocalJob) -> bool:
-    """Wait for the job and report how it ended; whether well."""
+def _finish(task: Task, running: LocalJob) -> bool:
+    """Wait for the task and report how it ended; True where it ended well."""
     try:
         _follow(running)
         running.results()
     except UncompletedJobError:
         said = (running.stderr() or "").strip().splitlines() or ["nothing"]
-        return _report(job, running, f"ended without a result, its last words: {said[-1]}")
+        return _report(task, running, f"ended without a result, its last words: {said[-1]}")
     except KeyboardInterrupt:
         _end(running)
         raise
     except Exception as error:
-        return _report(job, running, str(error).strip().splitlines()[-1])
+        return _report(task, running, str(error).strip().splitlines()[-1])
     return True
-
-
-def _endable(function: Callable[..., None], args: tuple[Any, ...]) -> None:
-    """A rank's work. submitit has ranks pass over SIGTERM, which its controller hands on: here it ends them."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    function(*args)
 
 
 def _end(running: LocalJob) -> None:
@@ -108,6 +116,6 @@ def _follow(running: LocalJob) -> None:
         time.sleep(0.2)
 
 
-def _report(job: Job, running: LocalJob, reason: str) -> bool:
-    print(f"failed: {job.name}: {reason} (log: {running.paths.stderr})", file=sys.stderr, flush=True)
+def _report(task: Task, running: LocalJob, reason: str) -> bool:
+    print(f"failed: {task.key}: {reason} (log: {running.paths.stderr})", file=sys.stderr, flush=True)
     return False

@@ -17,7 +17,7 @@ from submitit import JobEnvironment
 from torch.distributed import TCPStore
 
 from launchers.inherited import forget_ranks
-from launchers.job import RENDEZVOUS
+from launchers.task import RENDEZVOUS
 
 _LOOPBACK = "127.0.0.1"
 _PATIENCE = timedelta(minutes=10)

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from calls import CallTask
 from test_reports import epoch, start
 from typer.testing import CliRunner
 
@@ -20,7 +21,7 @@ from bench.submit import app
 from crt.plugins import find, plugins
 from crt.recipe import Recipe
 from crt.threat import Threat
-from launchers.job import Job, Wave
+from launchers.task import Job, TaskProgress, Wave, unfinished
 
 ROOT = Path(__file__).parents[1]
 RECIPE = Recipe(epochs=5, batch_size=32, lr=0.1)
@@ -216,16 +217,15 @@ def test_estimating_with_kept_counts_imports_no_torch(empty, tmp_path):
     code = """
 import json, sys
 from pathlib import Path
-from types import SimpleNamespace
 from bench import cost, devices, estimate
+from bench.attempt import Place
 from bench.cells import Cell
-from launchers.job import Job
+from bench.tasks import EvaluateTask, TrainTask
+from launchers.task import Job, TaskProgress
 one, other = map(Cell.model_validate, json.loads(Path(sys.argv[1]).read_text()))
-place = SimpleNamespace(data=Path("none"))
-jobs = [
-    Job(name=f"train/{one.id}", ranks=1, nodes=1, function=print, args=(one, place), records=Path("none")),
-    Job(name=f"judge/{other.id}", ranks=1, nodes=1, function=print, args=(other, 0, 1, place), records=Path("none")),
-]
+place = Place(runs=Path("none"), data=Path("none"), process="fresh")
+tasks = [TrainTask(cell=one, place=place), EvaluateTask(cell=other, shard=0, shards=1, place=place)]
+jobs = [Job(task=task, progress=TaskProgress()) for task in tasks]
 cost.prepare(count for job in jobs for count in estimate.counts(job))
 known = estimate.rates(Path("none"), devices.here())
 print(*(estimate.expected(job, devices.here(), known).seconds > 0 for job in jobs))
@@ -238,7 +238,7 @@ print(*({"torch", "pandas", "scipy", "torchvision"} & set(sys.modules)))
 
 
 def job(name: str, done: bool = False) -> Job:
-    return Job(name=name, ranks=1, nodes=1, function=print, args=(None,), records=Path("none"), done=done)
+    return Job(task=CallTask(name=name), progress=TaskProgress(finished=done))
 
 
 WAVES = [
@@ -269,7 +269,7 @@ def test_the_longest_chain_follows_what_waits_for_what(done, chain):
         Wave(name=str(number), jobs=tuple(job(name, name in done) for name in names), after=after)
         for number, (names, after) in enumerate(WAVES)
     ]
-    assert [one.name for one in estimate.longest_chain(found, SECONDS)] == chain.split()
+    assert [one.task.key for one in estimate.longest_chain(found, SECONDS)] == chain.split()
 
 
 def test_no_jobs_are_no_chain():
@@ -318,9 +318,7 @@ def test_a_dry_run_tells_the_device_the_sum_and_the_longest_chain(dry):
 def test_devices_differ_as_their_figures_do(dry, tmp_path):
     manifest = manifests.read(tmp_path / "m.yaml")
     place = SimpleNamespace(runs=tmp_path / "runs", data=tmp_path)
-    jobs = [
-        job for wave in waves(manifest, place) for job in wave.jobs if job.name.startswith("train/cnn2c2f-Standard")
-    ]
+    jobs = [job for job in unfinished(waves(manifest, place)) if job.task.key.startswith("train/cnn2c2f-Standard")]
     slow, fast = (estimate.expected(jobs[0], devices.speed(name), {}) for name in ("cpu", "a100"))
     assert slow.seconds / fast.seconds == pytest.approx(19.5 / 0.2) and not slow.recorded
     flops = cost.step_flops(manifest.cells[0])
@@ -391,7 +389,7 @@ def test_hours_at_the_head_of_a_manifest_are_those_that_are_printed(path):
     assert name.lower() == device
     place = SimpleNamespace(runs=Path("none"), data=Path("none"))
     jobs = [job for wave in waves(manifests.read(path), place) for job in wave.jobs]
-    total = sum(estimate.expected(job, devices.speed(device), {}).seconds * job.ranks for job in jobs)
+    total = sum(estimate.expected(job, devices.speed(device), {}).seconds * job.task.ranks for job in jobs)
     assert total / 3600 == pytest.approx(float(hours), abs=0.5 * 10 ** -len(hours.partition(".")[2]), rel=0.01)
 
 

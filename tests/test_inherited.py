@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from calls import CallTask, wave
 
 from bench.attempt import job_id
 from bench.command import report_errors
 from crt import dist
 from launchers import inline, local, slurm
 from launchers.inherited import clean
-from launchers.job import Job, Wave
 from launchers.profile import Profile
 
 ALLOCATION = {
@@ -74,8 +74,8 @@ def _sum(path: Path, *names: str) -> None:
     path.with_suffix(f".sum{dist.rank()}").write_text(f"{total.item():g} of {dist.world_size()}")
 
 
-def job(function, path: Path, *names: str, ranks: int = 1) -> Job:
-    return Job(name="a", ranks=ranks, nodes=1, function=function, args=(path, *names), records=path)
+def task(function, path: Path, *names: str, ranks: int = 1) -> CallTask:
+    return CallTask(name="a", ranks=ranks, function=function, args=(path, *names))
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -98,7 +98,7 @@ def test_inline_is_one_rank_and_no_slurm_job_whatever_started_it(tmp_path, monke
     for name, value in PLACES[place].items():
         monkeypatch.setenv(name, value)
     before = dict(os.environ)
-    inline.launch([Wave(name="w", jobs=(job(_alone, tmp_path / "out", *PLACES[place]),), after=None)])
+    inline.launch([wave(task(_alone, tmp_path / "out", *PLACES[place]))])
     assert (tmp_path / "out").read_text() == "None []\n"
     assert dict(os.environ) == before
 
@@ -115,8 +115,7 @@ def test_local_ranks_meet_and_are_no_slurm_job_whatever_started_them(tmp_path, m
     ours = {"MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"}
     ours |= {name for name in SUBMITIT if name != "SUBMITIT_PREEMPT_SIGNAL"}
     names = (set(ALL) - ours) | {"CUDA_VISIBLE_DEVICES", "GLOO_SOCKET_IFNAME"}
-    wave = Wave(name="w", jobs=(job(_sum, tmp_path / "out", *names, ranks=2),), after=None)
-    assert local.launch([wave], tmp_path / "logs") == 0
+    assert local.launch([wave(task(_sum, tmp_path / "out", *names, ranks=2))], tmp_path / "logs") == 0
     for rank in (0, 1):
         assert (tmp_path / f"out.{rank}").read_text() == "None ['CUDA_VISIBLE_DEVICES', 'GLOO_SOCKET_IFNAME']\n"
         assert (tmp_path / f"out.sum{rank}").read_text() == "1 of 2"
@@ -128,7 +127,7 @@ def test_a_rank_under_slurm_is_what_slurm_says(tmp_path, monkeypatch, place):
     step = {"SLURM_JOB_ID": "17", "SLURM_PROCID": "0", "SLURM_NTASKS": "1", "SLURM_JOB_NUM_NODES": "1"}
     for name, value in (PLACES[place] | step | {"SUBMITIT_EXECUTOR": "slurm"}).items():
         monkeypatch.setenv(name, value)
-    job(_rank, tmp_path / "out")()
+    task(_rank, tmp_path / "out")()
     assert (tmp_path / "out").read_text() == "17 0 of 1"
 
 
@@ -145,8 +144,7 @@ def test_sbatch_is_run_without_them(tmp_path, monkeypatch, place):
     for name, value in (PLACES[place] | KEPT).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    wave = Wave(name="w", jobs=(job(_note, tmp_path / "out"),), after=None)
-    (array,) = slurm.arrays("t", [wave], Profile(), 9, set())
+    (array,) = slurm.arrays("t", [wave(task(_note, tmp_path / "out"))], Profile(), 9, set())
     assert slurm._submit(array, tmp_path / "logs", Profile(), "tag", []) == "7"
     seen = {line.split("=", 1)[0] for line in (tmp_path / "seen").read_text().splitlines()}
     assert not seen & set(PLACES[place]) and set(KEPT) <= seen

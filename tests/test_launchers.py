@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from calls import CallTask, wave
 from typer.testing import CliRunner
 from waiting import HANG, hears_ctrl_c, until
 
@@ -19,7 +20,6 @@ from bench.records import Epoch, Start, Verdict, read, read_all
 from bench.submission import MANIFESTS, called
 from bench.submit import app
 from launchers import inline, local, slurm, states
-from launchers.job import Job, Wave
 from launchers.profile import Profile
 
 
@@ -32,20 +32,16 @@ def _fail(path: Path, word: str) -> None:
     raise ValueError(f"{word} cannot be done")
 
 
-def job(function, path: Path, word: str, ranks: int = 1) -> Job:
-    return Job(name=word, ranks=ranks, nodes=1, function=function, args=(path, word), records=path)
-
-
-def wave(*jobs: Job) -> Wave:
-    return Wave(name="wave", jobs=jobs, after=None)
+def task(function, path: Path, word: str, ranks: int = 1) -> CallTask:
+    return CallTask(name=word, ranks=ranks, function=function, args=(path, word))
 
 
 def test_inline_keeps_the_order_and_refuses_ranks(tmp_path):
     out = tmp_path / "out"
-    assert inline.launch([wave(job(_note, out, "a"), job(_note, out, "b")), wave(job(_note, out, "c"))]) == 0
+    assert inline.launch([wave(task(_note, out, "a"), task(_note, out, "b")), wave(task(_note, out, "c"))]) == 0
     assert [line.split()[0] for line in out.read_text().splitlines()] == ["a", "b", "c"]
     with pytest.raises(ValueError, match="2 ranks"):
-        inline.launch([wave(job(_note, out, "d"), job(_note, out, "e", ranks=2))])
+        inline.launch([wave(task(_note, out, "d"), task(_note, out, "e", ranks=2))])
     assert len(out.read_text().splitlines()) == 3
 
 
@@ -53,8 +49,8 @@ def test_local_runs_one_after_another_and_leaves_the_gpus_as_they_were(tmp_path,
     out = tmp_path / "out"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))  # where the new process finds this module
-    jobs = [job(_note, out, "a", ranks=2), job(_fail, out, "b"), job(_note, out, "c")]
-    assert local.launch([wave(*jobs)], tmp_path / "logs") == 1
+    tasks = [task(_note, out, "a", ranks=2), task(_fail, out, "b"), task(_note, out, "c")]
+    assert local.launch([wave(*tasks)], tmp_path / "logs") == 1
     lines = out.read_text().splitlines()
     assert sorted(lines[:2]) == ["a 0 7", "a 1 7"] and lines[2:] == ["c 0 7"]
     failure = capfd.readouterr().err
@@ -174,7 +170,7 @@ def test_told_to_end_it_ends_what_it_started(tmp_path, monkeypatch):
     before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
     try:
         with pytest.raises(KeyboardInterrupt):
-            local.launch([wave(job(_tell, tmp_path / "pid", str(os.getpid())))], tmp_path / "logs")
+            local.launch([wave(task(_tell, tmp_path / "pid", str(os.getpid())))], tmp_path / "logs")
     finally:
         for one, handler in before.items():
             signal.signal(one, handler)
@@ -333,5 +329,5 @@ def test_arrays_of_tables_of_one_name_are_told_apart(tmp_path, monkeypatch):
     monkeypatch.chdir(MANIFESTS / "rrm")
     assert called(Path("table1.yaml")) == called(Path("../rrm/table1.yaml")) == "rrm-table1"
     assert called(tmp_path / "table1.yaml") == "table1"
-    (array,) = slurm.arrays("rrm-table1", [wave(job(_note, tmp_path, "a"))], Profile(), 10, set())
+    (array,) = slurm.arrays("rrm-table1", [wave(task(_note, tmp_path, "a"))], Profile(), 10, set())
     assert "#SBATCH --job-name=rrm-table1-wave\n" in slurm.text(array, tmp_path, Profile())

@@ -9,7 +9,6 @@ from bench.attempt import Place
 from bench.cells import Cell
 from bench.plan import waves
 from bench.records import Curve, End, Epoch, read
-from bench.study import run_study
 
 MONITORED = """
 title: monitored
@@ -132,7 +131,7 @@ cells:
     ]
     for wave in found:
         for job in wave.jobs:
-            job.function(*job.args)
-    assert all(job.done for wave in waves(manifest, at) for job in wave.jobs)
+            job.task.run()
+    assert all(job.progress.finished for wave in waves(manifest, at) for job in wave.jobs)
     study = read(at.runs / manifest.studies[0].id / "run0" / "time.jsonl")
-    assert isinstance(study[-1], End) and run_study.__name__ == found[0].jobs[0].function.__name__
+    assert isinstance(study[-1], End)

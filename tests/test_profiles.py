@@ -7,10 +7,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from calls import CallTask, wave
 
 from bench import profiles
 from launchers import slurm
-from launchers.job import Job, Wave
 from launchers.options import SETTLED
 from launchers.profile import Profile
 
@@ -21,8 +21,8 @@ def profile(folder: Path, text: str) -> Profile:
 
 
 def script(given: Profile, logs: Path, ranks: int = 1, nodes: int = 1, title: str = "t") -> str:
-    job = Job(name="train/a", ranks=ranks, nodes=nodes, function=print, args=(), records=logs / "r")
-    (array,) = slurm.arrays(title, [Wave(name="w", jobs=(job,), after=None)], given, 9, set())
+    task = CallTask(name="train/a", ranks=ranks, nodes=nodes)
+    (array,) = slurm.arrays(title, [wave(task)], given, 9, set())
     return slurm.text(array, logs, given)
 
 

@@ -21,7 +21,7 @@ TEACHER = "{arch: cnn2c2f, method: Standard, recipe: *r}"
 @pytest.fixture
 def student(tiny, digits, tmp_path, monkeypatch) -> tuple[Cell, Place]:
     """An RDT cell whose teacher is trained; chunks are small."""
-    monkeypatch.setattr(robust, "CHUNK", 48)
+    monkeypatch.setattr("bench.chunks.CHUNK", 48)
     cell = tiny(method="{RDT: {steps: 5, step: 0.5}}", loader="device", teacher=TEACHER, epochs=2).cells[0]
     at = Place(runs=tmp_path / "runs", data=digits, process="shared")
     run_cell(cell.teacher, at)
@@ -33,18 +33,18 @@ def made(cell: Cell, at: Place) -> Beton:
 
 
 def test_jobs_stand_between_teacher_and_student(tiny, digits, tmp_path, monkeypatch):
-    monkeypatch.setattr("bench.plan.CHUNK", 48)
+    monkeypatch.setattr("bench.chunks.CHUNK", 48)
     manifest = tiny(method="RDT", loader="device", teacher=TEACHER)
     cell, at = manifest.cells[0], Place(runs=tmp_path / "runs", data=digits, process="shared")
     name = f"robust/{cell.teacher.id}/{cell.robust}"
     found = waves(manifest, at)
-    assert [[job.name for job in wave.jobs] for wave in found] == [
+    assert [[job.task.key for job in wave.jobs] for wave in found] == [
         [f"train/{cell.teacher.id}"],
         [f"{name}/0of1"],
         [f"train/{cell.id}"],
     ]
     assert [wave.after for wave in found] == [None, 0, 1]
-    assert [job.name for job in waves(manifest, at, shards=2)[1].jobs] == [f"{name}/0of2", f"{name}/1of2"]
+    assert [job.task.key for job in waves(manifest, at, shards=2)[1].jobs] == [f"{name}/0of2", f"{name}/1of2"]
 
 
 def test_images_come_nearer_to_the_features_of_others_and_have_their_labels(student):

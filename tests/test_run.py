@@ -18,6 +18,7 @@ from bench.plan import waves
 from bench.records import End, Epoch, Fail, Start, Verdict, read, read_all
 from bench.tables import Manifest
 from crt.train import Training
+from launchers.task import unfinished
 
 DATA = "[Clean: {images: 6}, Noisy: {images: 2}, Smoothing: {n: 100, n0: 10, images: 4, every: 3}]"
 
@@ -31,7 +32,7 @@ def place(runs: Path, data: Path, process: str = "shared") -> Place:
 
 
 def left(manifest: Manifest, at: Place) -> list[str]:
-    return [job.name for wave in waves(manifest, at) for job in wave.jobs if not job.done]
+    return [job.task.key for job in unfinished(waves(manifest, at))]
 
 
 def fresh(cell: Cell, runs: Path, data: Path, work=train.run_cell) -> multiprocessing.Process:

@@ -2,6 +2,8 @@
 
 import math
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -16,12 +18,14 @@ from bench.bare import bare_certify
 from bench.ceilings import ceilings
 from bench.certification import PLAIN, certifications
 from bench.cost import work
-from bench.records import Drawn, End, Start, append, read
+from bench.records import Drawn, End, Record, Start, append, read
 from bench.study import run_study
+from bench.timing_tasks import TimingTask
 from crt.classifier import Classifier
 from crt.evals.smoothing import Smoothing
 from crt.plugins import find
 from crt.threat import Threat
+from launchers.task import TaskProgress
 from reports import __main__ as reports
 from reports.load import load
 from reports.speed import certification, not_reached
@@ -91,29 +95,43 @@ def test_a_study_without_time_has_one_round_of_what_got_warm(tmp_path, digits, m
     assert isinstance(ended, End) and list((tmp_path / study.id / "run0").glob("*.cut"))
 
 
+@dataclass(frozen=True, kw_only=True)
+class StandInTask(TimingTask):
+    """A task that is finished when its file ends, and works as it is told to."""
+
+    id: str = ""
+    compiled: bool = False
+    work: Callable[[TimingTask, float], None]
+
+    def progress(self, records: Sequence[Record]) -> TaskProgress:
+        return TaskProgress(finished=any(isinstance(record, End) for record in records))
+
+    def run_within(self, seconds: float) -> None:
+        self.work(self, seconds)
+
+
 def test_shares_of_the_time_go_to_what_is_left_and_compiling_has_the_rest(tmp_path, monkeypatch):
     monkeypatch.setattr(speed_study.time, "monotonic", lambda: 0.0)
-    done = tmp_path / "done.jsonl"
-    append(done, End(time=0.0))
     shares = {}
     names = ["done", "early", "broken", "late"]
 
-    def task(name: str) -> speed_study.Task:
-        def work(seconds: float) -> None:
-            shares[name] = seconds
-            if name == "broken":
-                raise RuntimeError("out of memory")
+    def work(task: StandInTask, seconds: float) -> None:
+        shares[task.id] = seconds
+        if task.id == "broken":
+            raise RuntimeError("out of memory")
 
-        return speed_study.Task(name, tmp_path / f"{name}.jsonl", work, late=name == "late")
-
-    assert speed_study.run([task(name) for name in reversed(names)], 100) == 1
+    place = Place(runs=tmp_path, data=tmp_path, process="shared")
+    tasks = [StandInTask(place=place, id=name, compiled=name == "late", work=work) for name in names]
+    append(tasks[0].records, End(time=0.0))
+    assert speed_study.run(tasks[::-1], 100) == 1
     assert list(shares) == ["broken", "early", "late"]
     assert [shares[name] for name in ("broken", "early", "late")] == pytest.approx([35, 70, 100])
 
 
 def test_the_budget_ends_what_would_not_end_itself(tmp_path, capsys):
     slept = []
-    sleeper = speed_study.Task("sleeper", tmp_path / "s.jsonl", lambda _: slept.append(time.sleep(HANG)))
+    place = Place(runs=tmp_path, data=tmp_path, process="shared")
+    sleeper = StandInTask(place=place, id="sleeper", work=lambda *_: slept.append(time.sleep(HANG)))
     assert speed_study.run([sleeper], 2) == 0
     assert not slept and "cut off after" in capsys.readouterr().out
 
@@ -137,7 +155,7 @@ def test_what_this_machine_cannot_do_is_left_out_and_said(tmp_path, capsys, mani
     tasks = list(
         speed_study._tasks(manifest, ["Gaussian"], None, Place(runs=tmp_path, data=tmp_path, process="shared"))
     )
-    assert [task.late for task in tasks] == [False, True]
+    assert [task.compiled for task in tasks] == [False, True]
     assert "no-such-compiler" in capsys.readouterr().err
 
 

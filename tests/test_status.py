@@ -45,8 +45,8 @@ def test_job_that_left_nothing_points_at_the_folder(tiny, digits, tmp_path):
 
 def test_clock_of_a_node_far_ahead_is_named(tiny, digits, tmp_path):
     job = _job(tiny, digits, tmp_path)
-    begun = start(job.args[:1], "fresh", 0)
+    begun = start([job.task.cell], "fresh", 0)
     begun = begun.model_copy(update={"time": time.time() + 3 * 3600, "host": "n2"})
-    append(job.records, begun)
+    append(job.task.records, begun)
     seen = {"12": Seen(job="12", state="running", reason="", node="n2")}
     assert "the clock of n2 is 3.0 hours ahead" in _state(job, "12", seen, {}, tmp_path).reason

@@ -28,12 +28,13 @@ from bench.records import read
 from bench.submission import chosen
 from bench.submit import app as submit
 from bench.tables import Manifest
+from bench.tasks import DataTask
 from bench.yamls import load_yaml
 from crt import screen
 from crt.data import DATASETS
 from crt.data.beton_file import ensure
 from crt.text import command, invocation, printable
-from launchers.job import Job
+from launchers.task import Job, TaskProgress
 from reports.__main__ import app as report
 from reports.booktabs import escape
 from reports.latex import latex
@@ -115,7 +116,8 @@ def test_states_show_hosts_reasons_and_logs_as_they_are(tmp_path, text):
 
 
 def _state(text: str) -> State:
-    job = Job(name="train/x", ranks=1, nodes=1, function=_state, args=(None,), records=Path("none"))
+    place = Place(runs=Path("none"), data=Path("none"), process="fresh")
+    job = Job(task=DataTask(dataset="x", source=Path("none"), place=place), progress=TaskProgress())
     said = (f"last words {text}",)
     return State(job=job, word="failed", reason=f"reason {text}", node=f"node {text}", id="7", said=said)
 
