@@ -124,11 +124,11 @@ class _ShardTask(_CellTask):
     @property
     @abstractmethod
     def _whole(self) -> str:
-        """Name of the work that is shared out."""
+        """Key of the work as a whole, which the shards' keys begin with."""
 
     @property
     def _first_rank(self) -> str:
-        """Number of the task's first rank among the ranks of all shards."""
+        """The task's first rank, numbered among the ranks of all shards; and their count, as in `2of8`."""
         return f"{self.shard * self.ranks}of{self.shards * self.ranks}"
 
 
@@ -151,7 +151,8 @@ class EvaluateTask(_ShardTask):
 
     def progress(self, records: Sequence[Record]) -> TaskProgress:
         judged = {(record.eval, record.index) for record in records if isinstance(record, Verdict)}
-        share = [(s.id, i) for s in self.cell.evals for i in s.indices(self._images)[self.shard :: self.shards]]
+        images = self._images
+        share = [(s.id, i) for s in self.cell.evals for i in s.indices(images)[self.shard :: self.shards]]
         done = sum(question in judged for question in share)
         return TaskProgress(done, len(share), done == len(share) and (self.folder / "model.pt").exists())
 
@@ -167,12 +168,12 @@ class EvaluateTask(_ShardTask):
 
     @property
     def _images(self) -> int:
-        """Test images that there are."""
+        """Number of test images in the data folder."""
         return held(DATASETS[self.cell.dataset], "test", self.place.data)
 
     @staticmethod
     def shards_of(keys: Iterable[str]) -> int | None:
-        """Number of shards that the last of these keys of tasks tells; None where no evaluation is among them."""
+        """Number of shards of the evaluation that is last among the keys; None where there is no evaluation."""
         shards = [int(key.rsplit("of", 1)[1]) for key in keys if key.startswith("judge/")]
         return shards[-1] if shards else None
 

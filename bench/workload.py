@@ -15,8 +15,8 @@ class Workload(NamedTuple):
     operations: Callable[[], float]
     """Floating-point operations, over all ranks."""
     precision: str
-    rate: str | None = None
-    """`arch-Method` of training, whose speed epochs in the records tell; None for other work."""
+    rate: str = ""
+    """`arch-Method` of training, whose speed epochs in the records tell; empty for other work."""
 
 
 def training(cell: Cell, images: int) -> Workload:
