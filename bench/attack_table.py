@@ -13,7 +13,7 @@ from bench.checkpoint import Checkpoint
 from bench.command import warnings_as_notes
 from bench.image_table import percentage
 from bench.records import Verdict
-from bench.specs import typed
+from bench.messages import typed
 from crt import screen
 from crt.classifier import Classifier
 from crt.data import DATASETS

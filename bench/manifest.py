@@ -8,29 +8,20 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from bench import shipped
-from bench.cells import Cell, Monitor, Paper, Weights, digest
+from bench.blocks import INHERITED, CellBlock, Head, ManifestFile, SharedKeys, TeacherBlock, TeacherFile, TeacherName
+from bench.cells import Cell, Monitor, Paper, Spec, Weights, digest
 from bench.fits import cell_fits, networks_fit, study_fits
-from bench.specs import explain, keys, spec, typed
-from bench.tables import BARE, Manifest, Timing
+from bench.messages import no_mapping, typed, unknown_key
+from bench.specs import spec
+from bench.tables import BARE, Manifest
 from bench.yamls import load_yaml
 from crt.checkpoint_file import sha256_of
-from crt.data import DATASETS, LOADERS, PIPELINES
 from crt.plugins import declared
-from crt.recipe import Recipe
 from crt.text import check_folder_name
 from crt.threat import Threat
 
 AXES = ("dataset", "arch", "method", "threat", "recipe", "seed", "teacher", "ranks")
-_CELL = (*AXES, "pipeline", "loader", "nodes", "images", "loop", "evals", "monitor", "select", "paper", "name")
-_ONLY_IN_CELLS = ("loop", "paper", "name")
-_TOP = ("title", "baseline", "timing", "recipes", "cells", *(key for key in _CELL if key not in _ONLY_IN_CELLS))
-_INHERITED = ("dataset", "threat", "pipeline", "loader", "ranks", "nodes", "images")
-_WEIGHTS = ("weights", "sha256", "arch", "normalize", "key", "pipeline")
-_TEACHER = (*_INHERITED, "arch", "method", "recipe", "seed", "teacher", "monitor", "select")
-_DEFAULTS = {"pipeline": "crt", "loader": "ffcv", "threat": {}, "seed": 0, "ranks": 1, "nodes": 1}
 
 
 def read(path: Path, quick: bool = False, networks: bool = True) -> Manifest:
@@ -81,27 +72,31 @@ class _Reader:
     """One manifest while it is read; cells by name, so that a teacher may be one of them."""
 
     def __init__(self, content: dict):
-        self.top = keys(content, _TOP, "manifest")
-        blocks = self.top.get("cells")
-        if not isinstance(blocks, list) or not blocks:
-            raise ValueError(f"cells: {blocks!r} (allowed: a list of at least one cell)")
-        self.defaults = _DEFAULTS | {key: value for key, value in self.top.items() if key in _CELL}
-        self.blocks = [keys(block, _CELL, f"cells[{i}]") for i, block in enumerate(blocks)]
+        for key in content:
+            if key not in ManifestFile.model_fields:
+                raise ValueError(f"manifest.{key}: {unknown_key(tuple(ManifestFile.model_fields))}")
+        defaults = {key: value for key, value in content.items() if key in SharedKeys.model_fields}
+        self.top = typed(Head, {"cells": None} | {key: content[key] for key in content if key not in defaults}, "")
+        self.defaults, self.written = defaults, self.top.cells
+        self.blocks = [self.parsed(i) for i in range(len(self.written))]
         self.named: dict[str, int] = {}
         for i, block in enumerate(self.blocks):
-            if not isinstance(block.get("name", ""), str):
-                raise ValueError(f"cells[{i}].name: {block['name']!r} (allowed: a word)")
-            if "name" in block and self.named.setdefault(block["name"], i) != i:
-                raise ValueError(
-                    f"cells[{i}].name: {block['name']!r} is the name of cells[{self.named[block['name']]}]"
-                )
+            if block.name is not None and self.named.setdefault(block.name, i) != i:
+                raise ValueError(f"cells[{i}].name: {block.name!r} is the name of cells[{self.named[block.name]}]")
         self.done: dict[int, list[Cell]] = {}
         self.open: list[str] = []
         self.built: list[tuple[int, Cell, str]] = []
         """Each cell and inline teacher as it was read: its block and its place, to be checked by its network."""
 
+    def parsed(self, i: int) -> CellBlock:
+        """A block with the keys that it has from the top."""
+        if not isinstance(self.written[i], dict):
+            raise ValueError(f"cells[{i}]: {no_mapping(self.written[i], tuple(CellBlock.model_fields))}")
+        with self.pointing(i):
+            return typed(CellBlock, self.defaults | self.written[i], f"cells[{i}]")
+
     def manifest(self, name: str) -> Manifest:
-        timing = typed(Timing, self.top["timing"], "timing") if "timing" in self.top else None
+        timing, baseline = self.top.timing, self.top.baseline
         cells: dict[str, tuple[Cell, str]] = {}
         for i in range(len(self.blocks)):
             for cell in self.block(i):
@@ -109,13 +104,12 @@ class _Reader:
                     raise ValueError(f"cells[{i}]: the same cell as {cells[cell.id][1]} ({cell.id})")
                 cells[cell.id] = (cell, f"cells[{i}]")
         found = [cell for cell, _ in cells.values()]
-        baseline = self.top.get("baseline")
         if baseline is not None:
             bare = {BARE} if any(cell.loop == "bare" for cell in found) else set()
             _choice(baseline, {cell.method.name for cell in found} | bare, "baseline")
         elif timing:
             raise ValueError("baseline: missing (a timing study needs the method that others are compared with)")
-        title = _text(self.top.get("title", name), "title")
+        title = _text(self.top.title, "title") if "title" in self.top.model_fields_set else name
         manifest = Manifest(name=name, title=title, baseline=baseline, timing=timing, cells=tuple(found))
         if timing:
             study_fits(manifest)
@@ -127,19 +121,16 @@ class _Reader:
         """The product of a block's axes, in the order in which the axes are written in the schema."""
         if i in self.done:
             return self.done[i]
-        where, written = f"cells[{i}]", self.defaults | self.blocks[i]
-        axes = [key for key in AXES if isinstance(written.get(key), list)]
-        for key in axes:
-            if not written[key]:
-                raise ValueError(f"{where}.{key}: an empty list")
-        settings = [dict(zip(axes, values, strict=True)) for values in product(*(written[key] for key in axes))]
-        if "name" in written and len(settings) > 1:
-            raise ValueError(f"{where}.name: {written['name']!r} names {len(settings)} cells (allowed: one)")
-        self.open.append(str(written.get("name", where)))
-        papers = self.papers(written.get("paper", {}), len(settings), f"{where}.paper")
+        where, block = f"cells[{i}]", self.blocks[i]
+        axes = [key for key in AXES if isinstance(getattr(block, key), tuple)]
+        settings = [dict(zip(axes, values, strict=True)) for values in product(*(getattr(block, key) for key in axes))]
+        if block.name is not None and len(settings) > 1:
+            raise ValueError(f"{where}.name: {block.name!r} names {len(settings)} cells (allowed: one)")
+        self.open.append(where if block.name is None else block.name)
+        papers = self.papers(i, len(settings))
         with self.pointing(i):
             cells = [
-                self.cell(written | setting, where, i).model_copy(update={"paper": paper})
+                self.cell(dict(block) | setting | {"paper": paper}, where, i)
                 for setting, paper in zip(settings, papers, strict=True)
             ]
         self.open.pop()
@@ -153,7 +144,7 @@ class _Reader:
             yield
         except ValueError as error:
             place = re.match(rf"{re.escape(f'cells[{i}]')}\.(\w+)", str(error))
-            if place and place[1] in self.top and place[1] not in self.blocks[i]:
+            if place and place[1] in self.defaults and place[1] not in self.written[i]:
                 raise ValueError(f"{error}; {place[1]} is the one at the top of the file") from None
             raise
 
@@ -163,97 +154,83 @@ class _Reader:
             with self.pointing(i):
                 networks_fit(cell, where)
 
-    def papers(self, value: Any, count: int, where: str) -> list[Paper]:
+    def papers(self, i: int, count: int) -> list[Paper]:
         """A block's published figures, one for each of its cells: lists run along the product."""
-        value = keys(value, tuple(Paper.model_fields), where)
-        for key, figures in value.items():
-            if count > 1 and (not isinstance(figures, list) or len(figures) != count):
-                raise ValueError(f"{where}.{key}: {figures!r} (allowed: a list of {count}, one for each cell)")
-        single = lambda figure: figure[0] if isinstance(figure, list) and len(figure) == 1 else figure  # noqa: E731
-        rows = [{key: v[k] if count > 1 else single(v) for key, v in value.items()} for k in range(count)]
-        return [typed(Paper, {k: v for k, v in row.items() if v is not None}, where) for row in rows]
+        block, rows = self.blocks[i].paper, [{} for _ in range(count)]
+        for key in filter(block.model_fields_set.__contains__, Paper.model_fields):
+            figures = getattr(block, key)
+            if count == 1 and not isinstance(figures, tuple):
+                figures = (figures,)
+            if not isinstance(figures, tuple) or len(figures) != count:
+                allowed = f"a list of {count}, one for each cell" if count > 1 else "one figure, for there is one cell"
+                raise ValueError(f"cells[{i}].paper.{key}: {self.written[i]['paper'][key]!r} (allowed: {allowed})")
+            for row, figure in zip(rows, figures, strict=True):
+                if figure is not None:
+                    row[key] = figure
+        return [Paper(**row) for row in rows]
 
-    def cell(self, written: dict, where: str, block: int, teaching: bool = False) -> Cell:
-        for key in ("dataset", "arch", "method", "recipe"):
-            if key not in written:
-                raise ValueError(f"{where}.{key}: missing")
-        threat = typed(Threat, written["threat"], f"{where}.threat")
-        method, kind = spec("crt.methods", written["method"], threat, f"{where}.method")
-        teacher = self.teacher(written, where, block)
-        evals = [] if teaching else written.get("evals", [])
-        if not isinstance(evals, list):
-            raise ValueError(f"{where}.evals: {evals!r} (allowed: a list of evaluations)")
-        fields = {
-            "dataset": _choice(written["dataset"], DATASETS, f"{where}.dataset"),
-            "pipeline": _choice(written["pipeline"], PIPELINES, f"{where}.pipeline"),
-            "loader": _choice(written["loader"], LOADERS, f"{where}.loader"),
-            "arch": _choice(written["arch"], declared("crt.archs"), f"{where}.arch"),
+    def cell(self, values: dict[str, Any], where: str, block: int) -> Cell:
+        """The cell of a block's values, one of each axis, or of a teacher's; ValueError where they do not fit."""
+        threat = values["threat"]
+        method, kind = spec("crt.methods", values["method"], threat, f"{where}.method")
+        values = {key: value for key, value in values.items() if key in Cell.model_fields} | {
             "method": method,
-            "threat": threat,
-            "recipe": typed(Recipe, written["recipe"], f"{where}.recipe"),
-            "teacher": teacher,
-            "evals": tuple(spec("crt.evals", e, threat, f"{where}.evals[{k}]")[0] for k, e in enumerate(evals)),
-            "monitor": self.monitor(written, threat, where),
-            **{key: written[key] for key in ("seed", "ranks", "nodes", "images", "loop", "select") if key in written},
+            "teacher": self.teacher(values, where, block),
+            "evals": _evals(values.get("evals", ()), threat, f"{where}.evals"),
+            "monitor": _monitor(values, where),
         }
-        try:
-            cell = Cell(**fields)
-        except ValidationError as error:
-            raise ValueError(explain(error, where)) from None
+        cell = Cell(**values)
         cell_fits(cell, kind, where)
         self.built.append((block, cell, where))
         return cell
 
-    def monitor(self, written: dict, threat: Threat, where: str) -> Monitor | None:
-        """What is evaluated during training; best weights cannot be told without."""
-        value, where = written.get("monitor"), f"{where}.monitor"
-        if value is None:
-            if written.get("select", "last") != "last":
-                raise ValueError(f"{where}: missing, and select: {written['select']} chooses by it")
-            return None
-        keys(value, tuple(Monitor.model_fields), where)
-        evals = value.get("evals")
-        if not isinstance(evals, list) or not evals:
-            raise ValueError(f"{where}.evals: {evals!r} (allowed: a list of at least one evaluation)")
-        specs = [spec("crt.evals", e, threat, f"{where}.evals[{k}]")[0] for k, e in enumerate(evals)]
-        return typed(Monitor, value | {"evals": specs}, where)
-
-    def teacher(self, written: dict, where: str, block: int) -> Cell | Weights | None:
-        value = written.get("teacher")
-        if value is None:
-            return None
-        where = f"{where}.teacher"
-        if isinstance(value, dict) and set(value) == {"cell"}:
+    def teacher(self, student: dict[str, Any], where: str, block: int) -> Cell | Weights | None:
+        """The teacher that a student's values ask for: a cell with a name, weights in a file, or one to be trained."""
+        teacher, where = student["teacher"], f"{where}.teacher"
+        if isinstance(teacher, TeacherName):
             if not self.named:
-                raise ValueError(f"{where}.cell: {value['cell']!r} (allowed: none, for no cell has a name)")
-            name = _choice(value["cell"], self.named, f"{where}.cell")
+                raise ValueError(f"{where}.cell: {teacher.cell!r} (allowed: none, for no cell has a name)")
+            name = _choice(teacher.cell, self.named, f"{where}.cell")
             if name in self.open:
                 raise ValueError(f"{where}: a cycle of teachers: {' <- '.join([*self.open, name])}")
             return self.block(self.named[name])[0].model_copy(update={"evals": (), "paper": Paper()})
-        if isinstance(value, dict) and "weights" in value:
-            return self.weights({"pipeline": written["pipeline"]} | value, written["dataset"], where)
-        keys(value, _TEACHER, where)
-        inherited = {key: written[key] for key in _INHERITED if key in written}
-        return self.cell(_DEFAULTS | inherited | value, where, block, teaching=True)
+        if isinstance(teacher, TeacherFile):
+            return _weights(teacher, student, where)
+        if isinstance(teacher, TeacherBlock):
+            inherited = {key: student[key] for key in INHERITED if key not in teacher.model_fields_set}
+            return self.cell(dict(teacher) | inherited, where, block)
+        return None
 
-    def weights(self, value: dict, dataset: str, where: str) -> Weights:
-        """A teacher from elsewhere: its file is there, and is the one that is meant."""
-        keys(value, _WEIGHTS, where)
-        arch = _choice(value.get("arch"), declared("crt.archs"), f"{where}.arch")
-        path = value["weights"]
-        if not isinstance(path, str):
-            raise ValueError(f"{where}.weights: {path!r} (allowed: the path of a file, as text)")
-        try:
-            held = sha256_of(Path(path))
-        except ValueError as error:
-            raise ValueError(f"{where}.weights: {error}") from None
-        if str(value.get("sha256", held)).lower() != held:
-            raise ValueError(f"{where}.sha256: {value['sha256']} (the file's is {held})")
-        if not isinstance(value.get("normalize"), bool | None):
-            raise ValueError(f"{where}.normalize: {value['normalize']!r} (allowed: true, false)")
-        if not isinstance(value.get("key"), str | None):
-            raise ValueError(f"{where}.key: {value['key']!r} (allowed: the name of a state dict in the file)")
-        file = {"weights": path, "sha256": held}
-        file |= {key: value.get(key) for key in ("normalize", "key")}
-        pipeline = _choice(value["pipeline"], PIPELINES, f"{where}.pipeline")
-        return Weights(dataset=dataset, arch=arch, pipeline=pipeline, **file)
+
+def _evals(written: tuple[Any, ...], threat: Threat, where: str) -> tuple[Spec, ...]:
+    return tuple(spec("crt.evals", value, threat, f"{where}[{k}]")[0] for k, value in enumerate(written))
+
+
+def _monitor(values: dict[str, Any], where: str) -> Monitor | None:
+    """The evaluations during training; the best weights cannot be told without them."""
+    block, where = values["monitor"], f"{where}.monitor"
+    if block is None:
+        if values["select"] != "last":
+            raise ValueError(f"{where}: missing, and select: {values['select']} chooses by it")
+        return None
+    evals = _evals(block.evals, values["threat"], f"{where}.evals")
+    return Monitor(every=block.every, images=block.images, evals=evals)
+
+
+def _weights(teacher: TeacherFile, student: dict[str, Any], where: str) -> Weights:
+    """A teacher from elsewhere: its file is there, and is the one that is meant."""
+    try:
+        held = sha256_of(Path(teacher.weights))
+    except ValueError as error:
+        raise ValueError(f"{where}.weights: {error}") from None
+    if "sha256" in teacher.model_fields_set and str(teacher.sha256).lower() != held:
+        raise ValueError(f"{where}.sha256: {teacher.sha256} (the file's is {held})")
+    return Weights(
+        dataset=student["dataset"],
+        arch=teacher.arch,
+        weights=teacher.weights,
+        sha256=held,
+        normalize=teacher.normalize,
+        key=teacher.key,
+        pipeline=teacher.pipeline or student["pipeline"],
+    )

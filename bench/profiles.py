@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from bench import shipped
-from bench.specs import typed
+from bench.messages import typed
 from bench.yamls import load_yaml
 from crt.data import DATASETS
 from launchers.profile import Profile

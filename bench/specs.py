@@ -1,12 +1,13 @@
-"""A plug-in as a manifest writes it, resolved and checked; and the words for what is wrong with a value."""
+"""A plug-in as a manifest writes it, resolved and checked."""
 
 import inspect
 import math
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from bench.cells import Spec, digest
+from bench.messages import explain, no_mapping, unknown_key
 from crt.plugins import declaration
 from crt.quantity import Count
 from crt.threat import Threat
@@ -18,32 +19,9 @@ _IMAGES = ("every", "images")
 """Arguments of every evaluation: judge images 0, every, 2 every, … and at most this many of them."""
 
 
-def keys(value: Any, allowed: tuple[str, ...], where: str) -> dict:
-    known = ", ".join(allowed) or "none, for it takes no arguments"
-    if not isinstance(value, dict):
-        raise ValueError(f"{where}: {value!r} (allowed: {'a mapping of ' if allowed else ''}{known})")
-    for key in value:
-        if key not in allowed:
-            raise ValueError(f"{where}.{key}: unknown key (allowed: {known})")
-    return value
-
-
-def typed(kind: type[BaseModel], value: Any, where: str) -> Any:
-    allowed = tuple(kind.model_fields)
-    try:
-        return kind.model_validate(keys(value, allowed, where))
-    except ValidationError as error:
-        raise ValueError(explain(error, where)) from None
-
-
-def explain(error: ValidationError, where: str) -> str:
-    first = error.errors()[0]
-    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
-    # YAML has lists, which are kept as tuples.
-    message = first["msg"].removeprefix("Value error, ").replace("valid tuple", "list")
-    scalar = isinstance(first["input"], str | int | float | list | tuple | None)
-    value = f" {first['input']!r}:" if scalar and first["type"] != "missing" else ""
-    return f"{where}{place}:{value} {message}"
+def arguments(kind: Any) -> tuple[str, ...]:
+    """The arguments that a manifest may give a plug-in."""
+    return tuple(key for key in inspect.signature(kind).parameters if key not in ("threat", "teacher"))
 
 
 def spec(package: str, value: Any, threat: Threat, where: str) -> tuple[Spec, Any]:
@@ -60,15 +38,15 @@ def spec(package: str, value: Any, threat: Threat, where: str) -> tuple[Spec, An
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
     where = f"{where}.{name}"
-    arguments = tuple(key for key in inspect.signature(kind).parameters if key not in ("threat", "teacher"))
     judged = _IMAGES if package == "crt.evals" else ()
-    given = keys(given, (*arguments, *judged), where)
+    names = arguments(kind)
+    _check_keys(given, (*names, *judged), where)
     images = {key: _count(given[key], f"{where}.{key}") for key in judged if key in given}
     try:
         built = kind(threat=threat, **{key: value for key, value in given.items() if key not in judged})
     except ValidationError as error:
         raise ValueError(explain(error, where)) from None
-    args = {key: getattr(built, key) for key in arguments}
+    args = {key: getattr(built, key) for key in names}
     defaults = {key: parameter.default for key, parameter in inspect.signature(kind).parameters.items()}
     unsaid = {key for key in kind.unsaid if args[key] == defaults[key]}
     dumped = TypeAdapter(dict[str, Any]).dump_python(args, mode="json", exclude=unsaid)
@@ -81,6 +59,14 @@ def spec(package: str, value: Any, threat: Threat, where: str) -> tuple[Spec, An
 def evaluation(spec: Spec, threat: Threat) -> "Evaluation":
     """An evaluation, to ask what it declares: it may be unable to judge, for torch is not imported for it."""
     return declaration("crt.evals", spec.name)(threat=threat, **spec.args)
+
+
+def _check_keys(given: Any, allowed: tuple[str, ...], where: str) -> None:
+    if not isinstance(given, dict):
+        raise ValueError(f"{where}: {no_mapping(given, allowed)}")
+    for key in given:
+        if key not in allowed:
+            raise ValueError(f"{where}.{key}: {unknown_key(allowed)}")
 
 
 def _count(value: Any, where: str) -> int | None:
