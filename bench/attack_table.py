@@ -12,8 +12,8 @@ from bench.cells import Spec
 from bench.checkpoint import Checkpoint
 from bench.command import warnings_as_notes
 from bench.image_table import percentage
-from bench.records import Verdict
 from bench.messages import typed
+from bench.records import Verdict
 from crt import screen
 from crt.classifier import Classifier
 from crt.data import DATASETS

@@ -9,9 +9,8 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema, create_model
 
 from bench.cells import Paper
-from bench.plugin_types import Arch, Baseline, Evaluation, Method, OneOf
+from bench.plugin_types import Arch, Baseline, Dataset, Evaluation, Loader, Method, Pipeline
 from bench.tables import Timing
-from crt.data import DATASETS, LOADERS, PIPELINES
 from crt.quantity import Count, Whole
 from crt.recipe import Recipe
 from crt.threat import Threat
@@ -56,9 +55,6 @@ Axis = Annotated[
     Discriminator(_one_or_list),
 ]
 """One value, or a list of values that the block is multiplied by."""
-Dataset = Annotated[str, OneOf(lambda: DATASETS)]
-PipelineName = Annotated[str, OneOf(lambda: PIPELINES)]
-Loader = Annotated[str, OneOf(lambda: LOADERS)]
 Evaluations = Annotated[tuple[Evaluation, ...], _listed("evaluation")]
 
 
@@ -96,7 +92,7 @@ class TeacherFile(Block):
     """True where the network takes normalized pixels; not said where the file tells."""
     key: Annotated[str | None, _is(str | None, "the name of a state dict in the file")] = None
     """Which of the file's state dicts, where it holds several."""
-    pipeline: PipelineName = ""
+    pipeline: Pipeline = ""
     """The pipeline whose constants the network normalizes with (default: its student's)."""
 
 
@@ -105,7 +101,7 @@ class TeacherBlock(Block):
 
     dataset: Dataset = ""
     threat: Threat = Threat()
-    pipeline: PipelineName = ""
+    pipeline: Pipeline = ""
     loader: Loader = ""
     ranks: Count = 1
     nodes: Count = 1
@@ -144,9 +140,7 @@ class SharedKeys(Block):
 
     dataset: Axis[Dataset]
     arch: Axis[Arch]
-    """A factory of `crt/archs`."""
     method: Axis[Method]
-    """A method of `crt/methods`; its arguments default to the paper's."""
     threat: Axis[Threat] = Threat()
     """What to withstand, in units of pixels in [0, 1]."""
     recipe: Axis[Recipe]
@@ -155,8 +149,7 @@ class SharedKeys(Block):
     """The network that a method learns from."""
     ranks: Axis[Count] = 1
     """Processes that train it together."""
-    pipeline: PipelineName = "crt"
-    """What is done to training images, and what the network's first layer does."""
+    pipeline: Pipeline = "crt"
     loader: Loader = "ffcv"
     nodes: Count = 1
     """Machines that the ranks are on."""
@@ -184,16 +177,15 @@ class Head(Block):
 
     title: Annotated[Any, WithJsonSchema({"type": "string"})] = None
     """The head of the report."""
-    baseline: Annotated[Any, Baseline()] = None
-    """The method that slowdowns are measured against; a timing study needs one."""
-    timing: Timing | None = None
+    baseline: Baseline | None = None
+    timing: Annotated[Timing | None, _is(dict, f"a mapping of {', '.join(Timing.model_fields)}")] = None
     """Makes it a timing study."""
     recipes: list[Recipe] | Any = None
     """A place for YAML anchors; nothing reads it."""
     cells: Annotated[list[Any], _listed("cell", least=1)]
 
 
-class ManifestFile(Head, SharedKeys):
+class ManifestFile(SharedKeys, Head):
     """A manifest: a table of a paper, or of your own."""
 
     cells: Annotated[tuple[CellBlock, ...], Field(min_length=1)]

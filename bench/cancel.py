@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from bench.command import application, report_errors
+from bench.command import Overrides, application, report_errors
 
 app = application()
 
@@ -16,12 +16,13 @@ def main(
     runs: Annotated[Path, typer.Option(help="Where the records are.")] = Path("runs"),
     data: Annotated[Path, typer.Option(help="Where the .beton files are.")] = Path("data"),
     quick: Annotated[bool, typer.Option("--quick", help="Of what was submitted with --quick.")] = False,
+    overrides: Overrides = [],  # noqa: B006
 ) -> None:
     """Cancel what runs or waits; what is recorded stays, and submitting again goes on from it."""
     with report_errors():
         from bench.cancellation import cancel
 
-        print(cancel(manifest, runs.absolute(), data.absolute(), quick))
+        print(cancel(manifest, runs.absolute(), data.absolute(), quick, overrides))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Take a manifest's jobs out of Slurm's queue."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench import manifest as manifests
@@ -12,9 +13,9 @@ _PATIENCE = 60.0
 """Seconds that cancelled jobs get to end, so that submitting again finds them gone."""
 
 
-def cancel(manifest: Path, runs: Path, data: Path, quick: bool) -> str:
+def cancel(manifest: Path, runs: Path, data: Path, quick: bool, overrides: Sequence[str] = ()) -> str:
     """Cancel the manifest's jobs that run or wait, and say how many; ValueError where Slurm does not answer."""
-    asked = manifests.read(manifest, quick, networks=False)
+    asked = manifests.read(manifest, quick, networks=False, overrides=overrides)
     _check_slurm()
     found, _ = states(asked, runs, data)
     jobs = sorted({state.id for state in found if state.word in ("running", "waiting")})

@@ -4,12 +4,17 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
 from crt.text import printable, replace_missing_characters
 from launchers.inherited import cleaned
+
+Overrides = Annotated[
+    list[str],
+    typer.Option("--set", metavar="PLACE=VALUE", help="Change the manifest: recipe.epochs=3; again for another place."),
+]
 
 
 class _Application(typer.Typer):
@@ -24,6 +29,11 @@ def application(**options: Any) -> typer.Typer:
     """A command line whose help needs no more than typer itself to be printed; `options` are Typer's own."""
     plain = {"add_completion": False, "rich_markup_mode": None, "pretty_exceptions_enable": False}
     return _Application(**plain | options)
+
+
+def set_options(overrides: list[str]) -> list[str]:
+    """The options that pass overrides on to another command."""
+    return [word for words in overrides for word in ("--set", words)]
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """How far the jobs of a manifest are, from Slurm and from the records."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,9 +44,9 @@ class State:
     """The last lines of its log."""
 
 
-def report(path: Path, runs: Path, data: Path, quick: bool, watch: bool) -> None:
+def report(path: Path, runs: Path, data: Path, quick: bool, watch: bool, overrides: Sequence[str] = ()) -> None:
     """Print the state of every job of a manifest; again and again where `watch`, until nothing runs or waits."""
-    manifest = manifests.read(path, quick, networks=False)
+    manifest = manifests.read(path, quick, networks=False, overrides=overrides)
     look = lambda: states(manifest, runs, data)  # noqa: E731
     if watch:
         _watch(manifest, look)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from bench import manifest as manifests
 from bench.cells import Cell, Weights
+from bench.command import set_options
 from bench.judge import image
 from bench.networks import network, trained
 from bench.tables import Manifest
@@ -42,14 +43,23 @@ _BATCH = 50
 """Images whose own norms are taken at once: each has all its layers' regions in memory."""
 
 
-def report(path: Path, teacher: str | None, runs: Path, data: Path, images: int, quick: bool, csv: Path | None) -> None:
+def report(
+    path: Path,
+    teacher: str | None,
+    runs: Path,
+    data: Path,
+    images: int,
+    quick: bool,
+    csv: Path | None,
+    overrides: list[str],
+) -> None:
     """Print how like the teacher a manifest's trained networks are, and write it to `csv`; ValueError if none is."""
     console = screen.output()
-    asked = manifests.read(path, quick, networks=False)
+    asked = manifests.read(path, quick, networks=False, overrides=overrides)
     told = _teacher(asked, teacher)
     frame, notes = likeness(asked, told, runs, data, images)
     if frame.empty:
-        again = invocation("bench.submit", path, *(["--quick"] if quick else []))
+        again = invocation("bench.submit", path, *(["--quick"] if quick else []), *set_options(overrides))
         raise ValueError(f"{path}: no network to compare: {'; '.join(notes)} (train them: {again})")
     if csv:
         frame.to_csv(csv, index=False)

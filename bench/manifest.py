@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
@@ -13,6 +13,7 @@ from bench.blocks import INHERITED, CellBlock, Head, ManifestFile, SharedKeys, T
 from bench.cells import Cell, Monitor, Paper, Spec, Weights, digest
 from bench.fits import cell_fits, networks_fit, study_fits
 from bench.messages import no_mapping, typed, unknown_key
+from bench.overrides import override
 from bench.specs import spec
 from bench.tables import BARE, Manifest
 from bench.yamls import load_yaml
@@ -24,27 +25,48 @@ from crt.threat import Threat
 AXES = ("dataset", "arch", "method", "threat", "recipe", "seed", "teacher", "ranks")
 
 
-def read(path: Path, quick: bool = False, networks: bool = True) -> Manifest:
+def read(path: Path, quick: bool = False, networks: bool = True, overrides: Sequence[str] = ()) -> Manifest:
     """The manifest in a file, or the shipped one of that name, reduced where `quick`.
 
     ValueError with file, place, value and what is allowed.
 
-    Whatever can be told from words is checked first. Then `networks` says whether networks are built, without storage,
-    to see that methods and evaluations can take them: it needs torch, and only of manifests that hold such a choice.
+    `overrides` are set first, such as `recipe.epochs=3` (see `bench.overrides`). Whatever can be told from words is
+    checked next. Then `networks` says whether networks are built, without storage, to see that methods and evaluations
+    can take them: it needs torch, and only of manifests that hold such a choice.
     """
     content = load_yaml(shipped.manifest(path))
     try:
-        reader = _Reader(content)
-        manifest = reader.manifest(_name(path))
-        if networks:
-            reader.check_networks()
+        manifest = _manifest(content, path, networks, overrides)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+        blamed = _blamed(str(error), content, path, networks, overrides)
+        raise ValueError(f"{path}: {blamed}{error}") from None
     if not quick:
         return manifest
     from bench.quick import reduce
 
     return reduce(manifest)
+
+
+def _manifest(content: dict, path: Path, networks: bool, overrides: Sequence[str]) -> Manifest:
+    for words in overrides:
+        content = override(content, words)
+    reader = _Reader(content)
+    manifest = reader.manifest(_name(path))
+    if networks:
+        reader.check_networks()
+    return manifest
+
+
+def _blamed(message: str, content: dict, path: Path, networks: bool, overrides: Sequence[str]) -> str:
+    """The override that an error comes with, to stand before its message; empty where the file has it by itself."""
+    for count in range(len(overrides) + 1):
+        try:
+            _manifest(content, path, networks, overrides[:count])
+        except ValueError as error:
+            if str(error) == message:
+                named = count == 0 or message.startswith("--set ")
+                return "" if named else f"--set {overrides[count - 1]}: "
+    return ""
 
 
 def _name(path: Path) -> str:

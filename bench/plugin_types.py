@@ -3,10 +3,10 @@
 Their JSON schema lists the names and, of methods and evaluations, the arguments that each declares.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from copy import copy
-from dataclasses import dataclass
-from typing import Annotated, Any
+from inspect import getdoc
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, create_model
 from pydantic_core import CoreSchema, core_schema
@@ -14,81 +14,123 @@ from pydantic_core import CoreSchema, core_schema
 from bench.attribute_docs import attribute_docs
 from bench.specs import arguments
 from bench.tables import BARE
+from crt.data import DATASETS, LOADERS, PIPELINES
 from crt.plugins import declared
 from crt.quantity import Count
 
 JsonSchema = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class OneOf:
-    """Marks a type as one of the names that a function gives, which is asked when a value comes."""
+class _Name(str):
+    """A name among those known, which are asked for when a value is checked."""
 
-    names: Callable[[], Iterable[str]]
+    @staticmethod
+    def names() -> Iterable[str]:
+        raise NotImplementedError
 
-    def check(self, value: Any) -> str:
+    @classmethod
+    def check(cls, value: Any) -> str:
         """The name itself; ValueError for another value."""
-        known = self.names()
+        known = cls.names()
         if not isinstance(value, str) or value not in known:
             raise ValueError(f"(allowed: {', '.join(sorted(known))})")
         return value
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:
-        return core_schema.no_info_plain_validator_function(self.check)
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(cls.check, ref=cls.__name__)
 
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchema:
-        return {"enum": sorted(self.names())}
-
-
-class Baseline:
-    """Marks a field as the name of a method or of the plain loop; the manifest's cells say which are allowed."""
-
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchema:
-        return {"enum": [*sorted(declared("crt.methods")), BARE]}
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchema:
+        return {"description": getdoc(cls), "enum": sorted(cls.names())}
 
 
-class _Judged(BaseModel):
-    """Arguments of every evaluation."""
+class Dataset(_Name):
+    """A dataset of `crt/data`."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    every: Count = Field(1, description="Judge images 0, every, 2 every, ...")
-    images: Count | None = Field(None, description="... and at most this many of them.")
+    names = staticmethod(lambda: DATASETS)
 
 
-class _Arguments(BaseModel):
-    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+class Pipeline(_Name):
+    """A pipeline of `crt/data`: what is done to training images, and what the network's first layer does."""
+
+    names = staticmethod(lambda: PIPELINES)
 
 
-@dataclass(frozen=True)
-class PluginOf:
-    """Marks a value as `Name` or `Name: {arguments}` of a package's plug-ins.
+class Loader(_Name):
+    """What loads batches."""
+
+    names = staticmethod(lambda: LOADERS)
+
+
+class Arch(_Name):
+    """An architecture: a factory of `crt/archs`."""
+
+    names = staticmethod(lambda: declared("crt.archs"))
+
+
+class _Plugin:
+    """`Name` or `Name: {arguments}` of a package's plug-ins.
 
     A value passes as it is: `bench.specs.spec` checks it, once the threat is known that the plug-in is built with.
     """
 
-    package: str
-    base: type[BaseModel] = _Arguments
+    package: ClassVar[str]
+    more: ClassVar[dict[str, Any]] = {}
+    """Arguments that every plug-in of the package takes: types and defaults."""
 
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchema:
-        kinds = dict(sorted(declared(self.package).items()))
-        arguments_of = {
-            name: {"anyOf": [handler(self._model(name, kind).__pydantic_core_schema__), {"type": "null"}]}
-            for name, kind in kinds.items()
-        }
-        with_arguments = {"type": "object", "properties": arguments_of, "additionalProperties": False}
-        return {"anyOf": [{"enum": list(kinds)}, with_arguments | {"minProperties": 1, "maxProperties": 1}]}
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> CoreSchema:
+        return core_schema.any_schema(ref=cls.__name__)
 
-    def _model(self, name: str, kind: Any) -> type[BaseModel]:
-        """The plug-in's arguments as a model, each with its documentation."""
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchema:
+        kinds = dict(sorted(declared(cls.package).items()))
+        written = {}
+        for name, kind in kinds.items():
+            given = handler(cls._arguments(name, kind).__pydantic_core_schema__)
+            written[name] = {"description": getdoc(kind), "anyOf": [given, {"type": "null"}]}
+        one = {"type": "object", "properties": written, "additionalProperties": False, "maxProperties": 1}
+        return {"description": getdoc(cls), "anyOf": [{"enum": list(kinds)}, one | {"minProperties": 1}]}
+
+    @classmethod
+    def _arguments(cls, name: str, kind: Any) -> type[BaseModel]:
+        """The arguments of a plug-in as a model, each with its documentation."""
         docs, fields = attribute_docs(kind), {}
         for key in arguments(kind):
             field = copy(kind.__pydantic_fields__[key])
             field.description = docs.get(key)
             fields[key] = (field.annotation, field)
-        return create_model(name, __base__=self.base, __doc__=kind.__doc__, **fields)
+        strict = ConfigDict(extra="forbid", protected_namespaces=())
+        return create_model(name, __config__=strict, **fields, **cls.more)
 
 
-Arch = Annotated[str, OneOf(lambda: declared("crt.archs"))]
-Method = Annotated[Any, PluginOf("crt.methods")]
-Evaluation = Annotated[Any, PluginOf("crt.evals", _Judged)]
+class Method(_Plugin):
+    """A method of `crt/methods`: its name, or its name with arguments; they default to the paper's."""
+
+    package = "crt.methods"
+
+
+class Evaluation(_Plugin):
+    """An evaluation of `crt/evals`: its name, or its name with arguments."""
+
+    package = "crt.evals"
+    more: ClassVar[dict[str, Any]] = {
+        "every": (Count, Field(1, description="Judge images 0, every, 2 every, ...")),
+        "images": (Count | None, Field(None, description="... and at most this many of them.")),
+    }
+
+
+class Baseline:
+    """The method that slowdowns are measured against, or the plain loop; a timing study needs one.
+
+    A value passes as it is: the cells of the manifest say what is allowed.
+    """
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> CoreSchema:
+        return core_schema.any_schema(ref=cls.__name__)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchema:
+        return {"description": getdoc(cls), "enum": [*sorted(declared("crt.methods")), BARE]}

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from bench.command import application, report_errors
+from bench.command import Overrides, application, report_errors
 
 app = application()
 
@@ -20,13 +20,14 @@ def main(
     data: Annotated[Path, typer.Option(help="Where the .beton files are.")] = Path("data"),
     images: Annotated[int, typer.Option(min=2, help="Of the test images the first so many.")] = 500,
     quick: Annotated[bool, typer.Option("--quick", help="Of what was submitted with --quick.")] = False,
+    overrides: Overrides = [],  # noqa: B006
     csv: Annotated[Path | None, typer.Option(help="Write the table here, in full precision.")] = None,
 ) -> None:
     """Compare a manifest's trained networks with a teacher, and print their Lipschitz constants."""
     with report_errors():
         from bench import likeness
 
-        likeness.report(manifest, teacher, runs, data, images, quick, csv)
+        likeness.report(manifest, teacher, runs, data, images, quick, csv, overrides)
 
 
 if __name__ == "__main__":

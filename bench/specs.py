@@ -24,6 +24,11 @@ def arguments(kind: Any) -> tuple[str, ...]:
     return tuple(key for key in inspect.signature(kind).parameters if key not in ("threat", "teacher"))
 
 
+def judging_arguments(package: str) -> tuple[str, ...]:
+    """The arguments that a manifest may give every plug-in of a package: an evaluation's images."""
+    return _IMAGES if package == "crt.evals" else ()
+
+
 def spec(package: str, value: Any, threat: Threat, where: str) -> tuple[Spec, Any]:
     """A plug-in as written (`Name` or `Name: {arguments}`), with every argument resolved and checked."""
     if isinstance(value, str):
@@ -38,8 +43,7 @@ def spec(package: str, value: Any, threat: Threat, where: str) -> tuple[Spec, An
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
     where = f"{where}.{name}"
-    judged = _IMAGES if package == "crt.evals" else ()
-    names = arguments(kind)
+    names, judged = arguments(kind), judging_arguments(package)
     _check_keys(given, (*names, *judged), where)
     images = {key: _count(given[key], f"{where}.{key}") for key in judged if key in given}
     try:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from bench.command import application, report_errors
+from bench.command import Overrides, application, report_errors
 
 app = application()
 
@@ -16,6 +16,7 @@ def main(
     runs: Annotated[Path, typer.Option(help="Where the records are.")] = Path("runs"),
     data: Annotated[Path, typer.Option(help="Where the .beton files are.")] = Path("data"),
     quick: Annotated[bool, typer.Option("--quick", help="Of what was submitted with --quick.")] = False,
+    overrides: Overrides = [],  # noqa: B006
     watch: Annotated[
         bool, typer.Option("--watch", help="Again every few seconds, until nothing runs or waits.")
     ] = False,
@@ -24,7 +25,7 @@ def main(
     with report_errors():
         from bench import job_states
 
-        job_states.report(manifest, runs.absolute(), data.absolute(), quick, watch)
+        job_states.report(manifest, runs.absolute(), data.absolute(), quick, watch, overrides)
 
 
 if __name__ == "__main__":

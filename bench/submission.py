@@ -10,6 +10,7 @@ from pathlib import Path
 from bench import devices, estimate, forecast, preflight, profiles, shipped
 from bench import manifest as manifests
 from bench.attempt import Place
+from bench.command import set_options
 from bench.names import told
 from bench.plan import BenchWave, counted, waves
 from bench.quick import reduce
@@ -36,6 +37,7 @@ def submit(
     failed: bool,
     max_gpu_hours: float | None,
     device: str | None,
+    overrides: list[str],
     dry_run: bool,
 ) -> int:
     """Plan what the manifest asks for and hand it over, or show it where `dry_run`; how many jobs failed here.
@@ -46,7 +48,7 @@ def submit(
         raise ValueError(f"--device {device}: unknown (allowed: {', '.join(devices.TABLE)})")
     if profile and launcher not in ("auto", "slurm"):
         raise ValueError(f"--profile {profile}: of use to Slurm alone (allowed: with --launcher slurm)")
-    asked = manifests.read(manifest)
+    asked = manifests.read(manifest, overrides=overrides)
     if launcher == "auto":
         launcher = choose(profile=profile is not None)
     if launcher == "slurm":
@@ -66,6 +68,7 @@ def submit(
         failed,
         max_gpu_hours,
         device,
+        overrides,
     )
     return submission.dry() if dry_run else submission.launch()
 
@@ -128,8 +131,10 @@ class Submission:
         failed: bool,
         most: float | None,
         device: str | None,
+        overrides: list[str],
     ):
         self.manifest, self.path, self.launcher, self.failed, self.most = manifest, path, launcher, failed, most
+        self.overrides = overrides
         on_slurm = launcher == "slurm"
         self.profile = profiles.read(profile or profiles.DEFAULT) if on_slurm else Profile()
         self.speed = self._speed(device)
@@ -220,7 +225,7 @@ class Submission:
     def _command(self, module: str) -> str:
         runs, quick = self.place.runs, ["--quick"] if self.manifest.quick else []
         folder = ["--runs", runs] if runs != Path("runs").absolute() else []
-        return invocation(module, self.path, *quick, *folder)
+        return invocation(module, self.path, *quick, *set_options(self.overrides), *folder)
 
     def _report(self) -> str:
         return f"Report: {self._command('reports')}"

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from bench import devices
-from bench.command import application, report_errors
+from bench.command import Overrides, application, report_errors
 
 
 class Launcher(StrEnum):
@@ -20,6 +20,16 @@ class Launcher(StrEnum):
 
 
 app = application()
+
+
+def _print_schema(asked: bool) -> None:
+    if not asked:
+        return
+    with report_errors():
+        from bench.manifest_schema import schema_text
+
+        print(schema_text(), end="")
+    raise typer.Exit
 
 
 @app.command()
@@ -44,13 +54,20 @@ def main(
     device: Annotated[
         str | None, typer.Option(help=f"Estimate times for this device: {', '.join(devices.TABLE)}.")
     ] = None,
+    overrides: Overrides = [],  # noqa: B006
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    schema: Annotated[
+        bool,
+        typer.Option("--schema", callback=_print_schema, is_eager=True, help="Print manifests' JSON schema, and exit."),
+    ] = False,
 ) -> None:
     """Train, time and judge what the manifest asks for and the runs folder does not hold yet."""
     with report_errors():
         from bench.submission import submit
 
-        wrong = submit(manifest, launcher, profile, runs, data, quick, only, failed, max_gpu_hours, device, dry_run)
+        wrong = submit(
+            manifest, launcher, profile, runs, data, quick, only, failed, max_gpu_hours, device, overrides, dry_run
+        )
     raise typer.Exit(1 if wrong else 0)
 
 

@@ -1,7 +1,8 @@
-"""YAML files: plain data, and of what is anything else the file and line."""
+"""Strict YAML: plain data; errors name the file and line."""
 
 import re
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -44,18 +45,27 @@ _Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
 def load_yaml(path: Path) -> dict:
     """The mapping that a file holds; ValueError that names file and line where it holds anything else."""
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}") from None
-    except (UnicodeDecodeError, yaml.reader.ReaderError):
+    except UnicodeDecodeError:
         raise ValueError(f"{path}: not a text file (allowed: YAML in UTF-8)") from None
-    except yaml.MarkedYAMLError as error:
-        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ValueError(f"{path}{line}: {error.problem} (allowed: plain YAML)") from None
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise ValueError(f"{path}: {error} (allowed: plain YAML)") from None
+    content = parse_yaml(text, str(path))
     if content is None:
         raise ValueError(f"{path}: the file is empty")
     if not isinstance(content, dict):
         raise ValueError(f"{path}: {type(content).__name__} at the top (allowed: a mapping of keys to values)")
     return content
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """The value that a text is in YAML; ValueError with `where` and the line for what is no plain data."""
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.reader.ReaderError:
+        raise ValueError(f"{where}: not a text file (allowed: YAML in UTF-8)") from None
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ValueError(f"{where}{line}: {error.problem} (allowed: plain YAML)") from None
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise ValueError(f"{where}: {error} (allowed: plain YAML)") from None

@@ -6,6 +6,8 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+PATTERN = rf"{_NUMBER}(?:\s*/\s*{_NUMBER})?"
+"""A number in words, as a regular expression."""
 
 
 def number(value: Any) -> Any:
@@ -14,7 +16,7 @@ def number(value: Any) -> Any:
         raise ValueError("a number is needed, not true or false")
     if not isinstance(value, str):
         return value
-    if not re.fullmatch(rf"{_NUMBER}(?:\s*/\s*{_NUMBER})?", value.strip()):
+    if not re.fullmatch(PATTERN, value.strip()):
         raise ValueError("a number is needed, such as 0.25, 1e-4 or 8/255")
     top, _, bottom = value.partition("/")
     if bottom and float(bottom) == 0:

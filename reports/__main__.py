@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from bench.command import application, report_errors
+from bench.command import Overrides, application, report_errors
 
 app = application()
 
@@ -17,6 +17,7 @@ def main(
         list[Path], typer.Option(help="Where the records are; given several times, each folder has its own tables.")
     ] = [Path("runs")],  # noqa: B006
     quick: Annotated[bool, typer.Option("--quick", help="Of what was submitted with --quick.")] = False,
+    overrides: Overrides = [],  # noqa: B006
     csv: Annotated[
         Path | None, typer.Option(help="Write the times here, other tables beside, in full precision.")
     ] = None,
@@ -34,7 +35,7 @@ def main(
     with report_errors():
         from reports.report import report
 
-        report(manifest, runs, quick, csv, latex, out, plot, allow)
+        report(manifest, runs, quick, csv, latex, out, plot, allow, overrides)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from bench import manifest as manifests
+from bench.command import set_options
 from crt import screen
 from crt.text import invocation, printable
 from reports import render
@@ -39,13 +40,14 @@ def report(
     out: Path | None,
     plot: Path | None,
     allow: list[str],
+    overrides: list[str],
 ) -> None:
     """Print the report of a manifest and write the files that are asked for; ValueError for what cannot be made."""
     for name in allow:
         if name not in FIELDS:
             raise ValueError(f"--allow {name}: no such field (allowed: {', '.join(FIELDS)})")
     _check(runs, {"--csv": csv, "--latex": latex, "--out": out, "--plot": plot})
-    manifest = manifests.read(path, quick, networks=False)
+    manifest = manifests.read(path, quick, networks=False, overrides=overrides)
     measured = load(manifest, list(dict.fromkeys(runs)))
     frames = {
         "timing": timing(manifest, measured, allow),
@@ -67,7 +69,7 @@ def report(
     render.show(console, manifest.title, lines, shown)
     if not any(m.starts or m.losses or m.verdicts for m in measured):
         folder = ["--runs", runs[0]] if runs[0] != Path("runs") else []
-        make = invocation("bench.submit", path, *(["--quick"] if quick else []), *folder)
+        make = invocation("bench.submit", path, *(["--quick"] if quick else []), *set_options(overrides), *folder)
         console.print(f"No records in {printable(', '.join(map(str, runs)))} yet: {make}", soft_wrap=True)
     for line in _write(manifest.title, lines, shown, frames, csv, latex, out, plot):
         console.print(printable(line), soft_wrap=True)
