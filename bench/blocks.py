@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema, create_model
 
 from bench.cells import Paper
+from bench.messages import refused
 from bench.plugin_types import Arch, Baseline, Dataset, Evaluation, Loader, Method, Pipeline
 from bench.tables import Timing
 from crt.quantity import Count, Whole
@@ -23,7 +24,7 @@ def _listed(what: str, least: int = 0) -> BeforeValidator:
 
     def check(value: Any) -> Any:
         if not isinstance(value, list) or len(value) < least:
-            raise ValueError(f"(allowed: a list of {f'at least one {what}' if least else f'{what}s'})")
+            raise refused(f"a list of {f'at least one {what}' if least else f'{what}s'}")
         return value
 
     return BeforeValidator(check)
@@ -44,7 +45,7 @@ def _is(kind: Any, allowed: str) -> BeforeValidator:
 
     def check(value: Any) -> Any:
         if not isinstance(value, kind):
-            raise ValueError(f"(allowed: {allowed})")
+            raise refused(allowed)
         return value
 
     return BeforeValidator(check)

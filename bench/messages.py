@@ -4,10 +4,12 @@ import re
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import PydanticCustomError
 
 Model = TypeVar("Model", bound=BaseModel)
 
 _UNKNOWN = ("extra_forbidden", "invalid_key")
+_REFUSED = "refused"
 _NO_MAPPING = ("model_type", "model_attributes_type", "dataclass_type")
 _TAG = re.compile(r"<\w+>")
 """Names of the members of a union, which pydantic puts among the keys of a place."""
@@ -36,12 +38,17 @@ def explain(error: ValidationError, where: str, kind: type[BaseModel] | None = N
         return f"{place}: missing, but required"
     if first["type"] == "too_short":
         return f"{place}: an empty list"
-    if message.startswith("(allowed"):
+    if first["type"] == _REFUSED:
         return f"{place}: {value!r} {message}"
     # YAML has lists, which are kept as tuples.
     message = message.replace("valid tuple", "list")
     scalar = isinstance(value, str | int | float | list | tuple | None)
     return f"{place}: {value!r}: {message}" if scalar else f"{place}: {message}"
+
+
+def refused(allowed: str) -> PydanticCustomError:
+    """The error that a validator raises for a value which is none of those allowed."""
+    return PydanticCustomError(_REFUSED, "(allowed: {allowed})", {"allowed": allowed})
 
 
 def unknown_key(allowed: tuple[str, ...]) -> str:

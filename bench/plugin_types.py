@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, create_
 from pydantic_core import CoreSchema, core_schema
 
 from bench.attribute_docs import attribute_docs
+from bench.messages import refused
 from bench.specs import arguments
 from bench.tables import BARE
 from crt.data import DATASETS, LOADERS, PIPELINES
@@ -30,10 +31,10 @@ class _Name(str):
 
     @classmethod
     def check(cls, value: Any) -> str:
-        """The name itself; ValueError for another value."""
+        """The name itself; another value is refused."""
         known = cls.names()
         if not isinstance(value, str) or value not in known:
-            raise ValueError(f"(allowed: {', '.join(sorted(known))})")
+            raise refused(", ".join(sorted(known)))
         return value
 
     @classmethod
