@@ -62,7 +62,8 @@ Evaluations = Annotated[tuple[Evaluation, ...], _listed("evaluation")]
 class Block(BaseModel):
     """A mapping of known keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Validators are built when they are first needed: those of what is only described in the schema never are.
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class MonitorBlock(Block):
@@ -168,7 +169,7 @@ class CellBlock(SharedKeys):
 
     loop: Literal["train", "bare"] = "train"
     """`bare`: a plain loop written out by hand, in a timing study."""
-    paper: PaperBlock = PaperBlock()
+    paper: PaperBlock | None = None
     name: Annotated[str | None, _is(str, "a word")] = None
     """What a teacher may be called by."""
 

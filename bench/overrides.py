@@ -11,6 +11,7 @@ from crt.plugins import declared
 
 _PLUGINS = {"method": "crt.methods", "evals": "crt.evals"}
 """Keys whose values name plug-ins, and the packages of these."""
+_ONLY_IN_BLOCKS = tuple(key for key in CellBlock.model_fields if key not in SharedKeys.model_fields)
 
 
 def override(content: dict, words: str) -> dict:
@@ -38,35 +39,36 @@ def override(content: dict, words: str) -> dict:
 
 def _in_manifest(setter: "_Setter", content: dict, keys: list[str]) -> dict:
     """Set at the top, in one block or in all."""
-    first, *rest = keys
     blocks = content.get("cells")
-    if first == "cells" and rest and isinstance(blocks, list):
-        if not rest[0].isdecimal():
-            rest = ["*", *rest]
-        which, *inside = rest
-        chosen = range(len(blocks)) if which == "*" else [_index(which, blocks)]
-        if not inside:
-            return content | {"cells": setter.put(blocks, rest)}
-        # A block that has the key from the top gets its own.
-        above = {key: content[key] for key in inside[:1] if key in content}
-        put = lambda block: setter.put(above | block if isinstance(block, dict) else block, inside)  # noqa: E731
-        return content | {"cells": [put(block) if i in chosen else block for i, block in enumerate(blocks)]}
-    if first not in CellBlock.model_fields:
-        if first not in ManifestFile.model_fields:
-            raise ValueError(f"{first}: {unknown_key((*ManifestFile.model_fields, *_ONLY_IN_BLOCKS))}")
-        return setter.put(content, keys)
-    blocks = blocks if isinstance(blocks, list) else []
-    has = [isinstance(block, dict) and (first in block or first in _ONLY_IN_BLOCKS) for block in blocks]
-    changed = [setter.put(block, keys) if own else block for block, own in zip(blocks, has, strict=True)]
-    content = content | {"cells": changed} if blocks else content
+    if keys[0] == "cells" and len(keys) > 1 and isinstance(blocks, list):
+        if keys[1].isdecimal():
+            return content | {"cells": _in_block(setter, content, blocks, _index(keys[1], blocks), keys[2:])}
+        keys = keys[1:]
+    if keys[0] in CellBlock.model_fields:
+        return _in_every_block(setter, content, blocks if isinstance(blocks, list) else [], keys)
+    if keys[0] not in ManifestFile.model_fields:
+        raise ValueError(f"{keys[0]}: {unknown_key((*ManifestFile.model_fields, *_ONLY_IN_BLOCKS))}")
+    return setter.put(content, keys)
+
+
+def _in_block(setter: "_Setter", content: dict, blocks: list, which: int, keys: list[str]) -> list:
+    """The blocks with a value set in one, which gets a key of its own where it has it from the top."""
+    block = blocks[which]
+    if isinstance(block, dict):
+        block = {key: content[key] for key in keys[:1] if key in content} | block
+    return [*blocks[:which], setter.put(block, keys), *blocks[which + 1 :]]
+
+
+def _in_every_block(setter: "_Setter", content: dict, blocks: list, keys: list[str]) -> dict:
+    """Set in the blocks that have the key and, for the others, at the top."""
+    key = keys[0]
+    own = [isinstance(block, dict) and (key in block or key in _ONLY_IN_BLOCKS) for block in blocks]
+    if blocks:
+        changed = [setter.put(block, keys) if has else block for block, has in zip(blocks, own, strict=True)]
+        content = content | {"cells": changed}
     # A block without a teacher or a monitor does not get a part of one.
-    apart = len(keys) > 1 and any(has) and CellBlock.model_fields[first].get_default() is None
-    if first in content or not (all(has) or apart):
-        return setter.put(content, keys)
-    return content
-
-
-_ONLY_IN_BLOCKS = tuple(key for key in CellBlock.model_fields if key not in SharedKeys.model_fields)
+    apart = len(keys) > 1 and any(own) and CellBlock.model_fields[key].get_default() is None
+    return setter.put(content, keys) if key in content or not (all(own) or apart) else content
 
 
 def _index(word: str, items: list) -> int:
