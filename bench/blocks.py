@@ -94,17 +94,17 @@ class TeacherFile(Block):
     """True where the network takes normalized pixels; not said where the file tells."""
     key: Annotated[str | None, _is(str | None, "the name of a state dict in the file")] = None
     """Which of the file's state dicts, where it holds several."""
-    pipeline: Pipeline = ""
+    pipeline: Pipeline = Pipeline("")
     """The pipeline whose constants the network normalizes with (default: its student's)."""
 
 
 class TeacherBlock(Block):
     """A teacher that is trained first; it has the keys in `INHERITED` from its student, unless it says otherwise."""
 
-    dataset: Dataset = ""
+    dataset: Dataset = Dataset("")
     threat: Threat = Threat()
-    pipeline: Pipeline = ""
-    loader: Loader = ""
+    pipeline: Pipeline = Pipeline("")
+    loader: Loader = Loader("")
     ranks: Count = 1
     nodes: Count = 1
     images: Count | None = None
@@ -151,8 +151,8 @@ class SharedKeys(Block):
     """The network that a method learns from."""
     ranks: Axis[Count] = 1
     """Processes that train it together."""
-    pipeline: Pipeline = "crt"
-    loader: Loader = "ffcv"
+    pipeline: Pipeline = Pipeline("crt")
+    loader: Loader = Loader("ffcv")
     nodes: Count = 1
     """Machines that the ranks are on."""
     images: Count | None = None
