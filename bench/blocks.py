@@ -169,7 +169,7 @@ class CellBlock(SharedKeys):
 
     loop: Literal["train", "bare"] = "train"
     """`bare`: a plain loop written out by hand, in a timing study."""
-    paper: PaperBlock | None = None
+    paper: Annotated[PaperBlock | None, _is(dict, f"a mapping of {', '.join(Paper.model_fields)}")] = None
     name: Annotated[str | None, _is(str, "a word")] = None
     """What a teacher may be called by."""
 
