@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -11,9 +12,11 @@ from bench.cells import Cell, Spec
 from bench.names import Names, written
 from bench.specs import evaluation
 from bench.tables import Manifest
-from reports.couples import comparable, couple
+from reports.couples import comparable, couple, shown
+from reports.formats import COUNT, NAME, POINTS, PROBABILITY, fixed
 from reports.load import Measured
 from reports.stats import Interval, mcnemar, paired_difference, wilson
+from reports.table_spec import BOTH, INTERVALS, LATEX, TEXT, Column, TableSpec, datasets
 from reports.tables import columns, named
 from reports.verdicts import eps_of, has_eps, kind, principal, question, right, stands
 
@@ -107,3 +110,28 @@ def share_difference(a: Sequence[bool], b: Sequence[bool]) -> Interval:
     difference = one.mean - other.mean
     low = difference - reach(one.mean - one.low, other.high - other.mean)
     return Interval(difference, low, difference + reach(one.high - one.mean, other.mean - other.low))
+
+
+def comparisons_table(comparisons: pd.DataFrame) -> Iterator[TableSpec]:
+    """Differences of the pairs that papers compare."""
+    rows = shown(comparisons)
+    apart = rows["at"] != "radius 0"
+    evaluation = [Column("eval", "evaluation", NAME, writers=[LATEX], width=17)] if apart.any() else []
+    acr = Column("acr_difference", "ACR difference", fixed(3), "ACR", "one $-$ other", optional=BOTH)
+    columns = [
+        *datasets(rows),
+        Column("one", "one", NAME, width=18),
+        Column("other", "other", NAME, width=18),
+        Column("images", "images", COUNT),
+        replace(acr, writers=[TEXT]),
+        Column("at_by", "accuracy at", writers=[TEXT]),
+        Column("at", "accuracy at", writers=[LATEX]),
+        *evaluation,
+        Column("accuracy_difference", "accuracy difference", POINTS, "accuracy", "one $-$ other"),
+        replace(acr, writers=[LATEX]),
+        Column("mcnemar_p", "McNemar's p", PROBABILITY, "McNemar's $p$"),
+    ]
+    title = "Differences, one - other, image by image (accuracy in %)"
+    caption = r"differences, image by image; accuracy in \%."
+    rows = rows.assign(at_by=rows["at"].where(~apart, rows["at"] + ", " + rows["eval"]))
+    yield TableSpec(title, caption, columns, rows, [INTERVALS])

@@ -9,10 +9,12 @@ import pandas as pd
 from bench.names import Names, epochs
 from bench.tables import Manifest
 from crt.recipe import ARITHMETIC
-from reports.couples import comparable, couple
+from reports.couples import comparable, couple, shown
+from reports.formats import COUNT, NAME, WORD, fixed
 from reports.load import Measured
 from reports.ratios import carrier, pairs, ratio
 from reports.stats import mean_ratio
+from reports.table_spec import BOTH, INTERVALS, LATEX, TEXT, Column, TableSpec, datasets
 from reports.tables import columns, named
 from reports.teachers import whole_hours
 
@@ -124,3 +126,50 @@ def means(manifest: Manifest, measured: list[Measured]) -> pd.DataFrame:
     spread = [f"{kind}{end}" for kind in ("geometric", "arithmetic") for end in ("", "_low", "_high")]
     heads = ["dataset", "slower", "faster", "architectures", *spread, "ideal", "couple"]
     return pd.DataFrame(rows, columns=columns(heads, measured))
+
+
+def factors_table(factors: pd.DataFrame) -> Iterator[TableSpec]:
+    """Factors of the pairs that papers compare."""
+    rows = _labelled(factors)
+    columns = [
+        *datasets(rows),
+        Column("arch", "arch", WORD, "architecture"),
+        *_PAIR,
+        Column("total", "total", fixed(2)),
+        Column("epochs", "epochs", fixed(2)),
+        Column("passes", "passes", fixed(2)),
+        Column("batch", "batch", fixed(2), optional=[TEXT]),
+        Column("precision", "precision", fixed(2), optional=[TEXT]),
+        Column("host", "host", fixed(2)),
+        Column("paper_total", "paper total", fixed(2), "published", "total", optional=BOTH),
+    ]
+    title = "Factors of the whole time: total = epochs x passes x batch x precision x host"
+    caption = "factors of the whole time; their product is the total."
+    yield TableSpec(title, caption, columns, rows, [INTERVALS])
+
+
+def means_table(means: pd.DataFrame) -> Iterator[TableSpec]:
+    """Means over architectures of the pairs that papers compare."""
+    rows = _labelled(means)
+    columns = [
+        *datasets(rows),
+        *_PAIR,
+        Column("architectures", "architectures", COUNT),
+        Column("geometric", "geometric mean", fixed(2), "geometric", "mean"),
+        Column("arithmetic", "arithmetic mean", fixed(2), "arithmetic", "mean"),
+        Column("ideal", "ideal", fixed(2)),
+    ]
+    what = "ime of an epoch, over architectures"
+    yield TableSpec(f"T{what}", f"t{what}.", columns, rows, [INTERVALS])
+
+
+_PAIR = (
+    Column("slower_faster", "slower / faster", NAME, writers=[TEXT]),
+    Column("slower", "slower", NAME, writers=[LATEX]),
+    Column("faster", "faster", NAME, writers=[LATEX]),
+)
+
+
+def _labelled(frame: pd.DataFrame) -> pd.DataFrame:
+    rows = shown(frame)
+    return rows.assign(slower_faster=rows["slower"] + " / " + rows["faster"])

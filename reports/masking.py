@@ -1,17 +1,20 @@
 """Signs that an attack failed rather than that a network stood: budgets and balls against one another."""
 
 import math
+from collections.abc import Iterator
 from itertools import permutations
 from typing import NamedTuple
 
 import pandas as pd
 
 from bench.cells import Cell, Spec
-from bench.names import Names
+from bench.names import Names, written
 from bench.specs import evaluation
 from crt.data import DATASETS
+from reports.formats import COUNT, LABEL, NAME, PERCENT
 from reports.load import Measured
 from reports.stats import NOTHING
+from reports.table_spec import INTERVALS, TEXT, Column, TableSpec, network, with_labels
 from reports.tables import columns, named
 from reports.verdicts import at_eps, eps_of, kind, right, stands
 
@@ -98,3 +101,27 @@ def _only_weaker(m: Measured, attacks: list[_Attack]) -> int:
                 if right(mine[index]) and not stands(mine[index], weaker.eps) and stands(theirs[index], other.eps)
             }
     return len(found)
+
+
+def masking_table(masking: pd.DataFrame) -> Iterator[TableSpec]:
+    """Accuracies under the weakest and the strongest attack, and in the largest ball."""
+    largest = masking["largest_eps"].map(written, na_action="ignore")
+    rows = with_labels(masking).assign(largest=largest)
+    columns = [
+        *network(rows, width=17),
+        Column("ball", "eps", LABEL, r"$\varepsilon$", optional=[TEXT], width=5),
+        Column("weakest", "weakest", NAME, optional=[TEXT], width=17),
+        Column("at_weakest", "at weakest", PERCENT, "accuracy", optional=[TEXT]),
+        Column("strongest", "strongest", NAME, optional=[TEXT], width=17),
+        Column("at_strongest", "at strongest", PERCENT, "accuracy", optional=[TEXT]),
+        Column("largest", "largest eps", LABEL, r"largest $\varepsilon$", optional=[TEXT]),
+        Column("at_largest", "at largest", PERCENT, "accuracy", optional=[TEXT]),
+        Column("only_weaker", "broken by a weaker one alone", COUNT, "odd"),
+        Column("verdict", "verdict", NAME, width=10),
+    ]
+    notes = [
+        r"Accuracy at $\varepsilon$ in \%.",
+        INTERVALS,
+        "Odd: images that a weaker attack broke and a stronger one did not.",
+    ]
+    yield TableSpec("Do the attacks work? (accuracy at eps in %)", "do the attacks work?", columns, rows, notes)

@@ -1,13 +1,15 @@
 """What more ranks bring: speedup and parallel efficiency."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 import pandas as pd
 
 from bench.cells import Cell
 from bench.names import name
+from reports.formats import COUNT, NAME, WORD, fixed
 from reports.load import Measured
 from reports.ratios import ratio
+from reports.table_spec import INTERVALS, Column, TableSpec, datasets
 from reports.tables import columns, named
 
 _NAMES = (
@@ -47,3 +49,16 @@ def _shape(cell: Cell) -> Cell:
     """The cell but for its ranks and its batch, which the kind of scaling sets."""
     recipe = cell.recipe.model_copy(update={"batch_size": 1})
     return cell.model_copy(update={"ranks": 1, "nodes": 1, "recipe": recipe, "paper": type(cell.paper)()})
+
+
+def scaling_table(scaling: pd.DataFrame) -> Iterator[TableSpec]:
+    """Speedup and efficiency of more ranks."""
+    columns = [
+        *datasets(scaling),
+        Column("arch", "arch", WORD, "architecture"),
+        Column("method", "method", NAME),
+        Column("kind", "kind", WORD),
+        *(Column(key, key, COUNT) for key in ("ranks", "nodes", "batch")),
+        *(Column(key, key, fixed(2)) for key in ("speedup", "efficiency")),
+    ]
+    yield TableSpec("Speedup by ranks", "speedup by ranks.", columns, scaling, [INTERVALS])

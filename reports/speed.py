@@ -12,10 +12,12 @@ from bench.names import name
 from bench.records import Drawn, read
 from bench.tables import Manifest
 from crt.recipe import ARITHMETIC, Recipe
+from reports.formats import COUNT, NAME, PERCENT, ROUNDED, WORD, fixed
 from reports.load import Measured
 from reports.ratios import like_base, ratio
 from reports.remarks import remark
 from reports.stats import nested_ci, paired_ratio
+from reports.table_spec import TEXT, Column, TableSpec, datasets
 from reports.tables import columns, named
 from reports.timing import share_of_loader
 
@@ -140,3 +142,37 @@ def _reached(m: Measured, counted: float | None, ceiling: str) -> float:
     """The share of a ceiling, measured in the same process, at which what was counted is done."""
     best = [start.ceilings[ceiling] for start in m.starts if ceiling in start.ceilings]
     return counted / _pace(m) / max(best) if counted and best else math.nan
+
+
+def speed_table(speed: pd.DataFrame) -> Iterator[TableSpec]:
+    """Times under each choice of switches."""
+    columns = [
+        *datasets(speed),
+        Column("arch", "arch", WORD),
+        Column("method", "method", NAME),
+        Column("batch", "batch", COUNT),
+        Column("switches", "switches", NAME),
+        Column("s_per_epoch", "s/epoch", ROUNDED),
+        *(Column(key, key, fixed(2)) for key in ("speedup", "slowdown", "ideal", "efficiency")),
+        Column("of_product", "% of product", PERCENT),
+        Column("of_copy", "% of copy", PERCENT),
+        Column("loader_share", "loader %", PERCENT, optional=[TEXT]),
+    ]
+    title = (
+        "What switches bring (speedup: against the plain path; slowdown: against the baseline under the same switches)"
+    )
+    yield TableSpec(title, "", columns, speed, writers=[TEXT])
+
+
+def certification_table(certification: pd.DataFrame) -> Iterator[TableSpec]:
+    """Times of certification in each way."""
+    columns = [
+        *datasets(certification),
+        Column("arch", "arch", WORD),
+        Column("way", "way", NAME),
+        Column("images_per_s", "images/s", ROUNDED),
+        Column("draws_per_s", "draws/s", ROUNDED),
+        Column("speedup", "speedup", fixed(2)),
+    ]
+    title = "Certification, against the plain procedure on the same images and noise"
+    yield TableSpec(title, "", columns, certification, writers=[TEXT])

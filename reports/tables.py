@@ -1,6 +1,9 @@
 """The robustness table, in the columns of the CSV."""
 
 import math
+import re
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +13,10 @@ from bench.cells import Cell, Spec
 from bench.names import epochs, lineage, name
 from bench.records import Verdict
 from bench.specs import evaluation
+from reports.formats import COUNT, NAME, NARROW_PERCENT, PERCENT, PUBLISHED_PERCENT, ROUNDED, fixed
 from reports.load import Measured
 from reports.stats import Interval, wilson
+from reports.table_spec import BOTH, INTERVALS, LATEX, RADII, TEXT, Column, TableSpec, network, with_labels
 from reports.verdicts import (
     at_eps,
     average,
@@ -119,3 +124,63 @@ def named(column: str, interval: Interval) -> dict[str, float]:
 
 def number(value: float | None) -> float:
     return math.nan if value is None else value
+
+
+def robustness_tables(robustness: pd.DataFrame) -> Iterator[TableSpec]:
+    """What every evaluation found and, of certificates by smoothing, certified accuracies and those published."""
+    rows = with_labels(robustness)
+    columns = [
+        *network(rows, ["trained_for"]),
+        Column("eval", "evaluation", NAME),
+        Column("epochs", "epochs"),
+        Column("images", "images", COUNT),
+        Column("skipped", "skipped", COUNT, optional=BOTH),
+        Column("abstained", "abstained", PERCENT, optional=BOTH),
+        Column("judge_seconds", "judged in s", ROUNDED, writers=[TEXT]),
+        Column("clean", "clean", PERCENT, group="accuracy", optional=[TEXT]),
+        Column("other_images", "of images", COUNT, writers=[TEXT], optional=[TEXT]),
+        *([Column("noisy", "noisy", PERCENT, group="accuracy", optional=[TEXT])] if "noisy" in robustness else []),
+    ]
+    smoothing = rows["judge"].map(kind).eq("smoothing")
+    if "at_eps" in robustness:
+        columns += _at_eps(robustness, smoothing)
+    rows["other_images"] = rows["clean_images"].mask(rows["clean_images"] == rows["images"])
+    rows["ball"] = rows["ball"].where(rows["judge"].map(has_eps))
+    rows = rows.assign(**{f"own_acr{end}": rows[f"acr{end}"].mask(smoothing) for end in _ENDS if f"acr{end}" in rows})
+    yield TableSpec("Judged (accuracy in %)", "judged.", columns, rows, [r"Shares in \%.", INTERVALS])
+    yield from _certified_tables(rows[smoothing])
+
+
+_ENDS = ("", "_low", "_high")
+
+
+def _at_eps(robustness: pd.DataFrame, smoothing: pd.Series) -> list[Column]:
+    ball, at_eps = Column("ball", "eps", latex=r"$\varepsilon$", optional=[TEXT]), r"at $\varepsilon$"
+    columns = [
+        replace(ball, writers=[TEXT]),
+        Column("at_eps", "accuracy at eps", PERCENT, at_eps, "accuracy"),
+        replace(ball, writers=[LATEX], optional=[]),
+    ]
+    # Text has the ACR of smoothing in a table of its own.
+    if "acr" in robustness and robustness["acr"].mask(smoothing).notna().any():
+        columns.append(Column("own_acr", "ACR", fixed(3), writers=[TEXT]))
+        columns.append(Column("acr", "ACR", fixed(3), writers=[LATEX]))
+    columns.append(Column("paper_clean", "paper clean", PUBLISHED_PERCENT, "clean", "published", optional=BOTH))
+    columns.append(Column("paper_at_eps", "paper at eps", PUBLISHED_PERCENT, at_eps, "published", optional=BOTH))
+    return columns
+
+
+def _certified_tables(smoothing: pd.DataFrame) -> Iterator[TableSpec]:
+    """Certified accuracies, which text shows though they are still to come, and those published."""
+    caption = r"certified accuracy in \% at $\ell_2$ radius $r$"
+    for prefix, form, title, end, notes in (
+        ("", NARROW_PERCENT, "Robustness (certified accuracy in %, at l2 radius r)", ".", [INTERVALS]),
+        ("paper_", PUBLISHED_PERCENT, "As published", ", as published.", []),
+    ):
+        radii = [match for key in smoothing if (match := re.fullmatch(rf"{prefix}certified_at_([\d.]+)", key))]
+        acr, keys = f"{prefix}acr", [radius[0] for radius in radii]
+        known = smoothing.filter([acr, *keys]).notna().any(axis=None)
+        if known or (keys and not prefix):
+            columns = [*network(smoothing, ["sigma"]), Column(acr, "ACR", fixed(3))]
+            columns += [Column(radius[0], f"r = {radius[1]}", form, radius[1], RADII) for radius in radii]
+            yield TableSpec(title, caption + end, columns, smoothing, notes, BOTH if keys and known else [TEXT])

@@ -1,0 +1,60 @@
+"""All tables of a report, in the order of each writer."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pandas as pd
+
+from reports.comparisons import comparisons_table
+from reports.factors import factors_table, means_table
+from reports.masking import masking_table
+from reports.scaling import scaling_table
+from reports.speed import certification_table, speed_table
+from reports.table_spec import LATEX, TEXT, TableSpec
+from reports.tables import robustness_tables
+from reports.timing import memory_table, published_time_table, time_table
+
+Describe = Callable[[pd.DataFrame], Iterator[TableSpec]]
+_TIMES: dict[str, list[tuple[str, Describe]]] = {
+    TEXT: [
+        ("timing", time_table),
+        ("means", means_table),
+        ("factors", factors_table),
+        ("scaling", scaling_table),
+        ("timing", memory_table),
+        ("timing", published_time_table),
+    ],
+    LATEX: [
+        ("timing", time_table),
+        ("timing", published_time_table),
+        ("timing", memory_table),
+        ("means", means_table),
+        ("factors", factors_table),
+        ("scaling", scaling_table),
+    ],
+}
+_ACCURACIES: list[tuple[str, Describe]] = [
+    ("robustness", robustness_tables),
+    ("masking", masking_table),
+    ("comparisons", comparisons_table),
+]
+_SWITCHES: list[tuple[str, Describe]] = [("speed", speed_table), ("certification", certification_table)]
+
+
+def tables(frames: dict[str, pd.DataFrame], writer: str) -> Iterator[TableSpec]:
+    """The tables that a writer shows; each runs folder has its own, for nothing is divided across folders."""
+    timing = frames["timing"]
+    if "folder" in timing:
+        for folder in timing["folder"].unique():
+            own = {key: _of(frame, folder) for key, frame in frames.items()}
+            yield from (replace(spec, folder=folder) for spec in tables(own, writer))
+        return
+    # A study of switches compares these alone.
+    switches = writer == TEXT and not frames["speed"].empty
+    for key, describe in _SWITCHES if switches else [*_TIMES[writer], *_ACCURACIES]:
+        if not frames[key].empty:
+            yield from (spec for spec in describe(frames[key]) if writer in spec.writers)
+
+
+def _of(frame: pd.DataFrame, folder: str) -> pd.DataFrame:
+    return frame[frame["folder"] == folder].drop(columns="folder") if "folder" in frame else frame
