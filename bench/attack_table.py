@@ -14,6 +14,7 @@ from bench.command import warnings_as_notes
 from bench.image_table import percentage
 from bench.messages import typed
 from bench.records import Verdict
+from bench.statistics import wilson
 from crt import screen
 from crt.classifier import Classifier
 from crt.data import DATASETS
@@ -94,8 +95,8 @@ def summary(verdicts: Sequence[Verdict], available: int) -> Table:
     right = [verdict for verdict in verdicts if verdict.prediction == verdict.label]
     robust = sum(verdict.radius > 0 for verdict in right)
     table = Table(Column("", no_wrap=True), Column(choice, no_wrap=True), Column("95 % interval", no_wrap=True))
-    table.add_row("% clean accuracy", *percentage(len(right), len(verdicts)))
-    table.add_row("% robust accuracy, at most", *percentage(robust, len(verdicts)))
+    table.add_row("% clean accuracy", *percentage(wilson(len(right), len(verdicts))))
+    table.add_row("% robust accuracy, at most", *percentage(wilson(robust, len(verdicts))))
     table.add_row("images broken", str(len(right) - robust), "")
     table.add_row("images/s", f"{len(verdicts) / sum(verdict.seconds for verdict in verdicts):.3g}", "")
     return table

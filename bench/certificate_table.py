@@ -8,6 +8,7 @@ from rich.table import Column, Table
 from scipy.stats import norm
 
 from bench import image_table
+from bench.accuracy import RADIUS_STEP, average_certified_radius, certified_accuracy, certified_radii, share
 from bench.checkpoint import Checkpoint
 from bench.command import warnings_as_notes
 from bench.image_table import percentage
@@ -19,9 +20,6 @@ from crt.evals.smoothing import Smoothing
 from crt.judgement import Judgement
 from crt.text import printable
 from crt.threat import Threat
-
-_STEP = 0.25
-"""Between radii of the summary."""
 
 
 def report(
@@ -74,14 +72,14 @@ def certify(
 def summary(rows: Sequence[tsv.Row], settings: dict, available: int) -> Table:
     """Certified accuracy, ACR and cost of the rows, with the choice of images they are."""
     choice = image_table.choice([row.idx for row in rows], available)
-    radii = np.array([row.radius if row.correct else -1.0 for row in rows])
+    radii = certified_radii((row.correct, row.radius) for row in rows)
     largest = settings["sigma"] * norm.ppf(settings["alpha"] ** (1 / settings["n"]))
     table = Table(Column("", no_wrap=True), Column(choice, no_wrap=True), Column("95 % interval", no_wrap=True))
-    for r in np.arange(0, largest, _STEP):
-        table.add_row(f"% certified at {r:.2f}", *percentage(int((radii >= r).sum()), len(rows)))
-    table.add_row("ACR", f"{radii.clip(0).mean():.4f}", "")
+    for r in np.arange(0, largest, RADIUS_STEP):
+        table.add_row(f"% certified at {r:.2f}", *percentage(certified_accuracy(radii, r)))
+    table.add_row("ACR", f"{average_certified_radius(radii).mean:.4f}", "")
     skipped = sum(row.predict not in (row.label, -1) for row in rows)
-    abstained = percentage(sum(row.predict == -1 for row in rows), len(rows))
+    abstained = percentage(share(row.predict == -1 for row in rows))
     # Of an image that is skipped it is not known whether the estimate would have abstained.
     table.add_row("% abstained", *(("–", "") if settings["skip_wrong"] else abstained))
     table.add_row("images skipped", str(skipped if settings["skip_wrong"] else 0), "")

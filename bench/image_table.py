@@ -5,8 +5,6 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
-from scipy.stats import binomtest
-
 from bench import cells
 from bench.attempt import Claim, write
 from bench.cells import Spec
@@ -14,6 +12,7 @@ from bench.checkpoint import Checkpoint
 from bench.judge import image
 from bench.progress import Progress
 from bench.specs import spec as resolve
+from bench.statistics import Interval
 from crt import dist
 from crt.classifier import Classifier
 from crt.data.beton_file import Beton
@@ -92,7 +91,6 @@ def choice(indices: Sequence[int], available: int) -> str:
     return f"{len(indices):,} of {available:,} images: {few}"
 
 
-def percentage(count: int, total: int) -> tuple[str, str]:
-    """A share in percent, and its 95 % interval (Wilson's)."""
-    ends = binomtest(count, total).proportion_ci(method="wilson")
-    return f"{100 * count / total:.1f}", f"[{100 * ends.low:.1f}, {100 * ends.high:.1f}]"
+def percentage(share: Interval) -> tuple[str, str]:
+    """A share in percent, and its 95 % interval."""
+    return f"{100 * share.mean:.1f}", f"[{100 * share.low:.1f}, {100 * share.high:.1f}]"

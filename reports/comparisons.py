@@ -11,11 +11,12 @@ import pandas as pd
 from bench.cells import Cell, Spec
 from bench.names import Names, written
 from bench.specs import evaluation
+from bench.statistics import Interval, wilson
 from bench.tables import Manifest
 from reports.couples import comparable, couple, shown
 from reports.formats import COUNT, NAME, POINTS, PROBABILITY, fixed
 from reports.load import Measured
-from reports.stats import Interval, mcnemar, paired_difference, wilson
+from reports.stats import mcnemar, paired_difference
 from reports.table_spec import BOTH, INTERVALS, LATEX, TEXT, Column, TableSpec, datasets
 from reports.tables import columns, named
 from reports.verdicts import eps_of, has_eps, kind, principal, question, right, stands

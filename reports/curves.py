@@ -8,9 +8,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from bench.statistics import wilson
 from reports.drawing import Plot, legend, styles, write
 from reports.remarks import several
-from reports.stats import wilson
 
 _BINS = np.linspace(0.5, 1, 51)
 

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from rich.progress import track
 from scipy.signal import lfilter
 
+from bench.statistics import Interval, mean_ci, wilson
 from reports import stats
-from reports.stats import Interval
 
 SEED = 20
 RATIOS = (8.0, 2.0, 4.0, 16.0)
@@ -70,7 +70,7 @@ def intervals(
     variance = OWN**2 + EPOCH**2 + case.host**2 * (1 + _TURNS**2)
     long_run = SECONDS * float(np.exp(variance / 2).mean())
     if len(baseline) < stats.RUNS:
-        within, pooled = stats.nested_ci(baseline), stats.mean_ci(baseline.ravel())
+        within, pooled = stats.nested_ci(baseline), mean_ci(baseline.ravel())
         truth = own[0, 1].mean()
         return {
             "within runs, of their own mean": (within, truth),
@@ -78,7 +78,7 @@ def intervals(
             "naive: epochs as independent, of their own mean": (pooled, truth),
         }
     logs = np.log(paired[:, 0] / paired[:, 1])
-    naive = Interval(*np.exp(stats.mean_ci(logs[0].ravel())))
+    naive = Interval(*np.exp(mean_ci(logs[0].ravel())))
     return {
         "seconds: t over run means": (stats.runs_ci(baseline), long_run),
         "ratio: paired logs, t over runs": (stats.paired_ratio(logs[0]), RATIOS[0]),
@@ -87,7 +87,7 @@ def intervals(
         "ratio: Fieller, separate processes": (stats.fieller_ratio(method, baseline), RATIOS[0]),
         "mean of 4 ratios, geometric": (stats.mean_ratio(list(logs), "geometric"), np.exp(np.log(RATIOS).mean())),
         "mean of 4 ratios, arithmetic": (stats.mean_ratio(list(logs), "arithmetic"), np.mean(RATIOS)),
-        "naive: seconds, all epochs pooled": (stats.mean_ci(baseline.ravel()), long_run),
+        "naive: seconds, all epochs pooled": (mean_ci(baseline.ravel()), long_run),
         "naive: paired logs, all epochs pooled": (naive, RATIOS[0]),
     }
 
@@ -103,7 +103,7 @@ def simulate(case: Case, runs: int, replicates: int) -> list[dict]:
     rows = []
     for name, judged in found.items():
         held, widths = zip(*judged, strict=True)
-        coverage = stats.wilson(sum(held), replicates)
+        coverage = wilson(sum(held), replicates)
         row = {"interval": name, "runs": runs, "phi": case.phi, "host": case.host, "replicates": replicates}
         row |= {"coverage": coverage.mean, "coverage_low": coverage.low, "coverage_high": coverage.high}
         rows.append(row | {"width": float(np.median(widths))})

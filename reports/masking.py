@@ -10,10 +10,10 @@ import pandas as pd
 from bench.cells import Cell, Spec
 from bench.names import Names, written
 from bench.specs import evaluation
+from bench.statistics import NOTHING
 from crt.data import DATASETS
 from reports.formats import COUNT, LABEL, NAME, PERCENT
 from reports.load import Measured
-from reports.stats import NOTHING
 from reports.table_spec import INTERVALS, TEXT, Column, TableSpec, network, with_labels
 from reports.tables import columns, named
 from reports.verdicts import at_eps, eps_of, kind, right, stands

@@ -4,10 +4,11 @@ import math
 from collections.abc import Collection
 from typing import NamedTuple
 
+from bench.statistics import NOTHING, Interval
 from bench.tables import Manifest
 from crt.recipe import ARITHMETIC
 from reports.load import Measured
-from reports.stats import NOTHING, Interval, paired_ratio, welch_ratio
+from reports.stats import paired_ratio, welch_ratio
 
 COMPARED = (
     "device",

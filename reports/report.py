@@ -9,13 +9,13 @@ from bench import manifest as manifests
 from bench.command import set_options
 from crt import screen
 from crt.text import invocation, printable
-from reports import render
+from reports import csv_writer, text_writer
+from reports.all_tables import tables
 from reports.certificates import certificates
 from reports.comparisons import comparisons
 from reports.factors import factors, means
-from reports.grids import Grid, grids
 from reports.head import head
-from reports.latex import latex as document
+from reports.latex_writer import latex as latex_document
 from reports.load import load
 from reports.masking import masking
 from reports.monitored import monitored
@@ -23,6 +23,7 @@ from reports.ratios import FIELDS
 from reports.scaling import scaling
 from reports.speed import certification, speed
 from reports.sweeps import sweeps
+from reports.table_spec import LATEX, TEXT, TableSpec
 from reports.tables import robustness
 from reports.teachers import teachers
 from reports.timing import timing
@@ -64,9 +65,9 @@ def report(
         "sweeps": sweeps(measured),
         "teachers": teachers(measured),
     }
-    lines, shown = head(manifest, measured, frames), grids(frames)
+    lines, shown = head(manifest, measured, frames), list(tables(frames, TEXT))
     console = screen.output()
-    render.show(console, manifest.title, lines, shown)
+    text_writer.show(console, manifest.title, lines, shown)
     if not any(m.starts or m.losses or m.verdicts for m in measured):
         folder = ["--runs", runs[0]] if runs[0] != Path("runs") else []
         make = invocation("bench.submit", path, *(["--quick"] if quick else []), *set_options(overrides), *folder)
@@ -90,24 +91,21 @@ def _check(runs: list[Path], files: dict[str, Path | None]) -> None:
 def _write(
     title: str,
     lines: list[str],
-    shown: list[Grid],
+    shown: list[TableSpec],
     frames: dict[str, pd.DataFrame],
     csv: Path | None,
     latex: Path | None,
     out: Path | None,
     plot: Path | None,
 ) -> Iterator[str]:
-    """The files that were asked for, with a line on each; a table with nothing in it has none."""
-    for name, frame in frames.items() if csv else ():
-        file = csv if name == "timing" else csv.with_name(f"{csv.stem}-{name}.csv")
-        if name == "timing" or not frame.empty:
-            frame.to_csv(file, index=False, errors="backslashreplace")
-            yield f"wrote {file}"
+    """The files that were asked for, with a line on each."""
+    if csv:
+        yield from (f"wrote {file}" for file in csv_writer.write(frames, csv))
     if out:
-        out.write_text(render.markdown(title, lines, shown), encoding="utf-8")
+        out.write_text(text_writer.markdown(title, lines, shown), encoding="utf-8")
         yield f"wrote {out}"
     if latex:
-        latex.write_text(document(title, lines, frames), encoding="utf-8")
+        latex.write_text(latex_document(title, lines, tables(frames, LATEX)), encoding="utf-8")
         yield f"wrote {latex}"
     if plot:
         # Matplotlib takes longer to import than most reports to make.

@@ -1,15 +1,16 @@
-"""Means, ratios and proportions with 95 % intervals, and flags for odd times."""
+"""Means, ratios and differences with 95 % intervals, and flags for odd times."""
 
 import math
 from collections.abc import Sequence
 from functools import lru_cache
 from statistics import fmean
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 from scipy import special
 
-CONFIDENCE = 0.95
+from bench.statistics import CONFIDENCE, NOTHING, Interval, Mean, independent, t_interval, t_quantile
+
 RUNS = 3
 """Fresh runs from which an interval is over runs; with fewer it is within a run, and says so."""
 _TREND, _CHANGE = 0.01, 0.02
@@ -18,33 +19,9 @@ _DRAWS = 9999
 """Of a bootstrap."""
 
 
-class Interval(NamedTuple):
-    """An estimate and its interval; NaN ends where there are too few values."""
-
-    mean: float
-    low: float
-    high: float
-
-
-class _Mean(NamedTuple):
-    """A mean, the variance of it, and the degrees of freedom of that variance."""
-
-    mean: float
-    variance: float
-    df: float
-
-
-NOTHING = Interval(math.nan, math.nan, math.nan)
-
-
-def mean_ci(values: list[float]) -> Interval:
-    """Mean and Student's t interval of independent values."""
-    return _interval(_independent(values))
-
-
 def runs_ci(runs: list[list[float]]) -> Interval:
     """Mean of run means and Student's t interval over them; runs without values do not count."""
-    return _interval(_over_runs(runs))
+    return t_interval(_over_runs(runs))
 
 
 def nested_ci(runs: list[list[float]]) -> Interval:
@@ -52,13 +29,13 @@ def nested_ci(runs: list[list[float]]) -> Interval:
 
     Times are positive, so the interval is cut at 0, as Fieller's is: it holds the truth as often as before.
     """
-    mean, low, high = _interval(_nested(runs))
+    mean, low, high = t_interval(_nested(runs))
     return Interval(mean, 0.0 if low < 0 else low, high)
 
 
 def paired_ratio(logs: list[list[float]]) -> Interval:
     """Geometric mean ratio from each run's log-ratios of paired rounds; over or within runs, as nested_ci."""
-    return _exp(_interval(_nested(logs)))
+    return _exp(t_interval(_nested(logs)))
 
 
 def welch_ratio(a: list[list[float]], b: list[list[float]]) -> Interval:
@@ -66,8 +43,8 @@ def welch_ratio(a: list[list[float]], b: list[list[float]]) -> Interval:
 
     With a single run on a side there is an estimate and no interval.
     """
-    parts = [_independent(np.log(_means(runs)).tolist()) for runs in (a, b)]
-    return _exp(_interval(_combine(parts, np.array([1, -1]))))
+    parts = [independent(np.log(_means(runs)).tolist()) for runs in (a, b)]
+    return _exp(t_interval(_combine(parts, np.array([1, -1]))))
 
 
 def fieller_ratio(a: list[list[float]], b: list[list[float]]) -> Interval:
@@ -78,7 +55,7 @@ def fieller_ratio(a: list[list[float]], b: list[list[float]]) -> Interval:
     """
     above, below = _over_runs(a), _over_runs(b)
     ratio = above.mean / below.mean
-    t = _quantile(_combine([above, below], np.array([1, -ratio])).df)
+    t = t_quantile(_combine([above, below], np.array([1, -ratio])).df)
     product = above.mean * below.mean
     first, last = below.mean**2 - t**2 * below.variance, above.mean**2 - t**2 * above.variance
     root = math.sqrt(max(product**2 - first * last, 0))
@@ -98,17 +75,7 @@ def mean_ratio(logs: list[list[list[float]]], kind: Literal["geometric", "arithm
         return NOTHING
     weights = {"geometric": np.ones_like, "arithmetic": np.exp}[kind](means)
     mean = means.mean() if kind == "geometric" else math.log(weights.mean())
-    return _exp(_interval(_combine(parts, weights / weights.sum())._replace(mean=mean)))
-
-
-def wilson(count: int, total: int) -> Interval:
-    """A proportion and its Wilson interval."""
-    if total == 0:
-        return NOTHING
-    p, z = count / total, float(special.ndtri((1 + CONFIDENCE) / 2))
-    middle, half = p + z**2 / (2 * total), z * math.sqrt(p * (1 - p) / total + (z / total) ** 2 / 4)
-    low, high = ((middle + side) / (1 + z**2 / total) for side in (-half, half))
-    return Interval(p, max(low, 0.0), min(high, 1.0))
+    return _exp(t_interval(_combine(parts, weights / weights.sum())._replace(mean=mean)))
 
 
 def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> float:
@@ -191,14 +158,7 @@ def _means(runs: list[list[float]]) -> list[float]:
     return [fmean(values) for values in runs if len(values)]
 
 
-def _independent(values: list[float]) -> _Mean:
-    n = len(values)
-    if n < 2:
-        return _Mean(float(values[0]) if n else math.nan, math.nan, math.nan)
-    return _Mean(fmean(values), float(np.var(values, ddof=1)) / n, n - 1)
-
-
-def _within(values: list[float]) -> _Mean:
+def _within(values: list[float]) -> Mean:
     """Mean of one run's values, in the order of time, and a t interval that allows for autocorrelation.
 
     Values are taken for AR(1): n of them are worth n_eff = n (1 - r) / (1 + r) independent ones, clipped to [2, n]
@@ -209,41 +169,32 @@ def _within(values: list[float]) -> _Mean:
     """
     n = len(values)
     if n < 2:
-        return _independent(values)
+        return independent(values)
     off = np.array(values) - np.mean(values)
     squares = off @ off
     r = (n * (off[1:] @ off[:-1]) / squares + 1) / (n - 3) if n > 3 and squares else 0.0
     r = min(max(r, 0.0), 1.0)
     worth = max(n * (1 - r) / (1 + r), 2.0)
-    return _Mean(float(np.mean(values)), float(squares / n / (worth - 1)), worth - 1)
+    return Mean(float(np.mean(values)), float(squares / n / (worth - 1)), worth - 1)
 
 
-def _over_runs(runs: list[list[float]]) -> _Mean:
-    return _independent(_means(runs))
+def _over_runs(runs: list[list[float]]) -> Mean:
+    return independent(_means(runs))
 
 
-def _nested(runs: list[list[float]]) -> _Mean:
+def _nested(runs: list[list[float]]) -> Mean:
     if len(_means(runs)) >= RUNS:
         return _over_runs(runs)
     parts = [_within(values) for values in runs if len(values)]
-    return _combine(parts, np.full(len(parts), 1 / len(parts))) if parts else _independent([])
+    return _combine(parts, np.full(len(parts), 1 / len(parts))) if parts else independent([])
 
 
-def _combine(parts: list[_Mean], weights: np.ndarray) -> _Mean:
+def _combine(parts: list[Mean], weights: np.ndarray) -> Mean:
     """The weighted sum of independent means, its degrees of freedom after Welch and Satterthwaite."""
     means, variances, df = np.array(parts).T
     variances = weights**2 * variances
     total = float(variances.sum())
-    return _Mean(float(weights @ means), total, total**2 / float(np.sum(variances**2 / df)) if total else 1.0)
-
-
-def _quantile(df: float) -> float:
-    return float(special.stdtrit(df, (1 + CONFIDENCE) / 2))
-
-
-def _interval(part: _Mean) -> Interval:
-    half = _quantile(part.df) * math.sqrt(part.variance)
-    return Interval(part.mean, part.mean - half, part.mean + half)
+    return Mean(float(weights @ means), total, total**2 / float(np.sum(variances**2 / df)) if total else 1.0)
 
 
 def _exp(interval: Interval) -> Interval:

@@ -9,17 +9,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from bench.accuracy import RADIUS_STEP, average_certified_radius, certified_accuracy, share
 from bench.cells import Cell, Spec
 from bench.names import epochs, lineage, name
 from bench.records import Verdict
 from bench.specs import evaluation
+from bench.statistics import Interval
 from reports.formats import COUNT, NAME, NARROW_PERCENT, PERCENT, PUBLISHED_PERCENT, ROUNDED, fixed
 from reports.load import Measured
-from reports.stats import Interval, wilson
 from reports.table_spec import BOTH, INTERVALS, LATEX, RADII, TEXT, Column, TableSpec, network, with_labels
 from reports.verdicts import (
     at_eps,
-    average,
     clean,
     eps_of,
     first_seen,
@@ -29,12 +29,10 @@ from reports.verdicts import (
     principal,
     radii,
     right,
-    share,
 )
 
 _LARGEST = 3.8115
 """Radii over sigma that n = 100,000 draws at alpha = 0.001 can certify (all of them agreeing)."""
-_STEP = 0.25
 
 
 def robustness(measured: list[Measured]) -> pd.DataFrame:
@@ -83,7 +81,7 @@ def _row(m: Measured, spec: Spec) -> dict:
     elif has_eps(spec.name):
         row |= named("at_eps", at_eps(m, spec)) | {"paper_at_eps": _published(cell, spec)}
     if not smoothing and evaluation(spec, cell.threat).measures_radius:
-        row |= named("acr", average(radii(verdicts)))
+        row |= named("acr", average_certified_radius(radii(verdicts)))
     return row
 
 
@@ -92,9 +90,9 @@ def _abstained(verdicts: list[Verdict]) -> float:
 
 
 def _certified(cell: Cell, found: np.ndarray) -> dict:
-    row = named("acr", average(found)) | {"paper_acr": number(cell.paper.acr)}
-    for r in np.arange(0, _LARGEST * cell.threat.sigma, _STEP):
-        row |= named(f"certified_at_{r:.2f}", wilson(int((found >= r).sum()), len(found)))
+    row = named("acr", average_certified_radius(found)) | {"paper_acr": number(cell.paper.acr)}
+    for r in np.arange(0, _LARGEST * cell.threat.sigma, RADIUS_STEP):
+        row |= named(f"certified_at_{r:.2f}", certified_accuracy(found, r))
     return row | {f"paper_certified_at_{r:.2f}": percent / 100 for r, percent in cell.paper.certified.items()}
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from bench.names import epochs, lineage, name
+from bench.statistics import NOTHING
 from bench.tables import Manifest
 from crt.data import DATASETS
 from crt.recipe import ARITHMETIC
@@ -14,7 +15,7 @@ from reports.formats import COUNT, HOURS, PERCENT, ROUNDED, SIGNIFICANT, SPAN, f
 from reports.load import Measured
 from reports.ratios import like_base, published_base, ratio
 from reports.remarks import remark
-from reports.stats import NOTHING, fieller_ratio, nested_ci
+from reports.stats import fieller_ratio, nested_ci
 from reports.table_spec import BOTH, INTERVALS, TEXT, Column, TableSpec, network, varying, with_labels
 from reports.tables import columns, named, number
 from reports.teachers import expenses, making_hours, unknown, whole_hours

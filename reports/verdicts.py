@@ -1,17 +1,17 @@
 """What verdicts add up to: accuracy, certified radius, accuracy at eps."""
 
-import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from bench.accuracy import average_certified_radius, certified_radii, share
 from bench.cells import Cell, Spec, digest
 from bench.names import written
 from bench.records import Verdict
+from bench.statistics import NOTHING, Interval
 from crt.plugins import declaration
 from reports.load import Measured
-from reports.stats import NOTHING, Interval, mean_ci, wilson
 
 if TYPE_CHECKING:
     from crt.evals.base import Kind
@@ -62,19 +62,7 @@ def stands(verdict: Verdict, eps: float) -> bool:
 
 def radii(verdicts: Iterable[Verdict]) -> np.ndarray:
     """Certified radii, -1 where the class is wrong."""
-    return np.array([v.radius if right(v) else -1.0 for v in verdicts])
-
-
-def average(found: np.ndarray) -> Interval:
-    """Mean of radii, 0 for wrong ones, with its interval; equal radii do not tell how others would differ."""
-    mean = mean_ci(list(found.clip(0)))
-    return mean if len(set(found.clip(0))) > 1 else Interval(mean.mean, math.nan, math.nan)
-
-
-def share(said: Iterable[bool]) -> Interval:
-    """How often it is so, with Wilson's interval."""
-    said = list(said)
-    return wilson(sum(said), len(said))
+    return certified_radii((right(v), v.radius) for v in verdicts)
 
 
 def of(m: Measured, asked: "Kind") -> list[Verdict]:
@@ -117,4 +105,4 @@ def bought(m: Measured) -> AtEps:
 
 def acr(m: Measured) -> Interval:
     """The ACR of its first certificate by smoothing."""
-    return average(radii(of(m, "smoothing")))
+    return average_certified_radius(radii(of(m, "smoothing")))

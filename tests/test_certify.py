@@ -22,6 +22,7 @@ from bench.attempt import Place
 from bench.certify import app
 from bench.records import Verdict, read_all
 from bench.specs import spec
+from bench.statistics import wilson
 from bench.train import run_cell
 from crt import tsv
 from crt.classifier import Classifier
@@ -30,7 +31,7 @@ from crt.evals.smoothing import Smoothing, least
 from crt.fold import fold
 from crt.plugins import find
 from crt.threat import Threat
-from reports import curves, stats
+from reports import curves
 from reports.certificates import certificates
 from reports.load import Measured, load
 from reports.tables import robustness
@@ -403,7 +404,7 @@ def test_curves_show_the_shares(tiny, tmp_path, monkeypatch):
     axes = drawn(curves.certified, frame, monkeypatch, tmp_path / "c.pdf").axes[0]
     assert axes.lines[0].get_xydata().tolist() == [[0, 50], [0.25, 50], [0.5, 25], [0.5, 0]]
     band = axes.collections[0].get_paths()[0].vertices[:, 1]
-    ends = [stats.wilson(count, 4) for count in (2, 1)]
+    ends = [wilson(count, 4) for count in (2, 1)]
     assert band.min() == pytest.approx(100 * ends[1].low) and band.max() == pytest.approx(100 * ends[0].high)
     axes = drawn(curves.likelihood, frame, monkeypatch, tmp_path / "p.pdf").axes[0]
     assert "50.0 % not certified" in axes.get_legend_handles_labels()[1][0]

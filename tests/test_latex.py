@@ -11,8 +11,10 @@ import pandas as pd
 import pytest
 from waiting import HANG
 
-from reports.booktabs import escape
-from reports.latex import latex as document
+from reports.all_tables import tables
+from reports.latex_text import escape
+from reports.latex_writer import latex as document
+from reports.table_spec import LATEX
 from reports.timing import TIMING
 
 NAN = math.nan
@@ -21,7 +23,8 @@ HARD = r"50 % of #1 {a} a_b & c^2 ~ \d [e] <- f -> g <h> --quick --- $1 α ≤ �
 
 def latex(title, lines, timing, robustness, **more):
     empty = dict.fromkeys(("means", "factors", "scaling", "masking", "comparisons"), pd.DataFrame())
-    return document(title, lines, empty | {"timing": timing, "robustness": robustness} | more)
+    frames = empty | {"timing": timing, "robustness": robustness} | more
+    return document(title, lines, tables(frames, LATEX))
 
 
 def timing(**columns: object) -> pd.DataFrame:
@@ -56,6 +59,7 @@ def robustness(radii: int, rows: int = 2, **columns: object) -> pd.DataFrame:
         "sigma": [0.25] * rows,
         "epochs": ["3/200"] * rows,
         "images": [10_000] * rows,
+        "clean_images": [10_000] * rows,
         "skipped": [3] * rows,
         "abstained": [0.012] * rows,
     }

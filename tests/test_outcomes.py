@@ -13,19 +13,21 @@ from typer.testing import CliRunner
 from bench import manifest as manifests
 from bench.names import written
 from bench.records import Curve, End, Verdict, append
+from bench.statistics import wilson
 from reports import curves, outcomes
 from reports.__main__ import app
+from reports.all_tables import tables
 from reports.comparisons import comparisons, share_difference
 from reports.couples import shown
 from reports.factors import factors
-from reports.grids import grids
 from reports.head import head
 from reports.load import Measured, load
 from reports.masking import masking
 from reports.monitored import monitored
 from reports.speed import speed
-from reports.stats import mcnemar, wilson
+from reports.stats import mcnemar
 from reports.sweeps import sweeps
+from reports.table_spec import TEXT
 from reports.tables import robustness
 from reports.timing import timing
 
@@ -303,7 +305,9 @@ def test_tables_have_no_columns_of_dashes_that_nobody_waits_for(tmp_path):
     names = ("means", "factors", "scaling", "masking", "comparisons", "speed")
     frames = {"timing": timing(manifest, measured), "robustness": robustness(measured)}
     frames |= dict.fromkeys(names, masking([])) | {"masking": masking(measured)}
-    tables = {caption.split(" (")[0]: heads for caption, heads, _ in grids(frames)}
-    assert tables["Judged"][-4:] == ["eps", "accuracy at eps", "paper clean", "paper at eps"]
-    assert not {"skipped", "abstained", "ACR"} & set(tables["Judged"])
-    assert tables["Time"][-4:] == ["training", "with teacher", "clean", "accuracy at eps"]
+    headings = {
+        spec.title.split(" (")[0]: [column.heading for column in spec.shown(TEXT)] for spec in tables(frames, TEXT)
+    }
+    assert headings["Judged"][-4:] == ["eps", "accuracy at eps", "paper clean", "paper at eps"]
+    assert not {"skipped", "abstained", "ACR"} & set(headings["Judged"])
+    assert headings["Time"][-4:] == ["training", "with teacher", "clean", "accuracy at eps"]

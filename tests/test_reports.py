@@ -6,16 +6,20 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
 from typer.testing import CliRunner
 
 from bench import manifest as manifests
 from bench.records import SCHEMA, End, Epoch, Start, Verdict, append
+from bench.statistics import mean_ci, wilson
 from crt.screen import Screen
-from reports import render, stats
+from reports import text_writer
 from reports.__main__ import app
+from reports.formats import LABEL, NAME
 from reports.load import Measured
+from reports.table_spec import Column, TableSpec
 from reports.tables import robustness
 from reports.timing import TIMING
 
@@ -228,11 +232,17 @@ def test_what_is_no_folder_and_no_format_is_named(tmp_path):
         assert result.exit_code == 2 and "allowed: .pdf, .png, .svg" in result.stderr and not result.stdout
 
 
+def words_table(title: str, headings: list[str], rows: list[list[str]]) -> TableSpec:
+    """A table of words, of which those of a method may fold."""
+    columns = [Column(str(k), word, NAME if word == "method" else LABEL) for k, word in enumerate(headings)]
+    return TableSpec(title, title, columns, pd.DataFrame(rows, columns=[c.key for c in columns], dtype=object))
+
+
 def test_nothing_is_cut_on_a_narrow_terminal():
     heads = ["arch", "method", *(f"head{k}" for k in range(9))]
     row = ["cnn2c2f", "SmoothMix(m=2)", *(f"{k}.514 [0.{k}12, 9.{k}87]" for k in range(9))]
     console = Screen(width=40, file=io.StringIO())
-    render.show(console, "A title", [], [("A caption", heads, [row])])
+    text_writer.show(console, "A title", [], [words_table("A caption", heads, [row])])
     written = console.file.getvalue()
     assert "…" not in written
     for cell in (*heads, *row):
@@ -258,14 +268,14 @@ def test_what_nothing_else_judged_has_a_row_of_its_own(tmp_path):
 def test_intervals_against_scipy():
     values = [1.0, 2.0, 4.0, 4.5]
     low, high = scipy_stats.t.interval(0.95, 3, np.mean(values), scipy_stats.sem(values))
-    assert stats.mean_ci(values) == pytest.approx((np.mean(values), low, high))
-    assert stats.mean_ci([3.0])[0] == 3.0 and math.isnan(stats.mean_ci([3.0])[1])
+    assert mean_ci(values) == pytest.approx((np.mean(values), low, high))
+    assert mean_ci([3.0])[0] == 3.0 and math.isnan(mean_ci([3.0])[1])
     p, n, z = 0.3, 50, scipy_stats.norm.ppf(0.975)
     middle, half = (
         (p + z**2 / 2 / n) / (1 + z**2 / n),
         z * math.sqrt(p * (1 - p) / n + z**2 / 4 / n**2) / (1 + z**2 / n),
     )
-    assert stats.wilson(15, 50) == pytest.approx((p, middle - half, middle + half))
+    assert wilson(15, 50) == pytest.approx((p, middle - half, middle + half))
     for count, total in ((0, 7), (7, 7), (1, 1)):
         library = scipy_stats.binomtest(count, total).proportion_ci(0.95, method="wilson")
-        assert stats.wilson(count, total) == pytest.approx((count / total, library.low, library.high))
+        assert wilson(count, total) == pytest.approx((count / total, library.low, library.high))

@@ -17,6 +17,7 @@ from markdown_it import MarkdownIt
 from rich.table import Table
 from rich.text import Text
 from test_layers import TREES
+from test_reports import words_table
 from typer.testing import CliRunner
 
 from bench import job_states, progress
@@ -36,10 +37,12 @@ from crt.data.beton_file import ensure
 from crt.text import command, invocation, printable
 from launchers.task import Job, TaskProgress
 from reports.__main__ import app as report
-from reports.booktabs import escape
-from reports.latex import latex
+from reports.all_tables import tables
+from reports.latex_text import escape
+from reports.latex_writer import latex
 from reports.load import load
-from reports.render import markdown
+from reports.table_spec import LATEX
+from reports.text_writer import markdown
 from reports.timing import timing
 
 ROOT = Path(__file__).parents[1]
@@ -449,7 +452,7 @@ def test_markdown_shows_text_as_it_is(text):
     page = (
         MarkdownIt("commonmark")
         .enable(["table", "strikethrough"])
-        .render(markdown(text, [text], [(text, ["h", text], [[text, "x"], ["y", text]])]))
+        .render(markdown(text, [text], [words_table(text, ["h", text], [[text, "x"], ["y", text]])]))
     )
     blocks = re.findall(r"<(?:h1|h2|li|td|th)>(.*?)</(?:h1|h2|li|td|th)>", page, re.DOTALL)
     shown = printable(text).strip()
@@ -461,7 +464,7 @@ def test_markdown_shows_text_as_it_is(text):
     ["1.45 [0.01, 284.21]", "0.69 *", "*: a ratio of unlike things, let pass", "<0.001", "a <- b", "imagenet_vgg_x"],
 )
 def test_what_markdown_leaves_alone_is_left_alone(text):
-    assert f"| {text} |" in markdown("t", [], [("c", ["h"], [[text]])])
+    assert f"| {text} |" in markdown("t", [], [words_table("c", ["h"], [[text]])])
 
 
 @pytest.mark.parametrize(
@@ -471,7 +474,8 @@ def test_latex_shows_text_as_it_is(tmp_path, text):
     manifest = manifests.read(write(tmp_path / "m.yaml"), networks=False)
     measured = load(manifest, [tmp_path])
     frames = dict.fromkeys(("means", "factors", "scaling", "robustness", "masking", "comparisons"), pd.DataFrame())
-    page = latex(f"Title {text}", [f"line {text}"], frames | {"timing": timing(manifest, measured, [])})
+    frames["timing"] = timing(manifest, measured, [])
+    page = latex(f"Title {text}", [f"line {text}"], tables(frames, LATEX))
     assert rf"\section*{{Title {escape(text)}}}" in page and rf"\noindent line {escape(text)}\par" in page
     assert page.count(escape(f"Title {text}")) == page.count("Title") and "\x1b" not in page
 
