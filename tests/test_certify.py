@@ -31,7 +31,7 @@ from crt.evals.smoothing import Smoothing, least
 from crt.fold import fold
 from crt.plugins import find
 from crt.threat import Threat
-from reports import curves
+from reports import curves, stats
 from reports.certificates import certificates
 from reports.load import Measured, load
 from reports.tables import robustness

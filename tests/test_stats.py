@@ -9,12 +9,12 @@ from scipy import optimize
 from scipy import stats as scipy_stats
 from typer.testing import CliRunner
 
+from bench.statistics import mean_ci
 from reports import coverage
 from reports import interval_coverage as simulation
 from reports.stats import (
     drift,
     fieller_ratio,
-    mean_ci,
     mean_ratio,
     nested_ci,
     outliers,
