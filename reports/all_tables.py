@@ -15,30 +15,22 @@ from reports.tables import robustness_tables
 from reports.timing import memory_table, published_time_table, time_table
 
 Describe = Callable[[pd.DataFrame], Iterator[TableSpec]]
-_TIMES: dict[str, list[tuple[str, Describe]]] = {
-    TEXT: [
-        ("timing", time_table),
-        ("means", means_table),
-        ("factors", factors_table),
-        ("scaling", scaling_table),
-        ("timing", memory_table),
-        ("timing", published_time_table),
-    ],
-    LATEX: [
-        ("timing", time_table),
-        ("timing", published_time_table),
-        ("timing", memory_table),
-        ("means", means_table),
-        ("factors", factors_table),
-        ("scaling", scaling_table),
-    ],
-}
-_ACCURACIES: list[tuple[str, Describe]] = [
+Entry = tuple[str, Describe]
+"""A frame and the function that describes tables of it."""
+_TIME: Entry = ("timing", time_table)
+_PUBLISHED: Entry = ("timing", published_time_table)
+_MEMORY: Entry = ("timing", memory_table)
+_RATIOS: list[Entry] = [("means", means_table), ("factors", factors_table), ("scaling", scaling_table)]
+_ROBUSTNESS: list[Entry] = [
     ("robustness", robustness_tables),
     ("masking", masking_table),
     ("comparisons", comparisons_table),
 ]
-_SWITCHES: list[tuple[str, Describe]] = [("speed", speed_table), ("certification", certification_table)]
+_ORDER = {
+    TEXT: [_TIME, *_RATIOS, _MEMORY, _PUBLISHED, *_ROBUSTNESS],
+    LATEX: [_TIME, _PUBLISHED, _MEMORY, *_RATIOS, *_ROBUSTNESS],
+}
+_SWITCHES: list[Entry] = [("speed", speed_table), ("certification", certification_table)]
 
 
 def tables(frames: dict[str, pd.DataFrame], writer: str) -> Iterator[TableSpec]:
@@ -51,7 +43,7 @@ def tables(frames: dict[str, pd.DataFrame], writer: str) -> Iterator[TableSpec]:
         return
     # A study of switches compares these alone.
     switches = writer == TEXT and not frames["speed"].empty
-    for key, describe in _SWITCHES if switches else [*_TIMES[writer], *_ACCURACIES]:
+    for key, describe in _SWITCHES if switches else _ORDER[writer]:
         if not frames[key].empty:
             yield from (spec for spec in describe(frames[key]) if writer in spec.writers)
 

@@ -14,10 +14,9 @@ from bench.specs import evaluation
 from bench.statistics import Interval, wilson
 from bench.tables import Manifest
 from reports.couples import comparable, couple, shown
-from reports.formats import COUNT, NAME, POINTS, PROBABILITY, fixed
 from reports.load import Measured
 from reports.stats import mcnemar, paired_difference
-from reports.table_spec import BOTH, INTERVALS, LATEX, TEXT, Column, TableSpec, datasets
+from reports.table_spec import BOTH, INTERVALS, Column, TableSpec, alike, datasets
 from reports.tables import columns, named
 from reports.verdicts import eps_of, has_eps, kind, principal, question, right, stands
 
@@ -117,22 +116,20 @@ def comparisons_table(comparisons: pd.DataFrame) -> Iterator[TableSpec]:
     """Differences of the pairs that papers compare."""
     rows = shown(comparisons)
     apart = rows["at"] != "radius 0"
-    evaluation = [Column("eval", "evaluation", NAME, writers=[LATEX], width=17)] if apart.any() else []
-    acr = Column("acr_difference", "ACR difference", fixed(3), "ACR", "one $-$ other", optional=BOTH)
-    columns = [
-        *datasets(rows),
-        Column("one", "one", NAME, width=18),
-        Column("other", "other", NAME, width=18),
-        Column("images", "images", COUNT),
-        replace(acr, writers=[TEXT]),
-        Column("at_by", "accuracy at", writers=[TEXT]),
-        Column("at", "accuracy at", writers=[LATEX]),
-        *evaluation,
-        Column("accuracy_difference", "accuracy difference", POINTS, "accuracy", "one $-$ other"),
-        replace(acr, writers=[LATEX]),
-        Column("mcnemar_p", "McNemar's p", PROBABILITY, "McNemar's $p$"),
-    ]
-    title = "Differences, one - other, image by image (accuracy in %)"
-    caption = r"differences, image by image; accuracy in \%."
     rows = rows.assign(at_by=rows["at"].where(~apart, rows["at"] + ", " + rows["eval"]))
-    yield TableSpec(title, caption, columns, rows, [INTERVALS])
+    acr = Column("acr_difference", "ACR difference", "radius", "ACR", "one $-$ other", optional=BOTH)
+    columns = [
+        *(
+            *datasets(rows),
+            *(Column(key, key, "name", width=18) for key in ("one", "other")),
+            *alike("images", "count"),
+        ),
+        *(replace(acr, writers="text"), Column("at_by", "accuracy at", writers="text")),
+        Column("at", "accuracy at", writers="latex"),
+        *([Column("eval", "evaluation", "name", writers="latex", width=17)] if apart.any() else []),
+        Column("accuracy_difference", "accuracy difference", "points", "accuracy", "one $-$ other"),
+        replace(acr, writers="latex"),
+        Column("mcnemar_p", "McNemar's p", "probability", "McNemar's $p$"),
+    ]
+    title, caption = "Differences, one - other, image by image", r"differences, image by image; accuracy in \%."
+    yield TableSpec(f"{title} (accuracy in %)", caption, columns, rows, [INTERVALS])

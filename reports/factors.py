@@ -10,11 +10,10 @@ from bench.names import Names, epochs
 from bench.tables import Manifest
 from crt.recipe import ARITHMETIC
 from reports.couples import comparable, couple, shown
-from reports.formats import COUNT, NAME, WORD, fixed
 from reports.load import Measured
 from reports.ratios import carrier, pairs, ratio
 from reports.stats import mean_ratio
-from reports.table_spec import BOTH, INTERVALS, LATEX, TEXT, Column, TableSpec, datasets
+from reports.table_spec import ARCH, BOTH, INTERVALS, Column, TableSpec, alike, datasets
 from reports.tables import columns, named
 from reports.teachers import whole_hours
 
@@ -130,46 +129,26 @@ def means(manifest: Manifest, measured: list[Measured]) -> pd.DataFrame:
 
 def factors_table(factors: pd.DataFrame) -> Iterator[TableSpec]:
     """Factors of the pairs that papers compare."""
-    rows = _labelled(factors)
     columns = [
-        *datasets(rows),
-        Column("arch", "arch", WORD, "architecture"),
-        *_PAIR,
-        Column("total", "total", fixed(2)),
-        Column("epochs", "epochs", fixed(2)),
-        Column("passes", "passes", fixed(2)),
-        Column("batch", "batch", fixed(2), optional=[TEXT]),
-        Column("precision", "precision", fixed(2), optional=[TEXT]),
-        Column("host", "host", fixed(2)),
-        Column("paper_total", "paper total", fixed(2), "published", "total", optional=BOTH),
+        *alike("total epochs passes", "ratio"),
+        *alike("batch precision", "ratio", optional="text"),
+        *alike("host", "ratio"),
+        Column("paper_total", "paper total", "ratio", "published", "total", optional=BOTH),
     ]
     title = "Factors of the whole time: total = epochs x passes x batch x precision x host"
-    caption = "factors of the whole time; their product is the total."
-    yield TableSpec(title, caption, columns, rows, [INTERVALS])
+    yield _of_pairs(title, "factors of the whole time; their product is the total.", [ARCH], columns, factors)
 
 
 def means_table(means: pd.DataFrame) -> Iterator[TableSpec]:
     """Means over architectures of the pairs that papers compare."""
-    rows = _labelled(means)
-    columns = [
-        *datasets(rows),
-        *_PAIR,
-        Column("architectures", "architectures", COUNT),
-        Column("geometric", "geometric mean", fixed(2), "geometric", "mean"),
-        Column("arithmetic", "arithmetic mean", fixed(2), "arithmetic", "mean"),
-        Column("ideal", "ideal", fixed(2)),
-    ]
-    what = "ime of an epoch, over architectures"
-    yield TableSpec(f"T{what}", f"t{what}.", columns, rows, [INTERVALS])
+    kinds = [Column(kind, f"{kind} mean", "ratio", kind, "mean") for kind in ("geometric", "arithmetic")]
+    columns = [*alike("architectures", "count"), *kinds, *alike("ideal", "ratio")]
+    title = "Time of an epoch, over architectures"
+    yield _of_pairs(title, "time of an epoch, over architectures.", [], columns, means)
 
 
-_PAIR = (
-    Column("slower_faster", "slower / faster", NAME, writers=[TEXT]),
-    Column("slower", "slower", NAME, writers=[LATEX]),
-    Column("faster", "faster", NAME, writers=[LATEX]),
-)
-
-
-def _labelled(frame: pd.DataFrame) -> pd.DataFrame:
+def _of_pairs(title: str, caption: str, first: list[Column], last: list[Column], frame: pd.DataFrame) -> TableSpec:
     rows = shown(frame)
-    return rows.assign(slower_faster=rows["slower"] + " / " + rows["faster"])
+    rows = rows.assign(pair=rows["slower"] + " / " + rows["faster"])
+    pair = [Column("pair", "slower / faster", "name", writers="text"), *alike("slower faster", "name", writers="latex")]
+    return TableSpec(title, caption, [*datasets(rows), *first, *pair, *last], rows, [INTERVALS])

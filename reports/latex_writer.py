@@ -9,9 +9,8 @@ from itertools import groupby, zip_longest
 
 import pandas as pd
 
-from reports.formats import Number, Words
 from reports.latex_text import escape
-from reports.table_spec import LATEX, RADII, Column, TableSpec
+from reports.table_spec import FORMATS, LATEX, RADII, Column, Number, TableSpec, Words
 
 _RADII = 8
 """Radii side by side that a page holds."""
@@ -76,11 +75,12 @@ def _narrow(spec: TableSpec) -> Iterator[list[Column]]:
 
 def _set(rows: pd.DataFrame, column: Column) -> _Set:
     heading = column.heading if column.latex is None else column.latex
-    if isinstance(column.format, Words):
+    form = FORMATS[column.format]
+    if isinstance(form, Words):
         return _Set(column.group, heading, "l", [_fold(value, column.width) for value in rows[column.key]])
-    texts = [column.format.latex(value) if _is_number(value) else None for value in rows[column.key]]
+    texts = [form.latex(value) if _is_number(value) else None for value in rows[column.key]]
     cells = [[_DASH if text is None else text] for text in texts]
-    _add_intervals(cells, rows, column.key, column.format)
+    _add_intervals(cells, rows, column.key, form)
     for cell, warnings in zip(cells, rows[column.warnings] if column.warnings else (), strict=False):
         cell += [rf"{{\scriptsize {escape(warning)}}}" for warning in warnings]
     parts = [text.split(".") for text in texts if text is not None]

@@ -12,9 +12,8 @@ from bench.names import Names, written
 from bench.specs import evaluation
 from bench.statistics import NOTHING
 from crt.data import DATASETS
-from reports.formats import COUNT, LABEL, NAME, PERCENT
 from reports.load import Measured
-from reports.table_spec import INTERVALS, TEXT, Column, TableSpec, network, with_labels
+from reports.table_spec import INTERVALS, Column, TableSpec, network, with_labels
 from reports.tables import columns, named
 from reports.verdicts import at_eps, eps_of, kind, right, stands
 
@@ -107,21 +106,16 @@ def masking_table(masking: pd.DataFrame) -> Iterator[TableSpec]:
     """Accuracies under the weakest and the strongest attack, and in the largest ball."""
     largest = masking["largest_eps"].map(written, na_action="ignore")
     rows = with_labels(masking).assign(largest=largest)
-    columns = [
-        *network(rows, width=17),
-        Column("ball", "eps", LABEL, r"$\varepsilon$", optional=[TEXT], width=5),
-        Column("weakest", "weakest", NAME, optional=[TEXT], width=17),
-        Column("at_weakest", "at weakest", PERCENT, "accuracy", optional=[TEXT]),
-        Column("strongest", "strongest", NAME, optional=[TEXT], width=17),
-        Column("at_strongest", "at strongest", PERCENT, "accuracy", optional=[TEXT]),
-        Column("largest", "largest eps", LABEL, r"largest $\varepsilon$", optional=[TEXT]),
-        Column("at_largest", "at largest", PERCENT, "accuracy", optional=[TEXT]),
-        Column("only_weaker", "broken by a weaker one alone", COUNT, "odd"),
-        Column("verdict", "verdict", NAME, width=10),
-    ]
-    notes = [
-        r"Accuracy at $\varepsilon$ in \%.",
-        INTERVALS,
-        "Odd: images that a weaker attack broke and a stronger one did not.",
-    ]
+    columns = [*network(rows, width=17), Column("ball", "eps", "label", r"$\varepsilon$", optional="text", width=5)]
+    for key, heading, latex, form in (
+        ("weakest", "weakest", None, "name"),
+        ("strongest", "strongest", None, "name"),
+        ("largest", "largest eps", r"largest $\varepsilon$", "label"),
+    ):
+        columns.append(Column(key, heading, form, latex, optional="text", width=17))
+        columns.append(Column(f"at_{key}", f"at {key}", "percent", "accuracy", optional="text"))
+    columns.append(Column("only_weaker", "broken by a weaker one alone", "count", "odd"))
+    columns.append(Column("verdict", "verdict", "name", width=10))
+    odd = "Odd: images that a weaker attack broke and a stronger one did not."
+    notes = [r"Accuracy at $\varepsilon$ in \%.", INTERVALS, odd]
     yield TableSpec("Do the attacks work? (accuracy at eps in %)", "do the attacks work?", columns, rows, notes)

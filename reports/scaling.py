@@ -6,10 +6,9 @@ import pandas as pd
 
 from bench.cells import Cell
 from bench.names import name
-from reports.formats import COUNT, NAME, WORD, fixed
 from reports.load import Measured
 from reports.ratios import ratio
-from reports.table_spec import INTERVALS, Column, TableSpec, datasets
+from reports.table_spec import ARCH, INTERVALS, TableSpec, alike, datasets
 from reports.tables import columns, named
 
 _NAMES = (
@@ -53,12 +52,6 @@ def _shape(cell: Cell) -> Cell:
 
 def scaling_table(scaling: pd.DataFrame) -> Iterator[TableSpec]:
     """Speedup and efficiency of more ranks."""
-    columns = [
-        *datasets(scaling),
-        Column("arch", "arch", WORD, "architecture"),
-        Column("method", "method", NAME),
-        Column("kind", "kind", WORD),
-        *(Column(key, key, COUNT) for key in ("ranks", "nodes", "batch")),
-        *(Column(key, key, fixed(2)) for key in ("speedup", "efficiency")),
-    ]
+    columns = [*datasets(scaling), ARCH, *alike("method", "name"), *alike("kind", "word")]
+    columns += [*alike("ranks nodes batch", "count"), *alike("speedup efficiency", "ratio")]
     yield TableSpec("Speedup by ranks", "speedup by ranks.", columns, scaling, [INTERVALS])

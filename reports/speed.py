@@ -12,12 +12,11 @@ from bench.names import name
 from bench.records import Drawn, read
 from bench.tables import Manifest
 from crt.recipe import ARITHMETIC, Recipe
-from reports.formats import COUNT, NAME, PERCENT, ROUNDED, WORD, fixed
 from reports.load import Measured
 from reports.ratios import like_base, ratio
 from reports.remarks import remark
 from reports.stats import nested_ci, paired_ratio
-from reports.table_spec import TEXT, Column, TableSpec, datasets
+from reports.table_spec import ARCH, Column, TableSpec, alike, datasets
 from reports.tables import columns, named
 from reports.timing import share_of_loader
 
@@ -147,32 +146,22 @@ def _reached(m: Measured, counted: float | None, ceiling: str) -> float:
 def speed_table(speed: pd.DataFrame) -> Iterator[TableSpec]:
     """Times under each choice of switches."""
     columns = [
-        *datasets(speed),
-        Column("arch", "arch", WORD),
-        Column("method", "method", NAME),
-        Column("batch", "batch", COUNT),
-        Column("switches", "switches", NAME),
-        Column("s_per_epoch", "s/epoch", ROUNDED),
-        *(Column(key, key, fixed(2)) for key in ("speedup", "slowdown", "ideal", "efficiency")),
-        Column("of_product", "% of product", PERCENT),
-        Column("of_copy", "% of copy", PERCENT),
-        Column("loader_share", "loader %", PERCENT, optional=[TEXT]),
+        *(*datasets(speed), ARCH, *alike("method", "name"), *alike("batch", "count"), *alike("switches", "name")),
+        Column("s_per_epoch", "s/epoch", "rounded"),
+        *alike("speedup slowdown ideal efficiency", "ratio"),
+        Column("of_product", "% of product", "percent"),
+        Column("of_copy", "% of copy", "percent"),
+        Column("loader_share", "loader %", "percent", optional="text"),
     ]
     title = (
         "What switches bring (speedup: against the plain path; slowdown: against the baseline under the same switches)"
     )
-    yield TableSpec(title, "", columns, speed, writers=[TEXT])
+    yield TableSpec(title, "", columns, speed, writers="text")
 
 
 def certification_table(certification: pd.DataFrame) -> Iterator[TableSpec]:
     """Times of certification in each way."""
-    columns = [
-        *datasets(certification),
-        Column("arch", "arch", WORD),
-        Column("way", "way", NAME),
-        Column("images_per_s", "images/s", ROUNDED),
-        Column("draws_per_s", "draws/s", ROUNDED),
-        Column("speedup", "speedup", fixed(2)),
-    ]
+    paces = [Column(f"{what}_per_s", f"{what}/s", "rounded") for what in ("images", "draws")]
+    columns = [*datasets(certification), ARCH, *alike("way", "name"), *paces, *alike("speedup", "ratio")]
     title = "Certification, against the plain procedure on the same images and noise"
-    yield TableSpec(title, "", columns, certification, writers=[TEXT])
+    yield TableSpec(title, "", columns, certification, writers="text")

@@ -1,20 +1,82 @@
 """The description of a table, once for all writers: title, columns and rows."""
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import pandas as pd
 
+from bench.durations import duration
 from bench.names import written
-from reports.formats import GENERAL, LABEL, NAME, WORD, Number, Words
 
 TEXT, LATEX = "text", "latex"
 """Writers; `text` is a terminal and Markdown."""
-BOTH = (TEXT, LATEX)
+BOTH = f"{TEXT} {LATEX}"
 INTERVALS = r"In brackets, 95\,\% intervals."
-"""Note of a LaTeX table; a text report has it above its tables."""
+"""Note of a LaTeX table; a text report says so above its tables."""
 RADII = "$r$"
 """Group of the columns of certified radii, which LaTeX splits where a page cannot hold all."""
+Form = Callable[[float], str]
+
+
+class Words(NamedTuple):
+    """Format of words: in text they stand to the left or the right, and may fold."""
+
+    left: bool = False
+    fold: bool = False
+
+
+class Number(NamedTuple):
+    """Format of numbers and, where it is another, of the ends of their intervals; text has less room than LaTeX."""
+
+    text: Form
+    latex: Form
+    text_ends: Form | None = None
+    latex_ends: Form | None = None
+
+
+def _fixed(digits: int) -> Number:
+    return Number(*[f"{{:.{digits}f}}".format] * 2)
+
+
+def _percent(digits: int) -> Form:
+    return lambda share: f"{100 * share:.{digits}f}"
+
+
+def _significant(digits: int) -> Form:
+    """So many significant digits, and every digit before the point."""
+    return lambda value: f"{value:,.0f}" if abs(value) >= 10 ** (digits - 1) else f"{value:.{digits}g}"
+
+
+def _aligned(value: float) -> str:
+    """Four significant digits, zeros included, and every digit before the point."""
+    return f"{value:.{max(0, 3 - math.floor(math.log10(abs(value))))}f}" if value else "0"
+
+
+def _span(hours: float) -> str:
+    """A span of time that people plan with: `3 min 20 s`."""
+    return duration(3600 * hours)
+
+
+FORMATS: dict[str, Words | Number] = {
+    "name": Words(left=True, fold=True),
+    "word": Words(left=True),
+    "label": Words(),
+    "count": _fixed(0),
+    "ratio": _fixed(2),
+    "radius": _fixed(3),
+    "general": Number("{:g}".format, "{:g}".format),
+    "rounded": Number(_significant(3), _aligned),
+    "significant": Number(_significant(4), _aligned),
+    "span": Number(_span, _aligned),
+    "hours": Number(lambda hours: f"{_significant(4)(hours)} h" if hours >= 0.01 else _span(hours), _aligned),
+    "percent": Number(_percent(1), _percent(1), text_ends=_percent(0)),
+    "narrow percent": Number(_percent(1), _percent(1), text_ends=_percent(0), latex_ends=_percent(0)),
+    "published percent": Number(_percent(2), _percent(2)),
+    "points": Number(lambda share: f"{100 * share:+.1f}", _percent(1)),
+    "probability": Number(lambda p: "<0.001" if p < 0.001 else f"{p:.3f}", _fixed(3).latex),
+}
 
 
 @dataclass(frozen=True)
@@ -25,13 +87,14 @@ class Column:
     """Column of the rows; `key_low` and `key_high`, where there are such, are its 95 % interval."""
     heading: str
     """With the unit."""
-    format: Words | Number = LABEL
+    format: str = "label"
+    """One of FORMATS."""
     latex: str | None = None
     """Heading in LaTeX, where it is another."""
     group: str = ""
     """Heading above those of neighbours in LaTeX."""
-    writers: Sequence[str] = BOTH
-    optional: Sequence[str] = ()
+    writers: str = BOTH
+    optional: str = ""
     """Writers that leave the column out where no row has a value; elsewhere it shows what is still to come."""
     brief: bool = False
     """Text leaves out the interval."""
@@ -43,25 +106,26 @@ class Column:
 
 @dataclass(frozen=True)
 class TableSpec:
-    """A table; `caption` and `notes` are LaTeX markup."""
+    """A table; `caption` and `notes`, the sentences behind it, are LaTeX markup."""
 
     title: str
     caption: str
     columns: list[Column]
     rows: pd.DataFrame
     notes: Sequence[str] = ()
-    """Sentences behind the caption."""
-    writers: Sequence[str] = BOTH
+    writers: str = BOTH
     folder: str | None = None
     """Runs folder of the rows, where a report is about several."""
 
     def shown(self, writer: str) -> list[Column]:
         """The columns that a writer shows."""
-        return [
-            column
-            for column in self.columns
-            if writer in column.writers and not (writer in column.optional and self.rows[column.key].isna().all())
-        ]
+        shown = [column for column in self.columns if writer in column.writers]
+        return [each for each in shown if writer not in each.optional or self.rows[each.key].notna().any()]
+
+
+def alike(keys: str, form: str, **options: str) -> list[Column]:
+    """Columns of one format, whose headings are their keys."""
+    return [Column(key, key, form, **options) for key in keys.split()]
 
 
 def varying(rows: pd.DataFrame, columns: Iterable[Column]) -> list[Column]:
@@ -69,34 +133,30 @@ def varying(rows: pd.DataFrame, columns: Iterable[Column]) -> list[Column]:
     return [column for column in columns if column.key in rows and rows[column.key].nunique() > 1]
 
 
-def datasets(rows: pd.DataFrame, writers: Sequence[str] = (TEXT,)) -> list[Column]:
+def datasets(rows: pd.DataFrame, writers: str = TEXT) -> list[Column]:
     """Columns of dataset and loader, where the rows differ in them."""
-    return varying(rows, (Column(key, key, WORD, writers=writers) for key in ("dataset", "loader")))
+    return varying(rows, alike("dataset loader", "word", writers=writers))
 
 
-def network(rows: pd.DataFrame, text: Sequence[str] = (), width: int = 26, teacher: bool = True) -> list[Column]:
+def network(rows: pd.DataFrame, text: str = "", width: int = 26, teacher: bool = True) -> list[Column]:
     """Columns that tell networks apart, of rows `with_labels`.
 
     Threat, noise and ranks are shown where the rows differ in them, in text only those named in `text`; without
     `teacher`, text leaves out whom a method learned from.
     """
-    method = Column("taught_method", "method", NAME, width=width)
-    settings = (
-        Column("trained_for", "trained for"),
-        Column("sigma", "sigma", GENERAL, r"$\sigma$"),
-        Column("ranks", "ranks", GENERAL),
-        Column("nodes", "nodes", GENERAL),
+    method = Column("taught_method", "method", "name", width=width)
+    methods = (
+        [method] if teacher else [Column("method", "method", "name", writers=TEXT), replace(method, writers=LATEX)]
     )
-    return [
-        *datasets(rows, BOTH),
-        Column("arch", "arch", WORD, "architecture"),
-        *(
-            [method]
-            if teacher
-            else [Column("method", "method", NAME, writers=[TEXT]), replace(method, writers=[LATEX])]
-        ),
-        *varying(rows, (each if each.key in text else replace(each, writers=[LATEX]) for each in settings)),
+    settings = [Column("trained_for", "trained for"), Column("sigma", "sigma", "general", r"$\sigma$")]
+    settings = [
+        each if each.key in text.split() else replace(each, writers=LATEX)
+        for each in (*settings, *alike("ranks nodes", "general"))
     ]
+    return [*datasets(rows, BOTH), ARCH, *methods, *varying(rows, settings)]
+
+
+ARCH = Column("arch", "arch", "word", "architecture")
 
 
 def with_labels(rows: pd.DataFrame) -> pd.DataFrame:

@@ -3,7 +3,6 @@
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +14,8 @@ from bench.names import epochs, lineage, name
 from bench.records import Verdict
 from bench.specs import evaluation
 from bench.statistics import Interval
-from reports.formats import COUNT, NAME, NARROW_PERCENT, PERCENT, PUBLISHED_PERCENT, ROUNDED, fixed
 from reports.load import Measured
-from reports.table_spec import BOTH, INTERVALS, LATEX, RADII, TEXT, Column, TableSpec, network, with_labels
+from reports.table_spec import BOTH, INTERVALS, RADII, Column, TableSpec, alike, network, with_labels
 from reports.verdicts import (
     at_eps,
     clean,
@@ -127,58 +125,51 @@ def number(value: float | None) -> float:
 def robustness_tables(robustness: pd.DataFrame) -> Iterator[TableSpec]:
     """What every evaluation found and, of certificates by smoothing, certified accuracies and those published."""
     rows = with_labels(robustness)
-    columns = [
-        *network(rows, ["trained_for"]),
-        Column("eval", "evaluation", NAME),
-        Column("epochs", "epochs"),
-        Column("images", "images", COUNT),
-        Column("skipped", "skipped", COUNT, optional=BOTH),
-        Column("abstained", "abstained", PERCENT, optional=BOTH),
-        Column("judge_seconds", "judged in s", ROUNDED, writers=[TEXT]),
-        Column("clean", "clean", PERCENT, group="accuracy", optional=[TEXT]),
-        Column("other_images", "of images", COUNT, writers=[TEXT], optional=[TEXT]),
-        *([Column("noisy", "noisy", PERCENT, group="accuracy", optional=[TEXT])] if "noisy" in robustness else []),
-    ]
     smoothing = rows["judge"].map(kind).eq("smoothing")
-    if "at_eps" in robustness:
-        columns += _at_eps(robustness, smoothing)
-    rows["other_images"] = rows["clean_images"].mask(rows["clean_images"] == rows["images"])
     rows["ball"] = rows["ball"].where(rows["judge"].map(has_eps))
-    rows = rows.assign(**{f"own_acr{end}": rows[f"acr{end}"].mask(smoothing) for end in _ENDS if f"acr{end}" in rows})
+    rows["other_images"] = rows["clean_images"].mask(rows["clean_images"] == rows["images"])
+    for key in [key for key in ("acr", "acr_low", "acr_high") if key in rows]:
+        rows[f"own_{key}"] = rows[key].mask(smoothing)
+    columns = [
+        *network(rows, "trained_for"),
+        Column("eval", "evaluation", "name"),
+        *(*alike("epochs", "label"), *alike("images", "count"), *alike("skipped", "count", optional=BOTH)),
+        Column("abstained", "abstained", "percent", optional=BOTH),
+        Column("judge_seconds", "judged in s", "rounded", writers="text"),
+        Column("clean", "clean", "percent", group="accuracy", optional="text"),
+        Column("other_images", "of images", "count", writers="text", optional="text"),
+        *([Column("noisy", "noisy", "percent", group="accuracy", optional="text")] if "noisy" in rows else []),
+        *(_at_eps(rows) if "at_eps" in rows else []),
+    ]
     yield TableSpec("Judged (accuracy in %)", "judged.", columns, rows, [r"Shares in \%.", INTERVALS])
     yield from _certified_tables(rows[smoothing])
 
 
-_ENDS = ("", "_low", "_high")
-
-
-def _at_eps(robustness: pd.DataFrame, smoothing: pd.Series) -> list[Column]:
-    ball, at_eps = Column("ball", "eps", latex=r"$\varepsilon$", optional=[TEXT]), r"at $\varepsilon$"
+def _at_eps(rows: pd.DataFrame) -> list[Column]:
+    eps, at_eps = r"$\varepsilon$", r"at $\varepsilon$"
     columns = [
-        replace(ball, writers=[TEXT]),
-        Column("at_eps", "accuracy at eps", PERCENT, at_eps, "accuracy"),
-        replace(ball, writers=[LATEX], optional=[]),
+        Column("ball", "eps", writers="text", optional="text"),
+        Column("at_eps", "accuracy at eps", "percent", at_eps, "accuracy"),
+        Column("ball", eps, writers="latex"),
+        Column("paper_clean", "paper clean", "published percent", "clean", "published", optional=BOTH),
+        Column("paper_at_eps", "paper at eps", "published percent", at_eps, "published", optional=BOTH),
     ]
     # Text has the ACR of smoothing in a table of its own.
-    if "acr" in robustness and robustness["acr"].mask(smoothing).notna().any():
-        columns.append(Column("own_acr", "ACR", fixed(3), writers=[TEXT]))
-        columns.append(Column("acr", "ACR", fixed(3), writers=[LATEX]))
-    columns.append(Column("paper_clean", "paper clean", PUBLISHED_PERCENT, "clean", "published", optional=BOTH))
-    columns.append(Column("paper_at_eps", "paper at eps", PUBLISHED_PERCENT, at_eps, "published", optional=BOTH))
-    return columns
+    acr = [Column("own_acr", "ACR", "radius", writers="text"), Column("acr", "ACR", "radius", writers="latex")]
+    return [*columns[:3], *(acr if "own_acr" in rows and rows["own_acr"].notna().any() else []), *columns[3:]]
 
 
 def _certified_tables(smoothing: pd.DataFrame) -> Iterator[TableSpec]:
     """Certified accuracies, which text shows though they are still to come, and those published."""
     caption = r"certified accuracy in \% at $\ell_2$ radius $r$"
     for prefix, form, title, end, notes in (
-        ("", NARROW_PERCENT, "Robustness (certified accuracy in %, at l2 radius r)", ".", [INTERVALS]),
-        ("paper_", PUBLISHED_PERCENT, "As published", ", as published.", []),
+        ("", "narrow percent", "Robustness (certified accuracy in %, at l2 radius r)", ".", [INTERVALS]),
+        ("paper_", "published percent", "As published", ", as published.", []),
     ):
         radii = [match for key in smoothing if (match := re.fullmatch(rf"{prefix}certified_at_([\d.]+)", key))]
         acr, keys = f"{prefix}acr", [radius[0] for radius in radii]
         known = smoothing.filter([acr, *keys]).notna().any(axis=None)
         if known or (keys and not prefix):
-            columns = [*network(smoothing, ["sigma"]), Column(acr, "ACR", fixed(3))]
+            columns = [*network(smoothing, "sigma"), Column(acr, "ACR", "radius")]
             columns += [Column(radius[0], f"r = {radius[1]}", form, radius[1], RADII) for radius in radii]
-            yield TableSpec(title, caption + end, columns, smoothing, notes, BOTH if keys and known else [TEXT])
+            yield TableSpec(title, caption + end, columns, smoothing, notes, BOTH if keys and known else "text")

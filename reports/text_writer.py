@@ -10,8 +10,7 @@ from rich.table import Table
 
 from crt.screen import whole
 from crt.text import printable
-from reports.formats import Words
-from reports.table_spec import TEXT, Column, TableSpec
+from reports.table_spec import FORMATS, TEXT, Column, TableSpec, Words
 
 _DASH = "–"
 _FOLDED = 16
@@ -42,10 +41,11 @@ def markdown(title: str, lines: list[str], tables: Iterable[TableSpec]) -> str:
 
 def cells(rows: pd.DataFrame, column: Column) -> list[str]:
     """What stands in a column."""
-    if isinstance(column.format, Words):
+    form = FORMATS[column.format]
+    if isinstance(form, Words):
         return [_words(value) for value in rows[column.key]]
-    form, ends = column.format.text, column.format.text_ends or column.format.text
-    texts = [_DASH if pd.isna(value) else form(value) for value in rows[column.key]]
+    ends = form.text_ends or form.text
+    texts = [_DASH if pd.isna(value) else form.text(value) for value in rows[column.key]]
     if f"{column.key}_low" in rows and not column.brief:
         intervals = zip(rows[f"{column.key}_low"], rows[f"{column.key}_high"], strict=True)
         texts = [
@@ -72,7 +72,8 @@ def _table(spec: TableSpec) -> Table:
     table, columns = Table(title=printable(_title(spec)), title_justify="left", padding=(0, 0, 0, 1)), []
     for column in spec.shown(TEXT):
         heading, texts = printable(column.heading), [printable(text) for text in cells(spec.rows, column)]
-        left, fold = (column.format.left, column.format.fold) if isinstance(column.format, Words) else (False, False)
+        form = FORMATS[column.format]
+        left, fold = form if isinstance(form, Words) else (False, False)
         longest = max(map(cell_len, [heading, *texts]))
         table.add_column(
             heading,

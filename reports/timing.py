@@ -11,12 +11,11 @@ from bench.statistics import NOTHING
 from bench.tables import Manifest
 from crt.data import DATASETS
 from crt.recipe import ARITHMETIC
-from reports.formats import COUNT, HOURS, PERCENT, ROUNDED, SIGNIFICANT, SPAN, fixed
 from reports.load import Measured
 from reports.ratios import like_base, published_base, ratio
 from reports.remarks import remark
 from reports.stats import fieller_ratio, nested_ci
-from reports.table_spec import BOTH, INTERVALS, TEXT, Column, TableSpec, network, varying, with_labels
+from reports.table_spec import BOTH, INTERVALS, Column, TableSpec, alike, network, varying, with_labels
 from reports.tables import columns, named, number
 from reports.teachers import expenses, making_hours, unknown, whole_hours
 from reports.verdicts import acr, bought
@@ -112,32 +111,26 @@ def time_table(timing: pd.DataFrame) -> Iterator[TableSpec]:
     """Times and, where it was measured, the accuracy of the networks that were trained in them."""
     twice = timing.duplicated(["dataset", "arch", "method", "batch", "ranks", "nodes", "sigma", "epochs"]).any()
     published = timing["as_published"].notna() & (timing["as_published"] != timing["slowdown"])
-    accurate = timing["at_eps"].notna().any()
-    unlike = [
-        [f"unlike {field}" for field in ("" if pd.isna(fields) else fields).split()] for fields in timing["unlike"]
-    ]
-    rows = with_labels(timing).assign(warnings=unlike)
+    accurate, at_eps = timing["at_eps"].notna().any(), (r"at $\varepsilon$", r"accuracy in \%")
+    fields = [fields.split() if isinstance(fields, str) else [] for fields in timing["unlike"]]
+    rows = with_labels(timing).assign(warnings=[[f"unlike {field}" for field in own] for own in fields])
     columns = [
-        *network(rows, ["trained_for", "sigma", "ranks", "nodes"], width=16 if accurate else 26, teacher=twice),
-        *varying(timing, [Column("epochs", "epochs", COUNT), Column("precision", "precision", writers=[TEXT])]),
-        Column("batch", "batch", COUNT),
-        Column("s_per_epoch", "s/epoch", ROUNDED),
-        Column("images_per_s", "images/s", ROUNDED, writers=[TEXT]),
-        Column("slowdown", "slowdown", fixed(2), "measured", "slowdown", warnings="warnings"),
-        *([Column("as_published", "as published", fixed(2), group="slowdown")] if published.any() else []),
-        Column("ideal", "ideal", fixed(2), group="slowdown"),
-        Column("efficiency", "efficiency", fixed(2)),
-        Column("loader_share", "loader %", PERCENT, writers=[TEXT], optional=[TEXT]),
-        Column("hours", "training", SPAN, "own", "hours"),
-        Column("hours_with_teacher", "with teacher", SPAN, "+ teacher", "hours", optional=[TEXT]),
-        Column("acr", "ACR", fixed(3), optional=BOTH, brief=True),
+        *network(rows, "trained_for sigma ranks nodes", width=16 if accurate else 26, teacher=twice),
+        *varying(timing, [*alike("epochs", "count"), *alike("precision", "label", writers="text")]),
+        Column("batch", "batch", "count"),
+        Column("s_per_epoch", "s/epoch", "rounded"),
+        Column("images_per_s", "images/s", "rounded", writers="text"),
+        Column("slowdown", "slowdown", "ratio", "measured", "slowdown", warnings="warnings"),
+        *([Column("as_published", "as published", "ratio", group="slowdown")] if published.any() else []),
+        Column("ideal", "ideal", "ratio", group="slowdown"),
+        Column("efficiency", "efficiency", "ratio"),
+        Column("loader_share", "loader %", "percent", writers="text", optional="text"),
+        Column("hours", "training", "span", "own", "hours"),
+        Column("hours_with_teacher", "with teacher", "span", "+ teacher", "hours", optional="text"),
+        Column("acr", "ACR", "radius", optional=BOTH, brief=True),
+        *([Column("clean", "clean", "percent", "clean", at_eps[1], optional="text", brief=True)] if accurate else []),
+        Column("at_eps", "accuracy at eps", "percent", *at_eps, optional=BOTH, brief=True),
     ]
-    if accurate:
-        group = r"accuracy in \%"
-        columns += [
-            Column("clean", "clean", PERCENT, group=group, optional=[TEXT], brief=True),
-            Column("at_eps", "accuracy at eps", PERCENT, r"at $\varepsilon$", group, brief=True),
-        ]
     yield TableSpec("Time", "time.", columns, rows, [INTERVALS])
 
 
@@ -147,32 +140,23 @@ def published_time_table(timing: pd.DataFrame) -> Iterator[TableSpec]:
         return
     rows = with_labels(timing)
     columns = network(rows)
-    taught = BOTH if timing["paper_hours_with_teacher"].notna().any() else [TEXT]
-    for key, heading, form, group, writers in (
-        ("s_per_epoch", "s/epoch", SIGNIFICANT, "s/epoch", BOTH),
-        ("slowdown", "slowdown", fixed(2), "slowdown", BOTH),
-        ("hours", "training", HOURS, "hours", BOTH),
-        ("hours_with_teacher", "with teacher", HOURS, "with teacher", taught),
+    taught = BOTH if timing["paper_hours_with_teacher"].notna().any() else "text"
+    for key, heading, form, group, writers, optional in (
+        ("s_per_epoch", "s/epoch", "significant", "s/epoch", BOTH, []),
+        ("slowdown", "slowdown", "ratio", "slowdown", BOTH, []),
+        ("hours", "training", "hours", "hours", BOTH, []),
+        ("hours_with_teacher", "with teacher", "hours", "with teacher", taught, "text"),
     ):
-        own = [TEXT] if key == "hours_with_teacher" else []
-        columns += [
-            Column(key, heading, form, "measured", group, writers, optional=own, brief=True),
-            Column(f"paper_{key}", f"paper {heading}", form, "published", group, writers, optional=[TEXT]),
-        ]
-    title = "Time, as measured and as published"
-    yield TableSpec(title, "time, as measured and as published.", columns, rows)
+        columns.append(Column(key, heading, form, "measured", group, writers, optional, brief=True))
+        columns.append(Column(f"paper_{key}", f"paper {heading}", form, "published", group, writers, "text"))
+    yield TableSpec("Time, as measured and as published", "time, as measured and as published.", columns, rows)
 
 
 def memory_table(timing: pd.DataFrame) -> Iterator[TableSpec]:
     """Peak memory, where it was measured."""
-    if timing[["memory_mb", "host_memory_mb"]].isna().all(axis=None):
-        return
-    rows = with_labels(timing)
-    columns = [
-        *network(rows),
-        Column("batch", "batch", COUNT, writers=[TEXT]),
-        Column("memory_mb", "GPU", ROUNDED, group="MB"),
-        Column("host_memory_mb", "host", ROUNDED, group="MB"),
-    ]
-    what = "the GPU's in an epoch, the host's of a whole training"
-    yield TableSpec(f"Peak memory in MB: {what}", f"peak memory: {what}.", columns, rows)
+    if timing[["memory_mb", "host_memory_mb"]].notna().any(axis=None):
+        memories = (("memory_mb", "GPU"), ("host_memory_mb", "host"))
+        memory = [Column(key, heading, "rounded", group="MB") for key, heading in memories]
+        rows, what = with_labels(timing), "the GPU's in an epoch, the host's of a whole training"
+        columns = [*network(rows), *alike("batch", "count", writers="text"), *memory]
+        yield TableSpec(f"Peak memory in MB: {what}", f"peak memory: {what}.", columns, rows)

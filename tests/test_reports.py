@@ -17,7 +17,6 @@ from bench.statistics import mean_ci, wilson
 from crt.screen import Screen
 from reports import text_writer
 from reports.__main__ import app
-from reports.formats import LABEL, NAME
 from reports.load import Measured
 from reports.table_spec import Column, TableSpec
 from reports.tables import robustness
@@ -234,7 +233,7 @@ def test_what_is_no_folder_and_no_format_is_named(tmp_path):
 
 def words_table(title: str, headings: list[str], rows: list[list[str]]) -> TableSpec:
     """A table of words, of which those of a method may fold."""
-    columns = [Column(str(k), word, NAME if word == "method" else LABEL) for k, word in enumerate(headings)]
+    columns = [Column(str(k), word, "name" if word == "method" else "label") for k, word in enumerate(headings)]
     return TableSpec(title, title, columns, pd.DataFrame(rows, columns=[c.key for c in columns], dtype=object))
 
 
