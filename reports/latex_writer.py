@@ -74,6 +74,7 @@ def _narrow(spec: TableSpec) -> Iterator[list[Column]]:
 
 
 def _set(rows: pd.DataFrame, column: Column) -> _Set:
+    """Set a column: numbers are aligned at the point, each above its interval where it has one."""
     heading = column.heading if column.latex is None else column.latex
     form = FORMATS[column.format]
     if isinstance(form, Words):

@@ -37,7 +37,8 @@ class Number(NamedTuple):
 
 
 def _fixed(digits: int) -> Number:
-    return Number(*[f"{{:.{digits}f}}".format] * 2)
+    form = f"{{:.{digits}f}}".format
+    return Number(form, form)
 
 
 def _percent(digits: int) -> Form:

@@ -123,7 +123,7 @@ def number(value: float | None) -> float:
 
 
 def robustness_tables(robustness: pd.DataFrame) -> Iterator[TableSpec]:
-    """What every evaluation found and, of certificates by smoothing, certified accuracies and those published."""
+    """Results of every evaluation and, for certificates by smoothing, certified accuracies, measured and published."""
     rows = with_labels(robustness)
     smoothing = rows["judge"].map(kind).eq("smoothing")
     rows["ball"] = rows["ball"].where(rows["judge"].map(has_eps))

@@ -40,7 +40,7 @@ def markdown(title: str, lines: list[str], tables: Iterable[TableSpec]) -> str:
 
 
 def cells(rows: pd.DataFrame, column: Column) -> list[str]:
-    """What stands in a column."""
+    """Cells of a column."""
     form = FORMATS[column.format]
     if isinstance(form, Words):
         return [_words(value) for value in rows[column.key]]
