@@ -33,7 +33,7 @@ def _sign(char: str) -> str:
         return _SIGNS[char]
     if char.isascii() and char.isprintable():
         return char
-    base, *marks = unicodedata.normalize("NFD", char)
+    base, *marks = list(unicodedata.normalize("NFD", char))
     if base.isascii() and len(marks) == 1 and marks[0] in _ACCENTS:
         return f"\\{_ACCENTS[marks[0]]}{{{base}}}"
     return rf"\texttt{{U+{ord(char):04X}}}"

@@ -108,7 +108,7 @@ def _add_intervals(cells: list[list[str]], rows: pd.DataFrame, key: str, form: N
 
 
 def _is_number(value: float | None) -> bool:
-    return not pd.isna(value) and math.isfinite(value)
+    return value is not None and math.isfinite(value)
 
 
 def _pages(columns: list[_Set]) -> Iterator[list[_Set]]:

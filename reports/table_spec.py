@@ -124,9 +124,9 @@ class TableSpec:
         return [each for each in shown if writer not in each.optional or self.rows[each.key].notna().any()]
 
 
-def alike(keys: str, form: str, **options: str) -> list[Column]:
+def alike(keys: str, form: str, writers: str = BOTH, optional: str = "") -> list[Column]:
     """Columns of one format, whose headings are their keys."""
-    return [Column(key, key, form, **options) for key in keys.split()]
+    return [Column(key, key, form, writers=writers, optional=optional) for key in keys.split()]
 
 
 def varying(rows: pd.DataFrame, columns: Iterable[Column]) -> list[Column]:

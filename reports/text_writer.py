@@ -32,7 +32,7 @@ def markdown(title: str, lines: list[str], tables: Iterable[TableSpec]) -> str:
     for spec in tables:
         columns = spec.shown(TEXT)
         rows = zip(*(cells(spec.rows, column) for column in columns), strict=True)
-        words = [map(_literal, row) for row in ([column.heading for column in columns], *rows)]
+        words = [list(map(_literal, row)) for row in ([column.heading for column in columns], *rows)]
         words.insert(1, ["---"] * len(columns))
         body = ["| " + " | ".join(row) + " |" for row in words]
         parts += [f"## {_literal(_title(spec))}", "\n".join(body)]
