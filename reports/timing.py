@@ -142,9 +142,9 @@ def published_time_table(timing: pd.DataFrame) -> Iterator[TableSpec]:
     columns = network(rows)
     taught = BOTH if timing["paper_hours_with_teacher"].notna().any() else "text"
     for key, heading, form, group, writers, optional in (
-        ("s_per_epoch", "s/epoch", "significant", "s/epoch", BOTH, []),
-        ("slowdown", "slowdown", "ratio", "slowdown", BOTH, []),
-        ("hours", "training", "hours", "hours", BOTH, []),
+        ("s_per_epoch", "s/epoch", "significant", "s/epoch", BOTH, ""),
+        ("slowdown", "slowdown", "ratio", "slowdown", BOTH, ""),
+        ("hours", "training", "hours", "hours", BOTH, ""),
         ("hours_with_teacher", "with teacher", "hours", "with teacher", taught, "text"),
     ):
         columns.append(Column(key, heading, form, "measured", group, writers, optional, brief=True))
