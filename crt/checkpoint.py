@@ -5,6 +5,7 @@ The file is mapped into memory, so that optimizer states and other weights besid
 
 import mmap
 import zipfile
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ def _read_safetensors(path: Path) -> dict[str, Stored]:
     for name in file.keys():
         part = file.get_slice(name)
         kind = kinds.get(part.get_dtype(), part.get_dtype())
-        found[name] = Stored(kind, tuple(part.get_shape()), lambda name=name: file.get_tensor(name))
+        found[name] = Stored(kind, tuple(part.get_shape()), partial(file.get_tensor, name))
     return found
 
 
@@ -69,13 +70,18 @@ def _read_zip(path: Path) -> Any:
 
 def _read_legacy(path: Path) -> Any:
     """A file of torch.save before 1.6: five pickles, then each storage's number of elements and the elements."""
-    content, places = _mapped(path), {}
+    content = _mapped(path)
+    places: dict[str, int] = {}
+
+    def find(key: str, size: int) -> tuple[Any, int]:
+        return content, places[key]
+
     with path.open("rb") as file:
         for _ in range(3):
-            InertUnpickler(file, None).load()
-        unpickler = InertUnpickler(file, lambda key, size: (content, places[key]))
+            InertUnpickler(file, find).load()
+        unpickler = InertUnpickler(file, find)
         tree = unpickler.load()
-        keys = InertUnpickler(file, None).load()
+        keys = InertUnpickler(file, find).load()
         place = file.tell()
     for key in keys:
         places[key] = place + 8

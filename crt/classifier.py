@@ -25,6 +25,9 @@ class Normalize(nn.Module):
     With `clamp`, pixels outside [0, 1] count as 0 or 1.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, mean: Sequence[float], std: Sequence[float], clamp: bool = False):
         super().__init__()
         self.clamp = clamp
@@ -47,7 +50,7 @@ class HasHeadDropout(Protocol):
 class Classifier(nn.Module):
     """Pixels in [0, 1] of shape (B, C, H, W) to logits of shape (B, classes)."""
 
-    twin: "Twin | None" = None
+    twin: "Twin[Classifier] | None" = None
     """The copy without BatchNorm that is attacked in its place, where a recipe says `fold: true`."""
 
     def __init__(

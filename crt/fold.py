@@ -3,7 +3,7 @@
 import copy
 import warnings
 from collections import Counter
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, fx, nn
@@ -12,16 +12,18 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
 
 from crt.classifier import Classifier
 
+Network = TypeVar("Network", bound=nn.Module)
 
-class Folded(NamedTuple):
+
+class Folded(NamedTuple, Generic[Network]):
     """The same function up to rounding, and how many of its BatchNorms are gone and are left."""
 
-    network: nn.Module
+    network: Network
     gone: int
     left: int
 
 
-def fold(model: nn.Module) -> Folded:
+def fold(model: Network) -> Folded[Network]:
     """Fold what can be folded of a model in eval mode, which stays as it is; a warning says why nothing could."""
     found, norms = twin(model), _norms(model)
     if found is None:
@@ -29,38 +31,42 @@ def fold(model: nn.Module) -> Folded:
     return Folded(found.now(), len(found.folded), norms - len(found.folded))
 
 
-def twin(model: nn.Module) -> "Twin | None":
+def twin(model: Network) -> "Twin[Network] | None":
     """The copy to attack; nothing where there is nothing to fold, and a warning where that is for a reason."""
     pairs = _pairs(model)
     return Twin(model, pairs) if pairs else None
 
 
-class Twin:
+class Twin(Generic[Network]):
     """A copy in eval mode without the BatchNorms that can be folded, of a model that may go on training."""
 
-    def __init__(self, model: nn.Module, pairs: list[tuple[str, str]]):
+    def __init__(self, model: Network, pairs: list[tuple[str, str]]):
         self.network = copy.deepcopy(model).eval().requires_grad_(False)
-        self.folded: list[tuple[nn.Module, nn.Module, nn.Module]] = []
+        self.folded: list[tuple[nn.Conv2d | nn.Linear, _BatchNorm, nn.Conv2d | nn.Linear]] = []
         """Layer, BatchNorm, and the layer that stands for both."""
         for layer, norm in pairs:
-            fused = self.network.get_submodule(layer)
+            # `_pairs` names convolutions and linear layers with a BatchNorm each.
+            source, fused = (
+                cast("nn.Conv2d | nn.Linear", network.get_submodule(layer)) for network in (model, self.network)
+            )
             if fused.bias is None:
                 fused.bias = nn.Parameter(fused.weight.new_zeros(len(fused.weight)), requires_grad=False)
             self.network.set_submodule(norm, nn.Identity())
-            self.folded.append((model.get_submodule(layer), model.get_submodule(norm), fused))
+            self.folded.append((source, cast("_BatchNorm", model.get_submodule(norm)), fused))
         made = {f"{layer}.{name}" for layer, _ in pairs for name in ("weight", "bias")}
         mine, theirs = _tensors(self.network), _tensors(model)
         self.rest = [(mine[name], theirs[name]) for name in mine.keys() - made]
         """Pairs of tensors that are equal in both networks."""
 
     @torch.no_grad()
-    def now(self) -> nn.Module:
+    def now(self) -> Network:
         """The network by the model's present weights and statistics, in tensors that stay in their places."""
         for layer, norm, fused in self.folded:
-            scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-            bias = -norm.running_mean if layer.bias is None else layer.bias - norm.running_mean
+            mean, variance = _statistics(norm)
+            scale = norm.weight * torch.rsqrt(variance + norm.eps)
+            bias = -mean if layer.bias is None else layer.bias - mean
             fused.weight.copy_(layer.weight * scale.view(-1, *[1] * (layer.weight.dim() - 1)))
-            fused.bias.copy_(torch.addcmul(norm.bias, bias, scale))
+            fused.get_parameter("bias").copy_(torch.addcmul(norm.bias, bias, scale))
         for mine, theirs in self.rest:
             mine.copy_(theirs)
         return self.network
@@ -88,19 +94,28 @@ def plain(model: Classifier) -> Classifier:
 
 
 def _fused(layer: nn.Conv2d | nn.Linear, norm: _BatchNorm) -> nn.Conv2d | nn.Linear:
-    statistics = (norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
+    statistics = (*_statistics(norm), norm.eps, norm.weight, norm.bias)
+    if isinstance(layer, nn.Linear):
+        with torch.device("meta"):
+            linear = nn.Linear(layer.in_features, layer.out_features)
+        linear.weight, linear.bias = fuse_linear_bn_weights(layer.weight, layer.bias, *statistics)
+        return linear
     with torch.device("meta"):
-        if isinstance(layer, nn.Linear):
-            fused, fuse_weights = nn.Linear(layer.in_features, layer.out_features), fuse_linear_bn_weights
-        else:
-            fused = nn.Conv2d(
-                *(layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride),
-                *(layer.padding, layer.dilation, layer.groups),
-                padding_mode=layer.padding_mode,
-            )
-            fuse_weights = fuse_conv_bn_weights
-    fused.weight, fused.bias = fuse_weights(layer.weight, layer.bias, *statistics)
-    return fused
+        # torch declares a convolution's pairs as tuples of any length.
+        conv = nn.Conv2d(
+            *(layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride),  # type: ignore[arg-type]
+            *(layer.padding, layer.dilation, layer.groups),  # type: ignore[arg-type]
+            padding_mode=layer.padding_mode,
+        )
+    conv.weight, conv.bias = fuse_conv_bn_weights(layer.weight, layer.bias, *statistics)
+    return conv
+
+
+def _statistics(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
+    """Running mean and variance; ValueError where a BatchNorm keeps none."""
+    if norm.running_mean is None or norm.running_var is None:
+        raise ValueError(f"{norm} has no running statistics (allowed: track_running_stats=True)")
+    return norm.running_mean, norm.running_var
 
 
 def _norms(model: nn.Module) -> int:

@@ -30,6 +30,8 @@ class Record(dict):
     """Stands for an object that a pickle would make: its items, its arguments and its state."""
 
     __slots__ = ("args", "state")
+    args: tuple[Any, ...]
+    state: Any
     path = ""
     """The class or function that the pickle names."""
 
@@ -51,7 +53,7 @@ class Record(dict):
         """Take an item of a list that is more than a list."""
 
     extend = add = append
-    __hash__, __eq__ = object.__hash__, object.__eq__
+    __hash__, __eq__ = object.__hash__, object.__eq__  # type: ignore[assignment]  # a dict has no hash, a record has
 
     @property
     def is_module(self) -> bool:
@@ -83,7 +85,7 @@ class Stored:
 class InertUnpickler(pickle.Unpickler):
     """Makes records of all that a pickle names."""
 
-    def __init__(self, file: BinaryIO, find: Callable[[str, int], tuple[Any, int]] | None):
+    def __init__(self, file: BinaryIO, find: Callable[[str, int], tuple[Any, int]]):
         super().__init__(file, encoding="latin-1")  # Python 2's strings
         self.find = find
         self.classes: dict[str, type[Record]] = {}
@@ -97,7 +99,7 @@ class InertUnpickler(pickle.Unpickler):
 
     def persistent_load(self, pid: Any) -> Any:
         match pid:
-            case ("storage", type() as kind, str(key), _, int(numel), *view):
+            case ("storage", type() as kind, str(key), _, int(numel), *view) if issubclass(kind, Record):
                 # Another kind of storage is named when its tensor is asked for.
                 dtype = self.dtypes[key] = _STORAGES.get(kind.path.rsplit(".", 1)[-1], kind.path)
                 # Before torch 0.4, a view of a storage was written with its key, offset and size.
@@ -116,7 +118,9 @@ def stored(value: Any) -> Stored | None:
     match function, args:
         case ("_rebuild_tensor" | "_rebuild_tensor_v2", (_Storage() as storage, int(offset), size, stride, *_)):
             return _dense(storage, storage.dtype, offset, size, stride)
-        case ("_rebuild_tensor_v3", (_Storage() as storage, int(offset), size, stride, _, _, type() as dtype, *_)):
+        case ("_rebuild_tensor_v3", (_Storage() as storage, int(offset), size, stride, _, _, type() as dtype, *_)) if (
+            issubclass(dtype, Record)
+        ):
             return _dense(storage, dtype.path.removeprefix("torch."), offset, size, stride)
         case ("_rebuild_parameter" | "_rebuild_parameter_with_state" | "Parameter", (data, *_)):
             return stored(data)

@@ -24,7 +24,7 @@ class Step(NamedTuple):
 
     epoch: float
     """Compare it with the method's `turns` alone."""
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index, for which nobody asks a step
     """The images' places in the dataset, for methods that remember something of each."""
     replay: int = 0
     """Which of the method's steps on the same images this is."""
@@ -49,21 +49,39 @@ class Method(Plugin, ABC):
     needs_teacher: ClassVar[bool] = False
     needs_eps: ClassVar[bool] = False
     """True where it attacks within the threat's radius, which must then be above 0."""
-    chunks: ClassVar[int] = 1
-    """Parts that a loaded batch is split in, each with an optimizer step of its own (the m-chunk rule)."""
-    replays: ClassVar[int] = 1
-    """Optimizer steps on each part."""
-    turns: ClassVar[tuple[float, ...]] = ()
-    """The epochs from which on a step does something else."""
-    settled: ClassVar[float] = 0.0
-    """The epoch from which on every step costs the same: times and operations are taken there."""
-
     epochs_of: ClassVar[tuple[str, ...]] = ()
     """Arguments that count epochs, which a quick run shortens with the recipe."""
     makes_dataset: ClassVar[bool] = False
     """True where it trains on images that are made from its teacher, in a job of their own."""
     has_bare_loop: ClassVar[bool] = False
     """True where `bench.bare` has a plain training loop that does the same, to compare the suite's own with."""
+
+    @property
+    def chunks(self) -> int:
+        """Parts that a loaded batch is split in, each with an optimizer step of its own (the m-chunk rule)."""
+        return 1
+
+    @property
+    def replays(self) -> int:
+        """Optimizer steps on each part."""
+        return 1
+
+    @property
+    def turns(self) -> tuple[float, ...]:
+        """The epochs from which on a step does something else."""
+        return ()
+
+    @property
+    def settled(self) -> float:
+        """The epoch from which on every step costs the same: times and operations are taken there."""
+        return 0.0
+
+    @property
+    def required_teacher(self) -> Classifier:
+        """The teacher of a method that needs one; ValueError where there is none."""
+        if self.teacher is None:
+            raise ValueError(f"{type(self).__name__} has no teacher (allowed: a Classifier)")
+        return self.teacher
 
     @abstractmethod
     def loss(self, model: Classifier, x: Tensor, y: Tensor, step: Step) -> Tensor:
@@ -72,16 +90,17 @@ class Method(Plugin, ABC):
     @torch.no_grad()
     def taught(self, work: Callable[[], Told]) -> Callable[[], Told]:
         """Begin what the teacher computes, without gradients; a call gives it, and waits for it where it must."""
-        if self.stream is None:
+        stream = self.stream
+        if stream is None:
             found = work()
             return lambda: found
         here = torch.cuda.current_stream()
-        self.stream.wait_stream(here)
-        with torch.cuda.stream(self.stream):
+        stream.wait_stream(here)
+        with torch.cuda.stream(stream):
             found = work()
 
         def joined() -> Told:
-            here.wait_stream(self.stream)
+            here.wait_stream(stream)
             for tensor in [found] if isinstance(found, Tensor) else found:
                 tensor.record_stream(here)
             return found

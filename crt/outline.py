@@ -10,6 +10,7 @@ in full.
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.abc import Loader
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
@@ -51,7 +52,7 @@ def _blank(name: str) -> _Blank:
     return _Blank(name, (), {})
 
 
-class _Finder:
+class _Finder(Loader):
     """Finds a blank module wherever a library would have to be loaded."""
 
     def find_spec(self, name: str, path: object, target: object = None) -> ModuleSpec | None:

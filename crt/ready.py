@@ -10,6 +10,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from crt.attacks import wide
+from crt.classifier import Classifier
 from crt.evals.base import Evaluation
 from crt.switches import able, compile_body, products
 
@@ -34,7 +35,7 @@ class Switches(Evaluation):
     def check_device(self, where: str, device: torch.device) -> None:
         able(where, self.precision, self.compile, device, "fp32, bf16")
 
-    def ready(self, network: nn.Module, unit: int) -> nn.Module:
+    def ready(self, network: Classifier, unit: int) -> nn.Module:
         """A copy that runs so; the network itself where nothing is switched on.
 
         Where it is compiled, each pass is filled up to a multiple of `unit` images, so that few sizes are compiled.

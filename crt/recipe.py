@@ -84,7 +84,7 @@ class Recipe(BaseModel):
         Cyclic (Wong et al., 2020, https://arxiv.org/abs/2001.03994) rises from 0 to `lr` and falls back to 0.
         """
         match self.schedule:
-            case "step":
+            case "step" if self.step_epochs is not None:
                 return self.lr * self.factor ** int(epoch // self.step_epochs)
             case "multistep":
                 return self.lr * self.factor ** sum(epoch >= milestone for milestone in self.milestones)
@@ -93,7 +93,7 @@ class Recipe(BaseModel):
                 return self.lr_min + (self.lr - self.lr_min) * fall
             case "cyclic":
                 return self.lr * self._risen(epoch)
-            case "geometric":
+            case "geometric" if self.decay_from is not None:
                 share = (epoch - self.decay_from) / max(self.epochs - 1 - self.decay_from, 1)
                 return self.lr * (self.lr_min / self.lr) ** min(max(share, 0.0), 1.0)
         return self.lr

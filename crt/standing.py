@@ -3,6 +3,7 @@
 An image is broken where an attack found a point of the ball and of [0, 1] that the network puts in another class.
 """
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from crt.attacks import frozen, l2, wide
+from crt.classifier import Classifier
 from crt.fold import fold
 from crt.judgement import Judgement, Question
 from crt.ready import Switches
@@ -27,7 +29,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(kw_only=True, config=ConfigDict(extra="forbid"))
 class Attacker(Switches):
-    """An attack; a subclass has `eps` among its arguments.
+    """An attack; a subclass has `eps` among its arguments, None by default.
 
     Attacked, and asked whether it was fooled, is the network as it is run here: with `precision: bf16` one whose
     rounding hides small differences of its loss, so that its robustness is not that of the network in float32.
@@ -37,6 +39,11 @@ class Attacker(Switches):
     """Fold BatchNorm into convolutions."""
 
     kind = "attack"
+
+    @property
+    @abstractmethod
+    def eps(self) -> float | None:
+        """The radius, if not the threat's; an argument of every subclass."""
 
     @model_validator(mode="after")
     def _has_a_radius(self) -> "Attacker":
@@ -49,7 +56,7 @@ class Attacker(Switches):
         """The threat, with the radius of the attack."""
         return self.threat.model_copy(update={"eps": self.eps or self.threat.eps})
 
-    def target(self, model: nn.Module, batch: int) -> nn.Module:
+    def target(self, model: Classifier, batch: int) -> nn.Module:
         """The network to attack; where it is compiled, for batches of whole quarters of `batch` images."""
         return self.ready(fold(model).network if self.fold else model, -(-batch // 4))
 
@@ -105,7 +112,8 @@ def _judge(model: nn.Module, group: list[Question], attack: Attack, threat: Thre
     y = torch.tensor([label for _, label, _ in group], device=x.device)
     with torch.no_grad():
         clean = classes(model(x))
-    standing, broken = (clean == y).nonzero().flatten(), {}
+    standing = (clean == y).nonzero().flatten()
+    broken: dict[int, dict[str, Any]] = {}
     for restart in range(restarts):
         if not len(standing):
             break

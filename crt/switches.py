@@ -57,7 +57,8 @@ def products(precision: str, trial: bool) -> Iterator[None]:
 
     Trials pay where few sizes come often.
     """
-    parts = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)
+    # torch makes the first when it is imported.
+    parts = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
     before, tried = [part.fp32_precision for part in parts], torch.backends.cudnn.benchmark
     for part in parts:
         part.fp32_precision = "tf32" if precision == "tf32" else "ieee"
@@ -80,14 +81,13 @@ def compile_body(body: nn.Module, mode: str) -> None:
     """Compile in place, each size as one graph or not at all."""
     _separate_caches()
     # A last, smaller batch is a graph of its own: graphs for any size would be slower.
-    how = {"fullgraph": True, "dynamic": False, "mode": mode}
     # Arms of one process share code, and with it a cache that every call searches, unless they are isolated.
     if "isolate_recompiles" in inspect.signature(torch.compile).parameters:
-        body.compile(**how, recompile_limit=_SIZES, isolate_recompiles=True)
+        body.compile(fullgraph=True, dynamic=False, mode=mode, recompile_limit=_SIZES, isolate_recompiles=True)
     else:
         # torch 2.11 has one limit for all, and compiles its own modules, such as Sequential, within others' code alone.
         torch._dynamo.config.recompile_limit = _SIZES
-        body._compiled_call_impl = torch.compile(partial(_forward, body), **how)
+        body._compiled_call_impl = torch.compile(partial(_forward, body), fullgraph=True, dynamic=False, mode=mode)
 
 
 def _forward(body: nn.Module, x: Tensor) -> Tensor:

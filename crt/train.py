@@ -1,7 +1,8 @@
 """The only training loop: the code that the clock is put on."""
 
 import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,14 @@ LOW = {"bf16": torch.bfloat16, "fp16": torch.float16}
 """Number formats under autocast; weights, losses and updates stay float32."""
 
 
+class Batches(Protocol):
+    """An epoch's batches: images (B, C, H, W) in [0, 1], labels (B,) and places in the dataset (B,)."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]: ...
+
+
 def objective(method: Method, model: Classifier, ranks: int) -> nn.Module:
     """The method bound to the model; DDP goes round both, so that no method has to know of ranks."""
     bound = Objective(method, model)
@@ -27,18 +36,23 @@ def objective(method: Method, model: Classifier, ranks: int) -> nn.Module:
     # Each rank keeps its own BatchNorm statistics while it trains; torch renamed the option in 2.13.
     known = inspect.signature(DistributedDataParallel).parameters
     buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
-    return DistributedDataParallel(bound, **{buffers: False})
+    options: dict[str, Any] = {buffers: False}
+    return DistributedDataParallel(bound, **options)
 
 
 def optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """The recipe's optimizer over every parameter, weight decay on BN and biases included (the papers' way)."""
     # Only the fused ones skip a step whose gradients overflowed, and read a step size from its place, without asking
     # the device first.
-    fused = recipe.fused or recipe.cuda_graph or recipe.precision == "fp16"
-    common = {"lr": recipe.lr, "weight_decay": recipe.weight_decay, "fused": fused or None}
+    fused = recipe.fused or recipe.cuda_graph or recipe.precision == "fp16" or None
+    lr, decay = recipe.lr, recipe.weight_decay
     if recipe.optimizer == "adam":
-        return torch.optim.Adam(model.parameters(), capturable=recipe.cuda_graph, **common)
-    steps = torch.optim.SGD(model.parameters(), momentum=recipe.momentum, nesterov=recipe.nesterov, **common)
+        return torch.optim.Adam(
+            model.parameters(), lr=lr, weight_decay=decay, fused=fused, capturable=recipe.cuda_graph
+        )
+    steps = torch.optim.SGD(
+        model.parameters(), lr, recipe.momentum, weight_decay=decay, nesterov=recipe.nesterov, fused=fused
+    )
     if fused and recipe.momentum:
         # A first step that overflows in fp16 would leave in them what the memory held.
         for weight in model.parameters():
@@ -63,7 +77,7 @@ class Training:
         if recipe.cuda_graph:
             self.update = Graphs(self._update, self.optimizer, method.turns, Recorder(device))
 
-    def epoch(self, batches: Iterable[tuple[Tensor, Tensor, Tensor]], epoch: int) -> Tensor:
+    def epoch(self, batches: Batches, epoch: int) -> Tensor:
         """Train on every batch; the mean loss, left on the device so that nothing in here waits for it."""
         losses = []
         self.objective.train()
@@ -88,9 +102,7 @@ class Training:
         return loss.detach()
 
 
-def _steps(
-    batches: Iterable[tuple[Tensor, Tensor, Tensor]], method: Method, epoch: int
-) -> Iterator[tuple[Tensor, Tensor, Step]]:
+def _steps(batches: Batches, method: Method, epoch: int) -> Iterator[tuple[Tensor, Tensor, Step]]:
     """The input of each optimizer step: the parts of every batch, as often as the method replays them."""
     for i, (x, y, index) in enumerate(batches):
         size = len(x) // method.chunks

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Collection, Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -98,7 +99,7 @@ def _with_counts(network: dict[str, Stored], wanted: dict[str, Tensor]) -> dict[
     absent = [name for name in wanted if name.endswith(".num_batches_tracked") and name not in network]
     for name in absent:
         if f"{name.removesuffix('num_batches_tracked')}running_mean" in network:
-            network[name] = Stored("int64", (), lambda name=name: wanted[name])
+            network[name] = Stored("int64", (), partial(wanted.__getitem__, name))
     return network
 
 

@@ -48,8 +48,8 @@ def joined() -> Iterator[None]:
         yield
         del store  # held until here, for it is the server
     else:
-        port, *hosts = _read(_file(here.job_id)).split()
-        os.environ.update(MASTER_ADDR=next(filter(_resolves, hosts), hosts[0]), MASTER_PORT=port)
+        told, *hosts = _read(_file(here.job_id)).split()
+        os.environ.update(MASTER_ADDR=next(filter(_resolves, hosts), hosts[0]), MASTER_PORT=told)
         yield
 
 

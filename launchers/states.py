@@ -67,10 +67,17 @@ class Site:
 
 def ask(*command: str, seconds: float = _SECONDS) -> str:
     """Output of a Slurm command; ValueError with Slurm's own words where it fails."""
-    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    text = {"encoding": "utf-8", "errors": "replace"}
     try:
-        with subprocess.Popen(command, **pipes, **text, env=clean(os.environ), start_new_session=True) as process:
+        with subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            errors="replace",
+            env=clean(os.environ),
+            start_new_session=True,
+        ) as process:
             try:
                 answer, complaint = process.communicate(timeout=seconds)
             except BaseException:

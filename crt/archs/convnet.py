@@ -64,7 +64,7 @@ def _relu(plan: _Plan, layer: int, shape: Sequence[int]) -> list[nn.Module]:
 
 
 def _bn(plan: _Plan, layer: int, shape: Sequence[int]) -> list[nn.Module]:
-    return [nn.BatchNorm1d(*shape) if len(shape) == 1 else nn.BatchNorm2d(shape[0]), nn.ReLU()]
+    return [nn.BatchNorm1d(shape[0]) if len(shape) == 1 else nn.BatchNorm2d(shape[0]), nn.ReLU()]
 
 
 def _relutheta(plan: _Plan, layer: int, shape: Sequence[int]) -> list[nn.Module]:
@@ -93,7 +93,7 @@ def _chain(plan: _Plan, activation: Callable[[_Plan, int, Sequence[int]], list[n
 def _conv(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Conv2d:
     conv = nn.Conv2d(inputs, outputs, kernel, stride, padding=1)
     nn.init.normal_(conv.weight, std=(2 / (kernel**2 * outputs)) ** 0.5)
-    nn.init.zeros_(conv.bias)
+    nn.init.zeros_(conv.get_parameter("bias"))
     return conv
 
 

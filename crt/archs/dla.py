@@ -14,7 +14,7 @@ class _Block(nn.Module):
         self.bn1 = nn.BatchNorm2d(outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(outputs)
-        self.shortcut = nn.Identity()
+        self.shortcut: nn.Module = nn.Identity()
         if stride > 1 or inputs != outputs:
             self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
 
@@ -37,8 +37,8 @@ class _Tree(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        joined = []
-        if self.subtree is not None:
+        joined: list[Tensor] = []
+        if self.before is not None and self.subtree is not None:
             joined = [self.before(x), self.subtree(x)]
             x = joined[-1]
         left = self.left(x)

@@ -9,9 +9,11 @@ __all__ = ["imagenet_alexnet", "imagenet_regnetx_4gf", "imagenet_resnet18", "ima
 
 
 def _cut(network: nn.Module) -> tuple[nn.Module, int]:
-    width = network.fc.in_features
+    last = network.fc
+    if not isinstance(last, nn.Linear):
+        raise TypeError(f"a {type(network).__name__} ends in a {type(last).__name__} (allowed: Linear)")
     network.fc = nn.Identity()
-    return network, width
+    return network, last.in_features
 
 
 def imagenet_resnet18() -> tuple[nn.Module, int]:

@@ -19,7 +19,7 @@ class _Block(nn.Module):
         self.bn1 = nn.BatchNorm2d(outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(outputs)
-        self.shortcut = nn.Identity()
+        self.shortcut: nn.Module = nn.Identity()
         if stride > 1:
             self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
 
@@ -40,7 +40,7 @@ class _Bottleneck(nn.Module):
         self.bn2 = nn.BatchNorm2d(width)
         self.conv3 = nn.Conv2d(width, outputs, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(outputs)
-        self.shortcut = nn.Identity()
+        self.shortcut: nn.Module = nn.Identity()
         if inputs != outputs:
             self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
 
@@ -82,7 +82,7 @@ def resnet18() -> tuple[nn.Module, int]:
     return _stages(_WIDE, (2, 2, 2, 2))
 
 
-def resnet50() -> tuple[nn.Module, int]:
+def resnet50() -> tuple[nn.Sequential, int]:
     """Four stages of 3, 4, 6 and 3 bottlenecks, 23,520,842 parameters with a head of 10."""
     return _stages(_WIDE, (3, 4, 6, 3), _Bottleneck)
 

@@ -69,7 +69,8 @@ class Tar(Archive):
 
     def _add_members(self, archive: tarfile.TarFile, folder: str, offset: int, advance: Callable[[int], None]) -> None:
         while (member := archive.next()) is not None:
-            archive.members.clear()  # else a million of them are kept
+            # Else a million of them are kept. Types of the standard library lack the list.
+            archive.members.clear()  # type: ignore[attr-defined]
             path = folder + member.name
             if member.isdir():
                 self.add_folder(path)

@@ -63,8 +63,10 @@ class _Arrays(pickle.Unpickler):
 def _unpickled(place: str, content: bytes) -> tuple[NDArray, list[int]]:
     """A batch of the python version: pixels (N, 3072) and labels."""
     try:
-        batch = _Arrays(io.BytesIO(content), encoding="latin1").load()
-        batch = {key.decode() if isinstance(key, bytes) else key: value for key, value in batch.items()}
+        loaded = _Arrays(io.BytesIO(content), encoding="latin1").load()
+        batch: dict[str, Any] = {
+            key.decode() if isinstance(key, bytes) else key: value for key, value in loaded.items()
+        }
     except Exception as error:  # a broken pickle may raise anything
         raise ValueError(
             f"{place}: {len(content):,} bytes, no batch of CIFAR-10: {error} (allowed: a whole batch of the python"
@@ -72,12 +74,11 @@ def _unpickled(place: str, content: bytes) -> tuple[NDArray, list[int]]:
         ) from None
     if "fine_labels" in batch:
         raise ValueError(f"{place}: a batch of CIFAR-100 (allowed: CIFAR-10)")
-    pixels, labels = batch.get("data"), batch.get("labels")
+    pixels, labels = batch.get("data"), batch.get("labels") or []
     shape = pixels.shape if isinstance(pixels, np.ndarray) else None
-    if shape is None or pixels.dtype != np.uint8 or shape[1:] != (_RECORD - 1,) or len(labels or ()) != len(pixels):
+    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or shape != (len(labels), _RECORD - 1):
         raise ValueError(
-            f"{place}: data of shape {shape} with {len(labels or ())} labels (allowed: uint8 of shape (N, 3072) and N"
-            " labels)"
+            f"{place}: data of shape {shape} with {len(labels)} labels (allowed: uint8 of shape (N, 3072) and N labels)"
         )
     return pixels, labels
 

@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,7 +71,7 @@ class Beton:
         start = self._pointers[index]
         content = self._bytes[start : start + self._sizes[index]]
         if self.jpeg:
-            return np.array(Image.open(io.BytesIO(content)))
+            return np.array(Image.open(io.BytesIO(content.data)))
         return content.reshape(self.height, self.width, 3)
 
     def images(self, indices: Sequence[int]) -> NDArray[np.uint8]:
@@ -130,7 +130,7 @@ def write(
     return path
 
 
-def _lay_out(file: BinaryIO, name: str, images: NDArray[np.uint8], labels: NDArray[np.int64], show: bool) -> None:
+def _lay_out(file: IO[bytes], name: str, images: NDArray[np.uint8], labels: NDArray[np.int64], show: bool) -> None:
     count, size = len(images), images[0].nbytes
     start = layout.start(count)
     page, place = np.divmod(np.arange(count), layout.PAGE // size)

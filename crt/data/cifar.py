@@ -49,7 +49,7 @@ def read_cifar10(dataset: Dataset, source: Path) -> tuple[dict[str, Images], boo
             trees = _find_trees(sources)
         if batches is not None:
             return read_batches(*batches), True
-        members = {}
+        members: dict[str, list[tuple[str, int]]] = {}
         for split in ("train", "test"):
             if split not in trees:
                 there = _what_is_there(sources)
@@ -96,7 +96,7 @@ def _find_batches(sources: list[Files]) -> tuple[Files, str] | None:
 
 def _find_trees(sources: list[Files]) -> dict[str, tuple[Files, str]]:
     """Class folders of each split."""
-    found = {}
+    found: dict[str, tuple[Files, str]] = {}
     for split, names in {"train": ("train",), "test": ("test", "val", "valid", "validation")}.items():
         for name, files in ((name, files) for name in names for files in sources):
             if isinstance(files, Archive):
@@ -149,7 +149,7 @@ def read_tree(dataset: Dataset, split: str, files: Files, members: list[tuple[st
     )
     rows = list(range(len(paths)))
     if isinstance(files, Tar):  # a compressed one is read in its own order
-        rows.sort(key=lambda row: files.content(paths[row]))
+        rows.sort(key=lambda row: files.content(paths[row]) or ())
     grey = []
     for row in track(rows, f"reading {split}", len(paths)):
         image, mode = _decoded(files, paths[row], images.shape[1:])

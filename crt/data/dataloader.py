@@ -51,7 +51,7 @@ class Torch(Loader):
         from torchvision.transforms.v2 import functional
 
         height, width = image.shape[1:]
-        side = int(self.height / self.resize * min(height, width))
+        side = int(self.height / (self.resize or self.height) * min(height, width))
         corner = (height - side) // 2, (width - side) // 2
         return functional.resized_crop(image, *corner, side, side, [self.height, self.width])
 

@@ -174,8 +174,12 @@ class Archive:
     def content(self, path: str) -> tuple | None:
         """The member at a path, links followed; None for a folder."""
         parent, name = posixpath.split(self.resolve(path))
-        return self._folders[parent].get(name)
+        content = self._folders[parent].get(name)
+        return content if isinstance(content, tuple) else None
 
     def read(self, path: str) -> bytes:
-        """The bytes of a file."""
-        return self.load(self.content(path))
+        """The bytes of a file; ValueError for a folder."""
+        content = self.content(path)
+        if content is None:
+            raise ValueError(f"{self.describe(path)}: a folder (allowed: a file)")
+        return self.load(content)

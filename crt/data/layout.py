@@ -4,7 +4,7 @@ FFCV's own writer is not used: it forks, and on a full disk it waits for ever.
 """
 
 import os
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,7 @@ def start(images: int) -> int:
     return -(-(HEADER.itemsize + len(FIELDS) * FIELD.itemsize + images * ROW.itemsize) // PAGE) * PAGE
 
 
-def seal(file: BinaryIO, rows: NDArray, sizes: NDArray[np.uint64]) -> None:
+def seal(file: IO[bytes], rows: NDArray, sizes: NDArray[np.uint64]) -> None:
     """Write all but the images, which lie already where the rows (of `ROW`) point, and bring the file to the disk."""
     fields = np.zeros(len(FIELDS), FIELD)
     for field, (kind, name) in zip(fields, FIELDS, strict=True):

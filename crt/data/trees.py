@@ -67,10 +67,12 @@ def _all_trees(source: Path, labels: Path | None) -> dict[str, Tree]:
             if name == "val":
                 _check_aliases(files)
             continue
-        flat = name == "val" and is_flat(found, root)
-        if flat and labels is None:
+        if name != "val" or not is_flat(found, root):
+            trees[split] = _tree(found, root)
+        elif labels is None:
             raise ValueError(f"{found.describe(root)}: its images lie in no class folders ({_SORT})")
-        trees[split], sorted_by = (_sorted(found, root, labels), None) if flat else (_tree(found, root), sorted_by)
+        else:
+            trees[split], sorted_by = _sorted(found, root, labels), None
     trees = {split: tree for split, tree in trees.items() if tree.images}
     if not trees:
         raise ValueError(f"{source}: {_what_is_there(files)} (allowed: {_FORMS})")

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 import torch
 from pydantic import ConfigDict, model_validator
 from pydantic.dataclasses import dataclass
-from torch import Tensor
+from torch import Tensor, nn
 
 from crt.classifier import Classifier
 from crt.judgement import Judgement, Question
@@ -56,7 +56,7 @@ class AutoAttack(Attacker):
                 judged = replace(judged, details=kept)
             yield judged
 
-    def _run(self, model: Classifier, x: Tensor, y: Tensor, seed: int, attack: str) -> Found:
+    def _run(self, model: nn.Module, x: Tensor, y: Tensor, seed: int, attack: str) -> Found:
         import pyautoattack
 
         with torch.no_grad():

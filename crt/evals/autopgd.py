@@ -56,14 +56,15 @@ class AutoPGD(Attacker):
         """
         batch = BATCH if self.form == "art17" else self.batch
         network = self.target(model, batch)
-        ball, settings = self.ball, {"steps": self.steps, "loss": LOSSES[self.loss], "rho": self.rho}
+        ball, steps, loss, rho = self.ball, self.steps, LOSSES[self.loss], self.rho
 
         def reference(x: Tensor, y: Tensor, names: Sequence[Name], restart: int) -> Found:
             start = project(x + offsets(x, ball, names, restart, full=True), x, ball.eps, ball.norm)
-            return autopgd(network, x, y, start, ball, **settings)
+            return autopgd(network, x, y, start, ball, steps=steps, loss=loss, rho=rho)
 
         def together(x: Tensor, y: Tensor, names: Sequence[Name], restart: int) -> Found:
-            return art17(network, x, y, wandering(x, ball, names, restart), ball, **settings)
+            start = wandering(x, ball, names, restart)
+            return art17(network, x, y, start, ball, steps=steps, loss=loss, rho=rho)
 
         attack = together if self.form == "art17" else reference
         return withstand(network, questions, attack, ball, self.restarts, batch)

@@ -75,7 +75,8 @@ class Lipschitz(Evaluation):
     @torch.no_grad()
     def judge_many(self, model: Classifier, questions: Iterable[Question]) -> Iterator[Judgement]:
         """Certify images (C, H, W) in [0, 1] by a model in eval mode, which stays as it is; NaN logits abstain."""
-        questions, layers = iter(questions), ()
+        questions = iter(questions)
+        layers: tuple[Layer, ...] = ()
         while group := list(islice(questions, BATCH)):
             x = torch.stack([image for image, _, _ in group]).double()
             if not layers:

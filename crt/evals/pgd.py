@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 import torch
 from pydantic import ConfigDict, model_validator
 from pydantic.dataclasses import dataclass
-from torch import Tensor
+from torch import Tensor, nn
 
 from crt.autopgd import cross_entropy
 from crt.classifier import Classifier
@@ -63,7 +63,7 @@ class PGD(Attacker):
 
         return withstand(network, questions, attack, self.ball, self.restarts, self.batch)
 
-    def _run(self, model: Classifier, x: Tensor, y: Tensor, names: Sequence[Name], restart: int) -> Found:
+    def _run(self, model: nn.Module, x: Tensor, y: Tensor, names: Sequence[Name], restart: int) -> Found:
         found, ball = Found.nothing(x), self.ball
         alpha = self.alpha or 2.5 * ball.eps / self.steps
         place = torch.arange(len(x), device=x.device)

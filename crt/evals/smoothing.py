@@ -83,9 +83,9 @@ class Smoothing(Switches):
         Classes are selected for as many images at once as fill a forward pass. What each image is found to be
         depends on its own draws alone.
         """
-        network, gone, left = fold(model)
-        folding = {"folded": gone, "unfolded": left}
-        network = self.ready(network, min(self.most, self.n))
+        folded = fold(model)
+        folding = {"folded": folded.gone, "unfolded": folded.left}
+        network = self.ready(folded.network, min(self.most, self.n))
         spare = self.n - least(self.n, self.alpha)
         questions = iter(questions)
         while group := list(islice(questions, max(1, self.most // self.n0))):

@@ -23,6 +23,13 @@ class Layer(NamedTuple):
     shape: tuple[int, ...]
     """Shape of the layer's input, for one image."""
 
+    @property
+    def affine(self) -> nn.Conv2d | nn.Linear:
+        """The module of a layer with weights; TypeError for another."""
+        if not isinstance(self.module, AFFINE):
+            raise TypeError(f"{self.name}: {type(self.module).__name__} has no weights (allowed: Conv2d, Linear)")
+        return self.module
+
 
 def check(model: Classifier) -> None:
     """ValueError that names a layer of the body which has no bound."""
@@ -55,7 +62,7 @@ def scale(model: Classifier) -> Tensor:
     return 1 / model.normalize.std.min()
 
 
-def multiply(module: nn.Module, x: Tensor, weight: Tensor | None = None) -> Tensor:
+def multiply(module: nn.Conv2d | nn.Linear, x: Tensor, weight: Tensor | None = None) -> Tensor:
     """The layer's linear map, without its bias and with other weights if there are some, of inputs (B, *shape)."""
     weight = module.weight if weight is None else weight
     if isinstance(module, nn.Linear):
@@ -63,19 +70,28 @@ def multiply(module: nn.Module, x: Tensor, weight: Tensor | None = None) -> Tens
     return F.conv2d(x, weight, None, module.stride, module.padding)
 
 
-def transposed(module: nn.Module, y: Tensor, shape: tuple[int, ...], weight: Tensor) -> Tensor:
+def transposed(module: nn.Conv2d | nn.Linear, y: Tensor, shape: tuple[int, ...], weight: Tensor) -> Tensor:
     """The transposed map of outputs `y`, to inputs of `shape`."""
     if isinstance(module, nn.Linear):
         return F.linear(y, weight.T)
-    sizes = zip(shape[1:], y.shape[2:], module.stride, module.padding, module.kernel_size, strict=True)
+    zeros = padding(module)
+    sizes = zip(shape[1:], y.shape[2:], module.stride, zeros, module.kernel_size, strict=True)
     short = tuple(size - ((out - 1) * s - 2 * p + k) for size, out, s, p, k in sizes)
-    return F.conv_transpose2d(y, weight, None, module.stride, module.padding, short)
+    return F.conv_transpose2d(y, weight, None, module.stride, zeros, short)
+
+
+def padding(module: nn.Conv2d) -> tuple[int, ...]:
+    """The zeros on each side of a convolution's inputs; TypeError where they are given by name, as `check` refuses."""
+    if isinstance(module.padding, str):
+        raise TypeError(f"padding={module.padding!r} (allowed: numbers)")
+    return module.padding
 
 
 @contextmanager
 def exact(device: torch.device) -> Iterator[None]:
     """Within: no autocast and no TF32, in which a bound would not be one. A backward pass may still use either."""
-    parts = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)
+    # torch makes the first when it is imported.
+    parts = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
     before = [part.fp32_precision for part in parts]
     for part in parts:
         part.fp32_precision = "ieee"
@@ -100,7 +116,7 @@ def _modules(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 def _after(module: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
     match module:
         case nn.Conv2d():
-            sizes = zip(shape[1:], module.stride, module.padding, module.kernel_size, strict=True)
+            sizes = zip(shape[1:], module.stride, padding(module), module.kernel_size, strict=True)
             return (module.out_channels, *((n + 2 * p - k) // s + 1 for n, s, p, k in sizes))
         case nn.Linear():
             return (module.out_features,)

@@ -88,7 +88,7 @@ def local_estimate(part: Part, v: Tensor, iterations: int) -> tuple[Tensor, Tens
     As with `norms.estimates`, the iterations have no gradient and the norm's is that of |W v|.
     """
     v = _iterated(part, v, iterations)
-    return _length(part.outer * multiply(part.layer.module, v)), v
+    return _length(part.outer * multiply(part.layer.affine, v)), v
 
 
 @torch.no_grad()
@@ -102,7 +102,7 @@ def local_converged(part: Part, v: Tensor) -> Tensor:
         v, moving = torch.where(_beside(moving, v), after, v), moving & moved
         if not moving.any():
             break
-    return _length(part.outer * multiply(part.layer.module, v))
+    return _length(part.outer * multiply(part.layer.affine, v))
 
 
 @torch.no_grad()
@@ -144,7 +144,7 @@ def _iterated(part: Part, v: Tensor, iterations: int) -> Tensor:
 
 def _squared(part: Part, v: Tensor) -> Tensor:
     """Apply the part of the layer, then its transpose, to inputs (B, *shape) that are 0 where none varies."""
-    module = part.layer.module
+    module = part.layer.affine
     u = part.outer * multiply(module, v)
     return part.inner * transposed(module, u, part.layer.shape, module.weight)
 

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from crt.lipschitz.chain import Layer, multiply, transposed, weighted
+from crt.lipschitz.chain import Layer, multiply, padding, transposed, weighted
 
 Norms = Literal["fft_upper", "power_iteration"]
 SHIFT = 1e-18
@@ -21,7 +21,7 @@ def first_vectors(layers: tuple[Layer, ...]) -> dict[str, Tensor]:
     found = {}
     for seed, layer in enumerate(weighted(layers)):
         generator = torch.Generator().manual_seed(seed)
-        found[layer.name] = torch.randn((1, *layer.shape), generator=generator, device="cpu").to(layer.module.weight)
+        found[layer.name] = torch.randn((1, *layer.shape), generator=generator, device="cpu").to(layer.affine.weight)
     return found
 
 
@@ -36,7 +36,7 @@ def estimates(
     norms, after = {}, {}
     for layer in weighted(layers):
         v = _iterated(layer, vectors[layer.name], iterations)
-        norms[layer.name], after[layer.name] = torch.linalg.vector_norm(multiply(layer.module, v)), v
+        norms[layer.name], after[layer.name] = torch.linalg.vector_norm(multiply(layer.affine, v)), v
     return norms, after
 
 
@@ -44,20 +44,21 @@ def estimates(
 def final_norms(layers: tuple[Layer, ...], how: Norms) -> dict[str, Tensor]:
     """The norms of layers with weights in float64, from above or by power iteration until it stands still."""
     norm = upper_norm if how == "fft_upper" else converged_norm
-    return {layer.name: norm(layer).to(layer.module.weight.device) for layer in weighted(layers)}
+    return {layer.name: norm(layer).to(layer.affine.weight.device) for layer in weighted(layers)}
 
 
 def upper_norm(layer: Layer) -> Tensor:
     """An upper bound: of a linear layer the norm, of a convolution the largest norm over all frequencies."""
-    weight = layer.module.weight.detach().double().cpu()
-    if isinstance(layer.module, nn.Linear):
+    module = layer.affine
+    weight = module.weight.detach().double().cpu()
+    if isinstance(module, nn.Linear):
         return torch.linalg.matrix_norm(weight, 2)
-    (outputs, _, *kernel), (s, t) = weight.shape, layer.module.stride
+    (outputs, _, *kernel), (s, t) = weight.shape, module.stride
     # In its s t phases side by side, as channels of a smaller grid, the input is met with stride 1.
     rows, columns = -(-kernel[0] // s), -(-kernel[1] // t)
     weight = nn.functional.pad(weight, (0, columns * t - kernel[1], 0, rows * s - kernel[0]))
     weight = weight.view(outputs, -1, rows, s, columns, t).permute(0, 1, 3, 5, 2, 4).reshape(outputs, -1, rows, columns)
-    sizes = zip(layer.shape[1:], layer.module.padding, (s, t), strict=True)
+    sizes = zip(layer.shape[1:], padding(module), (s, t), strict=True)
     grid = [-(-(n + 2 * p) // step) for n, p, step in sizes]
     return torch.linalg.matrix_norm(torch.fft.rfft2(weight, grid).permute(2, 3, 0, 1), 2).max()
 
@@ -69,13 +70,14 @@ def converged_norm(layer: Layer, tolerance: float = 1e-5, cap: int = 1_000_000) 
         before, cap = v, cap - 1
         v = _iterated(layer, before, 1)
         moved = float(torch.linalg.vector_norm(v - before))
-    return torch.linalg.vector_norm(multiply(layer.module, v, layer.module.weight.detach().double()))
+    return torch.linalg.vector_norm(multiply(layer.affine, v, layer.affine.weight.detach().double()))
 
 
 @torch.no_grad()
 def _iterated(layer: Layer, v: Tensor, iterations: int) -> Tensor:
-    weight = layer.module.weight.to(v.dtype)
+    module = layer.affine
+    weight = module.weight.to(v.dtype)
     for _ in range(iterations):
-        u = transposed(layer.module, multiply(layer.module, v, weight), layer.shape, weight).add_(v, alpha=SHIFT)
+        u = transposed(module, multiply(module, v, weight), layer.shape, weight).add_(v, alpha=SHIFT)
         v = u / torch.linalg.vector_norm(u)
     return v

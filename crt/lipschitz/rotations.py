@@ -33,7 +33,7 @@ class Guide(NamedTuple):
 @torch.no_grad()
 def guide(layer: Layer, share: float) -> Guide:
     """The leading share of a layer's singular directions, at least one."""
-    weight = layer.module.weight
+    weight = layer.affine.weight
     u, _, v = torch.linalg.svd(weight.flatten(1).double(), full_matrices=False)
     rank = max(1, math.ceil(share * len(v)))
     basis = v[:rank].reshape(rank, *weight.shape[1:]).to(weight)
@@ -62,7 +62,7 @@ def polar(weight: Tensor) -> Tensor:
 
 def rank_one(layer: Layer, v: Tensor, x: Tensor) -> Tensor:
     """Outputs of a layer's leading singular pair on inputs (B, *shape), from its right vector `v` (1, *shape)."""
-    u = multiply(layer.module, v)
+    u = multiply(layer.affine, v)
     along = (v * x).flatten(1).sum(1)
     return along.view(-1, *[1] * (u.dim() - 1)) * (u / torch.linalg.vector_norm(u))
 
@@ -88,12 +88,14 @@ def _norm(layer: Layer, weight: Tensor) -> Tensor:
     """The norm, from above, of a layer with other weights."""
     if weight.is_meta:  # where operations are counted, and there are no numbers
         return weight.new_ones(())
-    module = layer.module
+    module = layer.affine
+    other: nn.Conv2d | nn.Linear
     with torch.device("meta"):
         if isinstance(module, nn.Linear):
             other = nn.Linear(module.in_features, len(weight))
         else:
             sizes = module.in_channels, len(weight), module.kernel_size, module.stride, module.padding
-            other = nn.Conv2d(*sizes)
+            # torch declares a convolution's pairs as tuples of any length.
+            other = nn.Conv2d(*sizes)  # type: ignore[arg-type]
     other.weight = nn.Parameter(weight, requires_grad=False)
     return upper_norm(layer._replace(module=other)).to(weight)

@@ -27,10 +27,10 @@ def similarity(model: Classifier, teacher: Classifier, x: Tensor, share: float =
     with exact(x.device):
         for (layer, a, out), (other, b, told) in zip(_walk(model, x), _walk(teacher, x), strict=True):
             (mine, left), (taught, right) = _rotation(layer, share), _rotation(other, share)
-            turned = multiply(layer.module, a, mine)
+            turned = multiply(layer.affine, a, mine)
             m1 = _cosines(mine[None], taught[None])
-            m2 = _cosines(turned, multiply(other.module, b, taught))
-            m3 = _cosines(turned, multiply(other.module, a, taught))
+            m2 = _cosines(turned, multiply(other.affine, b, taught))
+            m3 = _cosines(turned, multiply(other.affine, a, taught))
             rows.append([m1, m2, m3, _alignment(out, told), (left @ right.T).square().sum() / len(left)])
     means = [sum(float(value) for value in column) / len(rows) for column in zip(*rows, strict=True)]
     return {f"M{k}": mean for k, mean in enumerate([*means, (1 + means[0]) / 2], 1)}
@@ -48,7 +48,7 @@ def _walk(model: Classifier, x: Tensor) -> Iterator[tuple[Layer, Tensor, Tensor]
 
 def _rotation(layer: Layer, share: float) -> tuple[Tensor, Tensor]:
     """The rotation in the weights' shape, and the leading share of its directions among inputs, (rank, inputs)."""
-    weight = layer.module.weight
+    weight = layer.affine.weight
     u, _, v = torch.linalg.svd(weight.flatten(1).double(), full_matrices=False)
     return (u @ v).view_as(weight).to(weight), v[: math.ceil(share * len(v))]
 

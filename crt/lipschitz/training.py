@@ -1,5 +1,6 @@
 """Parts shared by methods that train on worst logits: a rising radius, norms kept between steps, the mixed loss."""
 
+from abc import abstractmethod
 from dataclasses import field
 from typing import ClassVar
 
@@ -30,6 +31,16 @@ class Ramped(Method):
 
     epochs_of: ClassVar[tuple[str, ...]] = ("warmup", "ramp")
 
+    @property
+    @abstractmethod
+    def warmup(self) -> float:
+        """Epochs without a radius."""
+
+    @property
+    @abstractmethod
+    def ramp(self) -> float:
+        """Epochs in which the radius then rises."""
+
     @model_validator(mode="after")
     def _has_a_ball(self) -> "Ramped":
         needs_ball(self.threat)
@@ -51,10 +62,18 @@ class Ramped(Method):
 
 @dataclass(kw_only=True, config=STRICT)
 class Normed(Ramped):
-    """Estimates norms of layers, by a field `power_iterations` in each step, from where the last step left them."""
+    """Estimates norms of layers from where the last step left them.
+
+    A subclass has `power_iterations` among its fields, besides those of `Ramped`.
+    """
 
     vectors: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
     """The vector of each layer's power iteration."""
+
+    @property
+    @abstractmethod
+    def power_iterations(self) -> int:
+        """Power iterations of each layer's norm in each step."""
 
     def fits(self, model: Classifier) -> None:
         check(model)

@@ -71,7 +71,7 @@ class Duet(Normed):
     @cached_property
     def folded(self) -> Classifier:
         """The teacher without BatchNorm."""
-        return plain(self.teacher)
+        return plain(self.required_teacher)
 
     def fits(self, model: Classifier) -> None:
         """ValueError, too, where the teacher's layers have other shapes."""
@@ -98,9 +98,9 @@ class Duet(Normed):
                     followed(theirs, self.pairs, self.power_iterations)
             return goal + self.lbd * self._apart(mine, others, norms)
 
-    def _apart(self, mine: list[Met], others: list[Met], norms: dict[str, Tensor]) -> Tensor:
+    def _apart(self, mine: list[Met], others: list[Met], norms: dict[str, Tensor]) -> Tensor | float:
         """The sum over layers of how far the student's rotation is from the teacher's, as mean over the images."""
-        total = 0.0
+        total: Tensor | float = 0.0
         for (layer, met, out), (other, before, _) in zip(mine, others, strict=True):
             if layer.name not in self.guides:
                 self.guides[layer.name] = guide(other, self.rank)
@@ -128,11 +128,11 @@ class Duet(Normed):
             return teachers, rank_one(layer, self.vectors[layer.name], met)
         length = 1 if self.scaled else of.length
         if self.rotation == "polar":
-            students = multiply(layer.module, met, polar(layer.module.weight) * (length / of.length))
+            students = multiply(layer.affine, met, polar(layer.affine.weight) * (length / of.length))
         else:
-            bias = layer.module.bias
+            bias = layer.affine.bias
             students = (out if bias is None else out - bias.view(-1, *[1] * (out.dim() - 2))) / norm
-        teachers = multiply(layer.module, before, of.basis * length)
+        teachers = multiply(layer.affine, before, of.basis * length)
         return (teachers, to_frame(of, students)) if self.project else (from_frame(of, teachers), students)
 
     def _met(self, layers: tuple[Layer, ...], flow: list[Tensor]) -> list[Met]:

@@ -49,6 +49,8 @@ class FreeAT(Method):
 
     def after(self, model: Classifier) -> None:
         x, eps, norm = self.clean, self.threat.eps, self.threat.norm
+        if x is None or self.delta is None or self.leaf is None or self.leaf.grad is None:
+            raise RuntimeError("FreeAT moves its perturbations by the gradient of a step's loss, and there is none yet")
         delta = self.delta[: len(x)]
         # Where the loss scale of fp16 overflows, the gradient is infinite or NaN, which would never leave again.
         delta.copy_(confine(delta + eps * ascend(self.leaf.grad.nan_to_num(), norm), x, eps, norm))

@@ -42,7 +42,7 @@ class RRM(Method):
         return self
 
     def fits(self, model: Classifier) -> None:
-        student, teacher = model.head.in_features, self.teacher.head.in_features
+        student, teacher = model.head.in_features, self.required_teacher.head.in_features
         if student != teacher:
             raise ValueError(f"the student has {student} features, its teacher {teacher} (allowed: equal numbers)")
 
@@ -54,9 +54,9 @@ class RRM(Method):
 
     def _told(self, x: Tensor, step: Step) -> Callable[[], Tensor]:
         """A function that returns the teacher's features."""
-        if step.replay > 0:
-            return lambda: self.target[: len(x)]
-        told = self.taught(lambda: wide(self.teacher.features(x)))
+        if step.replay > 0 and (target := self.target) is not None:
+            return lambda: target[: len(x)]
+        told = self.taught(lambda: wide(self.required_teacher.features(x)))
         if self.replays == 1:
             return told
 
