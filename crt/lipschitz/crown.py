@@ -33,9 +33,9 @@ def boxes(model: Classifier, layers: tuple[Layer, ...], x: Tensor, eps: float | 
     """The interval of each layer's input, for images `x` (B, C, H, W) in the ball of radius `eps`."""
     centre = model.normalize(x)
     # Up to the first layer with weights: what moves by 1 in pixels is a ball, which that layer's rows meet as one.
-    slopes = (1 / model.normalize.std.square()).expand(1, *x.shape[1:])
-    half = (eps * slopes.sqrt()).expand_as(centre)
-    ball: Tensor | None = slopes
+    squares = (1 / model.normalize.std.square()).expand(1, *x.shape[1:])
+    half = (eps * squares.sqrt()).expand_as(centre)
+    ball: Tensor | None = squares
     found = [Box(centre - half, centre + half)]
     for layer in layers[:-1]:
         module = layer.module
