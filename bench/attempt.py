@@ -16,6 +16,7 @@ from bench.records import Fail, Record, append
 from crt.data import DATASETS
 from crt.data.stage import stage
 from crt.text import printable
+from launchers.states import job_id
 
 _SKEW = 300.0
 """Seconds that clocks may be apart; Slurm's own authentication allows as much."""
@@ -142,12 +143,6 @@ def _stay(end: SupersededError) -> None:
     print(f"{end}; this one waits to be cleared away", flush=True)
     while True:
         time.sleep(_SKEW)
-
-
-def job_id() -> str | None:
-    """The Slurm job that this process belongs to, as squeue prints it."""
-    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
-    return f"{array}_{task}" if array else os.environ.get("SLURM_JOB_ID")
 
 
 def _check_clock(place: Place) -> None:

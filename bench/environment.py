@@ -14,11 +14,11 @@ from typing import Literal
 
 import torch
 
-from bench.attempt import job_id
 from bench.cells import Cell
 from bench.gpu import facts
 from bench.records import Cost, Provenance, Start
 from crt import dist
+from launchers.states import job_id
 
 NOTHING_COUNTED = Cost()
 _LARGE = 10 * 2**20

@@ -13,9 +13,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from crt.attack_run import Found, Loss, Name, look, offsets, steepest
 from crt.autopgd import MOMENTUM
 from crt.pgd import project
-from crt.standing import Found, Loss, Name, look, offsets, steepest
 from crt.threat import Threat
 
 BATCH = 50

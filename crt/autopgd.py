@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from crt.attack_run import Found, Loss, look, steepest
 from crt.pgd import project
-from crt.standing import Found, Loss, look, steepest
 from crt.threat import Threat
 
 MOMENTUM = 0.75

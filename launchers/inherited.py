@@ -59,3 +59,11 @@ def forget_ranks() -> None:
     """Take torch's variables out of this process's environment: a job sets its own."""
     for name in filter(_is_of_ranks, list(os.environ)):
         del os.environ[name]
+
+
+ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**31)}
+"""glibc's defaults fault large tensors in again at each use, or not, by the process's history: fixed for every rank."""
+
+
+RENDEZVOUS = "BENCH_RENDEZVOUS"
+"""Names the file, on storage that its nodes share, by which the ranks of one attempt at a task find each other."""

@@ -13,8 +13,8 @@ from pathlib import Path
 from submitit.core.utils import UncompletedJobError
 from submitit.local.local import LocalExecutor, LocalJob
 
-from launchers.inherited import cleaned
-from launchers.task import ALLOCATOR, RENDEZVOUS, Task, Wave, unfinished
+from launchers.inherited import ALLOCATOR, RENDEZVOUS, cleaned
+from launchers.task import Task, Wave, unfinished
 
 _MINUTES = 60 * 24 * 30
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 from submitit.slurm.slurm import SlurmExecutor, _make_sbatch_string
 
-from launchers.inherited import cleaned
+from launchers.inherited import ALLOCATOR, RENDEZVOUS, cleaned
 from launchers.ledger import Ledger, entry, latest
 from launchers.profile import Profile
 from launchers.states import ask, last_words, queued, site
-from launchers.task import ALLOCATOR, RENDEZVOUS, Task, Wave
+from launchers.task import Task, Wave
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -173,3 +173,9 @@ def _each(job: str) -> list[str]:
         return [job]
     spans = [part.split("-") for part in group[2].split(",")]
     return [f"{group[1]}_{k}" for span in spans for k in range(int(span[0]), int(span[-1]) + 1)]
+
+
+def job_id() -> str | None:
+    """The Slurm job that this process belongs to, as squeue prints it."""
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{task}" if array else os.environ.get("SLURM_JOB_ID")

@@ -5,12 +5,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
-ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**31)}
-"""glibc's defaults fault large tensors in again at each use, or not, by the process's history: fixed for every rank."""
-
-RENDEZVOUS = "BENCH_RENDEZVOUS"
-"""Names the file, on storage that its nodes share, by which the ranks of one attempt at a task find each other."""
-
 
 class Task(ABC):
     """A piece of work that a launcher starts in `ranks` processes and knows by its key.

@@ -13,11 +13,11 @@ from bench.names import Names, written
 from bench.specs import evaluation
 from bench.statistics import Interval, wilson
 from bench.tables import Manifest
+from reports.columns import columns, named
 from reports.couples import comparable, couple, shown
 from reports.load import Measured
 from reports.stats import mcnemar, paired_difference
 from reports.table_spec import BOTH, INTERVALS, Column, TableSpec, alike, datasets
-from reports.tables import columns, named
 from reports.verdicts import eps_of, has_eps, kind, principal, question, right, stands
 
 _NAMES = (

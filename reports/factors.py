@@ -9,12 +9,12 @@ import pandas as pd
 from bench.names import Names, epochs
 from bench.tables import Manifest
 from crt.recipe import ARITHMETIC
+from reports.columns import columns, named
 from reports.couples import comparable, couple, shown
 from reports.load import Measured
 from reports.ratios import carrier, pairs, ratio
 from reports.stats import mean_ratio
 from reports.table_spec import ARCH, BOTH, INTERVALS, Column, TableSpec, alike, datasets
-from reports.tables import columns, named
 from reports.teachers import whole_hours
 
 _PRODUCT = ("epochs", "passes", "batch", "precision")

@@ -12,9 +12,9 @@ from bench.names import Names, written
 from bench.specs import evaluation
 from bench.statistics import NOTHING
 from crt.data import DATASETS
+from reports.columns import columns, named
 from reports.load import Measured
 from reports.table_spec import INTERVALS, Column, TableSpec, network, with_labels
-from reports.tables import columns, named
 from reports.verdicts import at_eps, eps_of, kind, right, stands
 
 _NAMES = (

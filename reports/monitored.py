@@ -6,8 +6,8 @@ import pandas as pd
 
 from bench.names import Names, lineage, varying
 from bench.tables import Manifest
+from reports.columns import columns
 from reports.load import Measured
-from reports.tables import columns
 
 _NAMES = ["dataset", "arch", "method", "teacher", "name", "eval", "epoch", "images", "clean", "standing", "loss"]
 

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 
 from bench.names import name
+from reports.columns import folders
 from reports.load import Measured
 from reports.stats import drift, outliers
-from reports.tables import folders
 
 _NAMED = 8
 """Cells that a line names; of more it says how many, and the CSV names them."""

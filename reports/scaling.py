@@ -6,10 +6,10 @@ import pandas as pd
 
 from bench.cells import Cell
 from bench.names import name
+from reports.columns import columns, named
 from reports.load import Measured
 from reports.ratios import ratio
 from reports.table_spec import ARCH, INTERVALS, TableSpec, alike, datasets
-from reports.tables import columns, named
 
 _NAMES = (
     "dataset,arch,method,kind,ranks,nodes,batch,speedup,speedup_low,speedup_high,"

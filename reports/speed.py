@@ -12,12 +12,12 @@ from bench.names import name
 from bench.records import Drawn, read
 from bench.tables import Manifest
 from crt.recipe import ARITHMETIC, Recipe
+from reports.columns import columns, named
 from reports.load import Measured
 from reports.ratios import like_base, ratio
 from reports.remarks import remark
 from reports.stats import nested_ci, paired_ratio
 from reports.table_spec import ARCH, Column, TableSpec, alike, datasets
-from reports.tables import columns, named
 from reports.timing import share_of_loader
 
 _PLAIN = {key: Recipe.model_fields[key].default for key in ARITHMETIC}

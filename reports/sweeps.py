@@ -10,8 +10,8 @@ import pandas as pd
 
 from bench.cells import Cell, digest
 from bench.names import lineage, varying, words
+from reports.columns import columns, named
 from reports.load import Measured
-from reports.tables import columns, named
 from reports.verdicts import bought
 
 _NAMES = (

@@ -3,7 +3,6 @@
 import math
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,7 +12,7 @@ from bench.cells import Cell, Spec
 from bench.names import epochs, lineage, name
 from bench.records import Verdict
 from bench.specs import evaluation
-from bench.statistics import Interval
+from reports.columns import columns, named, number
 from reports.load import Measured
 from reports.table_spec import BOTH, INTERVALS, RADII, Column, TableSpec, alike, network, with_labels
 from reports.verdicts import (
@@ -102,24 +101,6 @@ def _published(cell: Cell, spec: Spec) -> float:
     if kind(spec.name) == "attack":
         return number(cell.paper.robust) / 100
     return next((p / 100 for r, p in cell.paper.certified.items() if math.isclose(r, cell.threat.eps)), math.nan)
-
-
-def columns(names: list[str], measured: list[Measured]) -> list[str]:
-    """The folder is a column where there are several."""
-    return names + ["folder"] * (len(folders(measured)) > 1)
-
-
-def folders(measured: list[Measured]) -> set[Path]:
-    return {m.folder for m in measured}
-
-
-def named(column: str, interval: Interval) -> dict[str, float]:
-    """An interval as three columns."""
-    return {column: interval.mean, f"{column}_low": interval.low, f"{column}_high": interval.high}
-
-
-def number(value: float | None) -> float:
-    return math.nan if value is None else value
 
 
 def robustness_tables(robustness: pd.DataFrame) -> Iterator[TableSpec]:

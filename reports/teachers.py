@@ -10,10 +10,10 @@ import pandas as pd
 from bench.cells import Cell, Weights
 from bench.names import epochs, lineage, name
 from crt.data import DATASETS
+from reports.columns import columns, folders
 from reports.load import Measured
 from reports.remarks import several
 from reports.stats import nested_ci
-from reports.tables import columns, folders
 
 _NAMES = ["dataset", "arch", "method", "student", "needs", "kind", "name", "hours", "hours_unknown"]
 

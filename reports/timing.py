@@ -11,12 +11,12 @@ from bench.statistics import NOTHING
 from bench.tables import Manifest
 from crt.data import DATASETS
 from crt.recipe import ARITHMETIC
+from reports.columns import columns, named, number
 from reports.load import Measured
 from reports.ratios import like_base, published_base, ratio
 from reports.remarks import remark
 from reports.stats import fieller_ratio, nested_ci
 from reports.table_spec import BOTH, INTERVALS, Column, TableSpec, alike, network, varying, with_labels
-from reports.tables import columns, named, number
 from reports.teachers import expenses, making_hours, unknown, whole_hours
 from reports.verdicts import acr, bought
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from crt import autopgd, standing
+from crt import attack_run, autopgd, standing
 from crt.archs.convnet import cnn2c2f
 from crt.classifier import Classifier
 from crt.data.beton_file import Beton
@@ -134,7 +134,7 @@ def test_an_attack_that_leaves_the_ball_is_found_out():
 
     def cheat(how):
         def attack(x, y, names, restart):
-            found = standing.Found.nothing(x)
+            found = attack_run.Found.nothing(x)
             found.note(torch.arange(len(x)), how(x), y, y + 1, 3)
             return found
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 from calls import CallTask, wave
 
-from bench.attempt import job_id
 from bench.command import report_errors
 from crt import dist
 from launchers import inline, local, slurm
 from launchers.inherited import clean
 from launchers.profile import Profile
+from launchers.states import job_id
 
 ALLOCATION = {
     **{"SLURM_JOB_ID": "17", "SLURM_JOBID": "17", "SLURM_STEP_ID": "0", "SLURM_NTASKS": "8", "SLURM_NODEID": "3"},

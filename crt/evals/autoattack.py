@@ -9,10 +9,11 @@ from pydantic import ConfigDict, model_validator
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
+from crt.attack_run import Found, Name, classes
 from crt.classifier import Classifier
 from crt.judgement import Judgement, Question
 from crt.quantity import Count, Positive
-from crt.standing import Attacker, Found, Name, classes, withstand
+from crt.standing import Attacker, withstand
 
 __all__ = ["AutoAttack"]
 

@@ -8,12 +8,13 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from crt.art17 import BATCH, art17, wandering
+from crt.attack_run import Found, Name, offsets
 from crt.autopgd import autopgd, cross_entropy, dlr
 from crt.classifier import Classifier
 from crt.judgement import Judgement, Question
 from crt.pgd import project
 from crt.quantity import Count, Positive, Share
-from crt.standing import Attacker, Found, Name, offsets, withstand
+from crt.standing import Attacker, withstand
 
 __all__ = ["AutoPGD"]
 

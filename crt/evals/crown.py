@@ -1,4 +1,5 @@
-"""Deterministic l2 certificates of ReLU networks by CROWN-IBP (Zhang et al., 2020, https://arxiv.org/abs/1906.06316)."""
+"""Deterministic l2 certificates of ReLU networks by CROWN-IBP (Zhang et al., 2020,
+https://arxiv.org/abs/1906.06316)."""
 
 import copy
 from collections.abc import Iterable, Iterator

@@ -12,12 +12,12 @@ from pydantic.dataclasses import dataclass
 from scipy.special import betaincinv, ndtri
 from torch import Tensor, nn
 
+from crt.attack_run import classes
 from crt.classifier import Classifier
 from crt.fold import fold
 from crt.judgement import Judgement, Question
 from crt.quantity import Count, Real
 from crt.ready import Switches
-from crt.standing import classes
 
 __all__ = ["Smoothing"]
 

@@ -58,6 +58,7 @@ def _cosines(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _alignment(a: Tensor, b: Tensor) -> Tensor:
-    """Alignment of the centred kernels of outputs (B, ...) (Kornblith et al., 2019, https://arxiv.org/abs/1905.00414)."""
+    """Alignment of the centred kernels of outputs (B, ...) (Kornblith et al., 2019,
+    https://arxiv.org/abs/1905.00414)."""
     a, b = (part.flatten(1) - part.flatten(1).mean(0) for part in (a, b))
     return torch.cosine_similarity((a @ a.T).flatten(), (b @ b.T).flatten(), 0)
