@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from bench import options
 from bench.command import application, report_errors
+from bench.commands import options
 
 
 class Norm(StrEnum):
@@ -52,8 +52,8 @@ def main(
     asked = {key: value for key, value in asked.items() if value is not None}
     asked |= options.switches(precision, channels_last, compile) | dict(every=every)
     with report_errors():
-        from bench.attack_table import report
-        from bench.checkpoint import Checkpoint
+        from bench.commands.attack_table import report
+        from bench.commands.checkpoint import Checkpoint
 
         network = Checkpoint(
             file=checkpoint, arch=arch, dataset=dataset, pipeline=pipeline, normalize=normalize, key=key

@@ -20,7 +20,7 @@ def main(
 ) -> None:
     """Cancel what runs or waits; what is recorded stays, and submitting again goes on from it."""
     with report_errors():
-        from bench.cancellation import cancel
+        from bench.plan.cancellation import cancel
 
         print(cancel(manifest, runs.absolute(), data.absolute(), quick, overrides))
 

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from bench import options
 from bench.command import application, report_errors
+from bench.commands import options
 
 app = application()
 
@@ -41,8 +41,8 @@ def main(
     asked = dict(n=n, n0=n0, alpha=alpha, skip_wrong=skip_wrong)
     asked |= options.switches(precision, channels_last, compile) | dict(batch=batch, every=every, images=images)
     with report_errors():
-        from bench.certificate_table import report
-        from bench.checkpoint import Checkpoint
+        from bench.commands.certificate_table import report
+        from bench.commands.checkpoint import Checkpoint
 
         network = Checkpoint(
             file=checkpoint, arch=arch, dataset=dataset, pipeline=pipeline, normalize=normalize, key=key

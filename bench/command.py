@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from crt.text import printable, replace_missing_characters
-from launchers.inherited import cleaned
+from launchers.environment import cleaned
 
 Overrides = Annotated[
     list[str],

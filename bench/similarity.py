@@ -25,9 +25,9 @@ def main(
 ) -> None:
     """Compare a manifest's trained networks with a teacher, and print their Lipschitz constants."""
     with report_errors():
-        from bench import likeness
+        from bench.commands import teacher_similarity
 
-        likeness.report(manifest, teacher, runs, data, images, quick, csv, overrides)
+        teacher_similarity.report(manifest, teacher, runs, data, images, quick, csv, overrides)
 
 
 if __name__ == "__main__":

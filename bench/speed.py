@@ -26,8 +26,8 @@ def main(
 ) -> None:
     """Time the studies of a manifest in this process, each as long as its share of the time that is left."""
     with report_errors():
-        from bench.gpu import device_name
-        from bench.speed_study import time_switches
+        from bench.commands.speed_study import time_switches
+        from bench.measure.gpu_telemetry import device_name
 
         path = manifest or _MANIFESTS / ("speed-cpu.yaml" if device_name() == "cpu" else "speed.yaml")
         whole, tasks = time_switches(path, methods, archs, seconds, runs, data)

@@ -23,7 +23,7 @@ def main(
 ) -> None:
     """Say which jobs are finished, run, wait or failed, and why."""
     with report_errors():
-        from bench import job_states
+        from bench.plan import job_states
 
         job_states.report(manifest, runs.absolute(), data.absolute(), quick, watch, overrides)
 

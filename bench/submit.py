@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from bench import devices
 from bench.command import Overrides, application, report_errors
+from bench.plan import devices
 
 
 class Launcher(StrEnum):
@@ -26,7 +26,7 @@ def _print_schema(asked: bool) -> None:
     if not asked:
         return
     with report_errors():
-        from bench.manifest_schema import schema_text
+        from bench.manifest.json_schema import schema_text
 
         print(schema_text(), end="")
     raise typer.Exit
@@ -63,7 +63,7 @@ def main(
 ) -> None:
     """Train, time and judge what the manifest asks for and the runs folder does not hold yet."""
     with report_errors():
-        from bench.submission import submit
+        from bench.plan.submission import submit
 
         wrong = submit(
             manifest, launcher, profile, runs, data, quick, only, failed, max_gpu_hours, device, overrides, dry_run

@@ -20,8 +20,8 @@ import numpy  # noqa: F401
 import pydantic.dataclasses  # noqa: F401
 
 import crt.data
+import crt.models.image_size
 import crt.quantity
-import crt.sides
 import crt.threat  # noqa: F401
 
 _REAL = {"crt", "numpy", "pydantic", "pydantic_core", "annotated_types", "typing_extensions", "typing_inspection"}

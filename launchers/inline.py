@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from launchers.inherited import cleaned
+from launchers.environment import cleaned
 from launchers.task import Task, Wave, unfinished
 
 

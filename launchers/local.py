@@ -13,7 +13,7 @@ from pathlib import Path
 from submitit.core.utils import UncompletedJobError
 from submitit.local.local import LocalExecutor, LocalJob
 
-from launchers.inherited import ALLOCATOR, RENDEZVOUS, cleaned
+from launchers.environment import ALLOCATOR, RENDEZVOUS, cleaned
 from launchers.task import Task, Wave, unfinished
 
 _MINUTES = 60 * 24 * 30

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from launchers.options import check, option, unfit
+from launchers.sbatch_options import check, option, unfit
 
 
 def _word(value: object) -> object:
@@ -100,7 +100,7 @@ class Profile(BaseModel):
     sources: dict[str, Path] = {}
     """Folder of a dataset's images, for datasets that have no .beton files yet."""
     device: Word | None = None
-    """The nodes' device, as a row of `bench/devices.py` or torch names it: times are estimated for it."""
+    """The nodes' device, as a row of `bench/plan/devices.py` or torch names it: times are estimated for it."""
     tflops: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """10^12 operations that a rank computes in a second, instead of that row's: for estimates of times alone."""
 

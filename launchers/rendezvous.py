@@ -16,7 +16,7 @@ from pathlib import Path
 from submitit import JobEnvironment
 from torch.distributed import TCPStore
 
-from launchers.inherited import RENDEZVOUS, forget_ranks
+from launchers.environment import RENDEZVOUS, forget_ranks
 
 _LOOPBACK = "127.0.0.1"
 _PATIENCE = timedelta(minutes=10)

@@ -11,7 +11,7 @@ from pathlib import Path
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 from submitit.slurm.slurm import SlurmExecutor, _make_sbatch_string
 
-from launchers.inherited import ALLOCATOR, RENDEZVOUS, cleaned
+from launchers.environment import ALLOCATOR, RENDEZVOUS, cleaned
 from launchers.ledger import Ledger, entry, latest
 from launchers.profile import Profile
 from launchers.states import ask, last_words, queued, site

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from launchers.inherited import clean
+from launchers.environment import clean
 
 _SECONDS = 60.0
 """Time that a command gets to answer."""

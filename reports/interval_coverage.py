@@ -1,4 +1,4 @@
-"""How often the intervals of reports.stats hold the truth, simulated."""
+"""How often the intervals of bench.results.intervals hold the truth, simulated."""
 
 from itertools import product
 from pathlib import Path
@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from rich.progress import track
 from scipy.signal import lfilter
 
-from bench.statistics import Interval, mean_ci, wilson
-from reports import stats
+from bench.results import intervals as stats
+from bench.results.statistics import Interval, mean_ci, wilson
 
 SEED = 20
 RATIOS = (8.0, 2.0, 4.0, 16.0)
@@ -173,8 +173,9 @@ def _cell(row) -> str:
 
 _PAGE = """# Do the intervals hold the truth?
 
-The functions of `reports/stats.py` that make this project's intervals were given simulated times, of which the truth
-is known. *Coverage* is the share of {replicates:,} simulated studies whose interval holds the truth; an honest 95 %
+The functions of `bench/results/intervals.py` that make this project's intervals were given simulated times, of
+which the truth is known.
+*Coverage* is the share of {replicates:,} simulated studies whose interval holds the truth; an honest 95 %
 interval comes out near 95 %.
 
 ## The model

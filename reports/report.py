@@ -5,28 +5,29 @@ from pathlib import Path
 
 import pandas as pd
 
-from bench import manifest as manifests
 from bench.command import set_options
+from bench.manifest import read_manifest
+from bench.results.measured import load
+from bench.results.ratios import FIELDS
 from crt import screen
 from crt.text import invocation, printable
-from reports import csv_writer, text_writer
-from reports.all_tables import tables
-from reports.certificates import certificates
-from reports.comparisons import comparisons
-from reports.factors import factors, means
-from reports.head import head
-from reports.latex_writer import latex as latex_document
-from reports.load import load
-from reports.masking import masking
-from reports.monitored import monitored
-from reports.ratios import FIELDS
-from reports.scaling import scaling
-from reports.speed import certification, speed
-from reports.sweeps import sweeps
-from reports.table_spec import LATEX, TEXT, TableSpec
-from reports.tables import robustness
-from reports.teachers import teachers
-from reports.timing import timing
+from reports.header import head
+from reports.render import csv as csv_writer
+from reports.render import text
+from reports.render.latex import latex as latex_document
+from reports.render.table_spec import LATEX, TEXT, TableSpec
+from reports.tables.all_tables import tables
+from reports.tables.attack_checks import masking
+from reports.tables.certificates import certificates
+from reports.tables.comparisons import comparisons
+from reports.tables.factors import factors, means
+from reports.tables.monitor import monitored
+from reports.tables.robustness import robustness
+from reports.tables.scaling import scaling
+from reports.tables.speed import certification, speed
+from reports.tables.sweeps import sweeps
+from reports.tables.teachers import teachers
+from reports.tables.timing import timing
 
 _FORMATS = (".pdf", ".png", ".svg")
 """Of plots."""
@@ -48,7 +49,7 @@ def report(
         if name not in FIELDS:
             raise ValueError(f"--allow {name}: no such field (allowed: {', '.join(FIELDS)})")
     _check(runs, {"--csv": csv, "--latex": latex, "--out": out, "--plot": plot})
-    manifest = manifests.read(path, quick, networks=False, overrides=overrides)
+    manifest = read_manifest(path, quick, networks=False, overrides=overrides)
     measured = load(manifest, list(dict.fromkeys(runs)))
     frames = {
         "timing": timing(manifest, measured, allow),
@@ -67,7 +68,7 @@ def report(
     }
     lines, shown = head(manifest, measured, frames), list(tables(frames, TEXT))
     console = screen.output()
-    text_writer.show(console, manifest.title, lines, shown)
+    text.show(console, manifest.title, lines, shown)
     if not any(m.starts or m.losses or m.verdicts for m in measured):
         folder = ["--runs", runs[0]] if runs[0] != Path("runs") else []
         make = invocation("bench.submit", path, *(["--quick"] if quick else []), *set_options(overrides), *folder)
@@ -102,13 +103,13 @@ def _write(
     if csv:
         yield from (f"wrote {file}" for file in csv_writer.write(frames, csv))
     if out:
-        out.write_text(text_writer.markdown(title, lines, shown), encoding="utf-8")
+        out.write_text(text.markdown(title, lines, shown), encoding="utf-8")
         yield f"wrote {out}"
     if latex:
         latex.write_text(latex_document(title, lines, tables(frames, LATEX)), encoding="utf-8")
         yield f"wrote {latex}"
     if plot:
         # Matplotlib takes longer to import than most reports to make.
-        from reports.figures import draw
+        from reports.figures.all_figures import draw
 
         yield from draw(frames, plot)

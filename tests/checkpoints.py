@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from crt.classifier import Classifier
-from crt.weights import load_weights
+from crt.models.classifier import Classifier
+from crt.models.import_weights.load import load_weights
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 State = dict[str, Tensor]

@@ -7,7 +7,7 @@ import messages
 import pytest
 import torch
 
-from bench import manifest as manifests
+from bench.manifest import Manifest, read_manifest
 
 SURROUNDINGS = ("SLURM_", "SBATCH_", "SRUN_", "MASTER_", "TORCHELASTIC_", "SUBMITIT_")
 """Prefixes of the variables that an allocation or another launcher leaves in the environment."""
@@ -76,7 +76,7 @@ cells:
 def tiny(tmp_path: Path):
     """A one-cell manifest with the given differences from Standard, three epochs, torch loader."""
 
-    def make(**changes) -> manifests.Manifest:
+    def make(**changes) -> Manifest:
         values = {
             "loader": "torch",
             "method": "Standard",
@@ -89,6 +89,6 @@ def tiny(tmp_path: Path):
         }
         path = tmp_path / "tiny.yaml"
         path.write_text(TINY.format(**(values | changes)))
-        return manifests.read(path)
+        return read_manifest(path)
 
     return make

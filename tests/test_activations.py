@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from crt.activations import MaxMin, ReLUTheta
-from crt.classifier import Classifier
+from crt.models.activations import MaxMin, ReLUTheta
+from crt.models.classifier import Classifier
 from crt.plugins import find
 
 

@@ -8,12 +8,12 @@ import torch
 from test_methods import classifier, late, make, same, state, toy
 from test_smoothing_methods import agree, cross_entropy, gradient, length, softmax
 
-from crt.method import Step
+from crt.attacks.pgd import confine
 from crt.methods.freeat import FreeAT
-from crt.pgd import confine
-from crt.recipe import Recipe
 from crt.threat import Threat
-from crt.train import Training
+from crt.training.loop import Training
+from crt.training.method import Step
+from crt.training.recipe import Recipe
 
 LINF, L2 = Threat(norm="linf", eps=0.1), Threat(norm="l2", eps=0.8)
 

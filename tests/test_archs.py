@@ -8,9 +8,9 @@ from torch import nn
 from torch._subclasses import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from crt.activations import MaxMin, ReLUTheta
-from crt.classifier import Classifier
-from crt.fold import plain
+from crt.models.activations import MaxMin, ReLUTheta
+from crt.models.classifier import Classifier
+from crt.models.fold_batchnorm import plain
 from crt.plugins import find, plugins
 
 PUBLISHED = {  # parameters with the head, multiply-accumulates in millions for one image, and the features' width

@@ -11,13 +11,13 @@ from typer.testing import CliRunner
 
 from bench import records
 from bench.attack import app
-from bench.judge import image
-from bench.progress import Progress
-from crt.classifier import Classifier
+from bench.jobs.evaluate import image
+from bench.jobs.progress import Progress
 from crt.data import DATASETS
 from crt.data.beton_file import Beton, ensure
 from crt.data.sources import digits as load_digits
 from crt.evals.base import judge_each
+from crt.models.classifier import Classifier
 from crt.plugins import find
 from crt.threat import Threat
 

@@ -9,14 +9,15 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from crt import attack_run, autopgd, standing
 from crt.archs.convnet import cnn2c2f
-from crt.classifier import Classifier
+from crt.attacks import autopgd, run
 from crt.data.beton_file import Beton
+from crt.evals import attacker
 from crt.evals.autoattack import AutoAttack
 from crt.evals.autopgd import AutoPGD
 from crt.evals.pgd import PGD
 from crt.judgement import Judgement
+from crt.models.classifier import Classifier
 from crt.threat import Threat
 
 LINF, L2 = Threat(norm="linf", eps=0.08), Threat(norm="l2", eps=2.0)
@@ -134,12 +135,12 @@ def test_an_attack_that_leaves_the_ball_is_found_out():
 
     def cheat(how):
         def attack(x, y, names, restart):
-            found = attack_run.Found.nothing(x)
+            found = run.Found.nothing(x)
             found.note(torch.arange(len(x)), how(x), y, y + 1, 3)
             return found
 
         asked = [(image, int(label), (0, i)) for i, (image, label) in enumerate(zip(x + 1e-3, y, strict=True))]
-        return list(standing.withstand(model, asked, attack, LINF, 1, 10))
+        return list(attacker.withstand(model, asked, attack, LINF, 1, 10))
 
     assert [found.details["norm"] for found in cheat(lambda x: x + 0.08)] == pytest.approx([0.08, 0.08])
     for how in (lambda x: x + 0.0801, lambda x: x + torch.nan, lambda x: x - 0.6):

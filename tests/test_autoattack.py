@@ -5,7 +5,7 @@ import torch
 from pyautoattack.autopgd_base import APGDAttack
 from test_attack_evals import BOTH, LINF, Linear, Watched, doubled, judge, stands, trained
 
-from crt import attack_run, autopgd
+from crt.attacks import autopgd, run
 from crt.evals import autoattack
 from crt.evals.autoattack import AutoAttack
 from crt.evals.autopgd import AutoPGD
@@ -22,7 +22,7 @@ def test_autopgd_asks_what_the_authors_code_asks(digits, threat, steps, loss):
     x, y = x[robust], y[robust]
     assert len(x) > 12
     ours, theirs = Watched(model), Watched(model)
-    start = (x + attack_run.offsets(x, threat, [(0, i) for i in robust], 0, full=True)).clamp(0, 1)
+    start = (x + run.offsets(x, threat, [(0, i) for i in robust], 0, full=True)).clamp(0, 1)
     losses = {"ce": autopgd.cross_entropy, "dlr": autopgd.dlr}
     found = autopgd.autopgd(ours, x, y, start, threat, steps=steps, loss=losses[loss], rho=0.75)
     norm = {"linf": "Linf", "l2": "L2"}[threat.norm]

@@ -14,9 +14,9 @@ from art.estimators.classification import PyTorchClassifier
 from test_attack_evals import BOTH, L2, doubled, judge, questions, stands, trained
 from torch import nn
 
-from crt.art17 import art17, wandering, windows
-from crt.attacks import frozen
-from crt.autopgd import cross_entropy
+from crt.attacks.autopgd import cross_entropy
+from crt.attacks.autopgd_art import art17, wandering, windows
+from crt.attacks.common import frozen
 from crt.evals.autopgd import AutoPGD
 from crt.evals.pgd import PGD
 from crt.threat import Threat

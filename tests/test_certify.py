@@ -17,24 +17,25 @@ from scipy.stats import binom, binomtest, bootstrap, norm
 from torch import nn
 from typer.testing import CliRunner
 
-from bench import judge
-from bench.attempt import Place
 from bench.certify import app
+from bench.commands import smoothing_tsv
+from bench.jobs import evaluate
+from bench.jobs.lease import Place
+from bench.jobs.train import run_cell
+from bench.manifest.plugin_spec import spec
 from bench.records import Verdict, read_all
-from bench.specs import spec
-from bench.statistics import wilson
-from bench.train import run_cell
-from crt import tsv
-from crt.classifier import Classifier
+from bench.results import intervals
+from bench.results.measured import Measured, load
+from bench.results.statistics import wilson
 from crt.data.sources import digits as load_digits
 from crt.evals.smoothing import Smoothing, least
-from crt.fold import fold
+from crt.models.classifier import Classifier
+from crt.models.fold_batchnorm import fold
 from crt.plugins import find
 from crt.threat import Threat
-from reports import curves, stats
-from reports.certificates import certificates
-from reports.load import Measured, load
-from reports.tables import robustness
+from reports.figures import curves
+from reports.tables.certificates import certificates
+from reports.tables.robustness import robustness
 
 SIGMA, N, N0, ALPHA, SEED = 0.5, 1050, 130, 0.001, 3
 
@@ -236,23 +237,23 @@ def test_what_is_not_folded_is_said(make, why):
 def test_table_round_trip_and_both_forms_of_time(tmp_path):
     file = tmp_path / "some" / "t.tsv"
     rows = [
-        tsv.Row(idx=0, label=3, predict=3, radius=0.1 + 0.2, time=3723.000004),
-        tsv.Row(idx=20, label=8, predict=-1, radius=0.0, time=59.9999999),
+        smoothing_tsv.Row(idx=0, label=3, predict=3, radius=0.1 + 0.2, time=3723.000004),
+        smoothing_tsv.Row(idx=20, label=8, predict=-1, radius=0.0, time=59.9999999),
     ]
-    assert tsv.resume(file) == []
+    assert smoothing_tsv.resume(file) == []
     for row in rows:
-        tsv.append(file, row)
+        smoothing_tsv.append(file, row)
     assert file.read_text().splitlines() == [
         "idx\tlabel\tpredict\tradius\tcorrect\ttime",
         f"0\t3\t3\t{0.1 + 0.2}\t1\t1:02:03.000004",
         "20\t8\t-1\t0.0\t0\t0:01:00.000000",
     ]
-    found = tsv.read(file)
+    found = smoothing_tsv.read(file)
     assert [r.time for r in found] == pytest.approx([3723.000004, 60]) and [r.correct for r in found] == [True, False]
     file.write_text("idx\tlabel\tpredict\tradius\tcorrect\ttime\n40\t1\t1\t0.953\t1\t16.25\n\n")
     with open(file, "a") as out:
         out.write("idx\tlabel\tpredict\tradius\tcorrect\ttime\n60\t1\t2\t0.2\t0\t0:00:16\n80\t1\t2\t0.2\t0\t0:0")
-    assert [(r.idx, r.time) for r in tsv.resume(file)] == [(40, 16.25), (60, 16.0)]
+    assert [(r.idx, r.time) for r in smoothing_tsv.resume(file)] == [(40, 16.25), (60, 16.0)]
     assert file.read_text().endswith("0:00:16\n")
 
 
@@ -260,7 +261,7 @@ def test_table_round_trip_and_both_forms_of_time(tmp_path):
 def test_line_that_is_no_row_is_named(tmp_path, line):
     (tmp_path / "t.tsv").write_text(f"idx\tlabel\tpredict\tradius\tcorrect\ttime\n{line}\n")
     with pytest.raises(ValueError, match=r"t\.tsv, line 2: "):
-        tsv.read(tmp_path / "t.tsv")
+        smoothing_tsv.read(tmp_path / "t.tsv")
 
 
 @pytest.fixture(scope="module")
@@ -280,7 +281,7 @@ def certify(checkpoint, digits, out, *options: str):
 
 
 def answers(path) -> list[tuple]:
-    return [(r.idx, r.label, r.predict, r.radius) for r in tsv.read(path)]
+    return [(r.idx, r.label, r.predict, r.radius) for r in smoothing_tsv.read(path)]
 
 
 def test_checkpoint_is_certified_and_gone_on_with(checkpoint, digits, tmp_path):
@@ -337,7 +338,7 @@ EVALS = "[Clean: {images: 5}, Smoothing: {n: 100, n0: 10, images: 6, skip_wrong:
 
 def test_judging_cut_off_at_any_image_goes_on_and_reports_what_it_found(tiny, digits, tmp_path, monkeypatch):
     manifest = tiny(method="Gaussian", evals=EVALS % "true", loader="device", epochs=1)
-    cell, found, step = manifest.cells[0], [], judge.Progress.step
+    cell, found, step = manifest.cells[0], [], evaluate.Progress.step
 
     def dies(self, note):
         if self.done % 3 == 2:
@@ -349,12 +350,12 @@ def test_judging_cut_off_at_any_image_goes_on_and_reports_what_it_found(tiny, di
     for name in ("whole", "cut"):
         at = Place(runs=tmp_path / name, data=digits, process="shared")
         if name == "cut":
-            monkeypatch.setattr(judge.Progress, "step", dies)
+            monkeypatch.setattr(evaluate.Progress, "step", dies)
             for _ in range(3):
                 with pytest.raises(InterruptedError):
-                    judge.run_judge(cell, 0, 1, at)
+                    evaluate.run_judge(cell, 0, 1, at)
             monkeypatch.undo()
-        judge.run_judge(cell, 0, 1, at)
+        evaluate.run_judge(cell, 0, 1, at)
         verdicts = [r for r in read_all(at.runs / cell.id) if isinstance(r, Verdict)]
         found.append([v.model_copy(update={"seconds": 0.0}) for v in verdicts])
     assert found[0] == found[1] and len(found[0]) == 11
@@ -420,16 +421,18 @@ def test_two_networks_on_the_same_images():
     b = [True] * 30 + [True] * 10 + [False] * 10 + [True] * 30
     only_a, only_b = sum(x and not y for x, y in zip(a, b)), sum(y and not x for x, y in zip(a, b))  # noqa: B905
     tail = sum(math.comb(only_a + only_b, k) for k in range(min(only_a, only_b) + 1)) / 2 ** (only_a + only_b)
-    assert stats.mcnemar(a, b) == pytest.approx(min(1, 2 * tail)) == stats.mcnemar(b, a)
-    assert stats.mcnemar([True] * 9, [False] * 9) == pytest.approx(2 / 2**9) and stats.mcnemar(a, a) == 1.0
+    assert intervals.mcnemar(a, b) == pytest.approx(min(1, 2 * tail)) == intervals.mcnemar(b, a)
+    assert intervals.mcnemar([True] * 9, [False] * 9) == pytest.approx(2 / 2**9) and intervals.mcnemar(a, a) == 1.0
     draws = np.random.default_rng(0)
     base = draws.normal(0.5, 0.3, 400)
     better = base + draws.normal(0.05, 0.1, 400)
-    mean, low, high = stats.paired_difference(list(better), list(base))
+    mean, low, high = intervals.paired_difference(list(better), list(base))
     half = norm.ppf(0.975) * np.std(better - base) / 20
     assert mean == pytest.approx(np.mean(better - base))
     assert (low, high) == pytest.approx((mean - half, mean + half), abs=0.1 * half)
     library = bootstrap((np.subtract(better, base),), np.mean, method="percentile", batch=7, rng=0)
     assert (low, high) == pytest.approx(library.confidence_interval)
-    assert stats.paired_difference([0.5] * 5, [0.25] * 5) == pytest.approx((0.25, 0.25, 0.25))
-    assert math.isnan(stats.paired_difference([], []).mean) and stats.paired_difference([0.5], [0.0]).mean == 0.5
+    assert intervals.paired_difference([0.5] * 5, [0.25] * 5) == pytest.approx((0.25, 0.25, 0.25))
+    assert (
+        math.isnan(intervals.paired_difference([], []).mean) and intervals.paired_difference([0.5], [0.0]).mean == 0.5
+    )

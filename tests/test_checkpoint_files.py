@@ -26,7 +26,7 @@ from typer.testing import CliRunner
 
 from bench.certify import app as certify
 from bench.submit import app as submit
-from crt.weights import load_weights
+from crt.models.import_weights.load import load_weights
 
 SOURCE = network(0)
 WEIGHTS = foreign(SOURCE)
@@ -271,14 +271,17 @@ def test_a_tensor_of_another_class_is_read_as_what_it_is(tmp_path):
 PICKLED = {
     "a module": (
         network(0),
-        r"holds a pickled module \(crt.classifier.Classifier\), which only running its own code can",
+        r"holds a pickled module \(crt.models.classifier.Classifier\), which only running its own code can",
     ),
     "a module in a dictionary": ({"model": network(0), "epoch": 3}, "holds a pickled module"),
     "a module in DataParallel": (
         {"net": nn.DataParallel(network(0))},
         r"\(torch.nn.parallel.data_parallel.DataParallel",
     ),
-    "a module and its average": ({"model": network(0), "ema": network(0)}, r"\(crt.classifier.Classifier, crt.cl"),
+    "a module and its average": (
+        {"model": network(0), "ema": network(0)},
+        r"\(crt.models.classifier.Classifier, crt.cl",
+    ),
     "a layer": (nn.Linear(2, 2), "torch.nn.modules.linear.Linear"),
 }
 

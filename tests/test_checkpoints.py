@@ -20,13 +20,13 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 from typer.testing import CliRunner
 
-from bench import manifest as manifests
-from bench.cells import Weights
+from bench.cell import Weights
 from bench.certify import app as certify
+from bench.manifest import read_manifest
 from bench.submit import app as submit
-from crt.classifier import Classifier
+from crt.models.classifier import Classifier
+from crt.models.import_weights.load import load_weights
 from crt.plugins import find
-from crt.weights import load_weights
 
 SOURCE, OTHER = network(0), network(2)
 WEIGHTS, OTHERS = foreign(SOURCE), foreign(OTHER)
@@ -491,7 +491,7 @@ def given(folder, more: str = "") -> pathlib.Path:
 
 def test_a_teacher_is_chosen_by_key_which_is_part_of_its_identity(digits, tmp_path):
     wide(tmp_path, "ema")
-    ids = [manifests.read(given(tmp_path, more)).cells[0].teacher.id for more in ("", ", key: ema", ", key: model")]
+    ids = [read_manifest(given(tmp_path, more)).cells[0].teacher.id for more in ("", ", key: ema", ", key: model")]
     content = hashlib.sha256((tmp_path / "given.pth").read_bytes()).hexdigest()
     assert len(set(ids)) == 3 and ids[0] == f"cnn2c2f-weights-{content[:8]}"
     options = ["--runs", str(tmp_path / "runs"), "--data", str(digits), "--launcher", "inline"]
@@ -502,7 +502,7 @@ def test_a_teacher_is_chosen_by_key_which_is_part_of_its_identity(digits, tmp_pa
     noted = CliRunner().invoke(submit, [str(given(tmp_path)), *options[:1], str(tmp_path / "none"), *options[2:]])
     assert "given.pth: uses model, and not ema (key chooses)" in noted.stderr
     with pytest.raises(ValueError, match=r"teacher\.key: 3 \(allowed: the name of a state dict"):
-        manifests.read(given(tmp_path, ", key: 3"))
+        read_manifest(given(tmp_path, ", key: 3"))
 
 
 def test_another_pickle_of_weights_is_named(tmp_path):

@@ -15,8 +15,8 @@ import bench.submit
 import reports.__main__
 from crt import plugins
 from crt.evals.base import Evaluation
-from crt.method import Step
 from crt.threat import Threat
+from crt.training.method import Step
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = dict(

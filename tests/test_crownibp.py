@@ -14,16 +14,16 @@ from test_passes import cell
 from test_smoothing_methods import cross_entropy, gradient
 from torch import nn
 
-from bench.cost import forward_flops
-from bench.counter import Counter
+from bench.build.cost import forward_flops
+from bench.build.counter import Counter
 from crt.archs.convnet import cnn6c2f
-from crt.classifier import Classifier
 from crt.evals.crown import CROWN
 from crt.lipschitz.chain import chain
 from crt.lipschitz.crown import boxes, margins
-from crt.method import Step
 from crt.methods.crownibp import CROWNIBP
+from crt.models.classifier import Classifier
 from crt.threat import Threat
+from crt.training.method import Step
 
 
 def linear_network() -> Classifier:

@@ -6,15 +6,15 @@ from pathlib import Path
 import torch
 import torch.multiprocessing as mp
 
-from crt import dist
+from crt import distributed
 from crt.archs.convnet import cnn2c2f
-from crt.classifier import Classifier
 from crt.data import DATASETS
 from crt.data.loader import loader
+from crt.models.classifier import Classifier
 from crt.plugins import plugins
-from crt.recipe import Recipe
 from crt.threat import Threat
-from crt.train import Training
+from crt.training.loop import Training
+from crt.training.recipe import Recipe
 
 RECIPE = Recipe(epochs=1, batch_size=64, lr=0.05, weight_decay=1e-4)
 STEPS = {"Standard": 20}
@@ -47,8 +47,8 @@ def _join(rank: int, world: int, port: int, function, args: tuple) -> None:
 
 
 def train(rank: int, data: Path, out: Path) -> None:
-    world = dist.world_size()
-    with dist.process_group():
+    world = distributed.world_size()
+    with distributed.process_group():
         for name, kind in plugins("crt.methods").items():
             model = network()
             method = kind(**({"threat": Threat()} | ARGUMENTS.get(name, {})))
@@ -87,5 +87,5 @@ def test_slowest_and_mean_over_ranks(tmp_path):
 
 
 def _reduce(rank: int, out: Path) -> None:
-    with dist.process_group():
-        (out / str(rank)).write_text(f"{dist.slowest(rank + 1.5)} {dist.mean(torch.tensor(rank + 1.0))}")
+    with distributed.process_group():
+        (out / str(rank)).write_text(f"{distributed.slowest(rank + 1.5)} {distributed.mean(torch.tensor(rank + 1.0))}")

@@ -5,9 +5,10 @@ from statistics import median
 
 import pytest
 
-from bench import cost, devices
-from bench import manifest as manifests
-from bench.quick import FLOPS
+from bench.build import cost
+from bench.manifest import read_manifest
+from bench.manifest.quick import FLOPS
+from bench.plan import devices
 from crt.data import DATASETS
 
 MANIFESTS = Path(__file__).parents[1] / "manifests"
@@ -18,7 +19,7 @@ TITAN_V = {"fp32": 14.9, "fp16": 110}
 def reached(*tables: str) -> list[float]:
     """Shares of a Titan V's peak that printed times of training on CIFAR-10 amount to."""
     shares = []
-    for cell in (cell for table in tables for cell in manifests.read(MANIFESTS / f"{table}.yaml").cells):
+    for cell in (cell for table in tables for cell in read_manifest(MANIFESTS / f"{table}.yaml").cells):
         seconds = cell.paper.s_per_epoch or (cell.paper.hours or 0) * 3600 / cell.recipe.epochs
         if seconds and (cell.recipe.precision == "fp16") == tables[0].startswith("rrm"):
             # FreeAT's printed seconds are of one of its replays.
@@ -82,7 +83,7 @@ def test_torchs_names_are_recognized(name, row):
         (
             devices.speed("NVIDIA L40S", gpu=True),
             ["fp32"],
-            "NVIDIA L40S (not in bench/devices.py; figures of a100): 3.9 TFLOP/s = 20 % of 19.5 peak (fp32)",
+            "NVIDIA L40S (not in bench/plan/devices.py; figures of a100): 3.9 TFLOP/s = 20 % of 19.5 peak (fp32)",
         ),
         (devices.speed("node", stated=8.0), ["bf16"], "node: 8 TFLOP/s, the profile's tflops"),
     ],
@@ -110,5 +111,5 @@ def test_records_of_the_same_device_tell(mine, recorded, same):
 
 @pytest.mark.parametrize(("name", "row"), [("cpu", "cpu"), ("NVIDIA H200", "h200"), ("NVIDIA L40S", "a100")])
 def test_this_machine_is_called_as_torch_calls_it(monkeypatch, name, row):
-    monkeypatch.setattr("bench.gpu.device_name", lambda: name)
+    monkeypatch.setattr("bench.measure.gpu_telemetry.device_name", lambda: name)
     assert (devices.here().name, devices.here().device.name) == (name, row)

@@ -15,21 +15,21 @@ from test_smoothing_methods import cross_entropy, gradient
 from torch import nn
 from torch.nn import functional as F
 
-from bench.cost import forward_flops
-from bench.counter import Counter
+from bench.build.cost import forward_flops
+from bench.build.counter import Counter
 from crt.archs.convnet import cnn4c3f, cnn6c2f, cnn6c2f_bn
-from crt.classifier import Classifier
-from crt.fold import plain
 from crt.lipschitz.chain import Layer, chain, weighted
 from crt.lipschitz.norms import upper_norm
 from crt.lipschitz.rotations import cosine, eq11, from_frame, guide, polar, rank_one, to_frame
 from crt.lipschitz.similarity import similarity
-from crt.method import Step
 from crt.methods.duet import Duet
+from crt.models.classifier import Classifier
+from crt.models.fold_batchnorm import plain
 from crt.plugins import find
-from crt.recipe import Recipe
 from crt.threat import Threat
-from crt.train import Training
+from crt.training.loop import Training
+from crt.training.method import Step
+from crt.training.recipe import Recipe
 
 
 def teacher_of(model: Classifier) -> Classifier:

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from bench.durations import duration, summed
+from bench.measure.durations import duration, summed
 
 UNITS = {"ms": 1e-3, "s": 1, "min": 60, "h": 3600, "d": 86400}
 RANDOM = random.Random(0)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import environment
+from bench.measure import provenance
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -30,7 +30,7 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def source(top: Path):
-    return environment._source(top / "package")
+    return provenance._source(top / "package")
 
 
 def difference(top: Path) -> str:
@@ -74,7 +74,7 @@ def test_the_same_difference_has_the_same_digest(checkout):
 
 
 def test_a_large_file_is_not_read(checkout, monkeypatch):
-    monkeypatch.setattr(environment, "_LARGE", 3)
+    monkeypatch.setattr(provenance, "_LARGE", 3)
     large = checkout / "large"
     large.write_bytes(b"abcd")
     os.utime(large, (1, 1))
@@ -98,21 +98,21 @@ def test_what_cannot_be_read_does_no_harm(checkout):
     (checkout / "dangling").unlink()
     (checkout / "dangling").symlink_to("elsewhere")
     assert difference(checkout) != first
-    assert environment._content(checkout / "missing") == b""
+    assert provenance._content(checkout / "missing") == b""
 
 
 def test_no_checkout(tmp_path, monkeypatch):
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert environment._source(tmp_path) == (None, None, None)
+    assert provenance._source(tmp_path) == (None, None, None)
     git(tmp_path, "init", "--quiet")
-    assert environment._source(tmp_path) == (None, None, None), "no commit yet"
+    assert provenance._source(tmp_path) == (None, None, None), "no commit yet"
 
 
 def test_packages_installed_within_another_projects_repository_have_no_commit(checkout):
     installed = checkout / "ignored" / "site-packages" / "bench"
     installed.mkdir(parents=True)
     (installed / "module").write_text("a\n")
-    assert environment._source(installed) == (None, None, None)
+    assert provenance._source(installed) == (None, None, None)
 
 
 def test_no_git(checkout, monkeypatch):

@@ -13,14 +13,15 @@ from calls import CallTask
 from test_reports import epoch, start
 from typer.testing import CliRunner
 
-from bench import cost, count_cache, counter, devices, estimate
-from bench import manifest as manifests
-from bench.cells import Cell, Spec
-from bench.plan import waves
+from bench.build import cost, count_cache, counter
+from bench.cell import Cell, Spec
+from bench.manifest import read_manifest
+from bench.plan import devices, estimate
+from bench.plan.waves import waves
 from bench.submit import app
 from crt.plugins import find, plugins
-from crt.recipe import Recipe
 from crt.threat import Threat
+from crt.training.recipe import Recipe
 from launchers.task import Job, TaskProgress, Wave, unfinished
 
 ROOT = Path(__file__).parents[1]
@@ -62,7 +63,7 @@ COUNTED = json.loads((Path(__file__).parent / "counted.json").read_text())
 @pytest.mark.parametrize(("table", "index"), [(table, k) for table, rows in COUNTED.items() for k in range(len(rows))])
 def test_counts_are_those_of_torchs_own_counter(table, index):
     key, flops, traffic, forward = COUNTED[table][index]
-    found = {c.id: c for cell in manifests.read(ROOT / "manifests" / table).cells for c in (cell, *cell.lineage)}
+    found = {c.id: c for cell in read_manifest(ROOT / "manifests" / table).cells for c in (cell, *cell.lineage)}
     assert cost.work(found[key]) == (flops, traffic)
     assert cost.forward_flops(found[key]) == forward
 
@@ -144,8 +145,8 @@ def test_the_version_is_one_of_every_source_that_counts(empty, monkeypatch):
     monkeypatch.setattr(Path, "read_bytes", lambda path: files.append(path) or read(path))
     count_cache.counter_version.cache_clear()
     mine = count_cache.counter_version()
-    assert set((ROOT / "crt").rglob("*.py")) < set(files) and ROOT / "bench" / "counter.py" in files
-    for changed in (ROOT / "crt" / "methods" / "crt.py", ROOT / "bench" / "counter.py", Path(crt.__file__)):
+    assert set((ROOT / "crt").rglob("*.py")) < set(files) and ROOT / "bench" / "build" / "counter.py" in files
+    for changed in (ROOT / "crt" / "methods" / "crt.py", ROOT / "bench" / "build" / "counter.py", Path(crt.__file__)):
         monkeypatch.setattr(Path, "read_bytes", lambda path, changed=changed: read(path) + b" " * (path == changed))
         count_cache.counter_version.cache_clear()
         assert count_cache.counter_version() != mine, changed
@@ -200,7 +201,7 @@ def test_a_cache_that_cannot_be_written_fails_nothing(empty, tmp_path, monkeypat
 def test_processes_keep_counts_at_once(empty):
     code = """
 import sys
-from bench import count_cache
+from bench.build import count_cache
 for number in range(200):
     count_cache.kept(f"{sys.argv[1]} {number}", lambda: {"flops": float(number), "long": 1 / 3})
 """
@@ -217,10 +218,11 @@ def test_estimating_with_kept_counts_imports_no_torch(empty, tmp_path):
     code = """
 import json, sys
 from pathlib import Path
-from bench import cost, devices, estimate
-from bench.attempt import Place
-from bench.cells import Cell
-from bench.tasks import EvaluateTask, TrainTask
+from bench.build import cost
+from bench.plan import devices, estimate
+from bench.jobs.lease import Place
+from bench.cell import Cell
+from bench.jobs.tasks import EvaluateTask, TrainTask
 from launchers.task import Job, TaskProgress
 one, other = map(Cell.model_validate, json.loads(Path(sys.argv[1]).read_text()))
 place = Place(runs=Path("none"), data=Path("none"), process="fresh")
@@ -316,7 +318,7 @@ def test_a_dry_run_tells_the_device_the_sum_and_the_longest_chain(dry):
 
 
 def test_devices_differ_as_their_figures_do(dry, tmp_path):
-    manifest = manifests.read(tmp_path / "m.yaml")
+    manifest = read_manifest(tmp_path / "m.yaml")
     place = SimpleNamespace(runs=tmp_path / "runs", data=tmp_path)
     jobs = [job for job in unfinished(waves(manifest, place)) if job.task.key.startswith("train/cnn2c2f-Standard")]
     slow, fast = (estimate.expected(jobs[0], devices.speed(name), {}) for name in ("cpu", "a100"))
@@ -327,7 +329,7 @@ def test_devices_differ_as_their_figures_do(dry, tmp_path):
 
 @pytest.mark.parametrize("name", ["b200", "A100", "", "NVIDIA H100 80GB HBM3", "8"])
 def test_an_unknown_device_is_refused_before_the_manifest_is_read(dry, monkeypatch, name):
-    monkeypatch.setattr(manifests, "read", lambda *_: pytest.fail("read"))
+    monkeypatch.setattr("bench.plan.submission.read_manifest", lambda *_: pytest.fail("read"))
     result = dry("--device", name)
     assert result.exit_code == 2
     assert f"--device {name}: unknown (allowed: cpu, v100, a100, h100, h200, rtx4090)" in result.output
@@ -363,7 +365,7 @@ def test_more_gpu_hours_than_allowed_are_refused_in_the_same_words(dry):
 
 
 def test_records_of_the_device_tell_and_of_others_do_not(dry, tmp_path):
-    one = manifests.read(tmp_path / "m.yaml").cells[0]
+    one = read_manifest(tmp_path / "m.yaml").cells[0]
     device, flops = "NVIDIA A100-SXM4-80GB", {one.id: 1e9}
     records = [start(device=device, flops=flops, world_size=2, traffic={}, passes={})]
     records += [epoch(one.id, number, seconds, 1000) for number, seconds in enumerate((9.0, 1.0, 4.0))]
@@ -388,7 +390,7 @@ def test_hours_at_the_head_of_a_manifest_are_those_that_are_printed(path):
     hours, name, device = re.search(r"about ([\d.]+) GPU-hours on an (\w+) \(--device (\w+)\)", head).groups()
     assert name.lower() == device
     place = SimpleNamespace(runs=Path("none"), data=Path("none"))
-    jobs = [job for wave in waves(manifests.read(path), place) for job in wave.jobs]
+    jobs = [job for wave in waves(read_manifest(path), place) for job in wave.jobs]
     total = sum(estimate.expected(job, devices.speed(device), {}).seconds * job.task.ranks for job in jobs)
     assert total / 3600 == pytest.approx(float(hours), abs=0.5 * 10 ** -len(hours.partition(".")[2]), rel=0.01)
 
@@ -406,7 +408,7 @@ def test_progress_on_a_terminal_is_a_bar_that_names_what_is_counted(empty, capsy
 
 
 def test_a_network_that_fits_is_not_built_again_and_one_that_does_not_is_refused_again(empty, tmp_path):
-    code = "import sys; from pathlib import Path; from bench.manifest import read; read(Path(sys.argv[1]))"
+    code = "import sys; from pathlib import Path; from bench.manifest.read import read; read(Path(sys.argv[1]))"
     code += "; print('torch' in sys.modules)"
     command = [sys.executable, "-c", code, ROOT / "manifests" / "rrm" / "table1.yaml"]
     told = [subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout for _ in range(2)]
@@ -417,4 +419,4 @@ def test_a_network_that_fits_is_not_built_again_and_one_that_does_not_is_refused
     (tmp_path / "m.yaml").write_text(text.replace("[Clean]", "[CROWN]").replace("sigma: 0.25", "eps: 0.1"))
     for _ in range(2):
         with pytest.raises(ValueError, match="resnet20: "):
-            manifests.read(tmp_path / "m.yaml")
+            read_manifest(tmp_path / "m.yaml")

@@ -6,8 +6,8 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import torch
 
-from bench import gpu
-from bench.gpu import Watch, facts
+from bench.measure import gpu_telemetry
+from bench.measure.gpu_telemetry import Watch, facts
 from bench.records import GPU
 
 UUID = "5c6e1a2b-0000-1111-2222-333344445555"
@@ -71,9 +71,9 @@ def full() -> Driver:
 
 @pytest.fixture(autouse=True)
 def forget():
-    gpu._device.cache_clear()
+    gpu_telemetry._device.cache_clear()
     yield
-    gpu._device.cache_clear()
+    gpu_telemetry._device.cache_clear()
 
 
 @pytest.fixture

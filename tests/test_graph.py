@@ -19,12 +19,12 @@ from test_switches import GPU, apart, bound
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from crt import graph, switches, train
-from crt.classifier import Classifier
-from crt.method import STRICT, Method
 from crt.methods.standard import Standard
-from crt.recipe import Recipe
-from crt.train import Training
+from crt.models.classifier import Classifier
+from crt.training import cuda_graph, loop, precision
+from crt.training.loop import Training
+from crt.training.method import STRICT, Method
+from crt.training.recipe import Recipe
 
 CLOCKED = {name: {"warmup": 1.0, "ramp": 4.0} for name in CHAINS} | {
     "SmoothAdv": {"warmup": 5},
@@ -71,8 +71,8 @@ def held(value: object) -> Iterator[Tensor]:
 
 @pytest.fixture
 def traced(monkeypatch):
-    monkeypatch.setattr(train, "Recorder", Traced)
-    monkeypatch.setattr(switches, "check", lambda *_: None)
+    monkeypatch.setattr(loop, "Recorder", Traced)
+    monkeypatch.setattr(precision, "check", lambda *_: None)
 
 
 def recipe(**changes) -> Recipe:
@@ -84,7 +84,7 @@ def trained(method: Method, model: Classifier, of: Recipe, device: str = "cpu") 
     for each in (model, method.teacher) if method.teacher else (model,):
         each.double()
     training = Training(method, model, of)
-    if isinstance(training.update, graph.Graphs):
+    if isinstance(training.update, cuda_graph.Graphs):
         training.update.recorder.changed = lambda: [
             *model.state_dict().values(),
             *held(dict(training.optimizer.state)),
@@ -160,7 +160,7 @@ def test_nothing_is_collected_while_a_step_is_recorded(monkeypatch):
     }
     for name, stub in stubs.items():
         monkeypatch.setattr(torch.cuda, name, stub)
-    recorder, dead = graph.Recorder(torch.device("cuda")), [torch.zeros(1)]
+    recorder, dead = cuda_graph.Recorder(torch.device("cuda")), [torch.zeros(1)]
     dead.append(dead)
     gone = weakref.ref(dead[0])
     del dead
@@ -206,4 +206,4 @@ def test_they_need_a_gpu(key):
 def test_one_rank_alone_is_recorded(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ValueError, match=r"recipe\.cuda_graph: true on 2 ranks \(allowed: on one"):
-        switches.check(recipe(cuda_graph=True), torch.device("cuda"))
+        precision.check(recipe(cuda_graph=True), torch.device("cuda"))

@@ -8,9 +8,9 @@ import torch
 from calls import CallTask, wave
 
 from bench.command import report_errors
-from crt import dist
+from crt import distributed
 from launchers import inline, local, slurm
-from launchers.inherited import clean
+from launchers.environment import clean
 from launchers.profile import Profile
 from launchers.states import job_id
 
@@ -67,11 +67,11 @@ def _note(path: Path, *names: str) -> None:
 
 
 def _sum(path: Path, *names: str) -> None:
-    with dist.process_group():
-        total = torch.tensor(float(dist.rank()))
+    with distributed.process_group():
+        total = torch.tensor(float(distributed.rank()))
         torch.distributed.all_reduce(total)
-    _note(path.with_suffix(f".{dist.rank()}"), *names)
-    path.with_suffix(f".sum{dist.rank()}").write_text(f"{total.item():g} of {dist.world_size()}")
+    _note(path.with_suffix(f".{distributed.rank()}"), *names)
+    path.with_suffix(f".sum{distributed.rank()}").write_text(f"{total.item():g} of {distributed.world_size()}")
 
 
 def task(function, path: Path, *names: str, ranks: int = 1) -> CallTask:
@@ -88,7 +88,7 @@ def test_a_command_is_one_process_whatever_started_it(monkeypatch, place):
     for name, value in (PLACES[place] | KEPT).items():
         monkeypatch.setenv(name, value)
     with report_errors():
-        assert (dist.rank(), dist.world_size(), job_id()) == (0, 1, None)
+        assert (distributed.rank(), distributed.world_size(), job_id()) == (0, 1, None)
         assert not set(PLACES[place]) & set(os.environ) and set(KEPT) <= set(os.environ)
     assert set(PLACES[place]) <= set(os.environ)
 
@@ -104,7 +104,7 @@ def test_inline_is_one_rank_and_no_slurm_job_whatever_started_it(tmp_path, monke
 
 
 def _alone(path: Path, *names: str) -> None:
-    assert (dist.rank(), dist.world_size()) == (0, 1)
+    assert (distributed.rank(), distributed.world_size()) == (0, 1)
     _note(path, *names)
 
 
@@ -132,7 +132,7 @@ def test_a_rank_under_slurm_is_what_slurm_says(tmp_path, monkeypatch, place):
 
 
 def _rank(path: Path) -> None:
-    path.write_text(f"{job_id()} {dist.rank()} of {dist.world_size()}")
+    path.write_text(f"{job_id()} {distributed.rank()} of {distributed.world_size()}")
 
 
 @pytest.mark.parametrize("place", PLACES)

@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 from waiting import HANG
 
-from reports.all_tables import tables
-from reports.latex_text import escape
-from reports.latex_writer import latex as document
-from reports.table_spec import LATEX
-from reports.timing import TIMING
+from reports.render.latex import latex as document
+from reports.render.latex_text import escape
+from reports.render.table_spec import LATEX
+from reports.tables.all_tables import tables
+from reports.tables.timing import TIMING
 
 NAN = math.nan
 HARD = r"50 % of #1 {a} a_b & c^2 ~ \d [e] <- f -> g <h> --quick --- $1 α ≤ σ ± – é 漢 | “q”"

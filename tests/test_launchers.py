@@ -13,11 +13,12 @@ from calls import CallTask, wave
 from typer.testing import CliRunner
 from waiting import HANG, hears_ctrl_c, until
 
-from bench import cancel, profiles, status
-from bench import manifest as manifests
-from bench.plan import counted
+from bench import cancel, status
+from bench.manifest import profile as profiles
+from bench.manifest import read_manifest
+from bench.plan.submission import MANIFESTS, called
+from bench.plan.waves import counted
 from bench.records import Epoch, Start, Verdict, read, read_all
-from bench.submission import MANIFESTS, called
 from bench.submit import app
 from launchers import inline, local, slurm, states
 from launchers.profile import Profile
@@ -190,8 +191,8 @@ def test_slurm_without_a_cluster_is_told_at_once_with_the_way_out(tmp_path, monk
     down = "echo 'Slurmctld(primary) at n0 is DOWN'"
     others = dict.fromkeys(("sbatch", "srun", "squeue", "scancel"), "exit 0")
     monkeypatch.setenv("PATH", _on_the_path(tmp_path, scontrol=down, **others))
-    monkeypatch.setattr("bench.quick.reduce", lambda manifest: pytest.fail("operations were counted first"))
-    monkeypatch.setattr("bench.forecast.show", lambda *_: pytest.fail("operations were counted first"))
+    monkeypatch.setattr("bench.manifest.quick.reduce", lambda manifest: pytest.fail("operations were counted first"))
+    monkeypatch.setattr("bench.plan.forecast.show", lambda *_: pytest.fail("operations were counted first"))
     command = [str(tmp_path / "m.yaml"), "--runs", str(tmp_path / "runs"), "--launcher", "slurm"]
     result = CliRunner().invoke(app, [*command, *options])
     words = "error: scontrol: Slurmctld(primary) at n0 is DOWN (allowed: --launcher local)\n"
@@ -227,9 +228,9 @@ def test_memory_without_a_unit_is_told_what_is_allowed(tmp_path, value):
 
 def test_times_without_records_are_those_of_the_device_that_is_here(tmp_path, monkeypatch):
     (tmp_path / "m.yaml").write_text(DIGITS)
-    other = "a GPU (not in bench/devices.py; figures of a100): 3.9"
+    other = "a GPU (not in bench/plan/devices.py; figures of a100): 3.9"
     for name, words in (("cpu", "cpu: 0.04"), ("NVIDIA H200", "NVIDIA H200: 13"), ("a GPU", other)):
-        monkeypatch.setattr("bench.gpu.device_name", lambda name=name: name)
+        monkeypatch.setattr("bench.measure.gpu_telemetry.device_name", lambda name=name: name)
         command = [str(tmp_path / "m.yaml"), "--runs", str(tmp_path / "runs"), "--launcher", "local", "--dry-run"]
         result = CliRunner().invoke(app, command)
         assert result.exit_code == 0, result.output
@@ -260,7 +261,7 @@ def test_what_needs_a_gpu_is_refused_with_file_and_cell_before_the_plan(tmp_path
     text = DIGITS.replace("recipe: {epochs: 1000, batch_size: 32, lr: 0.01}", recipe).replace(", ranks: 2", "")
     (tmp_path / "m.yaml").write_text(text + timing)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    (cell,) = manifests.read(tmp_path / "m.yaml").cells
+    (cell,) = read_manifest(tmp_path / "m.yaml").cells
     words = f"{tmp_path / 'm.yaml'}: {cell.id}: recipe.cuda_graph: true needs a GPU (allowed here: false)\n"
     command = [str(tmp_path / "m.yaml"), "--runs", str(tmp_path / "runs"), "--data", str(tmp_path / "data")]
     for launcher in ("local", "inline"):
@@ -308,7 +309,7 @@ def test_cells_are_told_apart_by_more_than_a_digest(tmp_path):
     for done in (CliRunner().invoke(app, plan), CliRunner().invoke(status.app, where)):
         assert done.exit_code == 0 and all(words in done.output for words in CALLED), done.output
     wrong = CliRunner().invoke(app, [*plan, "--only", "nothing"])
-    ids = [cell.id for cell in manifests.read(tmp_path / "m.yaml").cells]
+    ids = [cell.id for cell in read_manifest(tmp_path / "m.yaml").cells]
     assert wrong.exit_code == 2 and f"{ids[0]} (SmoothMix(T=5)), {ids[1]} (SmoothMix(T=6)), {ids[2]} (" in wrong.stderr
     some = CliRunner().invoke(app, [*plan, "--only", "T=6"])
     assert some.exit_code == 0 and CALLED[1] in some.output and CALLED[0] not in some.output
@@ -319,7 +320,7 @@ def test_ids_are_not_folded_where_there_is_no_terminal(tmp_path, monkeypatch):
     (tmp_path / "m.yaml").write_text(DIGITS.replace("cnn2c2f", "imagenet_regnetx_4gf"))
     command = [str(tmp_path / "m.yaml"), "--runs", str(tmp_path / "runs"), "--launcher", "local", "--dry-run"]
     result = CliRunner().invoke(app, command)
-    (cell,) = manifests.read(tmp_path / "m.yaml").cells
+    (cell,) = read_manifest(tmp_path / "m.yaml").cells
     assert result.exit_code == 0 and f"train/{cell.id} " in result.output, result.output
 
 

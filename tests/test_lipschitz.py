@@ -9,18 +9,18 @@ from test_methods import toy
 from torch import nn
 from torch.nn import functional as F
 
-from crt.activations import MaxMin, ReLUTheta
 from crt.archs.convnet import cnn6c2f
-from crt.classifier import Classifier
 from crt.evals.lipschitz import Lipschitz
 from crt.lipschitz.boxes import Region, around, before_head, through
 from crt.lipschitz.chain import Layer, chain, check, exact, scale, weighted
 from crt.lipschitz.measures import features_constant, products, tightness
 from crt.lipschitz.norms import converged_norm, estimates, final_norms, first_vectors, upper_norm
 from crt.lipschitz.translation import distances, over_ball, over_both
-from crt.method import Step
 from crt.methods.bcp import BCP
+from crt.models.activations import MaxMin, ReLUTheta
+from crt.models.classifier import Classifier
 from crt.threat import Threat
+from crt.training.method import Step
 
 EPS = 0.2
 THREAT = Threat(eps=EPS)

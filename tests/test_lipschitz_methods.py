@@ -12,18 +12,18 @@ from test_passes import cell
 from test_smoothing_methods import cross_entropy, gradient, kl, softmax
 from torch import nn
 
-from bench.cost import forward_flops
-from bench.counter import Counter
+from bench.build.cost import forward_flops
+from bench.build.counter import Counter
 from crt.archs.convnet import cnn6c2f
-from crt.classifier import Classifier
-from crt.method import Step
 from crt.methods.bcp import BCP
 from crt.methods.gloro import GloRo
 from crt.methods.lmt import LMT
+from crt.models.classifier import Classifier
 from crt.plugins import find
-from crt.recipe import Recipe
 from crt.threat import Threat
-from crt.train import Training
+from crt.training.loop import Training
+from crt.training.method import Step
+from crt.training.recipe import Recipe
 
 METHODS = ("BCP", "GloRo", "LMT")
 THREAT = Threat(eps=0.1)

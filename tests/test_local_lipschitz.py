@@ -13,21 +13,21 @@ from test_passes import cell
 from test_smoothing_methods import cross_entropy, gradient
 from torch import nn
 
-from bench.cost import forward_flops
-from bench.counter import Counter
-from crt.activations import ReLUTheta
+from bench.build.cost import forward_flops
+from bench.build.counter import Counter
 from crt.archs.convnet import cnn6c2f
-from crt.classifier import Classifier
 from crt.evals.lipschitz import Lipschitz
 from crt.lipschitz import local
 from crt.lipschitz.boxes import regions
 from crt.lipschitz.chain import Layer, chain
 from crt.lipschitz.local import Part, local_converged, local_estimate, local_region, local_upper, parts, uncertain
 from crt.lipschitz.norms import final_norms
-from crt.method import Step
 from crt.methods.localbcp import LocalBCP
-from crt.recipe import Recipe
-from crt.train import Training
+from crt.models.activations import ReLUTheta
+from crt.models.classifier import Classifier
+from crt.training.loop import Training
+from crt.training.method import Step
+from crt.training.recipe import Recipe
 
 CONTRAST = {"relu": 0.15, "relutheta": 0.15, "maxmin": 0.25}
 """Of images in which some neurons are constant in the ball and others are not."""

@@ -6,12 +6,12 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from bench import manifest as manifests
-from bench.specs import spec
+from bench.manifest import Manifest, read_manifest
+from bench.manifest.plugin_spec import spec
 from bench.submit import app
 from crt.archs.convnet import cnn2c2f
-from crt.classifier import Classifier
 from crt.data import DATASETS
+from crt.models.classifier import Classifier
 from crt.plugins import plugins
 from crt.threat import Threat
 
@@ -24,15 +24,15 @@ arch: resnet20
 """
 
 
-def read(tmp_path: Path, text: str, quick: bool = False) -> manifests.Manifest:
+def read(tmp_path: Path, text: str, quick: bool = False) -> Manifest:
     path = tmp_path / "m.yaml"
     path.write_text(text)
-    return manifests.read(path, quick)
+    return read_manifest(path, quick)
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "manifests").rglob("*.yaml")), ids=lambda path: path.stem)
 def test_every_manifest_reads(path):
-    assert manifests.read(path).cells
+    assert read_manifest(path).cells
     assert path.read_text().startswith("# ")
 
 
@@ -40,7 +40,7 @@ def test_every_manifest_reads(path):
 @pytest.mark.parametrize("name", ["quickstart", "overhead", "scaling", "table4", "table14", "table15"])
 def test_manifests_read_quick(name):
     path = ROOT / "manifests" / f"{name}.yaml"
-    full, manifest = manifests.read(path), manifests.read(path, quick=True)
+    full, manifest = read_manifest(path), read_manifest(path, quick=True)
     assert [c.arch for c in manifest.cells] == [c.arch for c in full.cells]
     assert not {c.id for c in manifest.cells} & {c.id for c in full.cells}
 
@@ -280,7 +280,7 @@ def test_binary_missing_and_folder_are_refused(tmp_path):
     binary.write_bytes(bytes(range(256)))
     for path, word in ((binary, "text"), (tmp_path / "none.yaml", "No such file"), (tmp_path, "directory")):
         with pytest.raises(ValueError, match=word):
-            manifests.read(path)
+            read_manifest(path)
 
 
 def test_dry_run_needs_no_data_and_writes_nothing(tmp_path):
@@ -311,10 +311,10 @@ cells: [{method: CRT, arch: cnn2c2f, teacher: {weights: FILE, arch: cnn2c2f}}]
 """
 
 
-def given(tmp_path, file, **more) -> manifests.Manifest:
+def given(tmp_path, file, **more) -> Manifest:
     extra = "".join(f", {key}: {value}" for key, value in more.items())
     (tmp_path / "m.yaml").write_text(GIVEN.replace("FILE, arch: cnn2c2f", f"{file}, arch: cnn2c2f{extra}"))
-    return manifests.read(tmp_path / "m.yaml")
+    return read_manifest(tmp_path / "m.yaml")
 
 
 def test_a_teacher_from_elsewhere_is_known_by_the_content_of_its_file(tmp_path, digits):

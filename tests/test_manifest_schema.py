@@ -11,9 +11,9 @@ import pytest
 from jsonschema import Draft7Validator
 from typer.testing import CliRunner
 
-from bench.manifest_schema import schema_text
+from bench.manifest.json_schema import schema_text
+from bench.manifest.strict_yaml import load_yaml, parse_yaml
 from bench.submit import app
-from bench.yamls import load_yaml, parse_yaml
 from crt.plugins import plugins
 
 ROOT = Path(__file__).parents[1]

@@ -7,9 +7,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from crt import attacks
-from crt.classifier import Classifier
-from crt.method import Objective, Step
+from crt.attacks import common
 from crt.methods.consistency import Consistency
 from crt.methods.crt import CRT
 from crt.methods.gaussian import Gaussian
@@ -17,10 +15,12 @@ from crt.methods.macer import MACER
 from crt.methods.smoothadv import SmoothAdv
 from crt.methods.smoothmix import SmoothMix
 from crt.methods.standard import Standard
+from crt.models.classifier import Classifier
 from crt.plugins import find, plugins
-from crt.recipe import Recipe
 from crt.threat import Threat
-from crt.train import Training
+from crt.training.loop import Training
+from crt.training.method import Objective, Step
+from crt.training.recipe import Recipe
 
 THREAT = Threat(sigma=0.25, eps=0.25)
 METHODS = sorted(plugins("crt.methods"))
@@ -173,7 +173,7 @@ def test_frozen_restores_what_was():
     model.body[1].eval()
     model.head.bias.requires_grad_(False)
     before = [m.training for m in model.modules()], [p.requires_grad for p in model.parameters()]
-    with pytest.raises(KeyError), attacks.frozen(model):
+    with pytest.raises(KeyError), common.frozen(model):
         assert not any(m.training for m in model.modules()) and not any(p.requires_grad for p in model.parameters())
         raise KeyError
     assert before == ([m.training for m in model.modules()], [p.requires_grad for p in model.parameters()])
@@ -190,34 +190,34 @@ def unlikely():
 def test_smooth_pgd_takes_a_random_direction_without_a_gradient(monkeypatch):
     model, x, y = unlikely()
     monkeypatch.setattr(torch, "randn_like", lambda g: torch.full_like(g, -0.01))
-    found = attacks.smooth_pgd(model, x, y, torch.zeros(2, *x.shape), 1, 0.5)
+    found = common.smooth_pgd(model, x, y, torch.zeros(2, *x.shape), 1, 0.5)
     torch.testing.assert_close(found, x - 0.01, rtol=0, atol=1e-14)
     # A single noise vector has no floor: one normalized step of twice the radius, put back on the ball.
-    found = attacks.smooth_pgd(model, x, y, torch.zeros(1, *x.shape), 1, 0.5)
+    found = common.smooth_pgd(model, x, y, torch.zeros(1, *x.shape), 1, 0.5)
     torch.testing.assert_close(found, x + 0.5 / math.sqrt(12), rtol=0, atol=1e-14)
 
 
 def test_smooth_ascent_stays_without_a_gradient():
     model, x, y = unlikely()
-    assert torch.equal(attacks.smooth_ascent(model, x, y, torch.zeros(1, *x.shape), 1, 0.5)[0], x)
+    assert torch.equal(common.smooth_ascent(model, x, y, torch.zeros(1, *x.shape), 1, 0.5)[0], x)
 
 
 def test_ascent_ascends_in_the_box_and_leaves_the_model():
     model, (x, y) = classifier(0).double().train(), toy(6)
     x, before = x.double(), state(model)
     noise = 0.25 * torch.randn((2, *x.shape), generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    iterates = attacks.smooth_ascent(model, x, y, noise, 4, 0.5)
+    iterates = common.smooth_ascent(model, x, y, noise, 4, 0.5)
     assert same(before, state(model)) and all(p.grad is None for p in model.parameters())
-    with attacks.frozen(model):
-        right = [attacks.noisy_logits(model, z, noise).softmax(-1).mean(0).gather(1, y[:, None]) for z in iterates]
+    with common.frozen(model):
+        right = [common.noisy_logits(model, z, noise).softmax(-1).mean(0).gather(1, y[:, None]) for z in iterates]
     assert len(right) == 4 and (right[-1] < right[0]).all()
     assert all(z.min() >= 0 and z.max() <= 1 and not z.requires_grad for z in iterates)
-    assert (attacks.l2(iterates[0] - x) <= 0.5 + 1e-12).all() and (attacks.l2(iterates[-1] - x) > 0.5).any()
+    assert (common.l2(iterates[0] - x) <= 0.5 + 1e-12).all() and (common.l2(iterates[-1] - x) > 0.5).any()
 
 
 def test_within_a_ball():
     d = torch.stack([torch.zeros(3, 2, 2), torch.full((3, 2, 2), 0.01), torch.ones(3, 2, 2)])
-    found = attacks.within(d, 0.5)
+    found = common.within(d, 0.5)
     assert torch.equal(found[:2], d[:2])
     torch.testing.assert_close(found[2], d[2] * 0.5 / math.sqrt(12))
 
@@ -225,10 +225,10 @@ def test_within_a_ball():
 def test_divergence_is_finite_at_zero():
     target = torch.tensor([[0.0, 0.25, 0.75]], dtype=torch.float64, requires_grad=True)
     logits = torch.zeros(1, 3, dtype=torch.float64, requires_grad=True)
-    attacks.divergence(target, logits).sum().backward()
+    common.divergence(target, logits).sum().backward()
     assert torch.isfinite(target.grad).all() and torch.isfinite(logits.grad).all()
     expected = 0.25 * math.log(0.75) + 0.75 * math.log(2.25)
-    assert float(attacks.divergence(target, logits).detach()) == pytest.approx(expected, rel=1e-14)
+    assert float(common.divergence(target, logits).detach()) == pytest.approx(expected, rel=1e-14)
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from bench import manifest as manifests
-from bench import train
-from bench.attempt import Place
-from bench.cells import Cell
-from bench.plan import waves
+from bench.cell import Cell
+from bench.jobs import train
+from bench.jobs.lease import Place
+from bench.manifest import read_manifest
+from bench.plan.waves import waves
 from bench.records import Curve, End, Epoch, read
 
 MONITORED = """
@@ -32,7 +32,7 @@ def cell(tmp_path):
     def make(extra: str = LOOK, ranks: int = 1, lr: float = 0.05) -> Cell:
         path = tmp_path / "monitored.yaml"
         path.write_text(MONITORED.format(extra=extra, ranks=ranks, lr=lr))
-        return manifests.read(path).cells[0]
+        return read_manifest(path).cells[0]
 
     return make
 
@@ -60,7 +60,7 @@ def test_curves_are_recorded_and_move_nothing(cell, digits, tmp_path):
 
 def test_the_best_epoch_is_kept(cell, digits, tmp_path, monkeypatch):
     # A step size that climbs until nothing is learned any more: the last epoch is not the best.
-    monkeypatch.setattr("crt.recipe.Recipe.lr_at", lambda self, epoch: 0.05 if epoch < 4 else 50.0)
+    monkeypatch.setattr("crt.training.recipe.Recipe.lr_at", lambda self, epoch: 0.05 if epoch < 4 else 50.0)
     monitor = "monitor: {images: 60, evals: [PGD: {steps: 3}]}"
     best, records = run(cell(f"{monitor}\n    select: best"), digits, tmp_path)
     last, _ = run(cell(monitor), digits, tmp_path)
@@ -96,7 +96,7 @@ def test_half_precision_trains(tmp_path, digits):
         path = tmp_path / f"{precision}.yaml"
         text = MONITORED.format(extra="", ranks=1, lr=0.02)
         path.write_text(text.replace("batch_size: 32", f"batch_size: 32, precision: {precision}"))
-        _, records = run(manifests.read(path).cells[0], digits, tmp_path, precision)
+        _, records = run(read_manifest(path).cells[0], digits, tmp_path, precision)
         losses[precision] = [r.loss for r in records if isinstance(r, Epoch)]
     assert losses["fp16"][-1] < 0.8 * losses["fp16"][0]
     # Rounding grows with every step.
@@ -122,7 +122,7 @@ cells:
   - {method: SAT, recipe: *r, evals: [PGD: {steps: 2, images: 8}]}
 """
     )
-    manifest, at = manifests.read(path), Place(runs=tmp_path / "runs", data=digits, process="shared")
+    manifest, at = read_manifest(path), Place(runs=tmp_path / "runs", data=digits, process="shared")
     found = waves(manifest, at)
     assert [(wave.name, len(wave.jobs), wave.after) for wave in found] == [
         ("time", 1, None),

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from bench import manifest as manifests
-from bench.cost import forward_flops, step_flops
+from bench.build.cost import forward_flops, step_flops
+from bench.manifest import read_manifest
 
 CELLS = {
     (cell.arch, cell.method.name): cell
-    for cell in manifests.read(Path(__file__).parents[1] / "manifests" / "table4.yaml").cells
+    for cell in read_manifest(Path(__file__).parents[1] / "manifests" / "table4.yaml").cells
 }
 MACS = {"resnet110": 253.1e6, "resnext29": 1409.5e6, "dla": 1030.9e6, "regnetx_200mf": 223.3e6}
 OTHERS = {"resnet10": 253.4e6, "vit": 829.0e6, "wideresnet34_10": 6658.9e6}

@@ -10,26 +10,26 @@ from test_plots import ends, lines
 from test_reports import epoch, rows, start
 from typer.testing import CliRunner
 
-from bench import manifest as manifests
-from bench.names import written
+from bench.manifest import Manifest, read_manifest
+from bench.manifest.labels import written
 from bench.records import Curve, End, Verdict, append
-from bench.statistics import wilson
-from reports import curves, outcomes
+from bench.results.intervals import mcnemar
+from bench.results.measured import Measured, load
+from bench.results.pairs import shown
+from bench.results.statistics import wilson
 from reports.__main__ import app
-from reports.all_tables import tables
-from reports.comparisons import comparisons, share_difference
-from reports.couples import shown
-from reports.factors import factors
-from reports.head import head
-from reports.load import Measured, load
-from reports.masking import masking
-from reports.monitored import monitored
-from reports.speed import speed
-from reports.stats import mcnemar
-from reports.sweeps import sweeps
-from reports.table_spec import TEXT
-from reports.tables import robustness
-from reports.timing import timing
+from reports.figures import curves, outcomes
+from reports.header import head
+from reports.render.table_spec import TEXT
+from reports.tables.all_tables import tables
+from reports.tables.attack_checks import masking
+from reports.tables.comparisons import comparisons, share_difference
+from reports.tables.factors import factors
+from reports.tables.monitor import monitored
+from reports.tables.robustness import robustness
+from reports.tables.speed import speed
+from reports.tables.sweeps import sweeps
+from reports.tables.timing import timing
 
 STUDY = """
 title: Hand-made
@@ -54,10 +54,10 @@ CLEAN = {"SAT": 8, "FreeAT": 6, "RRM": 7}
 """Of ten images, those that are right; at eps two fewer under 5 steps, and one more fewer under 50."""
 
 
-def study(tmp_path: Path, text: str = STUDY) -> tuple[manifests.Manifest, list[Measured]]:
+def study(tmp_path: Path, text: str = STUDY) -> tuple[Manifest, list[Measured]]:
     """Times in the folders of studies, and verdicts in the cells' own."""
     (tmp_path / "m.yaml").write_text(text)
-    manifest, runs = manifests.read(tmp_path / "m.yaml"), tmp_path / "runs"
+    manifest, runs = read_manifest(tmp_path / "m.yaml"), tmp_path / "runs"
     for one in manifest.studies:
         file = runs / one.id / "run0" / "time.jsonl"
         append(file, start(flops={arm.id: FLOPS[arm.method.name] for arm in one.arms}))
@@ -145,7 +145,7 @@ def test_networks_trained_for_other_balls_are_compared_in_the_same_one(tmp_path)
     text += "evals: [PGD: {steps: 5, eps: 8/255}, PGD: {steps: 5}]\n"
     text += "cells: [{method: SAT, arch: cnn2c2f, threat: [{norm: linf, eps: 4/255}, {norm: linf, eps: 8/255}]}]"
     (tmp_path / "m.yaml").write_text(text)
-    manifest = manifests.read(tmp_path / "m.yaml")
+    manifest = read_manifest(tmp_path / "m.yaml")
     right = {"label": 1, "prediction": 1, "seconds": 0.0, "radius": 8 / 255}
     measured = [
         Measured(
@@ -187,7 +187,7 @@ def judge(tmp_path: Path, evals: str, standing: list[list[int]]) -> Measured:
     """A cell of ten right images, of which some stand under each attack."""
     text = STUDY.split("monitor")[0] + f"evals: {evals}\ncells: [{{method: SAT, arch: resnet110}}]"
     (tmp_path / "m.yaml").write_text(text)
-    (cell,) = manifests.read(tmp_path / "m.yaml").cells
+    (cell,) = read_manifest(tmp_path / "m.yaml").cells
     verdicts = {
         spec.id: {
             i: Verdict(
@@ -226,7 +226,7 @@ def test_certificates_of_a_lipschitz_constant(tmp_path):
     paper = f"{{robust: 60.8, certified: {{{36 / 255}: 51.3}}}}"
     text += f"evals: [PGD, Lipschitz]\ncells: [{{method: SAT, arch: cnn4c3f, paper: {paper}}}]"
     (tmp_path / "m.yaml").write_text(text)
-    (cell,) = manifests.read(tmp_path / "m.yaml").cells
+    (cell,) = read_manifest(tmp_path / "m.yaml").cells
     _, bound = cell.evals
     found = ((1, 0.3), (1, 0.1), (0, 0.5), (1, 36 / 255))
     verdicts = {

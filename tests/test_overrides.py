@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from bench import manifest as manifests
 from bench import status, submit
+from bench.manifest import read_manifest
 from reports import __main__ as reports
 
 HERE = """
@@ -37,7 +37,7 @@ def file(tmp_path) -> Path:
 
 def cells(path: Path, *overrides: str) -> list:
     return [
-        {"id": cell.id} | cell.model_dump() for cell in manifests.read(path, networks=False, overrides=overrides).cells
+        {"id": cell.id} | cell.model_dump() for cell in read_manifest(path, networks=False, overrides=overrides).cells
     ]
 
 
@@ -86,7 +86,7 @@ def test_a_value_that_is_set_gives_the_cells_of_the_file_that_says_so(file, word
 
 def test_values_are_set_one_after_another(file):
     assert cells(file, "seed=3", "recipe.epochs=3", "seed=4") == cells(file, "recipe.epochs=3", "seed=4")
-    assert manifests.read(file, networks=False, overrides=["title=other"]).title == "other"
+    assert read_manifest(file, networks=False, overrides=["title=other"]).title == "other"
 
 
 REFUSED = {
@@ -125,12 +125,12 @@ def test_a_wrong_value_is_refused_with_the_option_and_what_is_allowed(file, tmp_
 def test_a_mistake_of_the_file_is_not_blamed_on_an_option(file):
     file.write_text(HERE.replace("Gaussian", "Gausian"))
     with pytest.raises(ValueError, match=rf"^{file}: cells\[0\]\.method: unknown name 'Gausian'"):
-        manifests.read(file, overrides=["seed=3"])
-    assert manifests.read(file, networks=False, overrides=["cells.0.method=Gaussian"]).cells
+        read_manifest(file, overrides=["seed=3"])
+    assert read_manifest(file, networks=False, overrides=["cells.0.method=Gaussian"]).cells
 
 
 def test_blocks_that_share_an_anchor_are_changed_apart(file):
-    read = manifests.read(file, networks=False, overrides=["cells.1.recipe.epochs=7"])
+    read = read_manifest(file, networks=False, overrides=["cells.1.recipe.epochs=7"])
     assert [cell.recipe.epochs for cell in read.cells if cell.method.name != "SmoothMix"] == [4, 4, 7, 4]
 
 

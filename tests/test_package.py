@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from bench import manifest as manifests
-from bench import profiles, shipped
 from bench.__main__ import COMMANDS, app
-from bench.submission import called
+from bench.manifest import profile as profiles
+from bench.manifest import read_manifest, shipped
+from bench.plan.submission import called
 
 ROOT = Path(__file__).parents[1]
 CODE = ("bench", "crt", "launchers", "reports")
@@ -190,7 +190,7 @@ def test_a_wrong_name_of_a_manifest_is_refused_with_what_is_allowed(given, tmp_p
 def test_an_absolute_path_names_its_file_alone(given):
     assert shipped.manifest(Path(given)) == Path(given)
     with pytest.raises(ValueError, match=f"^{given}: No such file or directory$"):
-        manifests.read(Path(given))
+        read_manifest(Path(given))
 
 
 @pytest.mark.parametrize("given", ["a100", "a100.yaml", "slurm/a100.yaml", "slurm/a100", "./slurm/a100"])
@@ -213,7 +213,7 @@ def test_a_file_of_ones_own_goes_before_what_is_shipped(tmp_path, monkeypatch):
         Path(name).write_text("mine: 1\n")
         assert shipped.manifest(Path(name)) == Path(name) and called(Path(name)) == "table4"
         with pytest.raises(ValueError, match=r"manifest\.mine: unknown key"):
-            manifests.read(Path(name))
+            read_manifest(Path(name))
 
 
 def test_a_pipe_is_a_file(tmp_path, monkeypatch):

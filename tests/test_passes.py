@@ -10,18 +10,18 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
-from bench import manifest as manifests
-from bench import passes
-from bench.cells import Cell, Spec
-from bench.cost import forward_flops, step_flops
-from bench.passes import Passes, count
-from crt.attacks import frozen
-from crt.method import Method
+from bench.build import passes
+from bench.build.cost import forward_flops, step_flops
+from bench.build.passes import Passes, count
+from bench.cell import Cell, Spec
+from bench.manifest import read_manifest
+from crt.attacks.common import frozen
 from crt.plugins import find, plugins
 from crt.threat import Threat
+from crt.training.method import Method
 
 MANIFEST = Path(__file__).parents[1] / "manifests" / "table4.yaml"
-STANDARD = next(cell for cell in manifests.read(MANIFEST).cells if cell.method.name == "Standard")
+STANDARD = next(cell for cell in read_manifest(MANIFEST).cells if cell.method.name == "Standard")
 STANDARD = STANDARD.model_copy(update={"threat": Threat(sigma=0.25, eps=0.25)})
 
 ROWS = {

@@ -8,8 +8,8 @@ from test_adversarial_methods import problem, size
 from test_methods import classifier, same, state
 from test_smoothing_methods import length
 
-from crt.pgd import ascend, climb, inputs_only, project, start
-from crt.robustify import robustify
+from crt.attacks.pgd import ascend, climb, inputs_only, project, start
+from crt.attacks.robust_images import robustify
 from crt.threat import Threat
 
 

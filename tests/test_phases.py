@@ -2,7 +2,7 @@
 
 import torch
 
-from bench import phases
+from bench.measure import phases
 from crt.data.batches import Loader
 
 

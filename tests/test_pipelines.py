@@ -9,11 +9,11 @@ import torch
 from test_data import NO_FFCV
 from torchvision.transforms.v2 import functional
 
-from bench.networks import network, trained
-from crt.classifier import Classifier, Normalize
+from bench.build.networks import network, trained
 from crt.data import DATASETS, PIPELINES
 from crt.data.augment import COLOURS, VARIANCES, Changes, jitter, lighting, rotate
 from crt.data.loader import loader
+from crt.models.classifier import Classifier, Normalize
 
 DIGITS = DATASETS["digits"]
 CPU = torch.device("cpu")

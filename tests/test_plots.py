@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 
-from bench import manifest as manifests
-from reports import plots
-from reports.timing import TIMING
+from bench.manifest import read_manifest
+from reports.figures import times
+from reports.tables.timing import TIMING
 
 NAN = math.nan
 TABLE4 = Path(__file__).parents[1] / "manifests" / "table4.yaml"
@@ -39,8 +39,8 @@ def needs(frame: pd.DataFrame, **by_student: dict[str, float]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["student", "needs", "kind", "hours"])
 
 
-def cumulative(frame: pd.DataFrame, **by_student: dict[str, float]) -> plots.Plot:
-    return plots._cumulative(frame, needs(frame, **by_student))
+def cumulative(frame: pd.DataFrame, **by_student: dict[str, float]) -> times.Plot:
+    return times._cumulative(frame, needs(frame, **by_student))
 
 
 STUDY = [
@@ -80,7 +80,7 @@ def ends(axes: Axes, name: str, axis: int) -> list[tuple[float, float]]:
 
 
 def test_slowdown_is_drawn_as_measured():
-    (axes,) = plots._slowdown(timing(STUDY)).axes
+    (axes,) = times._slowdown(timing(STUDY)).axes
     drawn = lines(axes)
     assert [x for x, _ in drawn["SmoothMix"]] == [10.0, 12.0, 9.0]
     assert [x for x, _ in drawn["CRT"]] == [1.1, 1.3, 1.2]
@@ -89,12 +89,12 @@ def test_slowdown_is_drawn_as_measured():
     assert [label.get_text() for label in axes.get_yticklabels()] == ["r110", "dla", "rx", "vit"]
     places = [y for name in ("SmoothMix", "CRT") for _, y in drawn[name]]
     assert len(set(places)) == len(places) and axes.get_xscale() == "log"
-    assert plots._slowdown(timing(STUDY)).left_out == ["rx SmoothMix: not timed"]
+    assert times._slowdown(timing(STUDY)).left_out == ["rx SmoothMix: not timed"]
 
 
 def test_slowdown_of_one_architecture_without_intervals():
     frame = timing(STUDY[:2]).assign(slowdown_low=NAN, slowdown_high=NAN)
-    (axes,) = plots._slowdown(frame).axes
+    (axes,) = times._slowdown(frame).axes
     assert lines(axes)["SmoothMix"] == [(10.0, 0.0)] and ends(axes, "SmoothMix", 0) == [(10.0, 10.0)]
 
 
@@ -102,7 +102,7 @@ def test_what_is_not_alike_is_told_apart():
     frame = timing([*STUDY[:2], STUDY[1]]).assign(
         ranks=[1, 1, 2], folder=["a", "a", "b"], unlike=[None, None, "device"]
     )
-    (axes,) = plots._slowdown(frame).axes
+    (axes,) = times._slowdown(frame).axes
     assert {"SmoothMix, a", "SmoothMix, 2 ranks, b (unlike device)"} < set(lines(axes))
 
 
@@ -183,7 +183,7 @@ def test_a_student_whose_teacher_was_not_timed_is_not_taken_for_one_that_has_non
 def test_published_hours_of_table_4():
     # The CRT paper prints 96.21 h and 11.70 h for the three students, the teacher not counted; its Table 4, of which
     # these are the sums, rounds each total to a hundredth of an hour.
-    cells = manifests.read(TABLE4).cells
+    cells = read_manifest(TABLE4).cells
     rows = [(c.arch, c.method.name, NAN, NAN, c.paper.hours or NAN, NAN) for c in cells]
     frame = timing(rows)
     teacher = frame.set_index(["arch", "method"]).loc[("resnet110", "SmoothMix"), "hours"]
@@ -197,7 +197,7 @@ def test_published_hours_of_table_4():
 
 
 def test_scaling_is_drawn_as_measured():
-    strong, weak = plots._scaling(SCALING).axes
+    strong, weak = times._scaling(SCALING).axes
     assert lines(strong) == {
         "ideal": [(1, 1), (4, 4)],
         "dla CRT, 1 node": [(2, 1.8)],
@@ -206,7 +206,7 @@ def test_scaling_is_drawn_as_measured():
     assert lines(weak) == {"ideal": [(1, 1), (4, 4)], "dla CRT, 1 node": [(2, 1.9)]}
     assert ends(strong, "dla CRT, 2 nodes", 1) == [pytest.approx((2.8, 3.3))]
     assert [label.get_text() for label in weak.get_xticklabels()] == ["1", "2", "4"]
-    assert len(plots._scaling(SCALING[:1]).axes) == 1
+    assert len(times._scaling(SCALING[:1]).axes) == 1
 
 
 def test_break_even_against_counting():
@@ -216,27 +216,27 @@ def test_break_even_against_counting():
         counted = (
             next((n for n in count(1) if hours[0] + n * hours[1] < n * hours[2]), None) if student < direct else None
         )
-        assert plots.break_even(*map(float, hours)) == (math.inf if counted is None else counted)
+        assert times.break_even(*map(float, hours)) == (math.inf if counted is None else counted)
 
 
 @pytest.mark.parametrize(("suffix", "start"), [("pdf", b"%PDF"), ("png", b"\x89PNG")])
 def test_the_suffix_says_the_format(tmp_path, suffix, start):
-    of_study = partial(plots.cumulative, teachers=needs(timing(STUDY)))
-    for draw, frame in ((plots.slowdown, timing(STUDY)), (of_study, timing(STUDY)), (plots.scaling, SCALING)):
+    of_study = partial(times.cumulative, teachers=needs(timing(STUDY)))
+    for draw, frame in ((times.slowdown, timing(STUDY)), (of_study, timing(STUDY)), (times.scaling, SCALING)):
         draw(frame, tmp_path / f"m.{suffix}")
         assert (tmp_path / f"m.{suffix}").read_bytes().startswith(start)
 
 
 def test_nothing_to_draw_is_said_in_a_sentence_and_written_nowhere(tmp_path):
     nothing = timing(STUDY).assign(slowdown=NAN, hours=NAN)
-    cumulative = partial(plots.cumulative, teachers=needs(timing(STUDY)))
+    cumulative = partial(times.cumulative, teachers=needs(timing(STUDY)))
     for draw, frame, said in (
-        (plots.slowdown, nothing, "no slowdown to draw"),
+        (times.slowdown, nothing, "no slowdown to draw"),
         (cumulative, nothing, "with a teacher"),
         (cumulative, timing(STUDY[5:]), "without a teacher"),
         (cumulative, timing(STUDY[1:2] + STUDY[5:]), "no architecture"),
         (cumulative, timing(STUDY + STUDY), "SmoothMix has r110 twice"),
-        (plots.scaling, SCALING[:0], "no scaling to draw"),
+        (times.scaling, SCALING[:0], "no scaling to draw"),
     ):
         with pytest.raises(ValueError, match=said):
             draw(frame, tmp_path / "m.pdf")

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from calls import CallTask, wave
 
-from bench import profiles
+from bench.manifest import profile as profiles
 from launchers import slurm
-from launchers.options import SETTLED
 from launchers.profile import Profile
+from launchers.sbatch_options import SETTLED
 
 
 def profile(folder: Path, text: str) -> Profile:

@@ -9,14 +9,14 @@ import pytest
 from scipy import stats as scipy_stats
 from test_reports import epoch, start
 
-from bench import manifest as manifests
+from bench.manifest import Manifest, read_manifest
 from bench.records import GPU, End, Phases, append
-from reports.factors import factors, means
-from reports.load import Measured, load
-from reports.ratios import FIELDS, unlike
-from reports.remarks import remarks
-from reports.scaling import scaling
-from reports.timing import timing
+from bench.results.measured import Measured, load
+from bench.results.ratios import FIELDS, unlike
+from bench.results.warnings import remarks
+from reports.tables.factors import factors, means
+from reports.tables.scaling import scaling
+from reports.tables.timing import timing
 
 HEAD = """
 baseline: Standard
@@ -44,12 +44,12 @@ FLOPS = {"Standard": 3.0, "SmoothMix": 28.0, "Gaussian": 3.0}
 NOISE = np.random.default_rng(0).normal(0, 0.02, (3, 6, 4))
 
 
-def read(tmp_path: Path, text: str) -> manifests.Manifest:
+def read(tmp_path: Path, text: str) -> Manifest:
     (tmp_path / "m.yaml").write_text(text)
-    return manifests.read(tmp_path / "m.yaml")
+    return read_manifest(tmp_path / "m.yaml")
 
 
-def timed(tmp_path: Path, text: str = HEAD + ARMS) -> tuple[manifests.Manifest, list[Measured]]:
+def timed(tmp_path: Path, text: str = HEAD + ARMS) -> tuple[Manifest, list[Measured]]:
     """Records of every arm, its seconds those of SECONDS with a little noise."""
     manifest = read(tmp_path, text)
     for study in manifest.studies:

@@ -10,21 +10,21 @@ from torch import nn
 from torch._dynamo.utils import counters
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bench.specs import spec
-from crt import ready
+from bench.manifest.plugin_spec import spec
 from crt.archs.convnet import cnn2c2f
-from crt.classifier import Classifier
+from crt.attacks.robust_images import robustify
+from crt.evals import execution
 from crt.evals.autoattack import AutoAttack
 from crt.evals.autopgd import AutoPGD
 from crt.evals.base import judge_each
 from crt.evals.clean import Clean
+from crt.evals.execution import Switches
 from crt.evals.noisy import Noisy
 from crt.evals.pgd import PGD
 from crt.evals.smoothing import Smoothing
 from crt.judgement import Judgement
+from crt.models.classifier import Classifier
 from crt.plugins import plugins
-from crt.ready import Switches
-from crt.robustify import robustify
 from crt.threat import Threat
 
 SIGMA = 0.5
@@ -153,7 +153,7 @@ class Sizes(nn.Module):
 
 def test_what_is_compiled_is_asked_in_few_sizes_and_answers_stay(doubled, monkeypatch):
     made = []
-    monkeypatch.setattr(ready, "compile_body", lambda body, mode: made.append(mode))
+    monkeypatch.setattr(execution, "compile_body", lambda body, mode: made.append(mode))
     model, x, y = doubled
     settings = {"threat": LINF, "eps": 0.1, "steps": 8, "batch": 50}
     asked, watched = Sizes(model), Sizes(model)
@@ -196,7 +196,7 @@ def products() -> tuple:
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32"])
 def test_products_have_all_their_bits_unless_asked_for_less(trained, precision, monkeypatch):
-    monkeypatch.setattr(ready, "able", lambda *_: None)
+    monkeypatch.setattr(execution, "able", lambda *_: None)
     model, x, y = trained
     given = {} if precision == "fp32" else {"precision": precision}
     bits, before = {"fp32": "ieee", "tf32": "tf32"}[precision], products()

@@ -7,9 +7,9 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from crt.recipe import ARITHMETIC, Recipe
-from crt.switches import check
-from crt.train import optimizer
+from crt.training.loop import optimizer
+from crt.training.precision import check
+from crt.training.recipe import ARITHMETIC, Recipe
 
 BASE = {"epochs": 200, "batch_size": 128, "lr": 0.1}
 

@@ -11,16 +11,16 @@ import pytest
 from scipy import stats as scipy_stats
 from typer.testing import CliRunner
 
-from bench import manifest as manifests
+from bench.manifest import Manifest, read_manifest
 from bench.records import SCHEMA, End, Epoch, Start, Verdict, append
-from bench.statistics import mean_ci, wilson
+from bench.results.measured import Measured
+from bench.results.statistics import mean_ci, wilson
 from crt.screen import Screen
-from reports import text_writer
 from reports.__main__ import app
-from reports.load import Measured
-from reports.table_spec import Column, TableSpec
-from reports.tables import robustness
-from reports.timing import TIMING
+from reports.render import text as text_writer
+from reports.render.table_spec import Column, TableSpec
+from reports.tables.robustness import robustness
+from reports.tables.timing import TIMING
 
 TRAINED = """
 title: Hand-made
@@ -80,9 +80,9 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def cells(tmp_path: Path, text: str) -> manifests.Manifest:
+def cells(tmp_path: Path, text: str) -> Manifest:
     (tmp_path / "m.yaml").write_text(text)
-    return manifests.read(tmp_path / "m.yaml")
+    return read_manifest(tmp_path / "m.yaml")
 
 
 def trained(tmp_path: Path, **changes) -> None:

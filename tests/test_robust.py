@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from bench import robust
-from bench.attempt import Place
-from bench.cells import Cell
-from bench.networks import trained
-from bench.plan import waves
+from bench.build.networks import trained
+from bench.cell import Cell
+from bench.jobs import make_robust_dataset
+from bench.jobs.lease import Place
+from bench.jobs.train import run_cell
+from bench.plan.waves import waves
 from bench.records import Made, read_all
-from bench.train import run_cell
+from bench.results.measured import load
 from crt.data import DATASETS
 from crt.data.beton_file import Beton, ensure
-from reports.load import load
 
 TEACHER = "{arch: cnn2c2f, method: Standard, recipe: *r}"
 
@@ -21,7 +21,7 @@ TEACHER = "{arch: cnn2c2f, method: Standard, recipe: *r}"
 @pytest.fixture
 def student(tiny, digits, tmp_path, monkeypatch) -> tuple[Cell, Place]:
     """An RDT cell whose teacher is trained; chunks are small."""
-    monkeypatch.setattr("bench.chunks.CHUNK", 48)
+    monkeypatch.setattr("bench.build.robust_dataset.CHUNK", 48)
     cell = tiny(method="{RDT: {steps: 5, step: 0.5}}", loader="device", teacher=TEACHER, epochs=2).cells[0]
     at = Place(runs=tmp_path / "runs", data=digits, process="shared")
     run_cell(cell.teacher, at)
@@ -29,11 +29,11 @@ def student(tiny, digits, tmp_path, monkeypatch) -> tuple[Cell, Place]:
 
 
 def made(cell: Cell, at: Place) -> Beton:
-    return Beton(robust.robust_images(cell, at.runs) / "digits-train.beton")
+    return Beton(make_robust_dataset.robust_images(cell, at.runs) / "digits-train.beton")
 
 
 def test_jobs_stand_between_teacher_and_student(tiny, digits, tmp_path, monkeypatch):
-    monkeypatch.setattr("bench.chunks.CHUNK", 48)
+    monkeypatch.setattr("bench.build.robust_dataset.CHUNK", 48)
     manifest = tiny(method="RDT", loader="device", teacher=TEACHER)
     cell, at = manifest.cells[0], Place(runs=tmp_path / "runs", data=digits, process="shared")
     name = f"robust/{cell.teacher.id}/{cell.robust}"
@@ -49,7 +49,7 @@ def test_jobs_stand_between_teacher_and_student(tiny, digits, tmp_path, monkeypa
 
 def test_images_come_nearer_to_the_features_of_others_and_have_their_labels(student):
     cell, at = student
-    robust.run_robustify(cell, 0, 1, at)
+    make_robust_dataset.run_robustify(cell, 0, 1, at)
     found, plain = made(cell, at), Beton(ensure(DATASETS["digits"], "train", at.data))
     assert len(found) == 128 and np.array_equal(found.labels, plain.labels[:128])
     teacher = trained(cell.teacher, at.runs).eval()
@@ -61,24 +61,24 @@ def test_images_come_nearer_to_the_features_of_others_and_have_their_labels(stud
     apart = (mine - goal).norm(dim=1)
     assert (apart < (before - goal).norm(dim=1) + 1e-6).float().mean() > 0.95
     assert apart.mean() < 0.7 * (before - goal).norm(dim=1).mean()
-    records = [r for r in read_all(robust.folder(cell, at.runs)) if isinstance(r, Made)]
+    records = [r for r in read_all(make_robust_dataset.folder(cell, at.runs)) if isinstance(r, Made)]
     assert [(r.first, r.images) for r in records] == [(0, 48), (48, 48), (96, 32)]
     assert records[0].distance == pytest.approx(float(apart[:48].mean()), rel=0.05)
 
 
 def test_shards_and_an_interrupted_job_make_the_same_images(student, tmp_path):
     cell, at = student
-    robust.run_robustify(cell, 0, 1, at)
+    make_robust_dataset.run_robustify(cell, 0, 1, at)
     whole = made(cell, at).images(range(128))
-    home = robust.folder(cell, at.runs)
+    home = make_robust_dataset.folder(cell, at.runs)
     (home / "part-48.npz").unlink()
     (home / "made.json").unlink()
     with pytest.raises(ValueError, match="submit again"):
-        robust.robust_images(cell, at.runs)
-    robust.run_robustify(cell, 0, 2, at)
+        make_robust_dataset.robust_images(cell, at.runs)
+    make_robust_dataset.run_robustify(cell, 0, 2, at)
     with pytest.raises(ValueError, match="submit again"):
-        robust.robust_images(cell, at.runs)
-    robust.run_robustify(cell, 1, 2, at)
+        make_robust_dataset.robust_images(cell, at.runs)
+    make_robust_dataset.run_robustify(cell, 1, 2, at)
     assert np.array_equal(made(cell, at).images(range(128)), whole)
     assert [r.first for r in read_all(home) if isinstance(r, Made)] == [0, 48, 96, 48]
 
@@ -87,7 +87,7 @@ def test_a_student_trains_on_them_and_on_those_of_its_teacher_alone(student):
     cell, at = student
     with pytest.raises(ValueError, match="submit again"):
         run_cell(cell, at)
-    robust.run_robustify(cell, 0, 1, at)
+    make_robust_dataset.run_robustify(cell, 0, 1, at)
     run_cell(cell, at)
     assert (at.runs / cell.id / "model.pt").exists()
     weights = at.runs / cell.teacher.id / "model.pt"
@@ -95,13 +95,13 @@ def test_a_student_trains_on_them_and_on_those_of_its_teacher_alone(student):
     state["head.bias"] += 1
     torch.save(state, weights)
     with pytest.raises(ValueError, match="made with a teacher of SHA-256"):
-        robust.robust_images(cell, at.runs)
+        make_robust_dataset.robust_images(cell, at.runs)
 
 
 def test_the_time_of_making_counts(student, tiny):
     cell, at = student
-    robust.run_robustify(cell, 0, 1, at)
+    make_robust_dataset.run_robustify(cell, 0, 1, at)
     manifest = tiny(method="{RDT: {steps: 5, step: 0.5}}", loader="device", teacher=TEACHER, epochs=2)
     (measured,) = load(manifest, [at.runs])
-    spent = sum(r.seconds for r in read_all(robust.folder(cell, at.runs)) if isinstance(r, Made))
+    spent = sum(r.seconds for r in read_all(make_robust_dataset.folder(cell, at.runs)) if isinstance(r, Made))
     assert measured.making == pytest.approx(spent / 128)

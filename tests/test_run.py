@@ -10,14 +10,14 @@ import pytest
 import torch
 from waiting import until
 
-from bench import study, train
-from bench.attempt import Claim, Place, SupersededError
-from bench.cells import Cell
-from bench.judge import run_judge
-from bench.plan import waves
+from bench.cell import Cell
+from bench.jobs import time_arms, train
+from bench.jobs.evaluate import run_judge
+from bench.jobs.lease import Claim, Place, SupersededError
+from bench.manifest.manifest import Manifest
+from bench.plan.waves import waves
 from bench.records import End, Epoch, Fail, Start, Verdict, read, read_all
-from bench.tables import Manifest
-from crt.train import Training
+from crt.training.loop import Training
 from launchers.task import unfinished
 
 DATA = "[Clean: {images: 6}, Noisy: {images: 2}, Smoothing: {n: 100, n0: 10, images: 4, every: 3}]"
@@ -178,7 +178,7 @@ def test_record_lost_between_checkpoint_and_line_is_written_on_resume(tiny, digi
 
 def test_turns_are_balanced():
     arms = ["a", "b", "c"]
-    turns = list(study._turns(arms, 6, seed=0))
+    turns = list(time_arms._turns(arms, 6, seed=0))
     rounds = [[arm for number, arm in turns if number == k] for k in range(1, 7)]
     for block in (rounds[:3], rounds[3:]):
         for place in range(3):

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 from test_reports import epoch, start
 
-from bench import manifest as manifests
 from bench import records
-from bench.cells import Paper
+from bench.cell import Paper
+from bench.manifest import Manifest, read_manifest
 from bench.records import End, append
-from reports import load as loading
-from reports.couples import comparable
-from reports.factors import factors
-from reports.sweeps import sweeps
+from bench.results import measured as loading
+from bench.results.pairs import comparable
+from reports.tables.factors import factors
+from reports.tables.sweeps import sweeps
 
 TEXT = """
 baseline: Standard
@@ -27,10 +27,10 @@ cells: [{method: [Standard, Gaussian]}]
 """
 
 
-def grown(tmp_path: Path, seeds: int) -> tuple[manifests.Manifest, Path]:
+def grown(tmp_path: Path, seeds: int) -> tuple[Manifest, Path]:
     """A manifest of two methods and some seeds, with what each cell's training wrote."""
     (tmp_path / "m.yaml").write_text(TEXT.replace("SEEDS", str(list(range(seeds)))))
-    manifest, runs = manifests.read(tmp_path / "m.yaml"), tmp_path / f"runs{seeds}"
+    manifest, runs = read_manifest(tmp_path / "m.yaml"), tmp_path / f"runs{seeds}"
     for cell in manifest.cells:
         file = runs / cell.id / "train.jsonl"
         for record in (start(flops={cell.id: 1.0}), *(epoch(cell.id, n, 1.0, 1437) for n in range(3)), End(time=1.0)):
@@ -74,6 +74,6 @@ def test_sweeps_are_found_within_what_is_equal_otherwise(tmp_path):
     (tmp_path / "s.yaml").write_text(
         TEXT.replace("SEEDS", "[0, 1]").replace("[Standard, Gaussian]", "[Standard, SmoothMix, SmoothMix: {eta: 2}]")
     )
-    manifest = manifests.read(tmp_path / "s.yaml")
+    manifest = read_manifest(tmp_path / "s.yaml")
     found = sweeps(loading.load(manifest, [tmp_path]))
     assert found["argument"].tolist() == ["eta"] * 4

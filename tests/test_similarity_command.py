@@ -8,10 +8,10 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from bench import manifest as manifests
-from bench.cells import Cell
-from bench.judge import image
-from bench.networks import network
+from bench.build.networks import network
+from bench.cell import Cell
+from bench.jobs.evaluate import image
+from bench.manifest import read_manifest
 from bench.similarity import app
 from crt import screen
 from crt.data import DATASETS
@@ -41,7 +41,7 @@ IMAGES = 60
 
 
 def cells(path: Path) -> dict[tuple[str, int], Cell]:
-    return {(cell.method.name, cell.seed): cell for cell in manifests.read(path).cells}
+    return {(cell.method.name, cell.seed): cell for cell in read_manifest(path).cells}
 
 
 @pytest.fixture

@@ -21,11 +21,11 @@ from typer.testing import CliRunner
 from waiting import HANG
 
 from bench import cancel, status, submit
-from bench import manifest as manifests
+from bench.manifest import read_manifest
 from bench.records import Epoch, Fail, Start, Verdict, read, read_all
 from crt.archs.convnet import cnn2c2f
-from crt.classifier import Classifier
 from crt.data import DATASETS
+from crt.models.classifier import Classifier
 from launchers import rendezvous
 from launchers.states import _each
 from reports import __main__ as reports
@@ -426,7 +426,7 @@ cells:
 """
     )
     slurm, where = table(text)
-    good, bad, student, orphan = manifests.read(tmp_path / "m.yaml").cells
+    good, bad, student, orphan = read_manifest(tmp_path / "m.yaml").cells
     # What it would go on from is no checkpoint.
     (tmp_path / "runs" / bad.id).mkdir(parents=True)
     (tmp_path / "runs" / bad.id / "checkpoint.pt").write_text("not a checkpoint")

@@ -8,11 +8,11 @@ import torch
 from test_methods import classifier, late, make, toy
 from torch import nn
 
-from crt.method import Step
 from crt.methods import smoothadv
 from crt.methods.gaussian import Gaussian
 from crt.methods.standard import Standard
 from crt.threat import Threat
+from crt.training.method import Step
 
 
 def softmax(z):

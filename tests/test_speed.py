@@ -11,25 +11,27 @@ from test_ratios import epoch, start
 from typer.testing import CliRunner
 from waiting import HANG
 
-from bench import manifest as manifests
-from bench import networks, speed, speed_study
-from bench.attempt import Place
-from bench.bare import bare_certify
-from bench.ceilings import ceilings
-from bench.certification import PLAIN, certifications
-from bench.cost import work
+from bench import speed
+from bench.build import networks
+from bench.build.cost import work
+from bench.commands import speed_study
+from bench.jobs.lease import Place
+from bench.jobs.time_arms import run_study
+from bench.jobs.time_certification import PLAIN, certifications
+from bench.jobs.timing_tasks import TimingTask
+from bench.manifest import read_manifest
+from bench.measure.bare_loop import bare_certify
+from bench.measure.roofline import ceilings
 from bench.records import Drawn, End, Record, Start, append, read
-from bench.study import run_study
-from bench.timing_tasks import TimingTask
-from crt.classifier import Classifier
+from bench.results.measured import load
 from crt.evals.smoothing import Smoothing
+from crt.models.classifier import Classifier
 from crt.plugins import find
 from crt.threat import Threat
 from launchers.task import TaskProgress
 from reports import __main__ as reports
-from reports.load import load
-from reports.speed import certification, not_reached
-from reports.speed import speed as frame
+from reports.tables.speed import certification, not_reached
+from reports.tables.speed import speed as frame
 
 TEXT = """
 baseline: Standard
@@ -50,7 +52,7 @@ cells: [{method: [Standard, Gaussian, SmoothMix]}]
 @pytest.fixture
 def manifest(tmp_path):
     (tmp_path / "m.yaml").write_text(TEXT)
-    return manifests.read(tmp_path / "m.yaml")
+    return read_manifest(tmp_path / "m.yaml")
 
 
 def ways(study) -> list[tuple]:

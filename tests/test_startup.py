@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from bench import __main__ as bench_main
-from bench import manifest as manifests
-from bench.specs import spec
+from bench.manifest import read_manifest
+from bench.manifest.plugin_spec import spec
 from crt.data import DATASETS
+from crt.models.image_size import SIDES
 from crt.outline import outlined
 from crt.plugins import find, plugins
-from crt.sides import SIDES
 from crt.threat import Threat
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -141,8 +141,8 @@ def test_a_plugin_declares_the_same_in_outline_as_in_full():
 IDS = """
 import json, sys
 from pathlib import Path
-from bench import manifest
-print(json.dumps([cell.id for file in sys.argv[1:] for cell in manifest.read(Path(file), networks=False).cells]))
+from bench.manifest import read_manifest
+print(json.dumps([cell.id for file in sys.argv[1:] for cell in read_manifest(Path(file), networks=False).cells]))
 assert "torch" not in sys.modules
 """
 
@@ -150,23 +150,23 @@ assert "torch" not in sys.modules
 def test_cells_have_the_same_ids_in_outline_as_in_full():
     files = sorted(map(str, (ROOT / "manifests").glob("**/*.yaml")))
     done = subprocess.run([sys.executable, "-c", IDS, *files], capture_output=True, text=True, cwd=ROOT, check=True)
-    full = [cell.id for file in files for cell in manifests.read(Path(file), networks=False).cells]
+    full = [cell.id for file in files for cell in read_manifest(Path(file), networks=False).cells]
     assert len(full) > 1000 and json.loads(done.stdout) == full
 
 
 def test_modules_imported_in_outline_are_forgotten():
-    attacks, method = sys.modules["crt.attacks"], sys.modules["crt.method"]
-    for name in ("crt.attacks", "crt.method"):
+    attacks, method = sys.modules["crt.attacks.common"], sys.modules["crt.training.method"]
+    for name in ("crt.attacks.common", "crt.training.method"):
         del sys.modules[name]
     try:
         with outlined():
-            import crt.attacks
+            import crt.attacks.common
 
-            assert crt.attacks is not attacks
-        assert "crt.attacks" not in sys.modules
+            assert crt.attacks.common is not attacks
+        assert "crt.attacks.common" not in sys.modules
     finally:
-        sys.modules |= {"crt.attacks": attacks, "crt.method": method}
-        sys.modules["crt"].attacks, sys.modules["crt"].method = attacks, method
+        sys.modules |= {"crt.attacks.common": attacks, "crt.training.method": method}
+        sys.modules["crt.attacks"].common, sys.modules["crt.training"].method = attacks, method
     assert spec("crt.methods", "SAT", Threat(norm="linf", eps=0.1), "m")[1] is find("crt.methods", "SAT")
 
 

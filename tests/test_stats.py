@@ -9,10 +9,7 @@ from scipy import optimize
 from scipy import stats as scipy_stats
 from typer.testing import CliRunner
 
-from bench.statistics import mean_ci
-from reports import coverage
-from reports import interval_coverage as simulation
-from reports.stats import (
+from bench.results.intervals import (
     drift,
     fieller_ratio,
     mean_ratio,
@@ -22,6 +19,9 @@ from reports.stats import (
     runs_ci,
     welch_ratio,
 )
+from bench.results.statistics import mean_ci
+from reports import coverage
+from reports import interval_coverage as simulation
 
 SLOW = [[8.1, 8.3, 8.2], [8.6, 8.4, 8.7], [7.9, 8.0, 8.1], [8.2, 8.5, 8.0]]
 FAST = [[1.00, 1.02], [1.05, 1.03], [0.97, 0.99]]

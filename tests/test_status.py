@@ -5,10 +5,10 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
-from bench.attempt import Place
-from bench.environment import start
-from bench.job_states import _state, states
-from bench.plan import waves
+from bench.jobs.lease import Place
+from bench.measure.provenance import start
+from bench.plan.job_states import _state, states
+from bench.plan.waves import waves
 from bench.records import Fail, append
 from bench.status import app
 from bench.submit import app as submit

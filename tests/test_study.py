@@ -6,14 +6,14 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from bench import manifest as manifests
 from bench import speed, submit
-from bench.attempt import Place
-from bench.bare import bare_epoch
-from bench.networks import batches, method, network
+from bench.build.networks import batches, method, network
+from bench.jobs.lease import Place
+from bench.jobs.time_arms import run_study
+from bench.manifest import read_manifest
+from bench.measure.bare_loop import bare_epoch
 from bench.records import End, Epoch, Phases, Start, read
-from bench.study import run_study
-from crt.train import Training, optimizer
+from crt.training.loop import Training, optimizer
 from reports import __main__ as reports
 
 TIMED = """
@@ -34,9 +34,9 @@ cells:
 
 def test_study_times_every_arm_and_looks_into_its_phases(tmp_path, digits, monkeypatch):
     made = []
-    monkeypatch.setattr("bench.study.network", lambda cell: made.append(cell) or network(cell))
+    monkeypatch.setattr("bench.jobs.time_arms.network", lambda cell: made.append(cell) or network(cell))
     (tmp_path / "m.yaml").write_text(TIMED)
-    (study,) = manifests.read(tmp_path / "m.yaml").studies
+    (study,) = read_manifest(tmp_path / "m.yaml").studies
     run_study(study, 0, Place(runs=tmp_path / "runs", data=digits, process="shared"))
     started, *records, ended = read(tmp_path / "runs" / study.id / "run0" / "time.jsonl")
     assert isinstance(started, Start) and isinstance(ended, End)
@@ -73,7 +73,7 @@ def test_two_ranks_wait_for_their_all_reduce(tmp_path, digits):
 
 def test_bare_loop_trains_as_the_harness_does(tmp_path, digits):
     (tmp_path / "m.yaml").write_text(TIMED)
-    bare, cell, _ = manifests.read(tmp_path / "m.yaml").cells
+    bare, cell, _ = read_manifest(tmp_path / "m.yaml").cells
     models = []
     for one in (bare, cell):
         model, bound = network(one), method(one, None)
@@ -99,7 +99,7 @@ def test_bare_loop_trains_as_the_harness_does(tmp_path, digits):
 def test_what_a_study_cannot_be_is_said(tmp_path, change, words):
     (tmp_path / "m.yaml").write_text(TIMED.replace(*change))
     with pytest.raises(ValueError) as error:
-        manifests.read(tmp_path / "m.yaml")
+        read_manifest(tmp_path / "m.yaml")
     assert words in str(error.value)
 
 

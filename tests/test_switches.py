@@ -15,19 +15,19 @@ from test_methods import CHAINS, METHODS, THREAT, chain, classifier, toy
 from torch import nn
 from torch._subclasses import FakeTensorMode
 
-from bench import manifest as manifests
-from bench.cells import Cell
-from crt.attacks import frozen
-from crt.classifier import Classifier
-from crt.fold import fold, twin
+from bench.cell import Cell
+from bench.manifest import read_manifest
+from bench.results.measured import Measured
+from bench.results.ratios import unlike
+from crt.attacks.common import frozen
 from crt.lipschitz.chain import exact
-from crt.method import Method
+from crt.models.classifier import Classifier
+from crt.models.fold_batchnorm import fold, twin
 from crt.plugins import find
-from crt.recipe import ARITHMETIC, Recipe
-from crt.switches import arithmetic, prepare
-from crt.train import Training, optimizer
-from reports.load import Measured
-from reports.ratios import unlike
+from crt.training.loop import Training, optimizer
+from crt.training.method import Method
+from crt.training.precision import arithmetic, prepare
+from crt.training.recipe import ARITHMETIC, Recipe
 
 ATTACKS = {"SAT", "SmoothAdv", "SmoothMix"}
 """Methods that attack in eval mode, where BatchNorm can be folded."""
@@ -254,7 +254,7 @@ COMPILES = """
 import sys, torch
 from torch import nn
 from torch._dynamo.utils import counters
-from crt.switches import compile_body
+from crt.training.precision import compile_body
 torch.set_num_threads(int(sys.argv[1]))
 torch.manual_seed(0)
 body, x = nn.Sequential(nn.Linear(3, 40), nn.ReLU(), nn.Hardswish()).double(), torch.randn(50, 3, dtype=torch.float64)
@@ -458,7 +458,7 @@ cells: [{method: Standard, arch: cnn2c2f, recipe: {epochs: 1, batch_size: 8, lr:
     file = tmp_path / "m.yaml"
     file.write_text(text.replace("WRITTEN", written))
     with pytest.raises(ValueError, match=said):
-        manifests.read(file)
+        read_manifest(file)
     file.write_text(text.replace("WRITTEN", "compile: off, fold: true, channels_last: yes"))
-    (found,) = manifests.read(file).cells
+    (found,) = read_manifest(file).cells
     assert (found.recipe.compile, found.recipe.fold, found.recipe.channels_last) == (False, True, True)

@@ -5,9 +5,9 @@ import io
 import pandas as pd
 
 from crt.screen import Screen
-from reports import csv_writer, text_writer
-from reports.latex_writer import latex
-from reports.table_spec import LATEX, TEXT, Column, TableSpec
+from reports.render import csv, text
+from reports.render.latex import latex
+from reports.render.table_spec import LATEX, TEXT, Column, TableSpec
 
 ROWS = pd.DataFrame(
     {
@@ -32,12 +32,12 @@ SPEC = TableSpec("A title", "a caption.", COLUMNS, ROWS, ["A note."], folder="x_
 
 
 def test_markdown_and_terminal_have_the_columns_of_text():
-    page = text_writer.markdown("T", [], [SPEC])
+    page = text.markdown("T", [], [SPEC])
     assert "## A title, x_y" in page
     assert "| name | share | s | of text |\n" in page
     assert "| A_b | 12.3 [10, 20] * | 1,235 | A_b |\n" in page and "| C | – | 2.5 | C |\n" in page
     console = Screen(width=100, file=io.StringIO())
-    text_writer.show(console, "T", [], [SPEC])
+    text.show(console, "T", [], [SPEC])
     shown = [[cell.strip() for cell in line.split("│")[1:-1]] for line in console.file.getvalue().splitlines()]
     assert ["A_b", "12.3 [10, 20] *", "1,235", "A_b"] in shown and "never" not in console.file.getvalue()
 
@@ -53,7 +53,7 @@ def test_latex_has_groups_notes_and_warnings():
 
 def test_csv_has_every_row_and_column_in_full_precision(tmp_path):
     frames = {"timing": ROWS[["name"]], "shares": ROWS.drop(columns="why"), "nothing": ROWS[:0]}
-    files = list(csv_writer.write(frames, tmp_path / "m.csv"))
+    files = list(csv.write(frames, tmp_path / "m.csv"))
     assert (
         [file.name for file in files] == ["m.csv", "m-shares.csv"] == sorted(p.name for p in tmp_path.iterdir())[::-1]
     )

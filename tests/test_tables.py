@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from bench import manifest as manifests
-from bench.cells import Cell
-from bench.tables import Manifest
+from bench.cell import Cell
+from bench.manifest import read_manifest
+from bench.manifest.manifest import Manifest
 
 FOLDER = Path(__file__).parents[1] / "manifests"
 
@@ -22,7 +22,7 @@ CON = f"{R110} Consistency"
 
 @cache
 def table(number: int) -> Manifest:
-    return manifests.read(FOLDER / f"table{number}.yaml")
+    return read_manifest(FOLDER / f"table{number}.yaml")
 
 
 def row(number: int, arch: str, method: str, teacher: str | None = None, sigma: float | None = None) -> Cell:
@@ -58,7 +58,7 @@ def test_reads_and_says_how_it_is_used(number):
 
 def test_reads_quick():
     """One of the cheapest: a quick reading counts every network's operations. test_manifest.py reads others."""
-    full, quick = table(15), manifests.read(FOLDER / "table15.yaml", quick=True)
+    full, quick = table(15), read_manifest(FOLDER / "table15.yaml", quick=True)
     assert [(c.arch, c.method, c.paper) for c in quick.cells] == [(c.arch, c.method, c.paper) for c in full.cells]
     assert not {c.id for c in quick.cells} & {c.id for c in full.cells}
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from bench import manifest as manifests
-from bench.cells import Cell
-from bench.networks import network
-from bench.tables import Manifest
-from crt.recipe import Recipe
+from bench.build.networks import network
+from bench.cell import Cell
+from bench.manifest import read_manifest
+from bench.manifest.manifest import Manifest
+from crt.training.recipe import Recipe
 
 FOLDER = Path(__file__).parents[1] / "manifests"
 EPS = 36 / 255
@@ -38,7 +38,7 @@ ABLATIONS = tuple(name for name in CELLS if name not in PRINTED)
 
 @cache
 def read(name: str) -> Manifest:
-    return manifests.read(FOLDER / f"duet/{name}.yaml")
+    return read_manifest(FOLDER / f"duet/{name}.yaml")
 
 
 def row(name: str, method: str, arch: str = "cnn6c2f", stored: int = 0) -> Cell:
@@ -229,7 +229,7 @@ def test_control_is_bcp_of_smaller_radii_and_of_lasting_clean_loss():
 
 
 def test_every_method_of_the_paper_stands_in_one_manifest():
-    whole = manifests.read(FOLDER / "lipschitz.yaml")
+    whole = read_manifest(FOLDER / "lipschitz.yaml")
     methods = {"Standard", "LMT", "BCP", "LocalBCP", "GloRo", "Duet", "CROWNIBP"}
     for ranks in (1, 2):
         assert {c.method.name for c in whole.cells if c.ranks == ranks} == methods
@@ -244,7 +244,7 @@ def test_every_method_of_the_paper_stands_in_one_manifest():
 
 
 def test_limits_of_crt():
-    teacher, student = manifests.read(FOLDER / "limits.yaml").cells
+    teacher, student = read_manifest(FOLDER / "limits.yaml").cells
     assert (teacher.method.name, teacher.arch, teacher.recipe, teacher.paper.acr) == (
         "CROWNIBP",
         "cnn4c3f",
@@ -257,12 +257,12 @@ def test_limits_of_crt():
 
 
 def test_a_quick_store_is_small():
-    quick = manifests.read(FOLDER / "duet/table3.yaml", quick=True)
+    quick = read_manifest(FOLDER / "duet/table3.yaml", quick=True)
     assert {c.method.args["stored"] for c in quick.cells if c.method.name == "LocalBCP"} == {0, 1000}
 
 
 def test_reads_quick():
-    full, quick = read("figure2"), manifests.read(FOLDER / "duet/figure2.yaml", quick=True)
+    full, quick = read("figure2"), read_manifest(FOLDER / "duet/figure2.yaml", quick=True)
     assert [(c.arch, c.method.name) for c in quick.cells] == [(c.arch, c.method.name) for c in full.cells]
     # The epochs that methods count are as much shorter as training is, so that the radius rises within it.
     assert all(c.method.args["warmup"] + c.method.args["ramp"] < c.recipe.epochs for c in quick.cells)

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from bench import manifest as manifests
-from bench.cells import Cell
+from bench.cell import Cell
+from bench.manifest import read_manifest
+from bench.manifest.manifest import Manifest
 from bench.submit import app
-from bench.tables import Manifest
-from crt.recipe import Recipe
+from crt.training.recipe import Recipe
 
 FOLDER = Path(__file__).parents[1] / "manifests"
 
@@ -35,7 +35,7 @@ LINF, L2, L2_3 = ("linf", 8 / 255), ("l2", 1.0), ("l2", 3.0)
 
 @cache
 def read(name: str) -> Manifest:
-    return manifests.read(FOLDER / f"rrm/{name}.yaml")
+    return read_manifest(FOLDER / f"rrm/{name}.yaml")
 
 
 def every(*names: str) -> list[Cell]:
@@ -321,13 +321,13 @@ def test_dry_run(tmp_path):
 
 
 def test_reads_quick():
-    full, quick = read("table9"), manifests.read(FOLDER / "rrm/table9.yaml", quick=True)
+    full, quick = read("table9"), read_manifest(FOLDER / "rrm/table9.yaml", quick=True)
     assert [(c.arch, c.method, c.paper) for c in quick.cells] == [(c.arch, c.method, c.paper) for c in full.cells]
     assert not {c.id for c in quick.cells} & {c.id for c in full.cells}
 
 
 def test_every_method_of_the_paper_stands_in_one_manifest():
-    whole = manifests.read(FOLDER / "adversarial.yaml")
+    whole = read_manifest(FOLDER / "adversarial.yaml")
     methods = {"Standard", "SAT", "PGD7Fast", "FGSMRS", "FreeAT", "RRM", "KD", "RDT"}
     for ranks in (1, 2):
         assert {c.method.name for c in whole.cells if c.ranks == ranks} == methods

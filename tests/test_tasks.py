@@ -10,13 +10,13 @@ import cloudpickle
 import pytest
 from submitit.core.utils import DelayedSubmission
 
-from bench import manifest as manifests
-from bench.attempt import Place
-from bench.certification import certifications
-from bench.plan import waves
-from bench.task import BenchTask
-from bench.tasks import EvaluateTask
-from bench.timing_tasks import CertificationTask
+from bench.jobs.lease import Place
+from bench.jobs.task import BenchTask
+from bench.jobs.tasks import EvaluateTask
+from bench.jobs.time_certification import certifications
+from bench.jobs.timing_tasks import CertificationTask
+from bench.manifest import read_manifest
+from bench.plan.waves import waves
 from launchers.task import Job, TaskProgress, unfinished
 
 ROOT = Path(__file__).parents[1]
@@ -54,7 +54,7 @@ PLANNED = [
 def planned(shards: int | None = 2) -> list[tuple[str, Job[BenchTask]]]:
     """Jobs of the manifest whose jobs were pickled before there were tasks, each behind the name of its wave."""
     place = Place(runs=Path("runs"), data=Path("data"), process="fresh", submitted=1.0)
-    found = waves(manifests.read(BEFORE / "before.yaml"), place, shards, {"digits": Path("data")})
+    found = waves(read_manifest(BEFORE / "before.yaml"), place, shards, {"digits": Path("data")})
     return [(wave.name, job) for wave in found for job in wave.jobs]
 
 
@@ -147,7 +147,7 @@ def test_shards_are_those_that_evaluations_were_queued_in_last():
 def test_ranks_are_the_cells_own_where_a_task_is_not_spread(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     place = Place(runs=Path("runs"), data=Path("data"), process="fresh")
-    manifest = manifests.read(BEFORE / "before.yaml")
+    manifest = read_manifest(BEFORE / "before.yaml")
     cells = [manifest.cells[0].model_copy(update={"ranks": 4, "nodes": 2, "teacher": None})]
     manifest = manifest.model_copy(update={"timing": None, "cells": tuple(cells)})
     for shards, shape, file in ((None, (4, 2), "0of4"), (2, (1, 1), "0of2")):
@@ -163,7 +163,7 @@ def test_a_certification_is_a_task_beside_the_studies(tmp_path):
         .replace("images: 32}", "images: 32, certify: {images: 1, n: 10}}")
     )
     place = Place(runs=tmp_path / "runs", data=tmp_path, process="shared")
-    for certification in certifications(manifests.read(tmp_path / "m.yaml")):
+    for certification in certifications(read_manifest(tmp_path / "m.yaml")):
         task = CertificationTask(certification=certification, place=place)
         assert task.key == f"time/{certification.id}/run0" and task.compiled is certification.compiled
         assert task.records == place.runs / certification.id / "run0" / "time.jsonl"

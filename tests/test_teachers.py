@@ -11,15 +11,15 @@ from test_plots import lines
 from test_reports import epoch, start
 from typer.testing import CliRunner
 
-from bench import chunks
-from bench import manifest as manifests
-from bench.cells import Cell
+from bench.build import robust_dataset
+from bench.cell import Cell
+from bench.manifest import Manifest, read_manifest
 from bench.records import Made, Verdict, append
-from reports import outcomes
+from bench.results.measured import load
 from reports.__main__ import app
-from reports.load import load
-from reports.teachers import notes, teachers
-from reports.timing import timing
+from reports.figures import outcomes
+from reports.tables.teachers import notes, teachers
+from reports.tables.timing import timing
 
 HEAD = """
 title: Hand-made
@@ -62,9 +62,9 @@ MAKING = 0.25
 STUDY = "timing: {runs: 1, rounds: 2}\nbaseline: Standard"
 
 
-def read(tmp_path: Path, cells: str, head: str = "") -> manifests.Manifest:
+def read(tmp_path: Path, cells: str, head: str = "") -> Manifest:
     (tmp_path / "m.yaml").write_text(HEAD.format(timing=head) + cells)
-    return manifests.read(tmp_path / "m.yaml")
+    return read_manifest(tmp_path / "m.yaml")
 
 
 def train(cell: Cell, runs: Path, epochs: int | None = None, **machine) -> None:
@@ -74,14 +74,17 @@ def train(cell: Cell, runs: Path, epochs: int | None = None, **machine) -> None:
     for number in range(cell.recipe.epochs if epochs is None else epochs):
         append(file, epoch(cell.id, number, SECONDS[cell.method.name], 1437))
     if cell.robust:
-        append(chunks.folder(cell, runs) / "0of1.jsonl", Made(first=0, images=100, seconds=100 * MAKING, distance=1.0))
+        append(
+            robust_dataset.folder(cell, runs) / "0of1.jsonl",
+            Made(first=0, images=100, seconds=100 * MAKING, distance=1.0),
+        )
     for spec in cell.evals:
         for index in range(2):
             said = Verdict(eval=spec.id, index=index, label=1, prediction=1, radius=0.0, seconds=0.0)
             append(runs / cell.id / "judge.jsonl", said)
 
 
-def family(manifest: manifests.Manifest) -> dict[str, Cell]:
+def family(manifest: Manifest) -> dict[str, Cell]:
     """Every network of the manifest and every ancestor, each once."""
     ancestors = [one for cell in manifest.cells for one in cell.lineage]
     return {one.id: one for one in (*ancestors, *manifest.cells)}
@@ -205,7 +208,7 @@ def test_a_robust_dataset_that_was_not_recorded_is_told(tmp_path):
     for one in family(manifest).values():
         train(one, runs)
     (made,) = [one for one in family(manifest).values() if one.robust]
-    (chunks.folder(made, runs) / "0of1.jsonl").unlink()
+    (robust_dataset.folder(made, runs) / "0of1.jsonl").unlink()
     measured = load(manifest, [runs])
     assert math.isnan(timing(manifest, measured)["hours_with_teacher"][0])
     (note,) = notes(measured)

@@ -20,30 +20,31 @@ from test_layers import TREES
 from test_reports import words_table
 from typer.testing import CliRunner
 
-from bench import job_states, progress
-from bench import manifest as manifests
-from bench.attempt import Place, attempt
 from bench.command import application, report_errors
-from bench.job_states import State
+from bench.jobs import progress
+from bench.jobs.lease import Place, attempt
+from bench.jobs.tasks import DataTask
+from bench.manifest import read_manifest
+from bench.manifest.manifest import Manifest
+from bench.manifest.strict_yaml import load_yaml
+from bench.plan import job_states
+from bench.plan.job_states import State
+from bench.plan.submission import chosen
 from bench.records import read
-from bench.submission import chosen
+from bench.results.measured import load
 from bench.submit import app as submit
-from bench.tables import Manifest
-from bench.tasks import DataTask
-from bench.yamls import load_yaml
 from crt import screen
 from crt.data import DATASETS
 from crt.data.beton_file import ensure
 from crt.text import command, invocation, printable
 from launchers.task import Job, TaskProgress
 from reports.__main__ import app as report
-from reports.all_tables import tables
-from reports.latex_text import escape
-from reports.latex_writer import latex
-from reports.load import load
-from reports.table_spec import LATEX
-from reports.text_writer import markdown
-from reports.timing import timing
+from reports.render.latex import latex
+from reports.render.latex_text import escape
+from reports.render.table_spec import LATEX
+from reports.render.text import markdown
+from reports.tables.all_tables import tables
+from reports.tables.timing import timing
 
 ROOT = Path(__file__).parents[1]
 MANIFEST = {
@@ -111,7 +112,7 @@ def test_reports_and_plans_show_titles_and_folders_as_they_are(tmp_path, text):
 
 @pytest.mark.parametrize("text", MARKUP)
 def test_states_show_hosts_reasons_and_logs_as_they_are(tmp_path, text):
-    manifest = manifests.read(write(tmp_path / "m.yaml", title=f"Title {text}"), networks=False)
+    manifest = read_manifest(write(tmp_path / "m.yaml", title=f"Title {text}"), networks=False)
     shown = screen.Screen(file=io.StringIO(), width=200)
     job_states.show(shown, manifest, [_state(text)], f"note {text}")
     out = shown.file.getvalue()
@@ -127,7 +128,7 @@ def _state(text: str) -> State:
 
 @pytest.mark.parametrize("pattern", ["x=[1, 2]", "[1", "2]", "x=[[]1", "x=*2]", "?=[1"])
 def test_a_bracket_in_only_is_a_bracket(tmp_path, pattern):
-    manifest = manifests.read(write(tmp_path / "m.yaml"), networks=False)
+    manifest = read_manifest(write(tmp_path / "m.yaml"), networks=False)
     (cell,) = manifest.cells
     cell = cell.model_copy(update={"method": cell.method.model_copy(update={"label": "Standard(x=[1, 2])"})})
     manifest = manifest.model_copy(update={"cells": (cell,)})
@@ -297,7 +298,7 @@ def test_what_to_do_next_can_be_pasted(tmp_path, name):
         "--runs",
         str(runs),
     ]
-    (cell,) = manifests.read(path).cells
+    (cell,) = read_manifest(path).cells
     (runs / cell.id).mkdir(parents=True)
     (runs / cell.id / "model.pt").touch()
     where = ["--runs", str(runs), "--data", str(data), "--launcher", "local"]
@@ -316,7 +317,7 @@ def test_what_to_do_next_can_be_pasted(tmp_path, name):
 @pytest.mark.parametrize("name", [*NAMES, "v1.2", "表1", "a" * 220])
 def test_a_name_that_can_be_a_folder_is_one(tmp_path, name):
     path = write(tmp_path / f"{name}.yaml", STUDY)
-    (study,) = manifests.read(path).studies
+    (study,) = read_manifest(path).studies
     (tmp_path / study.id).mkdir()
     where = ["--runs", str(tmp_path / name), "--data", str(tmp_path), "--launcher", "slurm", "--dry-run"]
     done = CliRunner().invoke(submit, [str(path), *where])
@@ -389,7 +390,7 @@ def test_a_title_that_is_no_text_is_refused(tmp_path, value):
     path = write(tmp_path / "m.yaml")
     path.write_text(path.read_text() + f"title: {value}\n")
     with pytest.raises(ValueError, match=r"m\.yaml: title: .* \(allowed: text"):
-        manifests.read(path, networks=False)
+        read_manifest(path, networks=False)
 
 
 @pytest.mark.parametrize(
@@ -409,9 +410,9 @@ def test_a_title_is_one_line(tmp_path, value, title):
     path.write_text(path.read_text() + f"title: {value}\n")
     if title is None:
         with pytest.raises(ValueError, match=r"m\.yaml, line \d+: .*plain YAML"):
-            manifests.read(path, networks=False)
+            read_manifest(path, networks=False)
     else:
-        assert manifests.read(path, networks=False).title == title
+        assert read_manifest(path, networks=False).title == title
 
 
 ODD = ["2024-01-01", "[a]", "null", "5", "true", "{a: b}", "''", "!!binary aGk=", "[null]", "'[/x]'", "{1: 2}", ".nan"]
@@ -423,7 +424,7 @@ def test_a_value_of_another_kind_is_refused_or_read_but_never_a_fault(tmp_path, 
     path = write(tmp_path / "m.yaml", dict(MANIFEST, cells=[dict(MANIFEST["cells"][0], **{key: "@"})]))
     path.write_text(path.read_text().replace("'@'", value))
     try:
-        manifests.read(path, networks=False)
+        read_manifest(path, networks=False)
     except ValueError as error:
         assert str(error).startswith(f"{path}: cells[0].{key}") and "\n" not in str(error)
     else:
@@ -436,7 +437,7 @@ def test_weights_are_the_path_of_a_file(tmp_path, value):
     path = write(tmp_path / "m.yaml", cells=[{"method": "CRT", "teacher": teacher}], threat={"sigma": 0.25})
     path.write_text(path.read_text().replace("'@'", value))
     with pytest.raises(ValueError, match=r"teacher\.weights: .* \(allowed: the path of a file, as text\)"):
-        manifests.read(path, networks=False)
+        read_manifest(path, networks=False)
 
 
 # Files
@@ -471,7 +472,7 @@ def test_what_markdown_leaves_alone_is_left_alone(text):
     "text", ["NOTES", "TITLE", "a & b", "50% of $x_1", r"\input{x}", "#~^{}", "NOTESTITLE", "\x1b[31m"]
 )
 def test_latex_shows_text_as_it_is(tmp_path, text):
-    manifest = manifests.read(write(tmp_path / "m.yaml"), networks=False)
+    manifest = read_manifest(write(tmp_path / "m.yaml"), networks=False)
     measured = load(manifest, [tmp_path])
     frames = dict.fromkeys(("means", "factors", "scaling", "robustness", "masking", "comparisons"), pd.DataFrame())
     frames["timing"] = timing(manifest, measured, [])

@@ -9,7 +9,7 @@ from test_methods import classifier, late, make, same, state, toy
 from test_smoothing_methods import agree, cross_entropy, kl, length, softmax
 from torch import nn
 
-from crt.train import Training
+from crt.training.loop import Training
 
 
 def apart(distance, s, t):

@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from crt.classifier import Classifier
+from crt.models.classifier import Classifier
+from crt.models.import_weights.load import load_weights
 from crt.plugins import find
-from crt.weights import load_weights
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 

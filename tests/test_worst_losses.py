@@ -10,16 +10,16 @@ from test_lipschitz import THREAT, attacks, linear_network, network
 from torch import nn
 from torch.nn import functional as F
 
-from bench import manifest as manifests
-from bench.attempt import Place
+from bench.jobs.lease import Place
+from bench.jobs.train import run_cell
+from bench.manifest import read_manifest
 from bench.records import Curve, read
-from bench.train import run_cell
+from bench.results.measured import load
 from crt.evals.crown import CROWN
 from crt.evals.lipschitz import Lipschitz
 from crt.threat import Threat
-from reports import curves
-from reports.load import load
-from reports.monitored import monitored
+from reports.figures import curves
+from reports.tables.monitor import monitored
 
 
 def judged(evaluation, model, x, y):
@@ -105,7 +105,7 @@ cells:
 
 def test_curves_of_clean_and_certified_loss_are_drawn(tmp_path, digits):
     (tmp_path / "m.yaml").write_text(WATCHED)
-    manifest = manifests.read(tmp_path / "m.yaml")
+    manifest = read_manifest(tmp_path / "m.yaml")
     place = Place(runs=tmp_path / "runs", data=digits, process="shared")
     for cell in manifest.cells:
         run_cell(cell, place)

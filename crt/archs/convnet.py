@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 from torch import nn
 
-from crt.activations import MaxMin, ReLUTheta
-from crt.sides import takes_only
+from crt.models.activations import MaxMin, ReLUTheta
+from crt.models.image_size import takes_only
 
 __all__ = [
     "cnn2c2f",
@@ -135,7 +135,7 @@ def cnn4c2f_maxmin() -> tuple[nn.Module, int]:
 
 @takes_only(32)
 def cnn4c2f_bn() -> tuple[nn.Module, int]:
-    """With BatchNorm after each layer; `crt.fold.plain` makes a cnn4c2f of it."""
+    """With BatchNorm after each layer; `crt.models.fold_batchnorm.plain` makes a cnn4c2f of it."""
     return _chain(_4C2F, _bn)
 
 
@@ -159,7 +159,7 @@ def cnn4c3f_maxmin() -> tuple[nn.Module, int]:
 
 @takes_only(32)
 def cnn4c3f_bn() -> tuple[nn.Module, int]:
-    """With BatchNorm after each layer; `crt.fold.plain` makes a cnn4c3f of it."""
+    """With BatchNorm after each layer; `crt.models.fold_batchnorm.plain` makes a cnn4c3f of it."""
     return _chain(_4C3F, _bn)
 
 
@@ -183,5 +183,5 @@ def cnn6c2f_maxmin() -> tuple[nn.Module, int]:
 
 @takes_only(32)
 def cnn6c2f_bn() -> tuple[nn.Module, int]:
-    """With BatchNorm after each layer; `crt.fold.plain` makes a cnn6c2f of it."""
+    """With BatchNorm after each layer; `crt.models.fold_batchnorm.plain` makes a cnn6c2f of it."""
     return _chain(_6C2F, _bn)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from crt.sides import takes_only
+from crt.models.image_size import takes_only
 
 __all__ = ["dnn", "dnn2"]
 

@@ -3,7 +3,7 @@
 from torch import nn
 
 # torchvision takes a second or more to import, so only the networks that need it do.
-from crt.sides import takes_only
+from crt.models.image_size import takes_only
 
 __all__ = ["imagenet_alexnet", "imagenet_regnetx_4gf", "imagenet_resnet18", "imagenet_resnet50", "imagenet_vgg16"]
 

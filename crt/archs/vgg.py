@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from crt.sides import takes_only
+from crt.models.image_size import takes_only
 
 __all__ = ["vgg11", "vgg19"]
 

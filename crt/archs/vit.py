@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from crt.sides import takes_only
+from crt.models.image_size import takes_only
 
 __all__ = ["vit"]
 

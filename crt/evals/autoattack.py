@@ -9,11 +9,11 @@ from pydantic import ConfigDict, model_validator
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from crt.attack_run import Found, Name, classes
-from crt.classifier import Classifier
+from crt.attacks.run import Found, Name, classes
+from crt.evals.attacker import Attacker, withstand
 from crt.judgement import Judgement, Question
+from crt.models.classifier import Classifier
 from crt.quantity import Count, Positive
-from crt.standing import Attacker, withstand
 
 __all__ = ["AutoAttack"]
 

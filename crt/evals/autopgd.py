@@ -7,14 +7,14 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from crt.art17 import BATCH, art17, wandering
-from crt.attack_run import Found, Name, offsets
-from crt.autopgd import autopgd, cross_entropy, dlr
-from crt.classifier import Classifier
+from crt.attacks.autopgd import autopgd, cross_entropy, dlr
+from crt.attacks.autopgd_art import BATCH, art17, wandering
+from crt.attacks.pgd import project
+from crt.attacks.run import Found, Name, offsets
+from crt.evals.attacker import Attacker, withstand
 from crt.judgement import Judgement, Question
-from crt.pgd import project
+from crt.models.classifier import Classifier
 from crt.quantity import Count, Positive, Share
-from crt.standing import Attacker, withstand
 
 __all__ = ["AutoPGD"]
 

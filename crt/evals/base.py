@@ -9,11 +9,11 @@ import torch
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-from crt.classifier import Classifier
 from crt.judgement import Judgement, Question
+from crt.models.classifier import Classifier
 from crt.plugins import Plugin
-from crt.switches import products
 from crt.threat import Threat
+from crt.training.precision import products
 
 Kind = Literal["clean", "noisy", "attack", "bound", "smoothing"]
 """The claim that a judgement makes of an image.

@@ -5,9 +5,9 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from crt.classifier import Classifier
 from crt.evals.base import Evaluation
 from crt.judgement import Judgement
+from crt.models.classifier import Classifier
 
 __all__ = ["Clean"]
 

@@ -11,12 +11,12 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
-from crt.classifier import Classifier
 from crt.evals.base import Evaluation
 from crt.judgement import Judgement, Question
 from crt.lipschitz.chain import Layer, chain
 from crt.lipschitz.crown import check_relu, margins
 from crt.lipschitz.training import needs_ball
+from crt.models.classifier import Classifier
 from crt.quantity import Positive
 
 __all__ = ["CROWN"]

@@ -11,7 +11,6 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
-from crt.classifier import Classifier
 from crt.evals.base import Evaluation
 from crt.judgement import Judgement, Question
 from crt.lipschitz.boxes import before_head
@@ -21,6 +20,7 @@ from crt.lipschitz.measures import features_constant
 from crt.lipschitz.norms import Norms, final_norms
 from crt.lipschitz.training import needs_ball
 from crt.lipschitz.translation import over_ball, over_both, radius, wins
+from crt.models.classifier import Classifier
 from crt.quantity import Positive
 
 __all__ = ["Lipschitz"]

@@ -8,13 +8,13 @@ from pydantic import ConfigDict, model_validator
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from crt.attack_run import Found, Name, look, offsets, steepest
-from crt.autopgd import cross_entropy
-from crt.classifier import Classifier
+from crt.attacks.autopgd import cross_entropy
+from crt.attacks.pgd import project
+from crt.attacks.run import Found, Name, look, offsets, steepest
+from crt.evals.attacker import Attacker, withstand
 from crt.judgement import Judgement, Question
-from crt.pgd import project
+from crt.models.classifier import Classifier
 from crt.quantity import Count, Positive
-from crt.standing import Attacker, withstand
 
 __all__ = ["PGD"]
 

@@ -12,12 +12,12 @@ from pydantic.dataclasses import dataclass
 from scipy.special import betaincinv, ndtri
 from torch import Tensor, nn
 
-from crt.attack_run import classes
-from crt.classifier import Classifier
-from crt.fold import fold
+from crt.attacks.run import classes
+from crt.evals.execution import Switches
 from crt.judgement import Judgement, Question
+from crt.models.classifier import Classifier
+from crt.models.fold_batchnorm import fold
 from crt.quantity import Count, Real
-from crt.ready import Switches
 
 __all__ = ["Smoothing"]
 

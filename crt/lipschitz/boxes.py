@@ -5,8 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from crt.classifier import Classifier
 from crt.lipschitz.chain import AFFINE, Layer, multiply, scale
+from crt.models.classifier import Classifier
 
 
 class Region(NamedTuple):

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from crt.activations import MaxMin, ReLUTheta
-from crt.classifier import Classifier
+from crt.models.activations import MaxMin, ReLUTheta
+from crt.models.classifier import Classifier
 
 AFFINE = (nn.Conv2d, nn.Linear)
 _ALLOWED = "Linear, Conv2d without groups, dilation and padding other than zeros, ReLU, ReLUTheta, MaxMin, Flatten"

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from crt.activations import MaxMin, ReLUTheta
-from crt.classifier import Classifier
 from crt.lipschitz.chain import AFFINE, Layer, check, multiply, transposed
+from crt.models.activations import MaxMin, ReLUTheta
+from crt.models.classifier import Classifier
 
 
 class Box(NamedTuple):

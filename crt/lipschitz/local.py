@@ -13,11 +13,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from crt.activations import ReLUTheta
-from crt.classifier import Classifier
 from crt.lipschitz.boxes import Region, regions
 from crt.lipschitz.chain import AFFINE, Layer, multiply, scale, transposed
 from crt.lipschitz.norms import Norms
+from crt.models.activations import ReLUTheta
+from crt.models.classifier import Classifier
 
 LANCZOS = 200
 """Steps of Lanczos' algorithm, which leave a norm of 32,768 inputs uncertain by a quarter of a percent."""

@@ -6,10 +6,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from crt.classifier import Classifier
 from crt.lipschitz.boxes import before_head
 from crt.lipschitz.chain import Layer, exact, scale
 from crt.lipschitz.translation import distances, over_ball, over_both
+from crt.models.classifier import Classifier
 
 
 class Products(NamedTuple):

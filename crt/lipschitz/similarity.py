@@ -10,9 +10,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from crt.classifier import Classifier
-from crt.fold import plain
 from crt.lipschitz.chain import AFFINE, Layer, chain, exact, multiply
+from crt.models.classifier import Classifier
+from crt.models.fold_batchnorm import plain
 
 
 @torch.no_grad()

@@ -9,11 +9,11 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
-from crt.classifier import Classifier
 from crt.lipschitz.chain import Layer, check
 from crt.lipschitz.norms import estimates, first_vectors
-from crt.method import STRICT, Method
+from crt.models.classifier import Classifier
 from crt.threat import Threat
+from crt.training.method import STRICT, Method
 
 
 def needs_ball(threat: Threat) -> None:

@@ -4,14 +4,14 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
-from crt.attacks import wide
-from crt.classifier import Classifier
+from crt.attacks.common import wide
 from crt.lipschitz.boxes import before_head
 from crt.lipschitz.chain import chain, exact
 from crt.lipschitz.training import Normed, mixed
 from crt.lipschitz.translation import over_both
-from crt.method import STRICT, Step
+from crt.models.classifier import Classifier
 from crt.quantity import Count, NonNegative, Positive, Share
+from crt.training.method import STRICT, Step
 
 __all__ = ["BCP"]
 

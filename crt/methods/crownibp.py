@@ -6,13 +6,13 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
-from crt.attacks import wide
-from crt.classifier import Classifier
+from crt.attacks.common import wide
 from crt.lipschitz.chain import chain, exact
 from crt.lipschitz.crown import check_relu, margins
 from crt.lipschitz.training import Ramped
-from crt.method import STRICT, Step
+from crt.models.classifier import Classifier
 from crt.quantity import NonNegative, Positive, Share
+from crt.training.method import STRICT, Step
 
 __all__ = ["CROWNIBP"]
 

@@ -7,10 +7,10 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
-from crt.attacks import wide
-from crt.classifier import Classifier
-from crt.method import STRICT, Method, Step
+from crt.attacks.common import wide
+from crt.models.classifier import Classifier
 from crt.quantity import Share
+from crt.training.method import STRICT, Method, Step
 
 __all__ = ["CRT"]
 

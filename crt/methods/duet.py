@@ -10,15 +10,15 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from crt.classifier import Classifier
-from crt.fold import plain
 from crt.lipschitz.boxes import regions
 from crt.lipschitz.chain import AFFINE, Layer, chain, check, exact, multiply
 from crt.lipschitz.rotations import Guide, cosine, eq11, from_frame, guide, polar, rank_one, to_frame
 from crt.lipschitz.training import Normed, followed, mixed
 from crt.lipschitz.translation import over_both
-from crt.method import STRICT, Step
+from crt.models.classifier import Classifier
+from crt.models.fold_batchnorm import plain
 from crt.quantity import Count, NonNegative, Positive, Share
+from crt.training.method import STRICT, Step
 
 __all__ = ["Duet"]
 

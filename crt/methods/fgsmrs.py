@@ -7,10 +7,10 @@ import torch
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from crt.classifier import Classifier
-from crt.method import STRICT, Method, Step
-from crt.pgd import ascend, climb, confine, inputs_only, losses, pgd, start
+from crt.attacks.pgd import ascend, climb, confine, inputs_only, losses, pgd, start
+from crt.models.classifier import Classifier
 from crt.quantity import Positive
+from crt.training.method import STRICT, Method, Step
 
 __all__ = ["FGSMRS"]
 

@@ -7,10 +7,10 @@ import torch
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from crt.classifier import Classifier, boxed
-from crt.method import STRICT, Method, Step
-from crt.pgd import ascend, confine, losses
+from crt.attacks.pgd import ascend, confine, losses
+from crt.models.classifier import Classifier, boxed
 from crt.quantity import Count
+from crt.training.method import STRICT, Method, Step
 
 __all__ = ["FreeAT"]
 

@@ -8,14 +8,14 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
-from crt.attacks import divergence, wide
-from crt.classifier import Classifier
+from crt.attacks.common import divergence, wide
 from crt.lipschitz.chain import chain, exact
 from crt.lipschitz.measures import features_constant
 from crt.lipschitz.training import Normed
 from crt.lipschitz.translation import over_ball
-from crt.method import STRICT, Step
+from crt.models.classifier import Classifier
 from crt.quantity import Count, NonNegative, Positive
+from crt.training.method import STRICT, Step
 
 __all__ = ["GloRo"]
 

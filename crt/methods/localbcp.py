@@ -8,16 +8,16 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
-from crt.activations import ReLUTheta
-from crt.attacks import wide
-from crt.classifier import Classifier
+from crt.attacks.common import wide
 from crt.lipschitz.boxes import regions
 from crt.lipschitz.chain import chain, exact
 from crt.lipschitz.local import Part, last_ball, local_estimate, parts
 from crt.lipschitz.training import Normed, mixed
 from crt.lipschitz.translation import over_both
-from crt.method import STRICT, Step
+from crt.models.activations import ReLUTheta
+from crt.models.classifier import Classifier
 from crt.quantity import Count, NonNegative, Positive, Share, Whole
+from crt.training.method import STRICT, Step
 
 __all__ = ["LocalBCP"]
 

@@ -4,10 +4,10 @@ import torch
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from crt.attacks import gaussian, noisy_logits
-from crt.classifier import Classifier
-from crt.method import STRICT, Method, Step
+from crt.attacks.common import gaussian, noisy_logits
+from crt.models.classifier import Classifier
 from crt.quantity import Count, NonNegative, Positive
+from crt.training.method import STRICT, Method, Step
 
 __all__ = ["MACER"]
 

@@ -8,10 +8,10 @@ from typing import ClassVar
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from crt.classifier import Classifier
-from crt.method import STRICT, Method, Step
-from crt.pgd import inputs_only, losses, pgd, start
+from crt.attacks.pgd import inputs_only, losses, pgd, start
+from crt.models.classifier import Classifier
 from crt.quantity import Count, Positive
+from crt.training.method import STRICT, Method, Step
 
 __all__ = ["PGD7Fast"]
 

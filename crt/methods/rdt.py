@@ -5,17 +5,20 @@ from typing import ClassVar
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from crt.classifier import Classifier
-from crt.method import STRICT, Method, Step
-from crt.pgd import losses
+from crt.attacks.pgd import losses
+from crt.models.classifier import Classifier
 from crt.quantity import Count, Positive
+from crt.training.method import STRICT, Method, Step
 
 __all__ = ["RDT"]
 
 
 @dataclass(kw_only=True, config=STRICT)
 class RDT(Method):
-    """The cross-entropy on images that hold what a robust teacher sees; `crt.robustify` makes them before training."""
+    """The cross-entropy on images that hold what a robust teacher sees.
+
+    `crt.attacks.robust_images` makes them before training.
+    """
 
     steps: Count = 1000
     """Descents that make an image, from another drawn uniformly from the training set."""

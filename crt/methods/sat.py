@@ -8,11 +8,11 @@ from typing import ClassVar
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from crt.attacks import frozen
-from crt.classifier import Classifier
-from crt.method import STRICT, Method, Step
-from crt.pgd import losses, pgd, start
+from crt.attacks.common import frozen
+from crt.attacks.pgd import losses, pgd, start
+from crt.models.classifier import Classifier
 from crt.quantity import Count, Positive
+from crt.training.method import STRICT, Method, Step
 
 __all__ = ["SAT"]
 

@@ -8,10 +8,10 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
-from crt.attacks import gaussian, noisy_logits, risen, smooth_pgd
-from crt.classifier import Classifier
-from crt.method import STRICT, Method, Step
+from crt.attacks.common import gaussian, noisy_logits, risen, smooth_pgd
+from crt.models.classifier import Classifier
 from crt.quantity import Count, Positive
+from crt.training.method import STRICT, Method, Step
 
 __all__ = ["SmoothAdv"]
 

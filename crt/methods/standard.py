@@ -6,8 +6,8 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
-from crt.classifier import Classifier
-from crt.method import STRICT, Method, Step
+from crt.models.classifier import Classifier
+from crt.training.method import STRICT, Method, Step
 
 __all__ = ["Standard"]
 

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from bench import manifest as manifests
-from bench.cells import Cell
-from bench.names import Names
-from bench.tables import Manifest
+from bench.cell import Cell
+from bench.manifest import read_manifest
+from bench.manifest.labels import Names
+from bench.manifest.manifest import Manifest
 
 FOLDER = Path(__file__).parents[2] / "manifests"
 PATHS = {path.relative_to(FOLDER).with_suffix("").as_posix(): path for path in sorted(FOLDER.rglob("*.yaml"))}
@@ -19,7 +19,7 @@ def identities(path: Path, quick: bool) -> dict[str, list]:
     Cells are those written, their teachers, and the baselines that studies add. Evaluations are those of cells and of
     monitors; `datasets` are the names of the robust datasets that cells train on.
     """
-    manifest = manifests.read(path, quick)
+    manifest = read_manifest(path, quick)
     labels = Names(manifest.cells)
     cells = {cell.id: labels.introduced(cell) for cell in manifest.cells}
     for cell in _others(manifest):

@@ -12,9 +12,9 @@ from torch import nn
 
 from crt.data import DATASETS, LOADERS
 from crt.data.loader import loader
-from crt.recipe import Recipe
 from crt.threat import Threat
-from crt.train import Training
+from crt.training.loop import Training
+from crt.training.recipe import Recipe
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
 """Data types of the network's weights."""

@@ -1,0 +1,175 @@
+"""Count floating-point operations and bytes moved on the meta device, where tensors have shapes and no storage."""
+
+import math
+from collections.abc import Callable, Hashable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils.flop_counter import flop_registry
+
+from bench.build.networks import method, untrained
+from bench.build.uncompiled import uncompiled
+from bench.cell import Cell, Weights
+from crt.data import DATASETS
+from crt.training.method import Objective, Step
+
+
+class _Shape(NamedTuple):
+    """Everything about a tensor on the meta device that an operation's result can depend on."""
+
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+    dtype: torch.dtype
+
+
+class _Known(NamedTuple):
+    """An operation that was done once: its result, and what it took."""
+
+    out: Any
+    """With a `_Shape` in each tensor's place."""
+    flops: int
+    traffic: int
+
+
+class Counter(TorchDispatchMode):
+    """Adds up `flops` (a product and a sum are two) and `traffic`, the bytes that operations read and write.
+
+    Each operation is taken by itself, and views move nothing. An operation without side effects is done once for each
+    combination of shapes and arguments: networks repeat their layers, and attacks their steps.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.flops, self.traffic = 0, 0
+        self._known: dict[Hashable, _Known] = {}
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # Nothing is compiled in here, and the guard against it imports torch's compiler.
+        return False
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        key = _key(func, args, kwargs)
+        if key is None:
+            out = func(*args, **kwargs)
+            known = _Known(None, _flops(func, args, kwargs, out), 0 if func.is_view else _bytes((args, kwargs, out)))
+        elif key in self._known:
+            known = self._known[key]
+            out = _filled(known.out)
+        else:
+            out = func(*args, **kwargs)
+            shapes = tree_map_only(Tensor, _shape, out)
+            known = _Known(shapes, _flops(func, args, kwargs, out), _bytes((args, kwargs, out)))
+            self._known[key] = known
+        self.flops += known.flops
+        self.traffic += known.traffic
+        return out
+
+
+def _shape(x: Tensor) -> _Shape:
+    return _Shape(tuple(x.shape), x.stride(), x.dtype)
+
+
+def _filled(out: Any) -> Any:
+    """The result with a tensor of its own for each `_Shape`."""
+    if isinstance(out, _Shape):
+        return torch.empty_strided(out.size, out.stride, dtype=out.dtype, device="meta")
+    return type(out)(map(_filled, out)) if isinstance(out, tuple | list) else out
+
+
+def _key(func: Any, args: tuple, kwargs: dict) -> Hashable | None:
+    """Equal for calls with equal results; None for one that must be done each time, or takes tensors with storage."""
+    if func.is_view or func._schema.is_mutable:
+        return None
+    parts: list[Hashable] = [func]
+    try:
+        meta = all([_add(parts, value) for value in (*args, *kwargs.items())])
+        hash(key := tuple(parts))
+    except TypeError:
+        return None
+    return key if meta and any(isinstance(part, _Shape) for part in parts) else None
+
+
+def _add(parts: list[Hashable], value: Any) -> bool:
+    """Append what tells a value from others; False for a tensor with storage."""
+    if isinstance(value, Tensor):
+        parts.append(_shape(value))
+        return value.is_meta and type(value) in (Tensor, torch.nn.Parameter)
+    if isinstance(value, tuple | list):
+        parts.append(len(value))
+        return all([_add(parts, one) for one in value])
+    # 1, 1.0 and True are equal, and give results of different types.
+    parts.append((type(value), value))
+    return True
+
+
+def _bytes(tensors: Any) -> int:
+    return sum(one.nbytes for one in tree_leaves(tensors) if isinstance(one, Tensor))
+
+
+def _flops(func: Any, args: tuple, kwargs: dict, out: Any) -> int:
+    packet = func.overloadpacket
+    if packet is torch.ops.aten.convolution_backward:
+        return _convolution_backward(*args, **kwargs)
+    formula: Callable | None = flop_registry.get(packet)
+    return formula(*args, **kwargs, out_val=out) if formula else 0
+
+
+def _convolution_backward(
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    _bias,
+    _stride,
+    _padding,
+    _dilation,
+    transposed: bool,
+    _out,
+    _groups,
+    wanted,
+) -> int:
+    """As many operations as the forward convolution takes, for each gradient that is `wanted` of input and weight.
+
+    torch's own formula ignores the groups, which makes the backward of grouped convolutions seem dearer than it is.
+    """
+    # Each weight meets every place of the smaller side, which is a transposed convolution's input.
+    return 2 * math.prod((x if transposed else grad).shape) * math.prod(weight.shape[1:]) * (wanted[0] + wanted[1])
+
+
+def count_step(cell: Cell) -> tuple[float, float]:
+    """Operations and bytes of training on one loaded image, at the step's batch on one rank, in float32."""
+    return uncompiled(lambda: _step(cell))
+
+
+def count_forward(cell: Cell | Weights) -> float:
+    """Operations of one forward pass of one image, in eval mode."""
+    return uncompiled(lambda: _forward(cell))
+
+
+def _step(cell: Cell) -> tuple[float, float]:
+    # Work that is done once a step, such as power iteration, is shared by the images of a rank's step.
+    images = max(1, cell.per_step // cell.ranks)
+    model, teacher = untrained(cell), untrained(cell.teacher) if cell.teacher else None
+    with torch.device("meta"):
+        objective = Objective(method(cell, teacher), model).train()
+        x = torch.empty(images, *DATASETS[cell.dataset].shape)
+        y = torch.zeros(images, dtype=torch.long)
+    bound = objective.method
+    with Counter() as counter:
+        for replay in range(bound.replays):
+            objective(x, y, Step(max(100.0, bound.settled), y, replay)).backward()
+            with torch.no_grad():
+                bound.after(model)
+    return counter.flops / images, counter.traffic / images
+
+
+def _forward(cell: Cell | Weights) -> float:
+    model = untrained(cell).eval()
+    x = torch.empty(1, *DATASETS[cell.dataset].shape, device="meta")
+    with torch.no_grad(), Counter() as counter:
+        model(x)
+    return float(counter.flops)

@@ -1,0 +1,98 @@
+"""Build what a cell describes: its network, its method, its evaluations and its batches."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from bench.cell import Cell, Spec, Weights
+from crt import distributed
+from crt.data import DATASETS, PIPELINES, Dataset
+from crt.data.batches import Loader
+from crt.data.loader import loader
+from crt.evals.base import Evaluation
+from crt.models.classifier import Classifier
+from crt.models.import_weights.load import load_weights
+from crt.plugins import find
+from crt.training.method import Method
+
+
+def network(cell: Cell | Weights) -> Classifier:
+    """The cell's network with its first weights, drawn from its seed and the same on every rank."""
+    dataset = DATASETS[cell.dataset]
+    pipeline = PIPELINES[cell.pipeline]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(cell.seed)
+        body, width = find("crt.archs", cell.arch)()
+        return Classifier(body, width, len(dataset.classes), *pipeline.normalization(dataset), clamp=pipeline.clamp)
+
+
+class _Undrawn(TorchFunctionMode):
+    """Leaves tensors as they are where first weights would be drawn: the meta device has nothing to fill.
+
+    Its kernels for random numbers are written in Python and import torch's compiler, which takes seconds.
+    """
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        return args[0] if func in (Tensor.normal_, Tensor.uniform_) else func(*args, **(kwargs or {}))
+
+
+def untrained(cell: Cell | Weights) -> Classifier:
+    """The cell's network on the meta device, where tensors have shapes and no values."""
+    with torch.device("meta"), _Undrawn():
+        return network(cell)
+
+
+def method(cell: Cell, teacher: Classifier | None) -> Method:
+    """The cell's method, bound to its teacher, which is frozen here."""
+    if teacher is not None:
+        teacher.eval().requires_grad_(False)
+    return find("crt.methods", cell.method.name)(threat=cell.threat, teacher=teacher, **cell.method.args)
+
+
+def trained(cell: Cell | Weights, runs: Path) -> Classifier:
+    """The network with the weights it was trained to, on this rank's device; ValueError where there are none.
+
+    ValueError, too, where they were trained on pixels normalized otherwise than the cell's pipeline says today.
+    """
+    if isinstance(cell, Weights):
+        model = network(cell)
+        load_weights(model, Path(cell.weights), cell.sha256, normalize=cell.normalize, key=cell.key)
+        return model.to(distributed.device())
+    path = runs / cell.id / "model.pt"
+    if not path.exists():
+        raise ValueError(f"{path}: missing, so its network was not trained to the end (submit again to train it)")
+    model = network(cell)
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    for name, ours in model.normalize.named_buffers():
+        theirs = state[f"normalize.{name}"]
+        if not torch.equal(theirs, ours):
+            raise ValueError(
+                f"{path}: trained on pixels normalized with {name} {theirs.flatten().tolist()}, not with pipeline"
+                f" {cell.pipeline}'s {ours.flatten().tolist()} (remove the folder, and it is trained again)"
+            )
+    model.load_state_dict(state)
+    return model.to(distributed.device())
+
+
+def batches(cell: Cell, data: Path, images: int | None, dataset: Dataset | None = None) -> Loader:
+    """This rank's share of the training images of the cell's dataset, the first `images` of the file in `data`."""
+    return loader(
+        cell.loader,
+        dataset or DATASETS[cell.dataset],
+        "train",
+        data=data,
+        pipeline=cell.pipeline,
+        batch_size=cell.recipe.batch_size // distributed.world_size(),
+        device=distributed.device(),
+        seed=cell.seed,
+        images=images,
+        rank=distributed.rank(),
+        world=distributed.world_size(),
+    )
+
+
+def evaluation(cell: Cell, spec: Spec) -> Evaluation:
+    """One of the cell's evaluations, with its threat."""
+    return find("crt.evals", spec.name)(threat=cell.threat, **spec.args)

@@ -1,0 +1,107 @@
+"""How often a training method passes through its networks, counted while it trains on one loaded batch."""
+
+import torch
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+from torch._subclasses import FakeTensorMode
+from torch.nn.utils.parametrize import register_parametrization
+
+from bench.build.networks import method, network
+from bench.cell import Cell
+from crt.data import DATASETS
+from crt.training.loop import Training
+from crt.training.recipe import Recipe
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class Passes:
+    """Of one loaded batch of B images, in units of B network inputs."""
+
+    forwards: float
+    teacher_forwards: float
+    input_backwards: float
+    """Backward passes that compute the gradient of the network's input and none of its weights."""
+    backwards: float
+    """Backward passes that compute the gradient of its weights."""
+
+    @property
+    def steps(self) -> float:
+        """The student's passes in steps of standard training: either gradient costs as much as a forward."""
+        return (self.forwards + self.input_backwards + 2 * self.backwards) / 3
+
+
+def count(cell: Cell) -> Passes:
+    """What the cell's method does in its last epoch, in the real training loop on tensors without storage."""
+    with FakeTensorMode():
+        student, teacher = network(cell), network(cell.teacher) if cell.teacher else None
+        bound = method(cell, teacher)
+        images = 2 * bound.chunks
+        x = torch.empty(images, *DATASETS[cell.dataset].shape)
+        y = torch.zeros(images, dtype=torch.long)
+        calls, taught = _watch(student.body), _watch(teacher.body) if teacher else []
+        last = max(cell.recipe.epochs - 1, bound.settled)
+        plain = Recipe(epochs=cell.recipe.epochs, batch_size=images, lr=1.0)
+        Training(bound, student, plain, ranks=1).epoch([(x, y, y)], last)
+    return Passes(
+        forwards=sum(call.inputs for call in calls) / images,
+        teacher_forwards=sum(call.inputs for call in taught) / images,
+        input_backwards=sum(call.inputs * max(call.to_input - call.to_weight, 0) for call in calls) / images,
+        backwards=sum(call.inputs * call.to_weight for call in calls) / images,
+    )
+
+
+class _Call:
+    """A forward call: its inputs, and how often a gradient of them and of the first weight was computed."""
+
+    def __init__(self, inputs: int):
+        self.inputs, self.to_input, self.to_weight = inputs, 0, 0
+        self.weight: Tensor | None = None
+
+    def input_hook(self, _: Tensor) -> None:
+        self.to_input += 1
+
+    def weight_hook(self, _: Tensor) -> None:
+        self.to_weight += 1
+
+
+class _Alias(nn.Module):
+    """Gives each forward call a view of the weight of its own.
+
+    The gradients of one backward pass through several calls are summed before they reach the weight itself.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.call: _Call | None = None
+
+    def forward(self, weight: Tensor) -> Tensor:
+        if self.call is None or not (weight.requires_grad and torch.is_grad_enabled()):
+            return weight
+        if self.call.weight is None:
+            self.call.weight = weight.view_as(weight)
+            self.call.weight.register_hook(self.call.weight_hook)
+        return self.call.weight
+
+
+def _watch(body: nn.Module) -> list[_Call]:
+    """The list that every further call of `body` is added to."""
+    calls, alias = [], _Alias()
+    owner, _, name = next(iter(body.named_parameters()))[0].rpartition(".")
+    register_parametrization(body.get_submodule(owner), name, alias)
+
+    def enter(_: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+        (x,) = inputs
+        alias.call = _Call(len(x))
+        calls.append(alias.call)
+        if x.requires_grad and torch.is_grad_enabled():
+            x = x.view_as(x)
+            x.register_hook(alias.call.input_hook)
+        return (x,)
+
+    def leave(*_: object) -> None:
+        alias.call = None
+
+    body.register_forward_pre_hook(enter)
+    body.register_forward_hook(leave)
+    return calls

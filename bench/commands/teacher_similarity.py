@@ -1,0 +1,192 @@
+"""How like a teacher trained networks are, and their Lipschitz constants (the Duet paper, table 1)."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import torch
+from rich.table import Table
+from torch import Tensor
+
+from bench.build.networks import network, trained
+from bench.cell import Cell, Weights
+from bench.command import set_options
+from bench.jobs.evaluate import image
+from bench.manifest import read_manifest
+from bench.manifest.manifest import Manifest
+from crt import screen
+from crt.data import DATASETS
+from crt.data.beton_file import Beton, ensure
+from crt.lipschitz.boxes import regions
+from crt.lipschitz.chain import Layer, chain
+from crt.lipschitz.local import last_ball, local_estimate, parts
+from crt.lipschitz.measures import Products, products, tightness
+from crt.lipschitz.norms import estimates, final_norms, first_vectors
+from crt.lipschitz.similarity import similarity
+from crt.lipschitz.translation import distances
+from crt.methods.duet import alike
+from crt.models.classifier import Classifier
+from crt.models.fold_batchnorm import plain
+from crt.text import invocation, printable
+
+_READINGS = tuple(f"M{k}" for k in range(1, 7))
+_LEGEND = (
+    "Means over layers. M1: cosine of the rotations; M2: of what they make of each network's own inputs; M3: of the"
+    " same inputs; M4: alignment of the layers' outputs; M5: overlap of the leading input directions; M6: M1 moved to"
+    " between 0 and 1. box/ball: translations over box and ball, by those over the ball alone."
+)
+_CONSTANTS = ("logits", "margins", "local_logits", "local_margins")
+_GLOBAL, _LOCAL = 100, 20
+"""Power iterations of a network's norms, and from their vectors of an image's own."""
+_BATCH = 50
+"""Images whose own norms are taken at once: each has all its layers' regions in memory."""
+
+
+def report(
+    path: Path,
+    teacher: str | None,
+    runs: Path,
+    data: Path,
+    images: int,
+    quick: bool,
+    csv: Path | None,
+    overrides: list[str],
+) -> None:
+    """Print how like the teacher a manifest's trained networks are, and write it to `csv`; ValueError if none is."""
+    console = screen.output()
+    asked = read_manifest(path, quick, networks=False, overrides=overrides)
+    told = _teacher(asked, teacher)
+    frame, notes = likeness(asked, told, runs, data, images)
+    if frame.empty:
+        again = invocation("bench.submit", path, *(["--quick"] if quick else []), *set_options(overrides))
+        raise ValueError(f"{path}: no network to compare: {'; '.join(notes)} (train them: {again})")
+    if csv:
+        frame.to_csv(csv, index=False)
+    console.print(f"{asked.title}: beside {told.id}, {images} test images at most", soft_wrap=True)
+    for table in _tables(frame):
+        screen.whole(console, table)
+    console.print(_LEGEND, soft_wrap=True)
+    for note in notes:
+        console.print(f"left out: {printable(note)}", soft_wrap=True)
+
+
+def likeness(
+    manifest: Manifest, teacher: Cell | Weights, runs: Path, data: Path, images: int
+) -> tuple[pd.DataFrame, list[str]]:
+    """A row a trained cell and one an untrained network of each architecture, and why cells are left out.
+
+    `..._floor` is the untrained network's value, `..._shared` that of the same cell with the teacher's seed, where the
+    manifest has it: its first weights were the teacher's. Readings of similarity are shares; constants are for pixels
+    in [0, 1], local ones means over images; `tightness` is of translations over box and ball by those over the ball.
+    """
+    cells = [cell for cell in manifest.trained if (runs / cell.id / "model.pt").exists()]
+    left = [f"{cell.id}: not trained" for cell in manifest.trained if cell not in cells]
+    if not cells:
+        return pd.DataFrame(), left
+    told, (x, y) = plain(trained(teacher, runs).eval().double()), _images(teacher, data, images)
+    free = 1 + max(one.seed for cell in cells for one in (cell, *cell.lineage, teacher))
+    local = {cell.arch for cell in cells if cell.method.name == "LocalBCP"}
+    rows, floors = [], {}
+    for cell in cells:
+        try:
+            model = plain(trained(cell, runs).eval().double())
+            alike(model, told)
+        except ValueError as error:
+            left.append(f"{cell.id}: {error}")
+            continue
+        eps, kind = cell.threat.eps, (cell.arch, cell.threat.eps)
+        if kind not in floors:
+            bare = network(cell.model_copy(update={"seed": free})).eval().double().to(x.device)
+            floors[kind] = _measured(plain(bare), told, x, y, eps, cell.arch in local)
+        rows.append((cell, _measured(model, told, x, y, eps, cell.method.name == "LocalBCP")))
+    untrained = [
+        {"arch": arch, "method": "untrained", "seed": free, "begins": "", "eps": eps, "id": ""} | floor
+        for (arch, eps), floor in floors.items()
+    ]
+    return pd.DataFrame(_rows(rows, floors, teacher) + untrained), left
+
+
+def _rows(rows: list[tuple[Cell, dict]], floors: dict[tuple[str, float], dict], teacher: Cell | Weights) -> list[dict]:
+    found, by_id = [], {cell.id: values for cell, values in rows}
+    for cell, values in rows:
+        # Weights from elsewhere have no seed that is known.
+        own = isinstance(teacher, Cell) and cell.seed == teacher.seed
+        twin = cell.model_copy(update={"seed": teacher.seed}).id
+        shared = by_id.get(twin, {}) if isinstance(teacher, Cell) and not own else {}
+        row = {"arch": cell.arch, "method": cell.method.label, "seed": cell.seed}
+        row |= {"begins": "as the teacher" if own else "alone", "eps": cell.threat.eps, "id": cell.id} | values
+        row |= {f"{key}_floor": value for key, value in floors[cell.arch, cell.threat.eps].items()}
+        row |= {f"{key}_shared": shared.get(key, math.nan) for key in values}
+        row |= {"paper_similarity": _number(cell.paper.similarity) / 100}
+        found.append(row | {"paper_lipschitz": _number(cell.paper.lipschitz)})
+    return found
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _measured(
+    model: Classifier, teacher: Classifier, x: Tensor, y: Tensor, eps: float, local: bool
+) -> dict[str, float]:
+    """What is told of one network, of local constants where they are asked for."""
+    layers = chain(model, x.shape[1:])
+    norms = final_norms(layers, "fft_upper")
+    constants = *products(model, layers, norms), *(_local(model, layers, x, eps, norms) if local else (math.nan,) * 2)
+    told = similarity(model, teacher, x) | dict(zip(_CONSTANTS, constants, strict=True))
+    return told | {"tightness": tightness(model, layers, x, y, eps, norms)}
+
+
+@torch.no_grad()
+def _local(model: Classifier, layers: tuple[Layer, ...], x: Tensor, eps: float, norms: dict[str, Tensor]) -> Products:
+    """Means over images of both constants by norms of their own, which are found from below."""
+    _, vectors = estimates(layers[:-1], first_vectors(layers[:-1]), _GLOBAL)
+    found = []
+    for part in x.split(_BATCH):
+        each = parts(layers, regions(model, layers, part, eps, norms))
+        own = [local_estimate(one, vectors[one.layer.name].expand_as(one.inner), _LOCAL)[0] for one in each]
+        found.append(last_ball(model, 1.0, own))
+    before = torch.cat(found).mean()
+    return Products(float(before * norms["head"]), float(before * distances(model.head.weight).max()))
+
+
+def _teacher(manifest: Manifest, part: str | None) -> Cell | Weights:
+    """The one whose id holds `part`, or which Duet has; ValueError where that is none, or several."""
+    known = {cell.teacher.id: cell.teacher for cell in manifest.trained if cell.method.name == "Duet"}
+    if part:
+        known |= {one.id: one for cell in manifest.trained for one in (cell, *cell.lineage)}
+    found = [one for one in known.values() if not part or part in one.id]
+    if len(found) != 1:
+        given = f"--teacher {part}: in {len(found)} ids" if part else f"--teacher: {len(found)} teachers of Duet"
+        raise ValueError(f"{given} (allowed: part of one id of {', '.join(known) or 'the trained cells'})")
+    return found[0]
+
+
+def _images(teacher: Cell | Weights, data: Path, count: int) -> tuple[Tensor, Tensor]:
+    """The first test images (B, C, H, W) and their labels (B,), in float64 and on the device."""
+    test = Beton(ensure(DATASETS[teacher.dataset], "test", data))
+    x = torch.stack([image(test, i) for i in range(min(count, len(test)))]).double()
+    return x, torch.from_numpy(test.labels[: len(x)]).to(x.device)
+
+
+def _tables(frame: pd.DataFrame) -> Iterator[Table]:
+    shares = {key: key for key in _READINGS} | {"paper_similarity": "paper"}
+    frame = frame.assign(**{key: 100 * frame[key] for key in shares})
+    yield _table("Similarity (%)", frame, shares, ".1f")
+    constants = {key: key.replace("_", " ") for key in _CONSTANTS if frame[key].notna().any()}
+    constants |= {"paper_lipschitz": "paper", "tightness": "box/ball"}
+    yield _table("Lipschitz constants, and how far boxes tighten translations", frame, constants, ".3g")
+
+
+def _table(title: str, frame: pd.DataFrame, heads: dict[str, str], form: str) -> Table:
+    table = Table(title=title, title_justify="left", padding=(0, 0, 0, 1))
+    words = ["arch", "method", "seed", "begins", *(["eps"] if frame["eps"].nunique() > 1 else [])]
+    for word in words:
+        table.add_column(word, overflow="fold", no_wrap=word != "method", min_width=16 if word == "method" else None)
+    for head in heads.values():
+        table.add_column(head, justify="right", no_wrap=True)
+    for row in frame.to_dict("records"):
+        told = [f"{row[word]:.3g}" if word == "eps" else str(row[word]) for word in words]
+        table.add_row(*told, *("–" if math.isnan(row[key]) else format(row[key], form) for key in heads))
+    return table

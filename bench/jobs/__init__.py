@@ -1,0 +1,1 @@
+"""What runs on a node: training, evaluation, timing, and the data they need."""

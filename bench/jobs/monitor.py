@@ -1,0 +1,64 @@
+"""What a network is worth while it trains: evaluations of some test images, outside the clock."""
+
+import copy
+from collections.abc import Iterator
+
+import torch
+
+from bench.build.networks import evaluation
+from bench.cell import Cell, Spec
+from bench.jobs.evaluate import image
+from bench.jobs.lease import Place
+from bench.records import Curve
+from crt import distributed
+from crt.data import DATASETS
+from crt.data.beton_file import Beton, ensure
+from crt.evals.base import judge_each
+from crt.judgement import Judgement
+from crt.models.classifier import Classifier
+
+
+class Monitor:
+    """The cell's monitored evaluations and the images they are asked of, spread over the ranks."""
+
+    def __init__(self, cell: Cell, place: Place):
+        self.cell = cell
+        self.images = Beton(ensure(DATASETS[cell.dataset], "test", place.images(cell, "test")))
+
+    def due(self, epoch: int) -> bool:
+        """Whether the network is looked at after this (0-based) epoch."""
+        return (epoch + 1) % self.cell.monitor.every == 0 or epoch + 1 == self.cell.recipe.epochs
+
+    def curves(self, model: Classifier, epoch: int) -> Iterator[Curve]:
+        """A record of each evaluation, on every rank; nothing that training draws from or adds to is touched."""
+        judged = copy.deepcopy(model).eval()
+        # Ranks have BatchNorm statistics of their own; those of the first are saved in the end.
+        judged.load_state_dict(distributed.gather(_buffers(model))[0], strict=False)
+        monitor = self.cell.monitor
+        chosen = range(len(self.images))[: monitor.images]
+        labels = self.images.labels
+        for spec in monitor.evals:
+            share = chosen[distributed.rank() :: distributed.world_size()]
+            questions = ((image(self.images, i), int(labels[i]), (self.cell.seed, i)) for i in share)
+            found = list(zip(share, judge_each(evaluation(self.cell, spec), judged, questions), strict=True))
+            answers = [answer for ranks in distributed.gather(found) for answer in ranks]
+            yield self._curve(spec, epoch, [(judgement, int(labels[i])) for i, judgement in answers])
+
+    def _curve(self, spec: Spec, epoch: int, answers: list[tuple[Judgement, int]]) -> Curve:
+        radius = self.cell.threat.eps if spec.args.get("eps") is None else spec.args["eps"]
+        right = [judgement for judgement, label in answers if judgement.prediction == label]
+        told = {key for judgement, _ in answers for key in judgement.details}
+        means = {key: [j.details[key] for j, _ in answers if key in j.details] for key in sorted(told)}
+        return Curve(
+            arm=self.cell.id,
+            epoch=epoch,
+            eval=spec.id,
+            images=len(answers),
+            right=len(right) / len(answers),
+            standing=sum(judgement.radius >= radius for judgement in right) / len(answers),
+            details={key: sum(values) / len(values) for key, values in means.items()},
+        )
+
+
+def _buffers(model: Classifier) -> dict[str, torch.Tensor]:
+    return {name: buffer.cpu() for name, buffer in model.named_buffers()}

@@ -1,0 +1,155 @@
+"""Time the arms of one study side by side in one process."""
+
+import math
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+
+import torch
+
+from bench.build.cost import counted
+from bench.build.networks import batches, method, network
+from bench.cell import Cell
+from bench.jobs.lease import Place, attempt, write
+from bench.jobs.progress import Progress
+from bench.manifest.manifest import Study
+from bench.measure.bare_loop import bare_epoch
+from bench.measure.gpu_telemetry import Watch
+from bench.measure.phases import Phases
+from bench.measure.provenance import start
+from bench.measure.roofline import ceilings
+from bench.measure.timer import Timer
+from bench.records import End, Epoch
+from bench.records import Phases as PhasesRecord
+from crt import distributed
+from crt.data.batches import Loader
+from crt.training.cuda_graph import EAGER
+from crt.training.loop import Training
+from crt.training.precision import arithmetic
+
+
+def run_study(study: Study, run: int, place: Place, seconds: float = math.inf, left_out: Collection[str] = ()) -> None:
+    """Time every arm in this process: an epoch of warm-up each, then rounds in random balanced order.
+
+    Last, an epoch of each is looked into for its phases. Arms `left_out` by their ids are not timed. After half
+    of `seconds` no arm is warmed up any more, after all of them no second round begins: a result, but not the whole.
+    """
+    began = time.monotonic()
+    folder = place.runs / study.id / f"run{run}"
+    file = folder / ("time.jsonl" if distributed.rank() == 0 else f"time-rank{distributed.rank()}.jsonl")
+    arms = [arm for arm in study.arms if arm.id not in left_out]
+    with attempt(file, place) as claim:
+        if distributed.rank() == 0:
+            with claim.held():
+                write(place.runs / study.id / "study.json", study.model_dump_json(indent=1).encode())
+                # A study's rounds are one experiment: what a cut-off attempt left is set aside, not continued.
+                if file.exists():
+                    file.rename(file.with_suffix(f".{time.time():.0f}.cut"))
+            found = ceilings(arm.recipe for arm in arms)
+            cost = counted(arms).model_copy(update={"ceilings": found})
+            claim.append(start(arms, place.process, run, cost))
+        distributed.barrier()
+        loaders = _loaders(arms, study.timing.images, place)
+        spent = lambda: distributed.slowest(time.monotonic() - began) / seconds  # noqa: E731
+        title, steps = f"{study.id} run {run + 1}/{study.timing.runs}", len(arms) * (2 + study.timing.rounds)
+        with Progress(title, steps, 0, "epoch") as progress:
+            for record, said in _timed(arms, study.timing.rounds, run, loaders, spent):
+                if distributed.rank() == 0:
+                    claim.append(record)
+                progress.step(said)
+        for loaded in loaders.values():
+            loaded.close()
+        if distributed.rank() == 0 and progress.done == steps:
+            claim.append(End(time=time.time()))
+
+
+def _loaders(arms: Sequence[Cell], images: int | None, place: Place) -> dict[int, Loader]:
+    """One for each batch size, shared by its arms."""
+    sizes = {arm.recipe.batch_size: arm for arm in arms}
+    return {size: batches(arm, place.images(arm, "train"), images) for size, arm in sizes.items()}
+
+
+def _timed(
+    cells: Sequence[Cell], rounds: int, seed: int, loaders: dict[int, Loader], spent: Callable[[], float]
+) -> Iterator[tuple[Epoch | PhasesRecord, str]]:
+    """Each arm's epochs and phases, with a word on each, as long as less than the whole time is `spent`."""
+    arms: list[_Arm] = []
+    for cell in cells:
+        # What is not warm by then would leave too little time for the others' rounds.
+        if arms and spent() > 0.5:
+            break
+        arms.append(_Arm(cell))
+        yield _epoch(arms[-1], 0, len(arms) - 1, loaders[cell.recipe.batch_size])
+    for number, (turn, arm) in enumerate(_turns(arms, rounds, seed), len(arms)):
+        # One round is worth what warming up has taken, however long.
+        if turn == 1 or spent() < 1:
+            yield _epoch(arm, turn, number, loaders[arm.cell.recipe.batch_size])
+    for arm in arms:
+        if spent() < 1:
+            yield _phases(arm, rounds + 1, loaders[arm.cell.recipe.batch_size]), f"{arm.cell.method.label} phases"
+
+
+def _epoch(arm: "_Arm", turn: int, number: int, loaded: Loader) -> tuple[Epoch, str]:
+    """One epoch of one arm on the clock; `number` orders the images, `turn` is its round (0: warm-up)."""
+    loaded.epoch = number
+    times = 1 if turn else arm.warmups(loaded)
+    with Watch() as watch, Timer() as timer:
+        for _ in range(times):
+            loss = arm.train(loaded, turn)
+    record = Epoch(
+        arm=arm.cell.id,
+        round=turn,
+        epoch=turn,
+        seconds=timer.seconds,
+        warmup=turn == 0,
+        images=times * loaded.images * distributed.world_size(),
+        lr=arm.cell.recipe.lr_at(arm.first + turn),
+        loss=distributed.mean(loss),
+        memory=None if arm.cell.recipe.cuda_graph else timer.memory,
+        host_memory=timer.host_memory,
+        gpu=watch.gpu,
+    )
+    return record, f"{arm.cell.method.label} {record.images / record.seconds:,.0f} images/s"
+
+
+def _phases(arm: "_Arm", turn: int, loaded: Loader) -> PhasesRecord:
+    """An arm's last epoch, for what looks into the all-reduce can never be taken off again."""
+    seen = Phases(loaded, arm.training.objective)
+    distributed.barrier()
+    arm.train(seen, turn)
+    images = loaded.images * distributed.world_size()
+    return PhasesRecord(arm=arm.cell.id, images=images, host=seen.host, device=seen.device)
+
+
+class _Arm:
+    """A cell set up to be timed; its teacher is untrained, for weights do not change the time."""
+
+    def __init__(self, cell: Cell):
+        self.cell = cell
+        self.model = network(cell).to(distributed.device())
+        teacher = network(cell.teacher).to(distributed.device()) if cell.teacher else None
+        bound = method(cell, teacher)
+        self.training = Training(bound, self.model, cell.recipe)
+        self.first = math.ceil(bound.settled)
+
+    def warmups(self, loaded: Loader) -> int:
+        """Epochs until nothing is done for the first time."""
+        recorded = 1 + EAGER if self.cell.recipe.cuda_graph else 1
+        return math.ceil(recorded / max(1, loaded.images // loaded.batch_size))
+
+    def train(self, batches: Loader | Phases, turn: int) -> torch.Tensor:
+        """One epoch, after those whose steps cost less; a loss of it."""
+        if self.cell.loop == "bare":
+            with arithmetic(self.cell.recipe):
+                return bare_epoch(self.model, self.training.optimizer, batches)
+        return self.training.epoch(batches, self.first + turn)
+
+
+def _turns(arms: Sequence[_Arm], rounds: int, seed: int) -> Iterator[tuple[int, _Arm]]:
+    """Rounds 1 to `rounds`; every len(arms) of them each arm has taken each place once."""
+    order = torch.Generator().manual_seed(seed)
+    for turn in range(rounds):
+        shift = turn % len(arms)
+        if shift == 0:
+            places = torch.randperm(len(arms), generator=order).tolist()
+        for place in places[shift:] + places[:shift]:
+            yield turn + 1, arms[place]

@@ -1,0 +1,138 @@
+"""The tasks of studies, whose seconds are the result. Nothing here imports torch before a task runs."""
+
+import math
+from abc import abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.build import workload
+from bench.build.workload import Workload
+from bench.cell import Cell
+from bench.jobs.task import BenchTask
+from bench.manifest.manifest import Study
+from bench.records import Drawn, End, Epoch, Record
+from crt.data import DATASETS
+from launchers.task import TaskProgress
+
+if TYPE_CHECKING:
+    from bench.jobs.time_certification import Certification
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimingTask(BenchTask):
+    """A task that times several things round by round, and may be given less time than all rounds need.
+
+    Beside what every task does, it implements `id`, `compiled` and `run_within`.
+    """
+
+    number: int = 0
+    """Number of the run: each is a process of its own."""
+
+    @property
+    @abstractmethod
+    def id(self) -> str:
+        """Name of what is timed, and of its folder."""
+
+    @property
+    @abstractmethod
+    def compiled(self) -> bool:
+        """True where something is compiled, which takes long."""
+
+    @abstractmethod
+    def run_within(self, seconds: float) -> None:
+        """Time everything, or as much of it as the seconds allow."""
+
+    @property
+    def group(self) -> str:
+        return f"time/{self.id}"
+
+    @property
+    def key(self) -> str:
+        return f"{self.group}/run{self.number}"
+
+    @property
+    def records(self) -> Path:
+        return self.place.runs / self.id / f"run{self.number}" / "time.jsonl"
+
+    def run(self) -> None:
+        self.run_within(math.inf)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimeTask(TimingTask):
+    """Time the arms of a study side by side in one process."""
+
+    study: Study
+    left_out: tuple[str, ...] = ()
+    """Ids of arms that are not timed."""
+
+    @property
+    def id(self) -> str:
+        return self.study.id
+
+    @property
+    def compiled(self) -> bool:
+        return any(arm.recipe.compile for arm in self.study.arms)
+
+    @property
+    def ranks(self) -> int:
+        return self.study.arms[0].ranks
+
+    @property
+    def nodes(self) -> int:
+        return self.study.arms[0].nodes
+
+    @property
+    def label_cell(self) -> Cell | None:
+        # A study of one method is known by it; one of an architecture times many.
+        return self.study.arms[0] if self.study.timing.together == "method" else None
+
+    @property
+    def training_cells(self) -> tuple[Cell, ...]:
+        return self.study.arms
+
+    def progress(self, records: Sequence[Record]) -> TaskProgress:
+        epochs = sum(isinstance(record, Epoch) for record in records)
+        return TaskProgress(epochs, len(self.study.arms) * (1 + self.study.timing.rounds), _ended(records))
+
+    def cost(self) -> Iterable[Workload]:
+        for arm in self.study.arms:
+            images = self.study.timing.images or DATASETS[arm.dataset].train_images
+            yield workload.training(arm, images * (1 + self.study.timing.rounds))
+
+    def run_within(self, seconds: float) -> None:
+        from bench.jobs.time_arms import run_study
+
+        run_study(self.study, self.number, self.place, seconds, self.left_out)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CertificationTask(TimingTask):
+    """Time the certification engine against the plain procedure."""
+
+    certification: "Certification"
+
+    @property
+    def id(self) -> str:
+        return self.certification.id
+
+    @property
+    def compiled(self) -> bool:
+        return self.certification.compiled
+
+    @property
+    def label_cell(self) -> Cell:
+        return self.certification.cell
+
+    def progress(self, records: Sequence[Record]) -> TaskProgress:
+        rounds = {record.round for record in records if isinstance(record, Drawn)}
+        return TaskProgress(len(rounds), 1 + self.certification.rounds, _ended(records))
+
+    def run_within(self, seconds: float) -> None:
+        self.certification.run(self.records, self.place, seconds)
+
+
+def _ended(records: Sequence[Record]) -> bool:
+    return any(isinstance(record, End) for record in records)

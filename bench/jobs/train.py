@@ -1,0 +1,171 @@
+"""Train one cell to its last epoch; go on where an earlier attempt stopped."""
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from bench.build.cost import counted
+from bench.build.networks import batches, method, network, trained
+from bench.build.robust_dataset import dataset
+from bench.cell import Cell
+from bench.jobs.lease import Claim, Place, attempt, write
+from bench.jobs.make_robust_dataset import robust_images
+from bench.jobs.monitor import Monitor
+from bench.jobs.progress import Progress
+from bench.measure.gpu_telemetry import Watch
+from bench.measure.provenance import start
+from bench.measure.timer import Timer
+from bench.records import Curve, End, Epoch, append, read
+from crt import distributed
+from crt.data.batches import Loader
+from crt.models.classifier import Classifier
+from crt.training.loop import Training
+
+
+def run_cell(cell: Cell, place: Place) -> None:
+    """Train the cell, leaving `model.pt`; ValueError where its teacher has none."""
+    folder = place.runs / cell.id
+    file = folder / ("train.jsonl" if distributed.rank() == 0 else f"train-rank{distributed.rank()}.jsonl")
+    with attempt(file, place) as claim:
+        if (folder / "model.pt").exists():
+            return
+        teacher = trained(cell.teacher, place.runs) if cell.teacher else None
+        if distributed.rank() == 0:
+            with claim.held():
+                write(folder / "cell.json", cell.model_dump_json(indent=1).encode())
+            claim.append(start((cell,), place.process, cell.seed, counted((cell,))))
+        distributed.barrier()
+        _train(cell, teacher, place, claim)
+        if distributed.rank() == 0:
+            claim.append(End(time=time.time()))
+
+
+def _train(cell: Cell, teacher: nn.Module | None, place: Place, claim: Claim) -> None:
+    folder, recipe = place.runs / cell.id, cell.recipe
+    model = network(cell).to(distributed.device())
+    training = Training(method(cell, teacher), model, recipe)
+    state = _State(training)
+    _seed(cell.seed, distributed.rank())
+    first = _resume(folder, state, claim)
+    loaded = _images(cell, place)
+    monitor = Monitor(cell, place) if cell.monitor else None
+    with Progress(cell.id, recipe.epochs, first, "epoch") as progress:
+        for epoch in range(first, recipe.epochs):
+            loaded.epoch = epoch
+            with Watch() as watch, Timer() as timer:
+                loss = training.epoch(loaded, epoch)
+            record = Epoch(
+                arm=cell.id,
+                epoch=epoch,
+                seconds=timer.seconds,
+                warmup=epoch == first,
+                images=loaded.images * distributed.world_size(),
+                lr=recipe.lr_at(epoch),
+                loss=distributed.mean(loss),
+                memory=None if recipe.cuda_graph else timer.memory,
+                host_memory=timer.host_memory,
+                gpu=watch.gpu,
+            )
+            if monitor and monitor.due(epoch):
+                _look(monitor, model, epoch, folder, claim)
+            _checkpoint(folder, state, record, claim)
+            progress.step(f"loss {record.loss:.3f}, {record.images / record.seconds:,.0f} images/s")
+    loaded.close()
+    if distributed.rank() == 0:
+        with claim.held():
+            if cell.select == "best":
+                (folder / "best.pt").replace(folder / "model.pt")
+            else:
+                _save(folder / "model.pt", model.state_dict())
+            (folder / "checkpoint.pt").unlink(missing_ok=True)
+
+
+def _images(cell: Cell, place: Place) -> Loader:
+    """What it trains on: of an RDT cell, the dataset that was made for it."""
+    if cell.robust:
+        return batches(cell, robust_images(cell, place.runs), cell.images, dataset(cell))
+    return batches(cell, place.images(cell, "train"), cell.images)
+
+
+def _look(monitor: Monitor, model: Classifier, epoch: int, folder: Path, claim: Claim) -> None:
+    """Record what the network is worth now; keep its weights where it is worth more than ever before."""
+    first, *others = monitor.curves(model, epoch)
+    if distributed.rank() == 0:
+        # An epoch that is trained again after a kill may be recorded twice, alike.
+        before = [r for r in read(claim.file) if isinstance(r, Curve) and r.epoch < epoch and r.eval == first.eval]
+        if monitor.cell.select == "best" and all(r.standing < first.standing for r in before):
+            with claim.held():
+                _save(folder / "best.pt", model.state_dict())
+        for curve in (first, *others):
+            claim.append(curve)
+
+
+@dataclass(frozen=True)
+class _State:
+    """All that an epoch changes: what every rank has in common, and what each has of its own."""
+
+    COMMON: ClassVar = ("model", "optimizer", "scaler")
+
+    training: Training
+
+    def common(self) -> dict:
+        return {name: getattr(self.training, name).state_dict() for name in self.COMMON}
+
+    def own(self) -> dict:
+        remembered = {name: tensor.cpu() for name, tensor in self.training.method.state().items()}
+        return {"cpu": torch.get_rng_state(), "cuda": _cuda_state(), "method": remembered}
+
+    def restore(self, common: dict, own: dict) -> None:
+        for name in self.COMMON:
+            getattr(self.training, name).load_state_dict(common[name])
+        self.training.method.restore({name: tensor.to(distributed.device()) for name, tensor in own["method"].items()})
+        torch.set_rng_state(own["cpu"])
+        if own["cuda"] is not None and torch.cuda.is_available():
+            torch.cuda.set_rng_state(own["cuda"])
+
+
+def _checkpoint(folder: Path, state: _State, record: Epoch, claim: Claim) -> None:
+    """The state after an epoch, then its record: a job killed between the two writes the record when it resumes."""
+    ranks = distributed.gather(state.own())
+    if distributed.rank() == 0:
+        with claim.held():
+            _save(folder / "checkpoint.pt", state.common() | {"ranks": ranks, "record": record.model_dump()})
+            append(claim.file, record)
+
+
+def _resume(folder: Path, state: _State, claim: Claim) -> int:
+    """Take up the last checkpoint, if there is one; the epoch to go on with."""
+    if not (folder / "checkpoint.pt").exists():
+        return 0
+    saved = torch.load(folder / "checkpoint.pt", map_location="cpu", weights_only=True)
+    state.restore(saved, saved["ranks"][distributed.rank()])
+    record = Epoch(**saved["record"])
+    distributed.barrier()
+    if distributed.rank() == 0:
+        written = [r for r in read(claim.file) if isinstance(r, Epoch) and r.epoch == record.epoch]
+        if not written:
+            claim.append(record)
+    return record.epoch + 1
+
+
+def _seed(seed: int, rank: int) -> None:
+    # Ranks draw different noise; the network's first weights have a generator of their own.
+    torch.manual_seed(1_000_003 * (seed + 1) + rank)
+
+
+def _cuda_state() -> torch.Tensor | None:
+    return torch.cuda.get_rng_state() if torch.cuda.is_available() else None
+
+
+def _save(path: Path, state: dict) -> None:
+    part = path.with_suffix(".part")
+    with open(part, "wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)

@@ -1,0 +1,90 @@
+"""A plug-in as a manifest writes it, resolved and checked."""
+
+import inspect
+import math
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from bench.cell import Spec, digest
+from bench.manifest.messages import explain, no_mapping, unknown_key
+from crt.plugins import declaration
+from crt.quantity import Count
+from crt.threat import Threat
+
+if TYPE_CHECKING:
+    from crt.evals.base import Evaluation
+
+_IMAGES = ("every", "images")
+"""Arguments of every evaluation: judge images 0, every, 2 every, … and at most this many of them."""
+
+
+def arguments(kind: Any) -> tuple[str, ...]:
+    """The arguments that a manifest may give a plug-in."""
+    return tuple(key for key in inspect.signature(kind).parameters if key not in ("threat", "teacher"))
+
+
+def judging_arguments(package: str) -> tuple[str, ...]:
+    """The arguments that a manifest may give every plug-in of a package: an evaluation's images."""
+    return _IMAGES if package == "crt.evals" else ()
+
+
+def spec(package: str, value: Any, threat: Threat, where: str) -> tuple[Spec, Any]:
+    """A plug-in as written (`Name` or `Name: {arguments}`), with every argument resolved and checked."""
+    if isinstance(value, str):
+        name, given = value, {}
+    elif isinstance(value, dict) and len(value) == 1:
+        ((name, given),) = value.items()
+        given = {} if given is None else given
+    else:
+        raise ValueError(f"{where}: {value!r} (allowed: a name, or one name with its arguments)")
+    try:
+        kind = declaration(package, name)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    where = f"{where}.{name}"
+    names, judged = arguments(kind), judging_arguments(package)
+    _check_keys(given, (*names, *judged), where)
+    images = {key: _count(given[key], f"{where}.{key}") for key in judged if key in given}
+    try:
+        built = kind(threat=threat, **{key: value for key, value in given.items() if key not in judged})
+    except ValidationError as error:
+        raise ValueError(explain(error, where)) from None
+    args = {key: getattr(built, key) for key in names}
+    defaults = {key: parameter.default for key, parameter in inspect.signature(kind).parameters.items()}
+    unsaid = {key for key in kind.unsaid if args[key] == defaults[key]}
+    dumped = TypeAdapter(dict[str, Any]).dump_python(args, mode="json", exclude=unsaid)
+    bearing = {key: v for key, v in dumped.items() if key not in kind.execution}
+    label = name + _arguments(kind, args, defaults)
+    ident = f"{name}-{digest([bearing, threat.model_dump()])}"
+    return Spec(name=name, args=dumped, label=label, id=ident, **images), kind
+
+
+def evaluation(spec: Spec, threat: Threat) -> "Evaluation":
+    """An evaluation, to ask what it declares: it may be unable to judge, for torch is not imported for it."""
+    return declaration("crt.evals", spec.name)(threat=threat, **spec.args)
+
+
+def _check_keys(given: Any, allowed: tuple[str, ...], where: str) -> None:
+    if not isinstance(given, dict):
+        raise ValueError(f"{where}: {no_mapping(given, allowed)}")
+    for key in given:
+        if key not in allowed:
+            raise ValueError(f"{where}.{key}: {unknown_key(allowed)}")
+
+
+def _count(value: Any, where: str) -> int | None:
+    try:
+        return TypeAdapter(Count | None).validate_python(value)
+    except ValidationError as error:
+        raise ValueError(explain(error, where)) from None
+
+
+def _arguments(kind: Any, args: dict[str, Any], defaults: dict[str, Any]) -> str:
+    """The arguments that differ from the paper's, and those that a result must always name."""
+    named = {key: v for key, v in args.items() if v != defaults[key] or key in kind.named}
+    return f"({', '.join(f'{key}={_short(v)}' for key, v in named.items())})" if named else ""
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) and math.isfinite(value) else str(value)

@@ -1,0 +1,128 @@
+"""What the parts of a cell, and the cells of a timing study, must be to one another."""
+
+import json
+from typing import TYPE_CHECKING
+
+from bench.build import cost
+from bench.build.count_cache import Counts, kept
+from bench.cell import Cell, Spec, Weights
+from bench.manifest.manifest import Manifest
+from crt.data import DATASETS, PIPELINES
+from crt.models.image_size import SIDES
+from crt.plugins import declaration, declared, find
+
+if TYPE_CHECKING:
+    from crt.training.method import Method
+
+
+def cell_fits(cell: Cell, kind: "type[Method]", where: str) -> None:
+    """ValueError that names what of a cell, whose method is a `kind`, does not go with the rest of it."""
+    name, recipe, share = cell.method.name, cell.recipe, cell.recipe.batch_size // cell.ranks
+    if kind.needs_teacher and cell.teacher is None:
+        raise ValueError(f"{where}.teacher: missing, and {name} learns from one")
+    if cell.teacher is not None and not kind.needs_teacher:
+        raise ValueError(f"{where}.teacher: given, but {name} has no use for one")
+    if kind.needs_eps and cell.threat.eps == 0:
+        raise ValueError(f"{where}.threat.eps: 0, and {name} attacks within it (allowed: above 0)")
+    if recipe.batch_size % cell.ranks:
+        raise ValueError(f"{where}.recipe.batch_size: {recipe.batch_size} does not divide by {cell.ranks} ranks")
+    if recipe.milestones and (last := recipe.milestones[-1]) >= recipe.epochs:
+        raise ValueError(f"{where}.recipe.milestones: {last} (allowed: below {recipe.epochs}, the epochs)")
+    if cell.loop == "bare" and (not kind.has_bare_loop or cell.ranks > 1):
+        known = ", ".join(known for known, each in sorted(declared("crt.methods").items()) if each.has_bare_loop)
+        raise ValueError(f"{where}.loop: 'bare' (allowed: for {known} on one rank)")
+    if recipe.cuda_graph and (cell.ranks > 1 or cell.loop == "bare"):
+        raise ValueError(f"{where}.recipe.cuda_graph: true (allowed: on one rank, not of a bare loop)")
+    chunks = kind(threat=cell.threat, **cell.method.args).chunks
+    if chunks > share:
+        raise ValueError(f"{where}.method: splits a batch of {share} in {chunks} parts")
+    _takes(cell, where)
+    if isinstance(cell.teacher, Weights):
+        _takes(cell.teacher, f"{where}.teacher")
+    pipeline, there = PIPELINES[cell.pipeline], DATASETS[cell.dataset].train_images
+    if cell.dataset not in pipeline.datasets:
+        raise ValueError(f"{where}.pipeline: {cell.pipeline!r} (for {', '.join(pipeline.datasets)} alone)")
+    if cell.images and cell.images > there:
+        raise ValueError(f"{where}.images: {cell.images} (allowed: at most {there})")
+    if recipe.batch_size > (images := cell.images or there):
+        allowed = f"at most {images}, the training images"
+        raise ValueError(f"{where}.recipe.batch_size: {recipe.batch_size} (allowed: {allowed})")
+    if cell.ranks % cell.nodes:
+        raise ValueError(f"{where}.ranks: {cell.ranks} do not spread evenly over {cell.nodes} nodes")
+
+
+def _takes(cell: Cell | Weights, where: str) -> None:
+    """ValueError where the network is marked as one that takes images of another size."""
+    side = DATASETS[cell.dataset].shape[1]
+    archs = declared("crt.archs")
+    if SIDES.get(cell.arch, side) != side:
+        allowed = sorted(arch for arch in archs if SIDES.get(arch, side) == side)
+        raise ValueError(f"{_wrong_size(cell, where)} (allowed: {', '.join(allowed)})")
+
+
+def _wrong_size(cell: Cell | Weights, where: str) -> str:
+    shape = "x".join(map(str, DATASETS[cell.dataset].shape))
+    return f"{where}.arch: {cell.arch!r} does not take images of {cell.dataset}, {shape}"
+
+
+def networks_fit(cell: Cell, where: str) -> None:
+    """ValueError where a network cannot take its images, or the method or an evaluation cannot take the network.
+
+    Networks are built without storage, and none for what takes any: torch is not imported then.
+    """
+    _fits_images(cell, where)
+    if isinstance(cell.teacher, Weights):
+        _fits_images(cell.teacher, f"{where}.teacher")
+    watched = cell.monitor.evals if cell.monitor else ()
+    specs = [spec for spec in (*cell.evals, *watched) if declaration("crt.evals", spec.name).chooses_networks()]
+    if not specs and not declaration("crt.methods", cell.method.name).chooses_networks():
+        return
+    asked = [[spec.name, spec.args] for spec in specs]
+    # Networks that fit are known again, so that torch is not imported for them; what does not fit is told anew.
+    kept(json.dumps(["fits", cost.plain(cell).model_dump(mode="json"), asked]), lambda: _fit(cell, specs, where))
+
+
+def _fit(cell: Cell, specs: list[Spec], where: str) -> Counts:
+    from bench.build.networks import evaluation, method, untrained
+
+    student, teacher = untrained(cell), untrained(cell.teacher) if cell.teacher else None
+    try:
+        for one in (method(cell, teacher), *(evaluation(cell, spec) for spec in specs)):
+            one.fits(student)
+    except ValueError as error:
+        raise ValueError(f"{where}.arch: {cell.arch}: {error}") from None
+    return {}
+
+
+def _fits_images(cell: Cell | Weights, where: str) -> None:
+    """Send an image through a network that is not marked and, by its name, is made for images of another size."""
+    dataset = DATASETS[cell.dataset]
+    if cell.arch in SIDES or cell.arch.startswith("imagenet_") == (dataset.resize is not None):
+        return
+    import torch
+
+    with torch.device("meta"), torch.no_grad():
+        body, width = find("crt.archs", cell.arch)()
+        try:
+            fits = body.eval()(torch.empty(1, *dataset.shape)).shape == (1, width)
+        except RuntimeError:
+            fits = False
+    if not fits:
+        raise ValueError(_wrong_size(cell, where))
+
+
+def study_fits(manifest: Manifest) -> None:
+    """ValueError where a timing study has no whole step, or not one cell that others are compared with."""
+    largest = max(cell.recipe.batch_size for cell in manifest.cells)
+    if manifest.timing.images and manifest.timing.images < largest:
+        raise ValueError(f"timing.images: {manifest.timing.images} (allowed: at least {largest}, the largest batch)")
+    groups: dict[tuple, list[Cell]] = {}
+    for cell in manifest.cells:
+        groups.setdefault(cell.kin, []).append(cell)
+    for cells in groups.values():
+        there = [cell for cell in cells if manifest.is_baseline(cell)]
+        kinds = {cell.footing for cell in there}
+        if not there or len(kinds) < len(there):
+            where = f"{cells[0].arch}, ranks {cells[0].ranks}, nodes {cells[0].nodes}"
+            allowed = "one, or one a batch size and arithmetic"
+            raise ValueError(f"baseline: {where}: {len(there)} cells of {manifest.baseline} (allowed: {allowed})")

@@ -1,0 +1,1 @@
+"""The clock and the machine: what is timed, and on what."""

@@ -1,0 +1,138 @@
+"""Provenance of a measurement: the machine and the software, as the process that measures sees them."""
+
+import hashlib
+import os
+import platform
+import socket
+import stat
+import subprocess
+import time
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from bench.cell import Cell
+from bench.measure.gpu_telemetry import facts
+from bench.records import Cost, Provenance, Start
+from crt import distributed
+from launchers.states import job_id
+
+NOTHING_COUNTED = Cost()
+_LARGE = 10 * 2**20
+"""Bytes above which an untracked file is not read: a job's start must not wait for one."""
+
+
+def start(arms: Sequence[Cell], process: Literal["fresh", "shared"], seed: int, cost: Cost = NOTHING_COUNTED) -> Start:
+    """The first record of an attempt at the arms, with the provenance of this process and what was counted of them."""
+    known, first = provenance().model_dump() | cost.model_dump(), arms[0]
+    return Start(
+        loader=first.loader, precision=first.recipe.precision, nodes=first.nodes, process=process, seed=seed, **known
+    )
+
+
+def provenance() -> Provenance:
+    """The machine and the software of this process, here and now."""
+    commit, dirty, diff = _source()
+    gpu = torch.cuda.is_available()
+    return Provenance(
+        time=time.time(),
+        commit=commit,
+        dirty=dirty,
+        diff=diff,
+        python=platform.python_version(),
+        torch=torch.__version__,
+        torchvision=_version("torchvision"),
+        cuda=torch.version.cuda if gpu else None,
+        ffcv=_version("ffcv"),
+        device=torch.cuda.get_device_name() if gpu else "cpu",
+        host=os.environ.get("SLURMD_NODENAME") or socket.gethostname(),
+        cpu=_cpu(),
+        cpus=len(os.sched_getaffinity(0)),
+        threads=torch.get_num_threads(),
+        load=os.getloadavg()[0],
+        allocator=_allocator(),
+        world_size=distributed.world_size(),
+        job=job_id(),
+        **facts(),
+    )
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _source(folder: Path = Path(__file__).parent) -> tuple[str | None, bool | None, str | None]:
+    """The commit that runs, whether files differ from it, and a digest of how; nothing where this is no checkout."""
+    try:
+        if not _git(folder, "ls-files", "--", "."):
+            # An environment of installed packages may lie within a repository that is another project's.
+            return None, None, None
+        places = os.fsdecode(_git(folder, "rev-parse", "HEAD", "--show-toplevel"))
+        commit, top = places.removesuffix("\n").split("\n", 1)
+        dirty = bool(_git(folder, "status", "--porcelain"))
+        return commit, dirty, _difference(Path(top)) if dirty else None
+    except (OSError, subprocess.CalledProcessError):
+        return None, None, None
+
+
+def _git(folder: Path, *arguments: str) -> bytes:
+    return subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, check=True).stdout
+
+
+def _difference(top: Path) -> str:
+    """16 hex digits of the SHA-256 of what tracked files differ in and of the untracked ones that are not ignored."""
+    # What a user's configuration does to a diff is kept out of it.
+    form = "--full-index --unified=3 --diff-algorithm=myers --src-prefix=a/ --dst-prefix=b/ --submodule=short"
+    plain = "--no-color --no-ext-diff --no-textconv --no-renames --no-indent-heuristic"
+    digest = hashlib.sha256(_git(top, "diff", *form.split(), *plain.split(), "HEAD"))
+    for name in sorted(_git(top, "ls-files", "--others", "--exclude-standard", "-z").split(b"\0")[:-1]):
+        digest.update(b"\0" + name + b"\0" + _content(top / os.fsdecode(name)))
+    return digest.hexdigest()[:16]
+
+
+def _content(path: Path) -> bytes:
+    """A file's digest, a link's target; of a large file size and time of change, of anything else nothing."""
+    try:
+        facts = path.lstat()
+        if stat.S_ISLNK(facts.st_mode):
+            return os.fsencode(path.readlink())
+        if not stat.S_ISREG(facts.st_mode):
+            return b""
+        if facts.st_size > _LARGE:
+            return f"{facts.st_size} {facts.st_mtime_ns}".encode()
+        return hashlib.sha256(path.read_bytes()).digest()
+    except OSError:
+        return b""
+
+
+def _cpu() -> str:
+    facts = Path("/proc/cpuinfo")
+    for line in facts.read_text(encoding="utf-8").splitlines() if facts.exists() else ():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _allocator() -> str:
+    """What was set of the C library's allocator: its thresholds move CPU times by factors."""
+    names = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "LD_PRELOAD")
+    return " ".join(f"{name}={os.environ[name]}" for name in names if os.environ.get(name)) or "default"
+
+
+def check_install() -> None:
+    """ValueError where torch and torchvision are builds that do not belong together, with the mend."""
+    try:
+        import torchvision
+
+        torchvision.ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)
+    except (ImportError, RuntimeError, AttributeError) as error:
+        raise ValueError(
+            f"torch {torch.__version__} and torchvision {_version('torchvision')} do not fit together"
+            f" ({str(error).splitlines()[0]}); install both anew from requirements.lock: make install"
+        ) from None

@@ -1,0 +1,33 @@
+"""Accuracy, certified accuracy and average certified radius (ACR) of judged images."""
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+
+from bench.results.statistics import Interval, mean_ci, wilson
+
+RADIUS_STEP = 0.25
+"""Between the radii at which tables show certified accuracy."""
+
+
+def share(correct: Iterable[bool]) -> Interval:
+    """Share of images that are correct, with Wilson's interval."""
+    correct = list(correct)
+    return wilson(sum(correct), len(correct))
+
+
+def certified_radii(images: Iterable[tuple[bool, float]]) -> np.ndarray:
+    """Radii (images,) from what is known of each image: if it is classified correctly, and its radius; else -1."""
+    return np.array([radius if correct else -1.0 for correct, radius in images])
+
+
+def certified_accuracy(radii: np.ndarray, radius: float) -> Interval:
+    """Share of `certified_radii` of at least `radius`, with Wilson's interval."""
+    return wilson(int((radii >= radius).sum()), len(radii))
+
+
+def average_certified_radius(radii: np.ndarray) -> Interval:
+    """Mean of `certified_radii` (ACR), 0 where the class is wrong; equal radii do not tell how others would differ."""
+    mean = mean_ci(list(radii.clip(0)))
+    return mean if len(set(radii.clip(0))) > 1 else Interval(mean.mean, math.nan, math.nan)

@@ -1,0 +1,25 @@
+"""Columns that tables of results share."""
+
+import math
+from pathlib import Path
+
+from bench.results.measured import Measured
+from bench.results.statistics import Interval
+
+
+def columns(names: list[str], measured: list[Measured]) -> list[str]:
+    """The folder is a column where there are several."""
+    return names + ["folder"] * (len(folders(measured)) > 1)
+
+
+def folders(measured: list[Measured]) -> set[Path]:
+    return {m.folder for m in measured}
+
+
+def named(column: str, interval: Interval) -> dict[str, float]:
+    """An interval as three columns."""
+    return {column: interval.mean, f"{column}_low": interval.low, f"{column}_high": interval.high}
+
+
+def number(value: float | None) -> float:
+    return math.nan if value is None else value

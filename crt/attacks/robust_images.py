@@ -1,0 +1,40 @@
+"""Robust datasets (Ilyas et al., 2019, https://arxiv.org/abs/1905.02175, section 3.1)."""
+
+import torch
+from torch import Tensor
+
+from crt.attacks.common import frozen, wide
+from crt.attacks.pgd import ascend, climb
+from crt.models.classifier import Classifier
+from crt.training.precision import products
+
+
+def robustify(
+    teacher: Classifier, targets: Tensor, starts: Tensor, steps: int = 1000, step: float = 0.1, batch: int = 500
+) -> tuple[Tensor, Tensor]:
+    """Images (N, C, H, W) that have nearly the features of `targets`, and the distance (N,) that is left.
+
+    Each comes from its image of `starts` by `steps` descents of l2 length `step` on the l2 distance of the features, in
+    no ball; of all iterates, the start included, the nearest is taken. The teacher is in eval mode.
+    """
+    found = []
+    with frozen(teacher), products("fp32", trial=True):
+        for pair in zip(targets.split(batch), starts.split(batch), strict=True):
+            found.append(_descend(teacher, *pair, steps, step))
+    images, distances = zip(*found, strict=True)
+    return torch.cat(images), torch.cat(distances)
+
+
+def _descend(teacher: Classifier, targets: Tensor, starts: Tensor, steps: int, step: float) -> tuple[Tensor, Tensor]:
+    with torch.no_grad():
+        goal = wide(teacher.features(targets))
+
+    def nearness(x: Tensor) -> Tensor:
+        return -torch.linalg.vector_norm(wide(teacher.features(x)) - goal, dim=1)
+
+    def move(x: Tensor, g: Tensor) -> Tensor:
+        return (x + step * ascend(g, "l2")).clamp(0, 1)
+
+    best = climb(nearness, move, starts, steps, best_of=True)
+    with torch.no_grad():
+        return best, -nearness(best)

@@ -1,0 +1,115 @@
+"""Attacks as evaluations: restart after restart on the images that still stand, and the proof of what broke the others.
+
+An image is broken where an attack found a point of the ball and of [0, 1] that the network puts in another class.
+"""
+
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+import torch
+from pydantic import ConfigDict, model_validator
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+
+from crt.attacks.common import frozen
+from crt.attacks.run import Attack, Found, classes
+from crt.evals.execution import Switches
+from crt.judgement import Judgement, Question
+from crt.models.classifier import Classifier
+from crt.models.fold_batchnorm import fold
+from crt.threat import Threat
+
+__all__: list[str] = []
+
+
+@dataclass(kw_only=True, config=ConfigDict(extra="forbid"))
+class Attacker(Switches):
+    """An attack; a subclass has `eps` among its arguments, None by default.
+
+    Attacked, and asked whether it was fooled, is the network as it is run here: with `precision: bf16` one whose
+    rounding hides small differences of its loss, so that its robustness is not that of the network in float32.
+    """
+
+    fold: bool = False
+    """Fold BatchNorm into convolutions."""
+
+    kind = "attack"
+
+    @property
+    @abstractmethod
+    def eps(self) -> float | None:
+        """The radius, if not the threat's; an argument of every subclass."""
+
+    @model_validator(mode="after")
+    def _has_a_radius(self) -> "Attacker":
+        if self.ball.eps <= 0:
+            raise ValueError(f"{type(self).__name__} needs eps > 0, the threat's or its own")
+        return self
+
+    @property
+    def ball(self) -> Threat:
+        """The threat, with the radius of the attack."""
+        return self.threat.model_copy(update={"eps": self.eps or self.threat.eps})
+
+    def target(self, model: Classifier, batch: int) -> nn.Module:
+        """The network to attack; where it is compiled, for batches of whole quarters of `batch` images."""
+        return self.ready(fold(model).network if self.fold else model, -(-batch // 4))
+
+
+def withstand(
+    model: nn.Module, questions: Iterable[Question], attack: Attack, threat: Threat, restarts: int, batch: int
+) -> Iterator[Judgement]:
+    """Judgements in the order of the questions, made `batch` images at a time; the model stays as it is.
+
+    The prediction is the network's own; the radius is `eps` where no attack broke it, else 0. Images that the network
+    puts in another class than their label's are not attacked.
+    """
+    questions = iter(questions)
+    while group := list(islice(questions, batch)):
+        with frozen(model):
+            judged = _judge(model, group, attack, threat, restarts)
+        yield from judged
+
+
+def _judge(model: nn.Module, group: list[Question], attack: Attack, threat: Threat, restarts: int) -> list[Judgement]:
+    x = torch.stack([image for image, _, _ in group])
+    y = torch.tensor([label for _, label, _ in group], device=x.device)
+    with torch.no_grad():
+        clean = classes(model(x))
+    standing = (clean == y).nonzero().flatten()
+    broken: dict[int, dict[str, Any]] = {}
+    for restart in range(restarts):
+        if not len(standing):
+            break
+        names = [group[place][2] for place in standing.tolist()]
+        found = attack(x[standing], y[standing], names, restart)
+        broken |= zip(standing[found.broken].tolist(), _proof(x[standing], found, threat, restart), strict=True)
+        standing = standing[~found.broken]
+    kept = set(standing.tolist())
+    return [
+        Judgement(
+            prediction=prediction,
+            radius=threat.eps if place in kept else 0.0,
+            skipped=place not in kept and place not in broken,
+            details=broken.get(place, {}),
+        )
+        for place, prediction in enumerate(clean.tolist())
+    ]
+
+
+def _proof(x: Tensor, found: Found, threat: Threat, restart: int) -> list[dict[str, Any]]:
+    """Details of each broken image; RuntimeError where an adversarial image leaves the ball or [0, 1]."""
+    at = found.adversarial[found.broken]
+    d = (at.double() - x[found.broken].double()).flatten(1)
+    norms = torch.linalg.vector_norm(d, ord=torch.inf if threat.norm == "linf" else 2, dim=1)
+    # Pixels near 1 are rounded by this much, however small eps is.
+    rounding = torch.finfo(x.dtype).eps * (1 if threat.norm == "linf" else d[:1].numel() ** 0.5)
+    if not bool((norms <= threat.eps * (1 + 1e-5) + rounding).all() & (at >= 0).all() & (at <= 1).all()):
+        raise RuntimeError(f"an adversarial image left the {threat.norm} ball of radius {threat.eps:g} or [0, 1]")
+    columns = (norms, found.iterations[found.broken], found.prediction[found.broken])
+    return [
+        {"norm": norm, "iterations": iterations, "restart": restart, "adversarial": prediction}
+        for norm, iterations, prediction in zip(*(column.tolist() for column in columns), strict=True)
+    ]

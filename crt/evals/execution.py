@@ -1,0 +1,79 @@
+"""How an evaluation runs the network that it judges: number formats, memory order, compilation."""
+
+import copy
+from contextlib import AbstractContextManager
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+
+from crt.attacks.common import wide
+from crt.evals.base import Evaluation
+from crt.models.classifier import Classifier
+from crt.training.precision import able, compile_body, products
+
+__all__: list[str] = []
+
+
+@dataclass(kw_only=True, config=ConfigDict(extra="forbid"))
+class Switches(Evaluation):
+    """An evaluation with arguments that recipes have too. A judgement is of the network as it is run here."""
+
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    """Number format of the network's arithmetic, whose rounding is part of the network; tf32 needs a GPU."""
+    channels_last: bool = False
+    compile: Literal[False, "default", "reduce-overhead"] = False
+    """Mode of torch.compile for its body; reduce-overhead needs a GPU."""
+
+    unsaid: ClassVar[frozenset[str]] = frozenset({"precision", "channels_last", "compile", "fold"})
+    steady: ClassVar[bool] = False
+    """True where its passes are of few sizes, so that it pays to try which kernels are the fastest."""
+
+    def arithmetic(self) -> AbstractContextManager[None]:
+        return products(self.precision, trial=self.steady)
+
+    def check_device(self, where: str, device: torch.device) -> None:
+        able(where, self.precision, self.compile, device, "fp32, bf16")
+
+    def ready(self, network: Classifier, unit: int) -> nn.Module:
+        """A copy that runs so; the network itself where nothing is switched on.
+
+        Where it is compiled, each pass is filled up to a multiple of `unit` images, so that few sizes are compiled.
+        ValueError for what the device or installation cannot do.
+        """
+        if not (self.channels_last or self.compile or self.precision != "fp32"):
+            return network
+        self.check_device(f"{type(self).__name__}.", next(network.parameters()).device)
+        network = copy.deepcopy(network)
+        if self.channels_last:
+            network.to(memory_format=torch.channels_last)
+        if self.precision == "bf16":
+            # What autocast would do to them in every pass.
+            for module in network.modules():
+                if isinstance(module, nn.Conv2d | nn.Linear):
+                    module.bfloat16()
+        if self.compile:
+            compile_body(network.body, self.compile)
+        return Ready(network, self, unit)
+
+
+class Ready(nn.Module):
+    """A network as an evaluation's switches have it, with logits in float32 at least."""
+
+    def __init__(self, network: nn.Module, switches: Switches, unit: int):
+        super().__init__()
+        self.network, self.mode = network, switches.compile
+        self.low = switches.precision == "bf16"
+        self.unit = unit if self.mode else 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        size = len(x)
+        if lacking := -size % self.unit:
+            x = torch.cat([x, x[:1].expand(lacking, *x.shape[1:])])
+        if self.mode == "reduce-overhead":
+            # What CUDA graphs gave for the last images may be overwritten.
+            torch.compiler.cudagraph_mark_step_begin()
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.low):
+            return wide(self.network(x))[:size]

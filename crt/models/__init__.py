@@ -1,0 +1,1 @@
+"""Networks: the classifier, its layers, and weights from elsewhere."""

@@ -1,0 +1,151 @@
+"""A network for evaluation with each BatchNorm folded into the layer that it directly follows."""
+
+import copy
+import warnings
+from collections import Counter
+from typing import Generic, NamedTuple, TypeVar, cast
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
+
+from crt.models.classifier import Classifier
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+class Folded(NamedTuple, Generic[Network]):
+    """The same function up to rounding, and how many of its BatchNorms are gone and are left."""
+
+    network: Network
+    gone: int
+    left: int
+
+
+def fold(model: Network) -> Folded[Network]:
+    """Fold what can be folded of a model in eval mode, which stays as it is; a warning says why nothing could."""
+    found, norms = twin(model), _norms(model)
+    if found is None:
+        return Folded(model, 0, norms)
+    return Folded(found.now(), len(found.folded), norms - len(found.folded))
+
+
+def twin(model: Network) -> "Twin[Network] | None":
+    """The copy to attack; nothing where there is nothing to fold, and a warning where that is for a reason."""
+    pairs = _pairs(model)
+    return Twin(model, pairs) if pairs else None
+
+
+class Twin(Generic[Network]):
+    """A copy in eval mode without the BatchNorms that can be folded, of a model that may go on training."""
+
+    def __init__(self, model: Network, pairs: list[tuple[str, str]]):
+        self.network = copy.deepcopy(model).eval().requires_grad_(False)
+        self.folded: list[tuple[nn.Conv2d | nn.Linear, _BatchNorm, nn.Conv2d | nn.Linear]] = []
+        """Layer, BatchNorm, and the layer that stands for both."""
+        for layer, norm in pairs:
+            # `_pairs` names convolutions and linear layers with a BatchNorm each.
+            source, fused = (
+                cast("nn.Conv2d | nn.Linear", network.get_submodule(layer)) for network in (model, self.network)
+            )
+            if fused.bias is None:
+                fused.bias = nn.Parameter(fused.weight.new_zeros(len(fused.weight)), requires_grad=False)
+            self.network.set_submodule(norm, nn.Identity())
+            self.folded.append((source, cast("_BatchNorm", model.get_submodule(norm)), fused))
+        made = {f"{layer}.{name}" for layer, _ in pairs for name in ("weight", "bias")}
+        mine, theirs = _tensors(self.network), _tensors(model)
+        self.rest = [(mine[name], theirs[name]) for name in mine.keys() - made]
+        """Pairs of tensors that are equal in both networks."""
+
+    @torch.no_grad()
+    def now(self) -> Network:
+        """The network by the model's present weights and statistics, in tensors that stay in their places."""
+        for layer, norm, fused in self.folded:
+            mean, variance = _statistics(norm)
+            scale = norm.weight * torch.rsqrt(variance + norm.eps)
+            bias = -mean if layer.bias is None else layer.bias - mean
+            fused.weight.copy_(layer.weight * scale.view(-1, *[1] * (layer.weight.dim() - 1)))
+            fused.get_parameter("bias").copy_(torch.addcmul(norm.bias, bias, scale))
+        for mine, theirs in self.rest:
+            mine.copy_(theirs)
+        return self.network
+
+
+def plain(model: Classifier) -> Classifier:
+    """The chain of layers that is the same function in eval mode, up to rounding, without BatchNorm.
+
+    What has no BatchNorm is shared with the model; a model without any, and without one's place, is returned itself.
+    ValueError: a BatchNorm stands elsewhere than directly behind a convolution or linear layer of a chain.
+    """
+    if not any(isinstance(module, _BatchNorm | nn.Identity) for module in model.body.modules()):
+        return model
+    layers: list[nn.Module] = []
+    for layer in model.body.children() if isinstance(model.body, nn.Sequential) else [model.body]:
+        if layers and isinstance(layer, _BatchNorm) and isinstance(layers[-1], nn.Conv2d | nn.Linear):
+            layers[-1] = _fused(layers[-1], layer)
+        elif not isinstance(layer, nn.Identity):
+            layers.append(layer)
+    chain = copy.copy(model)
+    chain._modules = model._modules | {"body": nn.Sequential(*layers)}
+    if left := _norms(chain):
+        raise ValueError(f"{left} BatchNorms do not directly follow a convolution or linear layer of a chain")
+    return chain
+
+
+def _fused(layer: nn.Conv2d | nn.Linear, norm: _BatchNorm) -> nn.Conv2d | nn.Linear:
+    statistics = (*_statistics(norm), norm.eps, norm.weight, norm.bias)
+    if isinstance(layer, nn.Linear):
+        with torch.device("meta"):
+            linear = nn.Linear(layer.in_features, layer.out_features)
+        linear.weight, linear.bias = fuse_linear_bn_weights(layer.weight, layer.bias, *statistics)
+        return linear
+    with torch.device("meta"):
+        # torch declares a convolution's pairs as tuples of any length.
+        conv = nn.Conv2d(
+            *(layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride),  # type: ignore[arg-type]
+            *(layer.padding, layer.dilation, layer.groups),  # type: ignore[arg-type]
+            padding_mode=layer.padding_mode,
+        )
+    conv.weight, conv.bias = fuse_conv_bn_weights(layer.weight, layer.bias, *statistics)
+    return conv
+
+
+def _statistics(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
+    """Running mean and variance; ValueError where a BatchNorm keeps none."""
+    if norm.running_mean is None or norm.running_var is None:
+        raise ValueError(f"{norm} has no running statistics (allowed: track_running_stats=True)")
+    return norm.running_mean, norm.running_var
+
+
+def _norms(model: nn.Module) -> int:
+    return sum(isinstance(module, _BatchNorm) for module in model.modules())
+
+
+def _tensors(model: nn.Module) -> dict[str, Tensor]:
+    return dict(model.named_parameters()) | dict(model.named_buffers())
+
+
+def _pairs(model: nn.Module) -> list[tuple[str, str]]:
+    """The layers and BatchNorms by name of which each layer feeds its BatchNorm and nothing else."""
+    if not _norms(model):
+        return []
+    try:
+        traced = fx.symbolic_trace(model)
+    except Exception as error:  # what a network's own code raises when it is given no numbers
+        return _none(f"the network cannot be traced ({type(error).__name__}: {str(error).partition('. ')[0]})")
+    modules, calls = dict(model.named_modules()), [n for n in traced.graph.nodes if n.op == "call_module"]
+    times = Counter(node.target for node in calls)
+    if any(times[name] > 1 for name, module in modules.items() if next(module.parameters(False), None) is not None):
+        return _none("a layer is used twice")
+    # Tracing loses hooks, and those of weight_norm would undo the folding.
+    if any(module._forward_hooks or module._forward_pre_hooks for module in modules.values()):
+        return _none("the network has hooks")
+    follows = [(node.args[0], node.target) for node in calls if isinstance(modules[node.target], _BatchNorm)]
+    alone = [(source.target, norm) for source, norm in follows if source in calls and len(source.users) == 1]
+    return [pair for pair in alone if isinstance(modules[pair[0]], nn.Conv2d | nn.Linear) and modules[pair[1]].affine]
+
+
+def _none(why: str) -> list:
+    warnings.warn(f"BatchNorm is not folded: {why}", stacklevel=4)
+    return []

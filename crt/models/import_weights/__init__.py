@@ -1,0 +1,1 @@
+"""Weights trained elsewhere, read into a classifier."""

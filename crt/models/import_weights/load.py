@@ -1,0 +1,138 @@
+"""Weights trained elsewhere, read into a Classifier whatever their project calls its layers."""
+
+import warnings
+from collections.abc import Collection, Mapping
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from crt.models.classifier import Classifier
+from crt.models.import_weights.checkpoint import read
+from crt.models.import_weights.checkpoint_file import sha256_of
+from crt.models.import_weights.inert_pickle import Stored
+from crt.models.import_weights.layer_names import named
+from crt.models.import_weights.state_dict import choose
+from crt.models.import_weights.wrappers import Unwrapped, some, unwrap
+
+_FLOATS = ("float16", "bfloat16", "float32", "float64")
+_INTEGERS = ("int64", "int32", "int16", "int8", "uint8")
+
+
+def load_weights(
+    model: Classifier, path: Path, sha256: str | None, *, normalize: bool | None = None, key: str | None = None
+) -> str:
+    """Fill a network with a file's weights; returns the file's SHA-256.
+
+    The file is one of torch.save or safetensors. It holds a state dict, at its top or in its dictionaries (`key`
+    chooses among several): of a Classifier, of a network alone, or of an nn.Sequential of normalization and network
+    (`1.`), behind any wrappers' prefixes (`module.`, `_orig_mod.`, …). Nothing in the file is run. Half and double
+    precision become float32, and BatchNorm's counts of batches may be missing.
+    `normalize` says whether the network takes normalized pixels, and must be given where the file does not tell.
+    Without (MACER's own code), the model's constants become 0 and 1. Those that a file leaves out are the model's.
+
+    Warns of what the file holds besides: other state dicts, an average, tensors that are no layers.
+    ValueError, and the model as it was: a file that is missing, has another SHA-256 or is no checkpoint; other
+    constants than the model's; other layers or shapes; tensors that are not finite numbers in full.
+    """
+    digest = sha256_of(path)
+    if sha256 is not None and digest != sha256.lower():
+        raise ValueError(f"{path}: its SHA-256 is {digest}, not {sha256}")
+    try:
+        chosen = choose(read(path), key)
+        found = unwrap(chosen.state)
+        wanted = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("normalize.")}
+        _check_kinds(dict(found.constants), _FLOATS)
+        _check_kinds(found.network, (*_FLOATS, *_INTEGERS))
+        network = _with_counts(named(found.network, model.body), wanted)
+        _compare(network, wanted)
+        _check_kinds({name: network[name] for name in wanted if wanted[name].is_floating_point()}, _FLOATS)
+        state = _constants(model, found, normalize) | {name: _numbers(network[name], name) for name in wanted}
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}") from error
+    except RecursionError as error:
+        raise ValueError(f"{path}: is damaged: containers in containers without end") from error
+    model.load_state_dict(state)
+    ignored = [f"ignores {some([*found.ignored])} (not part of the network)"] if found.ignored else []
+    if remarks := [*chosen.remarks, *ignored]:
+        warnings.warn(f"{path}: {'; '.join(remarks)}", stacklevel=2)
+    return digest
+
+
+def _check_kinds(tensors: Mapping[str, Stored], allowed: Collection[str]) -> None:
+    """ValueError that names tensors of other kinds than those: complex, sparse, quantized, …"""
+    wrong: dict[str, list[str]] = {}
+    for name, tensor in tensors.items():
+        if tensor.kind not in allowed:
+            wrong.setdefault(tensor.kind, []).append(name)
+    if wrong:
+        said = "; ".join(
+            f"{len(names)} {kind} tensor{'s' if len(names) > 1 else ''} ({some(names)})"
+            for kind, names in wrong.items()
+        )
+        raise ValueError(f"{said} (allowed for weights: dense tensors of {', '.join(_FLOATS)})")
+
+
+def _numbers(tensor: Stored, name: str) -> Tensor:
+    """Read a tensor, floating-point ones in float32; ValueError where it is damaged, or has numbers that are none."""
+    try:
+        values = tensor.load()
+    except Exception as error:  # damaged sizes make a tensor's constructor raise anything
+        raise ValueError(f"is truncated or damaged at {name} ({type(error).__name__}: {error})") from error
+    if tensor.kind in _INTEGERS:
+        return values
+    values = values.float()
+    # The extremes are NaN where any value is, and need no copy of the values.
+    if not torch.stack(values.aminmax()).isfinite().all():
+        bad = values.numel() - int(values.isfinite().sum())
+        raise ValueError(
+            f"{name}: {bad:,} of {values.numel():,} values are NaN or infinite in float32 (allowed: finite numbers)"
+        )
+    return values
+
+
+def _with_counts(network: dict[str, Stored], wanted: dict[str, Tensor]) -> dict[str, Stored]:
+    """Add BatchNorm's counts of batches, which no output depends on, where a file leaves them out."""
+    absent = [name for name in wanted if name.endswith(".num_batches_tracked") and name not in network]
+    for name in absent:
+        if f"{name.removesuffix('num_batches_tracked')}running_mean" in network:
+            network[name] = Stored("int64", (), partial(wanted.__getitem__, name))
+    return network
+
+
+def _constants(model: Classifier, found: Unwrapped, normalize: bool | None) -> dict[str, Tensor]:
+    """The normalization that the network was trained with, under the model's names."""
+    if not found.normalized and normalize is None:
+        raise ValueError("does not tell whether its network takes normalized pixels (say so by normalize)")
+    if found.normalized and not found.constants and normalize is False:
+        raise ValueError("its network stands behind another layer, and normalize says that there is none")
+    wanted = {"mean": model.normalize.mean, "std": model.normalize.std}
+    if normalize is False:
+        wanted = {"mean": torch.zeros_like(wanted["mean"]), "std": torch.ones_like(wanted["std"])}
+    for kind, tensor in found.constants:
+        theirs, ours = _numbers(tensor, kind).flatten(), wanted[kind].flatten().cpu()
+        # Half precision rounds the constants, too.
+        if not torch.equal(theirs, ours.to(getattr(torch, tensor.kind)).float()):
+            why = "it goes by pipeline and dataset: choose the file's"
+            raise ValueError(
+                f"its pixels were normalized with {kind} {theirs.tolist()}, the model's is {ours.tolist()}"
+                f" ({'normalize says that there is none' if normalize is False else why})"
+            )
+    return {f"normalize.{name}": tensor for name, tensor in wanted.items()}
+
+
+def _compare(found: Mapping[str, Stored], wanted: Mapping[str, Tensor]) -> None:
+    """ValueError that lists the layers where a network differs from the one that is wanted."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in wanted.items()}
+    differences = {
+        "missing": [name for name in shapes if name not in found],
+        "unexpected": [name for name in found if name not in shapes],
+        "of another shape": [name for name in found if found[name].shape != shapes.get(name, found[name].shape)],
+    }
+    if any(differences.values()):
+        raise ValueError(
+            "; ".join(f"{len(names)} {kind} ({some(names)})" for kind, names in differences.items() if names)
+        )

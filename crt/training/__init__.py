@@ -1,0 +1,1 @@
+"""Training: the loop, the base class of methods, and recipes."""

@@ -1,0 +1,112 @@
+"""The only training loop: the code that the clock is put on."""
+
+import inspect
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.amp import GradScaler
+from torch.nn.parallel import DistributedDataParallel
+
+from crt import distributed
+from crt.models.classifier import Classifier
+from crt.training.cuda_graph import Graphs, Recorder, Update
+from crt.training.method import Method, Objective, Step
+from crt.training.precision import arithmetic, begin, prepare
+from crt.training.recipe import Recipe
+
+LOW = {"bf16": torch.bfloat16, "fp16": torch.float16}
+"""Number formats under autocast; weights, losses and updates stay float32."""
+
+
+class Batches(Protocol):
+    """An epoch's batches: images (B, C, H, W) in [0, 1], labels (B,) and places in the dataset (B,)."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]: ...
+
+
+def objective(method: Method, model: Classifier, ranks: int) -> nn.Module:
+    """The method bound to the model; DDP goes round both, so that no method has to know of ranks."""
+    bound = Objective(method, model)
+    if ranks == 1:
+        return bound
+    # Each rank keeps its own BatchNorm statistics while it trains; torch renamed the option in 2.13.
+    known = inspect.signature(DistributedDataParallel).parameters
+    buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    options: dict[str, Any] = {buffers: False}
+    return DistributedDataParallel(bound, **options)
+
+
+def optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """The recipe's optimizer over every parameter, weight decay on BN and biases included (the papers' way)."""
+    # Only the fused ones skip a step whose gradients overflowed, and read a step size from its place, without asking
+    # the device first.
+    fused = recipe.fused or recipe.cuda_graph or recipe.precision == "fp16" or None
+    lr, decay = recipe.lr, recipe.weight_decay
+    if recipe.optimizer == "adam":
+        return torch.optim.Adam(
+            model.parameters(), lr=lr, weight_decay=decay, fused=fused, capturable=recipe.cuda_graph
+        )
+    steps = torch.optim.SGD(
+        model.parameters(), lr, recipe.momentum, weight_decay=decay, nesterov=recipe.nesterov, fused=fused
+    )
+    if fused and recipe.momentum:
+        # A first step that overflows in fp16 would leave in them what the memory held.
+        for weight in model.parameters():
+            steps.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
+    return steps
+
+
+class Training:
+    """A method that trains a network by a recipe, and all that its epochs change; together with all `ranks`.
+
+    ValueError for what the recipe asks and this device or installation cannot do.
+    """
+
+    def __init__(self, method: Method, model: Classifier, recipe: Recipe, ranks: int | None = None):
+        device = next(model.parameters()).device
+        prepare(method, model, recipe)
+        self.method, self.model, self.recipe = method, model, recipe
+        self.objective = objective(method, model, ranks or distributed.world_size())
+        self.optimizer = optimizer(model, recipe)
+        self.scaler = GradScaler(device.type, enabled=recipe.precision == "fp16")
+        self.update: Update = self._update
+        if recipe.cuda_graph:
+            self.update = Graphs(self._update, self.optimizer, method.turns, Recorder(device))
+
+    def epoch(self, batches: Batches, epoch: int) -> Tensor:
+        """Train on every batch; the mean loss, left on the device so that nothing in here waits for it."""
+        losses = []
+        self.objective.train()
+        with arithmetic(self.recipe):
+            for x, y, step in _steps(batches, self.method, epoch):
+                if step.replay == 0:
+                    begin(self.recipe)
+                self.recipe.set(self.optimizer, step.epoch)
+                losses.append(self.update(x, y, step))
+            return torch.stack(losses).mean()
+
+    def _update(self, x: Tensor, y: Tensor, step: Step) -> Tensor:
+        low = LOW.get(self.recipe.precision)
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(x.device.type, low, enabled=low is not None):
+            loss = self.objective(x, y, step)
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        with torch.no_grad():
+            self.method.after(self.model)
+        return loss.detach()
+
+
+def _steps(batches: Batches, method: Method, epoch: int) -> Iterator[tuple[Tensor, Tensor, Step]]:
+    """The input of each optimizer step: the parts of every batch, as often as the method replays them."""
+    for i, (x, y, index) in enumerate(batches):
+        size = len(x) // method.chunks
+        for start in range(0, size * method.chunks, size or 1):
+            part = slice(start, start + size)
+            for replay in range(method.replays):
+                yield x[part], y[part], Step(epoch + (i + replay / method.replays) / len(batches), index[part], replay)

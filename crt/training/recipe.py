@@ -1,0 +1,129 @@
+"""How long, in what batches and with what step sizes a network is trained."""
+
+import math
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from crt.quantity import Count, NonNegative, Positive, Share
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+
+
+class Recipe(BaseModel):
+    """Optimization of one network; `batch_size` counts loaded images over all ranks together."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: Count
+    batch_size: Count
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    lr: Positive
+    schedule: Literal["constant", "step", "multistep", "cosine", "cyclic", "geometric"] = "constant"
+    step_epochs: Count | None = None
+    milestones: tuple[Count, ...] = ()
+    factor: Positive = 0.1
+    """Factor of the step size at each step or milestone."""
+    lr_min: NonNegative = 0.0
+    """Last step size of the cosine and geometric schedules."""
+    decay_from: Count | None = None
+    """The epoch at which geometric begins to fall."""
+    momentum: Share = 0.9
+    nesterov: bool = False
+    """Nesterov's momentum for SGD (Sutskever et al., 2013)."""
+    cycle_momentum: bool = False
+    """Lower the momentum by 0.1 while a cyclic step size rises, the default of torch's CyclicLR."""
+    weight_decay: NonNegative = 0.0
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
+    """Number format of the networks' arithmetic; losses, bounds and updates are float32. tf32 needs a GPU."""
+    channels_last: bool = False
+    """Keep the weights of convolutions in the order in which channels vary fastest."""
+    compile: Literal[False, "default", "reduce-overhead"] = False
+    """Compile the networks' bodies, by a mode of torch.compile; reduce-overhead needs a GPU."""
+    fused: bool = False
+    """Update all weights by one kernel."""
+    fold: bool = False
+    """Fold BatchNorm into convolutions where it is fixed: in the teacher, and in attacks in eval mode."""
+    cuda_graph: bool = False
+    """Record whole steps and repeat them; needs one GPU. See `crt.training.cuda_graph`."""
+    teacher_stream: bool = False
+    """Let the teacher compute beside the student; needs a GPU."""
+
+    @model_validator(mode="after")
+    def _schedule_has_its_own(self) -> "Recipe":
+        for key, schedules in _OWNERS.items():
+            given = getattr(self, key) != type(self).model_fields[key].default
+            if given and self.schedule not in schedules:
+                raise ValueError(f"{key} belongs to schedule: {' or '.join(schedules)}")
+            if not given and key in _NEEDED and self.schedule in schedules:
+                raise ValueError(f"schedule: {self.schedule} needs {key}")
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise ValueError("milestones must rise")
+        if self.nesterov and (self.optimizer != "sgd" or self.momentum == 0):
+            raise ValueError("nesterov: true needs optimizer: sgd and a momentum above 0")
+        if self.cuda_graph:
+            for key, cannot in (("precision", "fp16"), ("compile", "reduce-overhead"), ("cycle_momentum", True)):
+                if getattr(self, key) == cannot:
+                    raise ValueError(f"cuda_graph: true cannot record {key}: {str(cannot).lower()}")
+        if self.teacher_stream and self.compile == "reduce-overhead":
+            raise ValueError("teacher_stream: true cannot go with compile: reduce-overhead, whose graphs share memory")
+        if self.lr_min > self.lr or (self.schedule == "geometric" and self.lr_min == 0):
+            least = "above 0, " if self.schedule == "geometric" else ""
+            raise ValueError(f"lr_min: {self.lr_min:g} (allowed: {least}at most lr)")
+        return self
+
+    @property
+    def portable(self) -> bool:
+        """True where every device and installation can train so."""
+        return self.precision != "tf32" and not (self.compile or self.cuda_graph or self.teacher_stream)
+
+    def lr_at(self, epoch: float) -> float:
+        """The step size at a (fractional, 0-based) epoch; a drop is in force from its epoch on.
+
+        Cyclic (Wong et al., 2020, https://arxiv.org/abs/2001.03994) rises from 0 to `lr` and falls back to 0.
+        """
+        match self.schedule:
+            case "step" if self.step_epochs is not None:
+                return self.lr * self.factor ** int(epoch // self.step_epochs)
+            case "multistep":
+                return self.lr * self.factor ** sum(epoch >= milestone for milestone in self.milestones)
+            case "cosine":
+                fall = 0.5 * (1 + math.cos(math.pi * min(epoch / self.epochs, 1.0)))
+                return self.lr_min + (self.lr - self.lr_min) * fall
+            case "cyclic":
+                return self.lr * self._risen(epoch)
+            case "geometric" if self.decay_from is not None:
+                share = (epoch - self.decay_from) / max(self.epochs - 1 - self.decay_from, 1)
+                return self.lr * (self.lr_min / self.lr) ** min(max(share, 0.0), 1.0)
+        return self.lr
+
+    def momentum_at(self, epoch: float) -> float:
+        """SGD's momentum at a (fractional, 0-based) epoch."""
+        return self.momentum - 0.1 * self._risen(epoch) if self.cycle_momentum else self.momentum
+
+    def _risen(self, epoch: float) -> float:
+        """0 at both ends of training, 1 in its middle."""
+        return max(0.0, 1 - abs(2 * epoch / self.epochs - 1))
+
+    def set(self, optimizer: "Optimizer", epoch: float) -> None:
+        """Give the optimizer the step size and momentum of an epoch."""
+        for group in optimizer.param_groups:
+            group["lr"] = self.lr_at(epoch)
+            if "momentum" in group:
+                group["momentum"] = self.momentum_at(epoch)
+
+
+ARITHMETIC = ("precision", "channels_last", "compile", "fused", "fold", "cuda_graph", "teacher_stream")
+"""Keys that say how it is computed and not what: times are compared where they agree."""
+
+_OWNERS = {
+    "milestones": ("multistep",),
+    "step_epochs": ("step",),
+    "factor": ("step", "multistep"),
+    "lr_min": ("cosine", "geometric"),
+    "decay_from": ("geometric",),
+    "cycle_momentum": ("cyclic",),
+}
+"""Keys of the schedules that alone have them."""
+_NEEDED = ("milestones", "step_epochs", "decay_from")

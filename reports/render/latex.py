@@ -1,0 +1,161 @@
+"""Tables in LaTeX, for a paper: booktabs and siunitx."""
+
+import math
+import re
+import textwrap
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby, zip_longest
+
+import pandas as pd
+
+from reports.render.latex_text import escape
+from reports.render.table_spec import FORMATS, LATEX, RADII, Column, Number, TableSpec, Words
+
+_RADII = 8
+"""Radii side by side that a page holds."""
+_LINES = 50
+"""Lines of a table's body that a page holds, the gap between rows taken as half a line."""
+_MANY = 10
+"""Columns that stand apart as they should; more come closer."""
+_DASH = "{--}"
+_DOCUMENT = r"""% Compiles as it stands. In a paper that loads booktabs and siunitx, \input it for the tables alone.
+\ifdefined\maketitle % a class is loaded: this is a paper
+  \let\closetables\relax
+\else
+  \documentclass[a4paper]{article}
+  \usepackage[margin=15mm]{geometry}
+  \usepackage{booktabs}
+  \usepackage{siunitx}
+  \def\closetables{\end{document}}
+  \begin{document}
+  \section*{TITLE}
+NOTES\fi
+"""
+
+
+@dataclass(frozen=True)
+class _Set:
+    """A column as LaTeX sets it: the lines of each cell."""
+
+    group: str
+    heading: str
+    format: str
+    cells: list[list[str]]
+
+
+def latex(title: str, lines: list[str], tables: Iterable[TableSpec]) -> str:
+    """A document of tables, whose captions begin with the title; `lines` stand above them.
+
+    Its packages are booktabs, geometry and siunitx. What a page cannot hold is split.
+    """
+    words = {"TITLE": escape(title), "NOTES": "".join(f"  \\noindent {escape(line)}\\par\n" for line in lines)}
+    head = re.sub("|".join(words), lambda match: words[match[0]], _DOCUMENT)
+    parts = [
+        _environment(f"{escape(title)}: {_caption(spec)}", page)
+        for spec in tables
+        for columns in _narrow(spec)
+        for page in _pages([_set(spec.rows, column) for column in columns])
+    ]
+    return "\n".join([head, *parts, "\\closetables\n"])
+
+
+def _caption(spec: TableSpec) -> str:
+    folder = [] if spec.folder is None else [f"Folder: {escape(spec.folder)}."]
+    return " ".join([spec.caption, *spec.notes, *folder])
+
+
+def _narrow(spec: TableSpec) -> Iterator[list[Column]]:
+    """The columns of each table: all, or so many radii beside the others."""
+    columns = spec.shown(LATEX)
+    radii = [column for column in columns if column.group == RADII]
+    for first in range(0, len(radii) or 1, _RADII):
+        yield [*(column for column in columns if column not in radii), *radii[first : first + _RADII]]
+
+
+def _set(rows: pd.DataFrame, column: Column) -> _Set:
+    """Set a column: numbers are aligned at the point, each above its interval where it has one."""
+    heading = column.heading if column.latex is None else column.latex
+    form = FORMATS[column.format]
+    if isinstance(form, Words):
+        return _Set(column.group, heading, "l", [_fold(value, column.width) for value in rows[column.key]])
+    texts = [form.latex(value) if _is_number(value) else None for value in rows[column.key]]
+    cells = [[_DASH if text is None else text] for text in texts]
+    _add_intervals(cells, rows, column.key, form)
+    for cell, warnings in zip(cells, rows[column.warnings] if column.warnings else (), strict=False):
+        cell += [rf"{{\scriptsize {escape(warning)}}}" for warning in warnings]
+    parts = [text.split(".") for text in texts if text is not None]
+    whole = max((len(part[0].removeprefix("-")) for part in parts), default=1)
+    sign = "-" * any(part[0].startswith("-") for part in parts)
+    decimals = max((len(part[1]) for part in parts if len(part) > 1), default=0)
+    return _Set(column.group, f"{{{heading}}}", f"S[table-format={sign}{whole}.{decimals}]", cells)
+
+
+def _fold(value: object, width: int) -> list[str]:
+    """Lines of words; those of a tuple begin lines of their own."""
+    if not isinstance(value, tuple):
+        return ["--"] if pd.isna(value) else _fold((str(value),), width)
+    return [escape(line) for words in value for line in textwrap.wrap(words, width)]
+
+
+def _add_intervals(cells: list[list[str]], rows: pd.DataFrame, key: str, form: Number) -> None:
+    """Put intervals below the numbers that have one."""
+    ends = form.latex_ends or form.latex
+    if f"{key}_low" in rows:
+        for cell, low, high in zip(cells, rows[f"{key}_low"], rows[f"{key}_high"], strict=True):
+            if cell[0] != _DASH and _is_number(low) and _is_number(high):
+                cell.append(rf"{{\scriptsize[{ends(low)}, {ends(high)}]}}")
+
+
+def _is_number(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def _pages(columns: list[_Set]) -> Iterator[list[_Set]]:
+    """The table in pieces, none longer than a page."""
+    heights = [max(map(len, row)) for row in zip(*(column.cells for column in columns), strict=True)]
+    first = 0
+    for row in range(1, len(heights) + 1):
+        if row == len(heights) or sum(heights[first : row + 1]) + (row - first) / 2 > _LINES:
+            yield [_Set(each.group, each.heading, each.format, each.cells[first:row]) for each in columns]
+            first = row
+
+
+def _environment(caption: str, columns: list[_Set]) -> str:
+    rows = [
+        [_line(line) for line in zip_longest(*row, fillvalue="")]
+        for row in zip(*(column.cells for column in columns), strict=True)
+    ]
+    space = 3 if len(columns) <= _MANY else 1.5
+    gap = "\\addlinespace\n" if max(map(len, rows)) > 1 else ""
+    return "\n".join(
+        [
+            r"\begin{table*}[htbp]",
+            rf"\centering\footnotesize\setlength{{\tabcolsep}}{{{space}pt}}"
+            r"\setlength{\belowcaptionskip}{6pt}",
+            rf"\caption{{{caption}}}",
+            rf"\begin{{tabular}}{{@{{}}{''.join(column.format for column in columns)}@{{}}}}",
+            r"\toprule",
+            *_groups(columns),
+            _line(column.heading for column in columns),
+            r"\midrule",
+            gap.join("".join(f"{line}\n" for line in row) for row in rows) + r"\bottomrule",
+            r"\end{tabular}",
+            "\\end{table*}\n",
+        ]
+    )
+
+
+def _line(cells: Iterable[str]) -> str:
+    return " & ".join(cells) + r" \\"
+
+
+def _groups(columns: list[_Set]) -> list[str]:
+    """The line of headings over headings, and one of rules below them."""
+    cells, rules, first = [], [], 1
+    for name, members in groupby(columns, key=lambda column: column.group):
+        size = len(list(members))
+        cells += [rf"\multicolumn{{{size}}}{{c}}{{{name}}}"] if name else [""] * size
+        rules += [rf"\cmidrule(lr){{{first}-{first + size - 1}}}"] if name else []
+        first += size
+    return [_line(cells), "".join(rules)] if rules else []

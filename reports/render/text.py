@@ -1,0 +1,110 @@
+"""Tables on a terminal and in Markdown."""
+
+import re
+from collections.abc import Iterable
+
+import pandas as pd
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+
+from crt.screen import whole
+from crt.text import printable
+from reports.render.table_spec import FORMATS, TEXT, Column, TableSpec, Words
+
+_DASH = "–"
+_FOLDED = 16
+"""Columns of a terminal that a folded word has at the least."""
+
+
+def show(console: Console, title: str, lines: list[str], tables: Iterable[TableSpec]) -> None:
+    """Print a report."""
+    console.print(title, style="bold")
+    for line in lines:
+        console.print(printable(line), soft_wrap=True)
+    for spec in tables:
+        whole(console, _table(spec))
+
+
+def markdown(title: str, lines: list[str], tables: Iterable[TableSpec]) -> str:
+    """The report as Markdown."""
+    parts = [f"# {_literal(title)}", "\n".join(f"- {_literal(line)}" for line in lines)]
+    for spec in tables:
+        columns = spec.shown(TEXT)
+        rows = zip(*(cells(spec.rows, column) for column in columns), strict=True)
+        words = [list(map(_literal, row)) for row in ([column.heading for column in columns], *rows)]
+        words.insert(1, ["---"] * len(columns))
+        body = ["| " + " | ".join(row) + " |" for row in words]
+        parts += [f"## {_literal(_title(spec))}", "\n".join(body)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def cells(rows: pd.DataFrame, column: Column) -> list[str]:
+    """Cells of a column."""
+    form = FORMATS[column.format]
+    if isinstance(form, Words):
+        return [_words(value) for value in rows[column.key]]
+    ends = form.text_ends or form.text
+    texts = [_DASH if pd.isna(value) else form.text(value) for value in rows[column.key]]
+    if f"{column.key}_low" in rows and not column.brief:
+        intervals = zip(rows[f"{column.key}_low"], rows[f"{column.key}_high"], strict=True)
+        texts = [
+            text if text == _DASH or pd.isna(low) else f"{text} [{ends(low)}, {ends(high)}]"
+            for text, (low, high) in zip(texts, intervals, strict=True)
+        ]
+    if column.warnings:
+        texts = [text + " *" * bool(why) for text, why in zip(texts, rows[column.warnings], strict=True)]
+    return texts
+
+
+def _words(value: object) -> str:
+    if isinstance(value, tuple):
+        return " ".join(value)
+    return _DASH if pd.isna(value) else str(value)
+
+
+def _title(spec: TableSpec) -> str:
+    return spec.title if spec.folder is None else f"{spec.title}, {spec.folder}"
+
+
+def _table(spec: TableSpec) -> Table:
+    """A number that is cut or broken would be another number: only words fold."""
+    table, columns = Table(title=printable(_title(spec)), title_justify="left", padding=(0, 0, 0, 1)), []
+    for column in spec.shown(TEXT):
+        heading, texts = printable(column.heading), [printable(text) for text in cells(spec.rows, column)]
+        form = FORMATS[column.format]
+        left, fold = form if isinstance(form, Words) else (False, False)
+        longest = max(map(cell_len, [heading, *texts]))
+        table.add_column(
+            heading,
+            overflow="fold",
+            no_wrap=not fold,
+            justify="left" if left else "right",
+            min_width=min(longest, _FOLDED) if fold else longest,
+        )
+        columns.append(texts)
+    for row in zip(*columns, strict=True):
+        table.add_row(*row)
+    return table
+
+
+_MARKDOWN = re.compile(
+    r"""\\(?=[!-/:-@[-`{-~])  # before what it would escape
+    | [|`$~]
+    | (?<!\S)\*(?![\s:]|$) | (?<=\S)\*  # emphasis: a star that stands alone is none
+    | (?<![^\W_])_ | _(?![^\W_])
+    | <(?=[A-Za-z/!?])
+    | &(?=\#?\w+;)
+    | (?<=\])(?=[(\[])  # links
+    | (?<=\s)\#(?=\#*$)  # behind a heading""",
+    re.VERBOSE,
+)
+"""Characters that Markdown, as GitHub reads it, would take for markup."""
+_BLOCK = re.compile(r"^(?:(?=[>\[])|(?=[#*+-]+(?:\s|$))|\d{1,9}(?=[.)](?:\s|$)))")
+"""Beginnings of a list, a quotation, a heading or a reference."""
+
+
+def _literal(text: str) -> str:
+    """A line that Markdown shows as this text."""
+    inside = _MARKDOWN.sub(lambda found: f"\\{found[0]}", printable(text))
+    return _BLOCK.sub(lambda found: f"{found[0]}\\", inside)

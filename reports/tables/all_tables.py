@@ -1,0 +1,52 @@
+"""All tables of a report, in the order of each writer."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pandas as pd
+
+from reports.render.table_spec import LATEX, TEXT, TableSpec
+from reports.tables.attack_checks import masking_table
+from reports.tables.comparisons import comparisons_table
+from reports.tables.factors import factors_table, means_table
+from reports.tables.robustness import robustness_tables
+from reports.tables.scaling import scaling_table
+from reports.tables.speed import certification_table, speed_table
+from reports.tables.timing import memory_table, published_time_table, time_table
+
+Describe = Callable[[pd.DataFrame], Iterator[TableSpec]]
+Entry = tuple[str, Describe]
+"""A frame and the function that describes tables of it."""
+_TIME: Entry = ("timing", time_table)
+_PUBLISHED: Entry = ("timing", published_time_table)
+_MEMORY: Entry = ("timing", memory_table)
+_RATIOS: list[Entry] = [("means", means_table), ("factors", factors_table), ("scaling", scaling_table)]
+_ROBUSTNESS: list[Entry] = [
+    ("robustness", robustness_tables),
+    ("masking", masking_table),
+    ("comparisons", comparisons_table),
+]
+_ORDER = {
+    TEXT: [_TIME, *_RATIOS, _MEMORY, _PUBLISHED, *_ROBUSTNESS],
+    LATEX: [_TIME, _PUBLISHED, _MEMORY, *_RATIOS, *_ROBUSTNESS],
+}
+_SWITCHES: list[Entry] = [("speed", speed_table), ("certification", certification_table)]
+
+
+def tables(frames: dict[str, pd.DataFrame], writer: str) -> Iterator[TableSpec]:
+    """The tables that a writer shows; each runs folder has its own, for nothing is divided across folders."""
+    timing = frames["timing"]
+    if "folder" in timing:
+        for folder in timing["folder"].unique():
+            own = {key: _of(frame, folder) for key, frame in frames.items()}
+            yield from (replace(spec, folder=folder) for spec in tables(own, writer))
+        return
+    # A study of switches compares these alone.
+    switches = writer == TEXT and not frames["speed"].empty
+    for key, describe in _SWITCHES if switches else _ORDER[writer]:
+        if not frames[key].empty:
+            yield from (spec for spec in describe(frames[key]) if writer in spec.writers)
+
+
+def _of(frame: pd.DataFrame, folder: str) -> pd.DataFrame:
+    return frame[frame["folder"] == folder].drop(columns="folder") if "folder" in frame else frame

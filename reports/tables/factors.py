@@ -1,0 +1,154 @@
+"""A speedup taken apart, and means of ratios over architectures."""
+
+import math
+from collections.abc import Collection, Iterator
+
+import numpy as np
+import pandas as pd
+
+from bench.manifest.labels import Names, epochs
+from bench.manifest.manifest import Manifest
+from bench.results.columns import columns, named
+from bench.results.intervals import mean_ratio
+from bench.results.measured import Measured
+from bench.results.pairs import comparable, couple, shown
+from bench.results.ratios import carrier, pairs, ratio
+from crt.training.recipe import ARITHMETIC
+from reports.render.table_spec import ARCH, BOTH, INTERVALS, Column, TableSpec, alike, datasets
+from reports.tables.teachers import whole_hours
+
+_PRODUCT = ("epochs", "passes", "batch", "precision")
+
+
+def factors(manifest: Manifest, measured: list[Measured], allow: Collection[str] = ()) -> pd.DataFrame:
+    """Of each two arms timed side by side, how many times as long the slower takes to its end, and why.
+
+    total = epochs x passes x batch x precision x host. Replays count as epochs; passes is the ratio of counted
+    operations; batch and precision (with all else of the arithmetic) are what the baseline
+    gains by them, measured; host is the rest: what arithmetic
+    does not explain.
+    """
+    names = Names(manifest.cells)
+    rows = [_row(manifest, slow, fast, names, allow) for slow, fast in _couples(manifest, measured)]
+    heads = [
+        "dataset",
+        "arch",
+        "slower",
+        "faster",
+        "total",
+        "total_low",
+        "total_high",
+        *_PRODUCT,
+        "host",
+        "paper_total",
+        "couple",
+    ]
+    return pd.DataFrame(rows, columns=columns(heads, measured))
+
+
+def _couples(manifest: Manifest, measured: list[Measured]) -> Iterator[tuple[Measured, Measured]]:
+    """Every two of the manifest's cells that one process may time, the slower first; none of one method's ways."""
+    if manifest.timing and manifest.timing.together == "method":
+        return
+    own = {cell.id for cell in manifest.cells}
+    groups: dict[tuple, dict[Measured, float]] = {}
+    for m in measured:
+        if m.runs and m.flops and m.id in own:
+            groups.setdefault((m.folder, m.cell.kin), {})[m] = whole_hours(m)
+    for hours in groups.values():
+        for pair in comparable(hours):
+            slow, fast = sorted(pair, key=hours.get, reverse=True)
+            yield slow, fast
+
+
+def _row(manifest: Manifest, slow: Measured, fast: Measured, names: Names, allow: Collection[str]) -> dict:
+    # The arithmetic is a factor of its own here, so it may differ.
+    per_epoch = ratio(slow, fast, manifest.timing is not None, {*allow, *ARITHMETIC}).interval
+    longer = epochs(slow.cell) / epochs(fast.cell)
+    (step, *way), (other_step, *other_way) = slow.cell.footing, fast.cell.footing
+    found = {
+        "epochs": longer,
+        "passes": slow.flops / fast.flops,
+        "batch": _gain(manifest, slow, (step, *way), (other_step, *way), allow),
+        "precision": _gain(manifest, slow, (other_step, *way), (other_step, *other_way), allow),
+    }
+    explained, paper = math.prod(found.values()), slow.cell.paper.total
+    return {
+        "dataset": slow.cell.dataset,
+        "arch": slow.cell.arch,
+        "slower": names.called(slow.cell),
+        "faster": names.called(fast.cell),
+        "total": longer * per_epoch.mean,
+        "total_low": longer * per_epoch.low,
+        "total_high": longer * per_epoch.high,
+        **found,
+        "host": longer * per_epoch.mean / explained,
+        "paper_total": paper if manifest.is_baseline(fast.cell) and paper is not None else math.nan,
+        "couple": couple(manifest, slow, fast),
+        "folder": str(slow.folder),
+    }
+
+
+def _gain(manifest: Manifest, m: Measured, slow: tuple, fast: tuple, allow: Collection[str]) -> float:
+    """How many times as long the baseline takes on one footing as on another; NaN if not measured."""
+    if slow == fast:
+        return 1.0
+    one, other = (carrier(manifest, m, each) for each in (slow, fast))
+    if one is None or other is None:
+        return math.nan
+    return ratio(one, other, manifest.timing is not None, {*allow, *ARITHMETIC}).interval.mean
+
+
+def means(manifest: Manifest, measured: list[Measured]) -> pd.DataFrame:
+    """Over the architectures of a timing study, how many times as long an epoch of one method takes as another's.
+
+    Each in its own recipe. The geometric mean does not depend on which of the two is called the slower; the
+    arithmetic one is there because papers print it.
+    """
+    names = Names(manifest.cells)
+    groups: dict[tuple, list[tuple[Measured, Measured]]] = {}
+    for slow, fast in _couples(manifest, measured) if manifest.timing else ():
+        shape = (slow.cell.loader, slow.cell.ranks, slow.cell.nodes)
+        key = (slow.cell.dataset, *(names.called(m.cell) for m in (slow, fast)), str(slow.folder), shape)
+        groups.setdefault(key, []).append((slow, fast))
+    rows = []
+    for (dataset, slower, faster, folder, _), couples in groups.items():
+        logs = [pairs(slow, fast) for slow, fast in couples]
+        if len(couples) < 2 or len({slow.cell.arch for slow, _ in couples}) < len(couples) or not all(logs):
+            continue
+        row = {"dataset": dataset, "slower": slower, "faster": faster, "architectures": len(couples), "folder": folder}
+        for kind in ("geometric", "arithmetic"):
+            row |= named(kind, mean_ratio(logs, kind))
+        ideals = [slow.flops / fast.flops for slow, fast in couples]
+        row["couple"] = couple(manifest, *couples[0])
+        rows.append(row | {"ideal": float(np.exp(np.mean(np.log(ideals))))})
+    spread = [f"{kind}{end}" for kind in ("geometric", "arithmetic") for end in ("", "_low", "_high")]
+    heads = ["dataset", "slower", "faster", "architectures", *spread, "ideal", "couple"]
+    return pd.DataFrame(rows, columns=columns(heads, measured))
+
+
+def factors_table(factors: pd.DataFrame) -> Iterator[TableSpec]:
+    """Factors of the pairs that papers compare."""
+    columns = [
+        *alike("total epochs passes", "ratio"),
+        *alike("batch precision", "ratio", optional="text"),
+        *alike("host", "ratio"),
+        Column("paper_total", "paper total", "ratio", "published", "total", optional=BOTH),
+    ]
+    title = "Factors of the whole time: total = epochs x passes x batch x precision x host"
+    yield _of_pairs(title, "factors of the whole time; their product is the total.", [ARCH], columns, factors)
+
+
+def means_table(means: pd.DataFrame) -> Iterator[TableSpec]:
+    """Means over architectures of the pairs that papers compare."""
+    kinds = [Column(kind, f"{kind} mean", "ratio", kind, "mean") for kind in ("geometric", "arithmetic")]
+    columns = [*alike("architectures", "count"), *kinds, *alike("ideal", "ratio")]
+    title = "Time of an epoch, over architectures"
+    yield _of_pairs(title, "time of an epoch, over architectures.", [], columns, means)
+
+
+def _of_pairs(title: str, caption: str, first: list[Column], last: list[Column], frame: pd.DataFrame) -> TableSpec:
+    rows = shown(frame)
+    rows = rows.assign(pair=rows["slower"] + " / " + rows["faster"])
+    pair = [Column("pair", "slower / faster", "name", writers="text"), *alike("slower faster", "name", writers="latex")]
+    return TableSpec(title, caption, [*datasets(rows), *first, *pair, *last], rows, [INTERVALS])

@@ -1,0 +1,145 @@
+"""The robustness table, in the columns of the CSV."""
+
+import math
+import re
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from bench.cell import Cell, Spec
+from bench.manifest.labels import epochs, lineage, name
+from bench.manifest.plugin_spec import evaluation
+from bench.records import Verdict
+from bench.results.accuracy import RADIUS_STEP, average_certified_radius, certified_accuracy, share
+from bench.results.columns import columns, named, number
+from bench.results.measured import Measured
+from bench.results.robustness import at_eps, clean, eps_of, first_seen, has_eps, kind, of, principal, radii, right
+from reports.render.table_spec import BOTH, INTERVALS, RADII, Column, TableSpec, alike, network, with_labels
+
+_LARGEST = 3.8115
+"""Radii over sigma that n = 100,000 draws at alpha = 0.001 can certify (all of them agreeing)."""
+
+
+def robustness(measured: list[Measured]) -> pd.DataFrame:
+    """A row a cell and evaluation; certified accuracy at r, and accuracy at eps, count those right with radius >= it.
+
+    ACR is over all images judged, with 0 for those wrong, skipped or abstained on. Where wrong images are skipped, how
+    many would have been abstained on is not known. What was published of an accuracy at eps stands beside the first
+    attack, and beside the first bound, at the threat's eps.
+    """
+    rows = []
+    for m in measured:
+        # Beside another judge they are columns of its row.
+        others = [spec for spec in m.cell.evals if kind(spec.name) not in ("clean", "noisy")]
+        rows += [_row(m, spec) for spec in others or m.cell.evals]
+    frame = pd.DataFrame(rows)
+    return frame if frame.empty else frame[columns([name for name in frame if name != "folder"], measured)]
+
+
+def _row(m: Measured, spec: Spec) -> dict:
+    cell, verdicts = m.cell, list(m.verdicts.get(spec.id, {}).values())
+    smoothing = kind(spec.name) == "smoothing"
+    row = {
+        "dataset": cell.dataset,
+        "arch": cell.arch,
+        "method": name(cell),
+        "teacher": lineage(cell.teacher),
+        "judge": spec.name,
+        "eval": spec.label,
+        "folder": str(m.folder),
+        "norm": cell.threat.norm,
+        "sigma": cell.threat.sigma,
+        "trained_eps": cell.threat.eps,
+        "eps": eps_of(cell, spec) if has_eps(spec.name) else cell.threat.eps,
+        "epochs": f"{len(m.losses) * cell.replays}/{epochs(cell)}" + (" (best)" if cell.select == "best" else ""),
+        "images": len(verdicts) or math.nan,
+        "skipped": sum(v.skipped for v in verdicts) if verdicts and smoothing else math.nan,
+        "abstained": _abstained(verdicts) if smoothing and not spec.args.get("skip_wrong") else math.nan,
+        "judge_seconds": sum(v.seconds for v in verdicts) if verdicts else math.nan,
+        "paper_clean": number(cell.paper.clean) / 100,
+    }
+    row |= {"clean_images": len(first_seen(m, spec)) or math.nan} | named("clean", clean(m, spec))
+    if any(kind(each.name) == "noisy" for each in cell.evals):
+        row |= named("noisy", share(map(right, verdicts if kind(spec.name) == "noisy" else of(m, "noisy"))))
+    if smoothing:
+        row |= _certified(cell, radii(verdicts))
+    elif has_eps(spec.name):
+        row |= named("at_eps", at_eps(m, spec)) | {"paper_at_eps": _published(cell, spec)}
+    if not smoothing and evaluation(spec, cell.threat).measures_radius:
+        row |= named("acr", average_certified_radius(radii(verdicts)))
+    return row
+
+
+def _abstained(verdicts: list[Verdict]) -> float:
+    return float(np.mean([v.prediction == -1 for v in verdicts])) if verdicts else math.nan
+
+
+def _certified(cell: Cell, found: np.ndarray) -> dict:
+    row = named("acr", average_certified_radius(found)) | {"paper_acr": number(cell.paper.acr)}
+    for r in np.arange(0, _LARGEST * cell.threat.sigma, RADIUS_STEP):
+        row |= named(f"certified_at_{r:.2f}", certified_accuracy(found, r))
+    return row | {f"paper_certified_at_{r:.2f}": percent / 100 for r, percent in cell.paper.certified.items()}
+
+
+def _published(cell: Cell, spec: Spec) -> float:
+    """What the paper prints of an attack, or of a bound, at the threat's eps; it belongs to the first of its kind."""
+    alike = [one for one in cell.evals if kind(one.name) == kind(spec.name)]
+    if spec != principal(cell, alike) or eps_of(cell, spec) != cell.threat.eps:
+        return math.nan
+    if kind(spec.name) == "attack":
+        return number(cell.paper.robust) / 100
+    return next((p / 100 for r, p in cell.paper.certified.items() if math.isclose(r, cell.threat.eps)), math.nan)
+
+
+def robustness_tables(robustness: pd.DataFrame) -> Iterator[TableSpec]:
+    """Results of every evaluation and, for certificates by smoothing, certified accuracies, measured and published."""
+    rows = with_labels(robustness)
+    smoothing = rows["judge"].map(kind).eq("smoothing")
+    rows["ball"] = rows["ball"].where(rows["judge"].map(has_eps))
+    rows["other_images"] = rows["clean_images"].mask(rows["clean_images"] == rows["images"])
+    for key in [key for key in ("acr", "acr_low", "acr_high") if key in rows]:
+        rows[f"own_{key}"] = rows[key].mask(smoothing)
+    columns = [
+        *network(rows, "trained_for"),
+        Column("eval", "evaluation", "name"),
+        *(*alike("epochs", "label"), *alike("images", "count"), *alike("skipped", "count", optional=BOTH)),
+        Column("abstained", "abstained", "percent", optional=BOTH),
+        Column("judge_seconds", "judged in s", "rounded", writers="text"),
+        Column("clean", "clean", "percent", group="accuracy", optional="text"),
+        Column("other_images", "of images", "count", writers="text", optional="text"),
+        *([Column("noisy", "noisy", "percent", group="accuracy", optional="text")] if "noisy" in rows else []),
+        *(_at_eps(rows) if "at_eps" in rows else []),
+    ]
+    yield TableSpec("Judged (accuracy in %)", "judged.", columns, rows, [r"Shares in \%.", INTERVALS])
+    yield from _certified_tables(rows[smoothing])
+
+
+def _at_eps(rows: pd.DataFrame) -> list[Column]:
+    eps, at_eps = r"$\varepsilon$", r"at $\varepsilon$"
+    columns = [
+        Column("ball", "eps", writers="text", optional="text"),
+        Column("at_eps", "accuracy at eps", "percent", at_eps, "accuracy"),
+        Column("ball", eps, writers="latex"),
+        Column("paper_clean", "paper clean", "published percent", "clean", "published", optional=BOTH),
+        Column("paper_at_eps", "paper at eps", "published percent", at_eps, "published", optional=BOTH),
+    ]
+    # Text has the ACR of smoothing in a table of its own.
+    acr = [Column("own_acr", "ACR", "radius", writers="text"), Column("acr", "ACR", "radius", writers="latex")]
+    return [*columns[:3], *(acr if "own_acr" in rows and rows["own_acr"].notna().any() else []), *columns[3:]]
+
+
+def _certified_tables(smoothing: pd.DataFrame) -> Iterator[TableSpec]:
+    """Certified accuracies, which text shows though they are still to come, and those published."""
+    caption = r"certified accuracy in \% at $\ell_2$ radius $r$"
+    for prefix, form, title, end, notes in (
+        ("", "narrow percent", "Robustness (certified accuracy in %, at l2 radius r)", ".", [INTERVALS]),
+        ("paper_", "published percent", "As published", ", as published.", []),
+    ):
+        radii = [match for key in smoothing if (match := re.fullmatch(rf"{prefix}certified_at_([\d.]+)", key))]
+        acr, keys = f"{prefix}acr", [radius[0] for radius in radii]
+        known = smoothing.filter([acr, *keys]).notna().any(axis=None)
+        if known or (keys and not prefix):
+            columns = [*network(smoothing, "sigma"), Column(acr, "ACR", "radius")]
+            columns += [Column(radius[0], f"r = {radius[1]}", form, radius[1], RADII) for radius in radii]
+            yield TableSpec(title, caption + end, columns, smoothing, notes, BOTH if keys and known else "text")

@@ -1,0 +1,162 @@
+"""The timing table, in the columns of the CSV: what a time is, and what it bought."""
+
+import math
+from collections.abc import Collection, Iterator
+
+import numpy as np
+import pandas as pd
+
+from bench.manifest.labels import epochs, lineage, name
+from bench.manifest.manifest import Manifest
+from bench.results.columns import columns, named, number
+from bench.results.intervals import fieller_ratio, nested_ci
+from bench.results.measured import Measured
+from bench.results.ratios import like_base, published_base, ratio
+from bench.results.robustness import acr, bought
+from bench.results.statistics import NOTHING
+from bench.results.warnings import remark
+from crt.data import DATASETS
+from crt.training.recipe import ARITHMETIC
+from reports.render.table_spec import BOTH, INTERVALS, Column, TableSpec, alike, network, varying, with_labels
+from reports.tables.teachers import expenses, making_hours, unknown, whole_hours
+
+TIMING = (
+    "dataset,arch,method,baseline,runs,rounds,batch,precision,loader,device,s_per_epoch,s_per_epoch_low,"
+    "s_per_epoch_high,images_per_s,memory_mb,slowdown,slowdown_low,slowdown_high,ideal,efficiency,hours,"
+    "hours_with_teacher,paper_s_per_epoch,paper_slowdown,paper_hours,efficiency_low,efficiency_high,pair,"
+    "as_published,as_published_low,as_published_high,unpaired,unpaired_low,unpaired_high,"
+    "fieller,fieller_low,fieller_high,unlike,loader_share,ranks,nodes,teacher,sigma,acr,acr_low,acr_high,"
+    "clean,clean_low,clean_high,at_eps,at_eps_low,at_eps_high,at_eps_by,paper_hours_with_teacher,epochs,hours_making,"
+    "host_memory_mb,norm,trained_eps,remarks,teacher_hours_unknown,id"
+).split(",")
+
+
+def timing(manifest: Manifest, measured: list[Measured], allow: Collection[str] = ()) -> pd.DataFrame:
+    """A row a cell; seconds are of a whole epoch of the dataset. ValueError for a ratio of unlike things."""
+    rows = [_timing_row(manifest, m, allow) | {"folder": str(m.folder)} for m in measured]
+    return pd.DataFrame(rows, columns=columns(TIMING, measured))
+
+
+def _timing_row(manifest: Manifest, m: Measured, allow: Collection[str]) -> dict:
+    cell, own = m.cell, published_base(manifest, m)
+    like = like_base(manifest, m)
+    # Without a twin of the baseline in this batch size, the ratio is the published recipes' as they are.
+    base = like or own
+    slowdown = ratio(m, base, manifest.timing is not None, allow)
+    published = ratio(m, own, manifest.timing is not None, {*allow, *ARITHMETIC}).interval
+    apart = ratio(m, base, False, allow).interval
+    both = base is not None and base is not m and m.runs and base.runs
+    fieller = fieller_ratio(m.seconds, base.seconds) if both else NOTHING
+    ideal = m.flops / base.flops if base and m.flops and base.flops else math.nan
+    hours, needed = whole_hours(m), [each.hours for each in expenses(m)]
+    epoch, worth = nested_ci(m.seconds), bought(m)
+    memories = [e.memory for run in m.runs.values() for e in run.values() if e.memory is not None]
+    return {
+        "dataset": cell.dataset,
+        "arch": cell.arch,
+        "method": name(cell),
+        "baseline": manifest.baseline,
+        "runs": len(m.runs) or math.nan,
+        "rounds": max((len(run) for run in m.runs.values()), default=math.nan),
+        "batch": cell.recipe.batch_size,
+        "precision": cell.recipe.precision,
+        "loader": cell.loader,
+        "device": m.starts[-1].device if m.starts else None,
+        **named("s_per_epoch", epoch),
+        "images_per_s": DATASETS[cell.dataset].train_images / epoch.mean,
+        "memory_mb": max(memories, default=math.nan),
+        **named("slowdown", slowdown.interval),
+        "ideal": ideal,
+        "efficiency": ideal / slowdown.interval.mean,
+        "hours": hours,
+        "hours_with_teacher": hours + sum(needed) if cell.teacher else math.nan,
+        "paper_s_per_epoch": number(cell.paper.s_per_epoch),
+        "paper_slowdown": number(cell.paper.slowdown),
+        "paper_hours": number(cell.paper.hours),
+        "efficiency_low": ideal / slowdown.interval.high,
+        "efficiency_high": ideal / slowdown.interval.low,
+        "pair": ("like for like" if like else "as published") if base and m is not base else None,
+        **named("as_published", published),
+        **named("unpaired", apart),
+        **named("fieller", fieller),
+        "unlike": " ".join(slowdown.unlike) or None,
+        "loader_share": share_of_loader(m),
+        "ranks": cell.ranks,
+        "nodes": cell.nodes,
+        "teacher": lineage(cell.teacher),
+        "sigma": cell.threat.sigma,
+        **named("acr", acr(m)),
+        **named("clean", worth.clean),
+        **named("at_eps", worth.standing),
+        "at_eps_by": worth.by,
+        "paper_hours_with_teacher": number(cell.paper.hours_with_teacher),
+        "epochs": epochs(cell),
+        "hours_making": making_hours(m) if cell.robust else math.nan,
+        "norm": cell.threat.norm,
+        "trained_eps": cell.threat.eps,
+        "host_memory_mb": math.nan if m.host_memory is None else m.host_memory,
+        "remarks": remark(m),
+        "teacher_hours_unknown": unknown(m),
+        "id": m.id,
+    }
+
+
+def share_of_loader(m: Measured) -> float:
+    """Of an epoch, what the host waits for its batches."""
+    shares = [(p.host["loader"] + p.host["transfer"]) / sum(p.host.values()) for p in m.phases]
+    return float(np.mean(shares)) if shares else math.nan
+
+
+def time_table(timing: pd.DataFrame) -> Iterator[TableSpec]:
+    """Times and, where it was measured, the accuracy of the networks that were trained in them."""
+    twice = timing.duplicated(["dataset", "arch", "method", "batch", "ranks", "nodes", "sigma", "epochs"]).any()
+    published = timing["as_published"].notna() & (timing["as_published"] != timing["slowdown"])
+    accurate, at_eps = timing["at_eps"].notna().any(), (r"at $\varepsilon$", r"accuracy in \%")
+    fields = [fields.split() if isinstance(fields, str) else [] for fields in timing["unlike"]]
+    rows = with_labels(timing).assign(warnings=[[f"unlike {field}" for field in own] for own in fields])
+    columns = [
+        *network(rows, "trained_for sigma ranks nodes", width=16 if accurate else 26, teacher=twice),
+        *varying(timing, [*alike("epochs", "count"), *alike("precision", "label", writers="text")]),
+        Column("batch", "batch", "count"),
+        Column("s_per_epoch", "s/epoch", "rounded"),
+        Column("images_per_s", "images/s", "rounded", writers="text"),
+        Column("slowdown", "slowdown", "ratio", "measured", "slowdown", warnings="warnings"),
+        *([Column("as_published", "as published", "ratio", group="slowdown")] if published.any() else []),
+        Column("ideal", "ideal", "ratio", group="slowdown"),
+        Column("efficiency", "efficiency", "ratio"),
+        Column("loader_share", "loader %", "percent", writers="text", optional="text"),
+        Column("hours", "training", "span", "own", "hours"),
+        Column("hours_with_teacher", "with teacher", "span", "+ teacher", "hours", optional="text"),
+        Column("acr", "ACR", "radius", optional=BOTH, brief=True),
+        *([Column("clean", "clean", "percent", "clean", at_eps[1], optional="text", brief=True)] if accurate else []),
+        Column("at_eps", "accuracy at eps", "percent", *at_eps, optional=BOTH, brief=True),
+    ]
+    yield TableSpec("Time", "time.", columns, rows, [INTERVALS])
+
+
+def published_time_table(timing: pd.DataFrame) -> Iterator[TableSpec]:
+    """Times beside those that papers print, where there are such."""
+    if timing.filter(regex="^paper_").isna().all(axis=None):
+        return
+    rows = with_labels(timing)
+    columns = network(rows)
+    taught = BOTH if timing["paper_hours_with_teacher"].notna().any() else "text"
+    for key, heading, form, group, writers, optional in (
+        ("s_per_epoch", "s/epoch", "significant", "s/epoch", BOTH, ""),
+        ("slowdown", "slowdown", "ratio", "slowdown", BOTH, ""),
+        ("hours", "training", "hours", "hours", BOTH, ""),
+        ("hours_with_teacher", "with teacher", "hours", "with teacher", taught, "text"),
+    ):
+        columns.append(Column(key, heading, form, "measured", group, writers, optional, brief=True))
+        columns.append(Column(f"paper_{key}", f"paper {heading}", form, "published", group, writers, "text"))
+    yield TableSpec("Time, as measured and as published", "time, as measured and as published.", columns, rows)
+
+
+def memory_table(timing: pd.DataFrame) -> Iterator[TableSpec]:
+    """Peak memory, where it was measured."""
+    if timing[["memory_mb", "host_memory_mb"]].notna().any(axis=None):
+        memories = (("memory_mb", "GPU"), ("host_memory_mb", "host"))
+        memory = [Column(key, heading, "rounded", group="MB") for key, heading in memories]
+        rows, what = with_labels(timing), "the GPU's in an epoch, the host's of a whole training"
+        columns = [*network(rows), *alike("batch", "count", writers="text"), *memory]
+        yield TableSpec(f"Peak memory in MB: {what}", f"peak memory: {what}.", columns, rows)
