@@ -1,1 +1,7 @@
-"""Evaluations: what a network predicts, and within what radius that stands."""
+"""Evaluations: how often a trained network is right, and how robust it is; one file each."""
+
+from crt.lazy import lazily
+
+__all__ = ["Evaluation"]
+
+__getattr__ = lazily(__name__, Evaluation="crt.evals.base")

@@ -1,1 +1,7 @@
 """Networks: the classifier, its layers, and weights from elsewhere."""
+
+from crt.lazy import lazily
+
+__all__ = ["Classifier"]
+
+__getattr__ = lazily(__name__, Classifier="crt.models.classifier")
