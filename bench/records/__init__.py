@@ -1,6 +1,6 @@
 """Records of runs: append-only JSON lines."""
 
-from bench.records.store import (
+from bench.records.schema import (
     GPU,
     READABLE,
     SCHEMA,
@@ -16,10 +16,8 @@ from bench.records.store import (
     Record,
     Start,
     Verdict,
-    append,
-    read,
-    read_all,
 )
+from bench.records.store import append, read, read_all
 
 __all__ = [
     "GPU",
