@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -16,6 +16,15 @@ if TYPE_CHECKING:
     from crt.training.method import Method
 
 _STRICT = ConfigDict(frozen=True, extra="forbid")
+
+
+class StepKey(NamedTuple):
+    """The part of a cell that decides which times of a step are of like things."""
+
+    images: int
+    """Global batch size: images of one optimizer step, over all ranks."""
+    compute_settings: tuple[Any, ...]
+    """Values of the recipe's arithmetic, in the order of `ARITHMETIC`."""
 
 
 def digest(value: Any) -> str:
@@ -150,37 +159,36 @@ class Cell(BaseModel):
         return f"{self.arch}-{self.method.name}-s{self.seed}-{digest(body)}"
 
     @property
-    def kin(self) -> tuple:
-        """Fields that cells share which are timed in one process and compared."""
+    def comparison_group(self) -> tuple:
+        """Fields that are equal in all cells that are timed in one process and compared."""
         return self.dataset, self.pipeline, self.loader, self.arch, self.ranks, self.nodes
 
     @property
     def per_step(self) -> int:
-        """Images that one optimizer step is taken on: the part of a loaded batch, over all ranks together."""
-        return self.recipe.batch_size // self.unbound.chunks
+        """Global batch size: images of one optimizer step, a part of a loaded batch, over all ranks."""
+        return self.recipe.batch_size // self.build_method().chunks
 
     @property
-    def way(self) -> dict[str, Any]:
-        """How its arithmetic is done."""
+    def compute_settings(self) -> dict[str, Any]:
+        """Fields of the recipe that decide how its arithmetic is done."""
         return {key: getattr(self.recipe, key) for key in ARITHMETIC}
 
     @property
-    def footing(self) -> tuple:
-        """Images to a step, and how they are computed on: times of one footing are of like things."""
-        return self.per_step, *self.way.values()
+    def step_key(self) -> StepKey:
+        """Times are comparable where it is equal."""
+        return StepKey(self.per_step, tuple(self.compute_settings.values()))
 
     @property
     def replays(self) -> int:
         """Optimizer steps on the same images; an epoch of a table is one of them."""
-        return self.unbound.replays
+        return self.build_method().replays
 
-    @property
-    def unbound(self) -> "Method":
+    def build_method(self) -> "Method":
         """Its method, without a teacher, to ask what it declares."""
         return declaration("crt.methods", self.method.name)(threat=self.threat, **self.method.args)
 
     @property
-    def questions(self) -> str:
+    def evals_digest(self) -> str:
         """A digest of what its evaluations ask, images included: names the job that answers."""
         return digest([[spec.id, spec.every, spec.images] for spec in self.evals])
 

@@ -17,6 +17,10 @@ FORMER = {
 }
 
 
+RENAMED = {"Place": "JobPaths"}
+"""Former names of classes, and their names now."""
+
+
 class _FormerModule(ModuleType):
     """A module by its former name, which takes everything from where it is now."""
 
@@ -24,7 +28,7 @@ class _FormerModule(ModuleType):
         # Python asks modules by such names what they are.
         if name.startswith("__"):
             raise AttributeError(name)
-        return getattr(import_module(FORMER[self.__name__]), name)
+        return getattr(import_module(FORMER[self.__name__]), RENAMED.get(name, name))
 
 
 def register() -> None:

@@ -11,9 +11,9 @@ class Call:
     args: tuple[Any, ...]
 
     def __call__(self) -> None:
-        from launchers.rendezvous import joined
+        from launchers.rendezvous import join_ranks
 
-        with joined():
+        with join_ranks():
             self.function(*self.args)
 
     def checkpoint(self) -> Any:

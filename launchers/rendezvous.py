@@ -29,7 +29,7 @@ _EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 @contextmanager
-def joined() -> Iterator[None]:
+def join_ranks() -> Iterator[None]:
     """Set torch's variables of this rank, and where there are others of the port where all meet, for the duration.
 
     CUDA_VISIBLE_DEVICES stays as Slurm or the user set it: a rank chooses its GPU by LOCAL_RANK.

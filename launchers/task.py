@@ -45,9 +45,9 @@ class Task(ABC):
 
     def __call__(self) -> None:
         """Run as one of the task's ranks: submitit calls this in each process."""
-        from launchers.rendezvous import joined  # imports torch, which planning does without
+        from launchers.rendezvous import join_ranks  # imports torch, which planning does without
 
-        with joined():
+        with join_ranks():
             self.run()
 
     def checkpoint(self) -> Any:

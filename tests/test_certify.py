@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from bench.certify import app
 from bench.commands import smoothing_tsv
 from bench.jobs import evaluate
-from bench.jobs.lease import Place
+from bench.jobs.lease import JobPaths
 from bench.jobs.train import run_cell
 from bench.manifest.plugin_spec import spec
 from bench.records import Verdict, read_all
@@ -345,10 +345,10 @@ def test_judging_cut_off_at_any_image_goes_on_and_reports_what_it_found(tiny, di
             raise InterruptedError
         step(self, note)
 
-    run_cell(cell, Place(runs=tmp_path / "whole", data=digits, process="shared"))
+    run_cell(cell, JobPaths(runs=tmp_path / "whole", data=digits, process="shared"))
     shutil.copytree(tmp_path / "whole", tmp_path / "cut")
     for name in ("whole", "cut"):
-        at = Place(runs=tmp_path / name, data=digits, process="shared")
+        at = JobPaths(runs=tmp_path / name, data=digits, process="shared")
         if name == "cut":
             monkeypatch.setattr(evaluate.Progress, "step", dies)
             for _ in range(3):

@@ -214,7 +214,7 @@ def test_bounds_need_an_l2_ball(kind, threat):
 def test_defaults():
     method = CROWNIBP(threat=THREAT)
     assert (method.warmup, method.ramp, method.beta_final, method.kappa_final) == (10, 121, 1, None)
-    assert method.settled == 131 and method.state() == {}
+    assert method.steady_from_epoch == 131 and method.state() == {}
 
 
 def test_bounds_are_in_full_precision_under_autocast():

@@ -305,7 +305,7 @@ def test_defaults():
     method = make("Duet")
     values = (method.similarity, method.lbd, method.rotation, method.rank, method.project, method.inputs, method.layers)
     assert values == ("eq11", 0.1, "normalized", 0.5, True, "own", "all") and not method.through_norms
-    assert (method.warmup, method.ramp, method.kappa_final, method.power_iterations, method.settled) == (
+    assert (method.warmup, method.ramp, method.kappa_final, method.power_iterations, method.steady_from_epoch) == (
         10,
         121,
         0,

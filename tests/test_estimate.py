@@ -220,12 +220,12 @@ import json, sys
 from pathlib import Path
 from bench.build import cost
 from bench.plan import devices, estimate
-from bench.jobs.lease import Place
+from bench.jobs.lease import JobPaths
 from bench.cell import Cell
 from bench.jobs.tasks import EvaluateTask, TrainTask
 from launchers.task import Job, TaskProgress
 one, other = map(Cell.model_validate, json.loads(Path(sys.argv[1]).read_text()))
-place = Place(runs=Path("none"), data=Path("none"), process="fresh")
+place = JobPaths(runs=Path("none"), data=Path("none"), process="fresh")
 tasks = [TrainTask(cell=one, place=place), EvaluateTask(cell=other, shard=0, shards=1, place=place)]
 jobs = [Job(task=task, progress=TaskProgress()) for task in tasks]
 cost.prepare(count for job in jobs for count in estimate.counts(job))

@@ -16,8 +16,8 @@ from waiting import HANG, hears_ctrl_c, until
 from bench import cancel, status
 from bench.manifest import profile as profiles
 from bench.manifest import read_manifest
-from bench.plan.submission import MANIFESTS, called
-from bench.plan.waves import counted
+from bench.plan.submission import MANIFESTS, manifest_name
+from bench.plan.waves import pluralize
 from bench.records import Epoch, Start, Verdict, read, read_all
 from bench.submit import app
 from launchers import inline, local, slurm, states
@@ -287,7 +287,7 @@ def test_cancel_without_slurm_says_how_what_runs_here_ends(tmp_path, monkeypatch
 
 
 def test_one_job_is_no_jobs():
-    assert [counted(number) for number in (0, 1, 2)] == ["0 jobs", "1 job", "2 jobs"]
+    assert [pluralize(number) for number in (0, 1, 2)] == ["0 jobs", "1 job", "2 jobs"]
 
 
 ALIKE = """
@@ -325,10 +325,10 @@ def test_ids_are_not_folded_where_there_is_no_terminal(tmp_path, monkeypatch):
 
 
 def test_arrays_of_tables_of_one_name_are_told_apart(tmp_path, monkeypatch):
-    names = [called(file) for file in sorted(MANIFESTS.rglob("*.yaml"))]
+    names = [manifest_name(file) for file in sorted(MANIFESTS.rglob("*.yaml"))]
     assert {"table1", "rrm-table1", "duet-table1"} < set(names) and len(set(names)) == len(names)
     monkeypatch.chdir(MANIFESTS / "rrm")
-    assert called(Path("table1.yaml")) == called(Path("../rrm/table1.yaml")) == "rrm-table1"
-    assert called(tmp_path / "table1.yaml") == "table1"
+    assert manifest_name(Path("table1.yaml")) == manifest_name(Path("../rrm/table1.yaml")) == "rrm-table1"
+    assert manifest_name(tmp_path / "table1.yaml") == "table1"
     (array,) = slurm.arrays("rrm-table1", [wave(task(_note, tmp_path, "a"))], Profile(), 10, set())
     assert "#SBATCH --job-name=rrm-table1-wave\n" in slurm.text(array, tmp_path, Profile())

@@ -171,9 +171,9 @@ def test_defaults_are_the_papers():
     bcp, lmt, gloro = (kind(threat=THREAT) for kind in (BCP, LMT, GloRo))
     for method in (bcp, lmt):
         values = (method.warmup, method.ramp, method.kappa_final, method.power_iterations)
-        assert values == (10, 121, 0, 1) and method.settled == 131
+        assert values == (10, 121, 0, 1) and method.steady_from_epoch == 131
     values = (gloro.warmup, gloro.ramp, gloro.widening, gloro.power_iterations, gloro.lbd)
-    assert values == (20, 400, 1.1, 5, 1.2) and gloro.settled == 420
+    assert values == (20, 400, 1.1, 5, 1.2) and gloro.steady_from_epoch == 420
     assert [gloro.radius(epoch) for epoch in (20, 420)] == pytest.approx([0.001 * 1.1, 0.1 * 1.1])
     assert (lmt.margin, gloro.objective) == ("full", "ce")
     assert all(set(kind.epochs_of) == {"warmup", "ramp"} for kind in (BCP, LMT, GloRo))
@@ -265,7 +265,7 @@ def test_a_clock_tells_amounts_and_what_is_remembered_stays_in_its_place(name, a
             step = Step(epoch, index)
             if clocked:
                 # A step that is repeated has the epoch of the one that was recorded, since the last turn.
-                then = max((turn for turn in method.turns if turn <= epoch), default=0.0)
+                then = max((turn for turn in method.phase_boundaries if turn <= epoch), default=0.0)
                 step = Step(then, index, clock=torch.tensor(epoch))
             loss = method.loss(model, x.double(), y, step)
             loss.backward()

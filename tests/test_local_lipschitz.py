@@ -235,7 +235,7 @@ def test_thresholds_stay_above_zero():
 def test_defaults_are_the_papers():
     method = LocalBCP(threat=THREAT)
     values = (method.warmup, method.ramp, method.widening, method.kappa_final, method.power_iterations, method.stored)
-    assert values == (20, 400, 1.1, 0, 2, 0) and method.settled == 420
+    assert values == (20, 400, 1.1, 0, 2, 0) and method.steady_from_epoch == 420
 
 
 def test_stored_vectors_are_those_of_the_images():

@@ -58,7 +58,7 @@ cells: [{method: [LMT, CROWNIBP, {SmoothAdv: {warmup: 6}}, {SmoothAdv: {warmup: 
 """,
         quick=True,
     ).cells
-    found = [[cell.method.args[key] for key in cell.unbound.epochs_of] for cell in cells]
+    found = [[cell.method.args[key] for key in cell.build_method().epochs_of] for cell in cells]
     assert found == [[2.5, 30.25], [2.5, 30.25], [2], [1]]
 
 

@@ -5,10 +5,10 @@ import torch
 
 from bench.cell import Cell
 from bench.jobs import train
-from bench.jobs.lease import Place
+from bench.jobs.lease import JobPaths
 from bench.manifest import read_manifest
 from bench.plan.waves import waves
-from bench.records import Curve, End, Epoch, read
+from bench.records import End, Epoch, MonitorPoint, read
 
 MONITORED = """
 title: monitored
@@ -38,7 +38,7 @@ def cell(tmp_path):
 
 
 def run(cell: Cell, digits, tmp_path, name: str = "runs") -> tuple[dict, list]:
-    at = Place(runs=tmp_path / name, data=digits, process="shared")
+    at = JobPaths(runs=tmp_path / name, data=digits, process="shared")
     train.run_cell(cell, at)
     folder = at.runs / cell.id
     return torch.load(folder / "model.pt", weights_only=True), read(folder / "train.jsonl")
@@ -48,7 +48,7 @@ def test_curves_are_recorded_and_move_nothing(cell, digits, tmp_path):
     looked, records = run(cell(), digits, tmp_path)
     plain, _ = run(cell(extra=""), digits, tmp_path)
     assert all(torch.equal(looked[name], plain[name]) for name in plain)
-    curves = [r for r in records if isinstance(r, Curve)]
+    curves = [r for r in records if isinstance(r, MonitorPoint)]
     assert [(c.epoch, c.eval.split("-")[0], c.images) for c in curves] == [
         (epoch, name, 40) for epoch in (1, 3, 4) for name in ("PGD", "Clean")
     ]
@@ -64,10 +64,10 @@ def test_the_best_epoch_is_kept(cell, digits, tmp_path, monkeypatch):
     monitor = "monitor: {images: 60, evals: [PGD: {steps: 3}]}"
     best, records = run(cell(f"{monitor}\n    select: best"), digits, tmp_path)
     last, _ = run(cell(monitor), digits, tmp_path)
-    standing = [r.standing for r in records if isinstance(r, Curve)]
+    standing = [r.standing for r in records if isinstance(r, MonitorPoint)]
     assert standing.index(max(standing)) < 4 and standing[-1] < max(standing)
     assert not torch.equal(best["head.weight"], last["head.weight"])
-    again = Place(runs=tmp_path / "again", data=digits, process="shared")
+    again = JobPaths(runs=tmp_path / "again", data=digits, process="shared")
     monkeypatch.setattr(train, "_checkpoint", lambda *_: None)
     chosen = cell(f"{monitor}\n    select: best")
     train.run_cell(chosen, again)
@@ -122,7 +122,7 @@ cells:
   - {method: SAT, recipe: *r, evals: [PGD: {steps: 2, images: 8}]}
 """
     )
-    manifest, at = read_manifest(path), Place(runs=tmp_path / "runs", data=digits, process="shared")
+    manifest, at = read_manifest(path), JobPaths(runs=tmp_path / "runs", data=digits, process="shared")
     found = waves(manifest, at)
     assert [(wave.name, len(wave.jobs), wave.after) for wave in found] == [
         ("time", 1, None),

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from bench.manifest import Manifest, read_manifest
 from bench.manifest.labels import written
-from bench.records import Curve, End, Verdict, append
+from bench.records import End, MonitorPoint, Verdict, append
 from bench.results.intervals import mcnemar
 from bench.results.measured import Measured, load
 from bench.results.pairs import shown
@@ -70,7 +70,7 @@ def study(tmp_path: Path, text: str = STUDY) -> tuple[Manifest, list[Measured]]:
         for number in range(cell.recipe.epochs):
             for spec in cell.monitor.evals if cell.monitor else ():
                 seen = {"right": 0.2 * (number + 1), "standing": 0.1 * (number + 1), "details": {"norm": 0.5}}
-                append(file, Curve(arm=cell.id, epoch=number, eval=spec.id, images=10, **seen))
+                append(file, MonitorPoint(arm=cell.id, epoch=number, eval=spec.id, images=10, **seen))
             append(file, epoch(cell.id, number, 99.0, 1437).model_copy(update={"loss": 4.0 - number}))
         append(file, End(time=1.0))
         for spec, standing in zip(cell.evals, (-2, -3, -10), strict=True):

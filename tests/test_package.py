@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from bench.__main__ import COMMANDS, app
 from bench.manifest import profile as profiles
 from bench.manifest import read_manifest, shipped
-from bench.plan.submission import called
+from bench.plan.submission import manifest_name
 
 ROOT = Path(__file__).parents[1]
 CODE = ("bench", "crt", "launchers", "reports")
@@ -174,7 +174,11 @@ def test_a_shipped_manifest_is_found_by_its_name(given, file, tmp_path, monkeypa
     (tmp_path / "table4").mkdir()
     found = shipped.manifest(Path(given))
     assert found.read_bytes() == (ROOT / "manifests" / file).read_bytes()
-    assert called(Path(given)) == called(ROOT / "manifests" / file) == file.removesuffix(".yaml").replace("/", "-")
+    assert (
+        manifest_name(Path(given))
+        == manifest_name(ROOT / "manifests" / file)
+        == file.removesuffix(".yaml").replace("/", "-")
+    )
 
 
 @pytest.mark.parametrize(
@@ -211,7 +215,7 @@ def test_a_file_of_ones_own_goes_before_what_is_shipped(tmp_path, monkeypatch):
     (tmp_path / "manifests").mkdir()
     for name in ("table4", "manifests/table4.yaml"):
         Path(name).write_text("mine: 1\n")
-        assert shipped.manifest(Path(name)) == Path(name) and called(Path(name)) == "table4"
+        assert shipped.manifest(Path(name)) == Path(name) and manifest_name(Path(name)) == "table4"
         with pytest.raises(ValueError, match=r"manifest\.mine: unknown key"):
             read_manifest(Path(name))
 

@@ -12,7 +12,7 @@ from test_reports import epoch, start
 from bench.manifest import Manifest, read_manifest
 from bench.records import GPU, End, Phases, append
 from bench.results.measured import Measured, load
-from bench.results.ratios import FIELDS, unlike
+from bench.results.ratios import FIELDS, mismatched_fields
 from bench.results.warnings import remarks
 from reports.tables.factors import factors, means
 from reports.tables.scaling import scaling
@@ -152,9 +152,9 @@ def test_unlike_fields_are_refused_by_name_and_allowed_by_name(tmp_path):
     _, measured = timed(tmp_path)
     one, other = measured[0], measured[2]
     with pytest.raises(ValueError, match="precision: bf16, fp32"):
-        unlike(one, other)
-    assert unlike(one, other, ["precision"]) == ("precision",)
-    assert set(unlike(one, other, FIELDS)) == {"precision"}
+        mismatched_fields(one, other)
+    assert mismatched_fields(one, other, ["precision"]) == ("precision",)
+    assert set(mismatched_fields(one, other, FIELDS)) == {"precision"}
 
 
 def test_what_is_odd_is_said(tmp_path):

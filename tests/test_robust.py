@@ -7,10 +7,10 @@ import torch
 from bench.build.networks import trained
 from bench.cell import Cell
 from bench.jobs import make_robust_dataset
-from bench.jobs.lease import Place
+from bench.jobs.lease import JobPaths
 from bench.jobs.train import run_cell
 from bench.plan.waves import waves
-from bench.records import Made, read_all
+from bench.records import RobustChunk, read_all
 from bench.results.measured import load
 from crt.data import DATASETS
 from crt.data.beton_file import Beton, ensure
@@ -19,23 +19,23 @@ TEACHER = "{arch: cnn2c2f, method: Standard, recipe: *r}"
 
 
 @pytest.fixture
-def student(tiny, digits, tmp_path, monkeypatch) -> tuple[Cell, Place]:
+def student(tiny, digits, tmp_path, monkeypatch) -> tuple[Cell, JobPaths]:
     """An RDT cell whose teacher is trained; chunks are small."""
     monkeypatch.setattr("bench.build.robust_dataset.CHUNK", 48)
     cell = tiny(method="{RDT: {steps: 5, step: 0.5}}", loader="device", teacher=TEACHER, epochs=2).cells[0]
-    at = Place(runs=tmp_path / "runs", data=digits, process="shared")
+    at = JobPaths(runs=tmp_path / "runs", data=digits, process="shared")
     run_cell(cell.teacher, at)
     return cell, at
 
 
-def made(cell: Cell, at: Place) -> Beton:
+def made(cell: Cell, at: JobPaths) -> Beton:
     return Beton(make_robust_dataset.robust_images(cell, at.runs) / "digits-train.beton")
 
 
 def test_jobs_stand_between_teacher_and_student(tiny, digits, tmp_path, monkeypatch):
     monkeypatch.setattr("bench.build.robust_dataset.CHUNK", 48)
     manifest = tiny(method="RDT", loader="device", teacher=TEACHER)
-    cell, at = manifest.cells[0], Place(runs=tmp_path / "runs", data=digits, process="shared")
+    cell, at = manifest.cells[0], JobPaths(runs=tmp_path / "runs", data=digits, process="shared")
     name = f"robust/{cell.teacher.id}/{cell.robust}"
     found = waves(manifest, at)
     assert [[job.task.key for job in wave.jobs] for wave in found] == [
@@ -61,7 +61,7 @@ def test_images_come_nearer_to_the_features_of_others_and_have_their_labels(stud
     apart = (mine - goal).norm(dim=1)
     assert (apart < (before - goal).norm(dim=1) + 1e-6).float().mean() > 0.95
     assert apart.mean() < 0.7 * (before - goal).norm(dim=1).mean()
-    records = [r for r in read_all(make_robust_dataset.folder(cell, at.runs)) if isinstance(r, Made)]
+    records = [r for r in read_all(make_robust_dataset.folder(cell, at.runs)) if isinstance(r, RobustChunk)]
     assert [(r.first, r.images) for r in records] == [(0, 48), (48, 48), (96, 32)]
     assert records[0].distance == pytest.approx(float(apart[:48].mean()), rel=0.05)
 
@@ -80,7 +80,7 @@ def test_shards_and_an_interrupted_job_make_the_same_images(student, tmp_path):
         make_robust_dataset.robust_images(cell, at.runs)
     make_robust_dataset.run_robustify(cell, 1, 2, at)
     assert np.array_equal(made(cell, at).images(range(128)), whole)
-    assert [r.first for r in read_all(home) if isinstance(r, Made)] == [0, 48, 96, 48]
+    assert [r.first for r in read_all(home) if isinstance(r, RobustChunk)] == [0, 48, 96, 48]
 
 
 def test_a_student_trains_on_them_and_on_those_of_its_teacher_alone(student):
@@ -103,5 +103,5 @@ def test_the_time_of_making_counts(student, tiny):
     make_robust_dataset.run_robustify(cell, 0, 1, at)
     manifest = tiny(method="{RDT: {steps: 5, step: 0.5}}", loader="device", teacher=TEACHER, epochs=2)
     (measured,) = load(manifest, [at.runs])
-    spent = sum(r.seconds for r in read_all(make_robust_dataset.folder(cell, at.runs)) if isinstance(r, Made))
+    spent = sum(r.seconds for r in read_all(make_robust_dataset.folder(cell, at.runs)) if isinstance(r, RobustChunk))
     assert measured.making == pytest.approx(spent / 128)

@@ -13,7 +13,7 @@ from waiting import until
 from bench.cell import Cell
 from bench.jobs import time_arms, train
 from bench.jobs.evaluate import run_judge
-from bench.jobs.lease import Claim, Place, SupersededError
+from bench.jobs.lease import JobPaths, RecordLease, SupersededError
 from bench.manifest.manifest import Manifest
 from bench.plan.waves import waves
 from bench.records import End, Epoch, Fail, Start, Verdict, read, read_all
@@ -27,11 +27,11 @@ def weights(cell: Cell, runs: Path) -> dict:
     return torch.load(runs / cell.id / "model.pt", weights_only=True)
 
 
-def place(runs: Path, data: Path, process: str = "shared") -> Place:
-    return Place(runs=runs, data=data, process=process)
+def place(runs: Path, data: Path, process: str = "shared") -> JobPaths:
+    return JobPaths(runs=runs, data=data, process=process)
 
 
-def left(manifest: Manifest, at: Place) -> list[str]:
+def left(manifest: Manifest, at: JobPaths) -> list[str]:
     return [job.task.key for job in unfinished(waves(manifest, at))]
 
 
@@ -44,7 +44,7 @@ def fresh(cell: Cell, runs: Path, data: Path, work=train.run_cell) -> multiproce
     return process
 
 
-def stuck(cell: Cell, at: Place) -> None:
+def stuck(cell: Cell, at: JobPaths) -> None:
     """The cell's run, in the middle of its third epoch for ever."""
     steps, update = [], Training._update
 
@@ -61,7 +61,7 @@ def stuck(cell: Cell, at: Place) -> None:
 def test_cell_is_trained_judged_and_done(tiny, digits, tmp_path):
     manifest = tiny(method="Gaussian", evals=DATA, loader="device")
     cell, at = manifest.cells[0], place(tmp_path / "runs", digits)
-    judging = f"judge/{cell.id}/{cell.questions}/0of1"
+    judging = f"judge/{cell.id}/{cell.evals_digest}/0of1"
     assert left(manifest, at) == [f"train/{cell.id}", judging]
     train.run_cell(cell, at)
     assert left(manifest, at) == [judging]
@@ -115,9 +115,9 @@ def test_student_without_its_teacher_says_why(tiny, digits, tmp_path):
 
 
 def test_attempt_that_was_given_up_cannot_write(tmp_path):
-    first = Claim(tmp_path / "train.jsonl")
+    first = RecordLease(tmp_path / "train.jsonl")
     first.append(End(time=1.0))
-    second = Claim(tmp_path / "train.jsonl")
+    second = RecordLease(tmp_path / "train.jsonl")
     with pytest.raises(SupersededError):
         first.append(End(time=2.0))
     second.append(End(time=3.0))
@@ -136,7 +136,7 @@ def test_two_processes_do_not_work_on_one_cell(tiny, digits, tmp_path):
 
 
 def test_clock_of_a_node_far_behind_is_named(tiny, digits, tmp_path):
-    at = Place(runs=tmp_path / "runs", data=digits, process="fresh", submitted=time.time() + 7200)
+    at = JobPaths(runs=tmp_path / "runs", data=digits, process="fresh", submitted=time.time() + 7200)
     with pytest.raises(ValueError, match=r"clock is 2\.0 hours behind"):
         train.run_cell(tiny().cells[0], at)
 

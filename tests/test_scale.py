@@ -11,7 +11,7 @@ from bench.cell import Paper
 from bench.manifest import Manifest, read_manifest
 from bench.records import End, append
 from bench.results import measured as loading
-from bench.results.pairs import comparable
+from bench.results.pairs import comparable_pairs
 from reports.tables.factors import factors
 from reports.tables.sweeps import sweeps
 
@@ -65,9 +65,9 @@ def test_a_student_is_compared_with_a_teacher_of_any_seed(tiny):
     measured = [loading.Measured(cell, Path()) for cell in cells]
     again = loading.Measured(student, Path())
     # The third one has another seed than the first, and the same teacher.
-    pairs = {(measured.index(a), measured.index(b)) for a, b in comparable(measured)}
+    pairs = {(measured.index(a), measured.index(b)) for a, b in comparable_pairs(measured)}
     assert pairs == {(0, 1), (2, 1)}
-    assert list(comparable([measured[0], again])) == [(measured[0], again)]
+    assert list(comparable_pairs([measured[0], again])) == [(measured[0], again)]
 
 
 def test_sweeps_are_found_within_what_is_equal_otherwise(tmp_path):

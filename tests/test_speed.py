@@ -15,14 +15,14 @@ from bench import speed
 from bench.build import networks
 from bench.build.cost import work
 from bench.commands import speed_study
-from bench.jobs.lease import Place
+from bench.jobs.lease import JobPaths
 from bench.jobs.time_arms import run_study
 from bench.jobs.time_certification import PLAIN, certifications
 from bench.jobs.timing_tasks import TimingTask
 from bench.manifest import read_manifest
 from bench.measure.bare_loop import bare_certify
-from bench.measure.roofline import ceilings
-from bench.records import Drawn, End, Record, Start, append, read
+from bench.measure.roofline import roofline
+from bench.records import CertificationTiming, End, Record, Start, append, read
 from bench.results.measured import load
 from crt.evals.smoothing import Smoothing
 from crt.models.classifier import Classifier
@@ -85,7 +85,7 @@ def test_together_and_certify_are_no_part_of_a_study(manifest):
 
 
 def test_a_study_without_time_has_one_round_of_what_got_warm(tmp_path, digits, manifest):
-    place = Place(runs=tmp_path, data=digits, process="shared")
+    place = JobPaths(runs=tmp_path, data=digits, process="shared")
     study = manifest.studies[1]
     run_study(study, 0, place, seconds=1e-9, left_out=[study.arms[1].id])
     begun, *records = read(tmp_path / study.id / "run0" / "time.jsonl")
@@ -122,7 +122,7 @@ def test_shares_of_the_time_go_to_what_is_left_and_compiling_has_the_rest(tmp_pa
         if task.id == "broken":
             raise RuntimeError("out of memory")
 
-    place = Place(runs=tmp_path, data=tmp_path, process="shared")
+    place = JobPaths(runs=tmp_path, data=tmp_path, process="shared")
     tasks = [StandInTask(place=place, id=name, compiled=name == "late", work=work) for name in names]
     append(tasks[0].records, End(time=0.0))
     assert speed_study.run(tasks[::-1], 100) == 1
@@ -132,7 +132,7 @@ def test_shares_of_the_time_go_to_what_is_left_and_compiling_has_the_rest(tmp_pa
 
 def test_the_budget_ends_what_would_not_end_itself(tmp_path, capsys):
     slept = []
-    place = Place(runs=tmp_path, data=tmp_path, process="shared")
+    place = JobPaths(runs=tmp_path, data=tmp_path, process="shared")
     sleeper = StandInTask(place=place, id="sleeper", work=lambda *_: slept.append(time.sleep(HANG)))
     assert speed_study.run([sleeper], 2) == 0
     assert not slept and "cut off after" in capsys.readouterr().out
@@ -155,7 +155,7 @@ def test_command_times_what_it_is_asked_for_and_the_report_says_what_was_not_rea
 def test_what_this_machine_cannot_do_is_left_out_and_said(tmp_path, capsys, manifest, monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     tasks = list(
-        speed_study._tasks(manifest, ["Gaussian"], None, Place(runs=tmp_path, data=tmp_path, process="shared"))
+        speed_study._tasks(manifest, ["Gaussian"], None, JobPaths(runs=tmp_path, data=tmp_path, process="shared"))
     )
     assert [task.compiled for task in tasks] == [False, True]
     assert "no-such-compiler" in capsys.readouterr().err
@@ -189,10 +189,10 @@ def test_certification_is_timed_in_rounds_and_reported(tmp_path, digits, manifes
     asked, late = certifications(manifest)
     assert late.compiled and late.id != asked.id and "engine, compile default" in late.ways
     file = tmp_path / asked.id / "run0" / "time.jsonl"
-    asked.run(file, Place(runs=tmp_path, data=digits, process="shared"), HANG)
+    asked.run(file, JobPaths(runs=tmp_path, data=digits, process="shared"), HANG)
     begun, *drawn, ended = read(file)
     assert isinstance(begun, Start) and isinstance(ended, End) and len(drawn) == 5 * 3
-    assert all(isinstance(r, Drawn) and r.draws == 200 for r in drawn)
+    assert all(isinstance(r, CertificationTiming) and r.draws == 200 for r in drawn)
     found = certification(manifest, load(manifest, [tmp_path])).set_index("way")
     mine, theirs = ([r.seconds for r in drawn if r.arm == arm and r.round] for arm in ("engine", PLAIN))
     ratio = math.exp(sum(math.log(b / a) for a, b in zip(mine, theirs, strict=True)) / 2)
@@ -215,7 +215,7 @@ def test_the_plain_procedure_answers_as_the_engine_does():
 
 
 def test_ceilings_and_traffic(manifest):
-    found = ceilings([manifest.cells[0].recipe])
+    found = roofline([manifest.cells[0].recipe])
     assert set(found) == {"fp32", "copy"} and all(value > 1e8 for value in found.values())
     one, other = work(manifest.cells[0]), work(manifest.cells[1])
     # Every weight is read and its gradient written at least once a step of 16 images, every pixel read once.

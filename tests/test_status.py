@@ -5,7 +5,7 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
-from bench.jobs.lease import Place
+from bench.jobs.lease import JobPaths
 from bench.measure.provenance import start
 from bench.plan.job_states import _state, states
 from bench.plan.waves import waves
@@ -35,7 +35,7 @@ def test_of_records_alone(tiny, digits, tmp_path):
 
 
 def _job(tiny, digits: Path, tmp_path: Path):
-    return waves(tiny(), Place(runs=tmp_path / "runs", data=digits, process="fresh"))[0].jobs[0]
+    return waves(tiny(), JobPaths(runs=tmp_path / "runs", data=digits, process="fresh"))[0].jobs[0]
 
 
 def test_job_that_left_nothing_points_at_the_folder(tiny, digits, tmp_path):

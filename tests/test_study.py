@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from bench import speed, submit
 from bench.build.networks import batches, method, network
-from bench.jobs.lease import Place
+from bench.jobs.lease import JobPaths
 from bench.jobs.time_arms import run_study
 from bench.manifest import read_manifest
 from bench.measure.bare_loop import bare_epoch
@@ -37,7 +37,7 @@ def test_study_times_every_arm_and_looks_into_its_phases(tmp_path, digits, monke
     monkeypatch.setattr("bench.jobs.time_arms.network", lambda cell: made.append(cell) or network(cell))
     (tmp_path / "m.yaml").write_text(TIMED)
     (study,) = read_manifest(tmp_path / "m.yaml").studies
-    run_study(study, 0, Place(runs=tmp_path / "runs", data=digits, process="shared"))
+    run_study(study, 0, JobPaths(runs=tmp_path / "runs", data=digits, process="shared"))
     started, *records, ended = read(tmp_path / "runs" / study.id / "run0" / "time.jsonl")
     assert isinstance(started, Start) and isinstance(ended, End)
     arms = [arm.id for arm in study.arms]

@@ -18,7 +18,7 @@ from torch._subclasses import FakeTensorMode
 from bench.cell import Cell
 from bench.manifest import read_manifest
 from bench.results.measured import Measured
-from bench.results.ratios import unlike
+from bench.results.ratios import mismatched_fields
 from crt.attacks.common import frozen
 from crt.lipschitz.chain import exact
 from crt.models.classifier import Classifier
@@ -433,10 +433,10 @@ def test_switches_are_part_of_a_cell_and_their_defaults_are_not(cell):
 def test_times_of_unlike_switches_are_not_compared(cell, key):
     other = cell.model_copy(update={"recipe": cell.recipe.model_copy(update={key: ON[key]})})
     one, two = (Measured(each, Path()) for each in (cell, other))
-    assert unlike(one, one) == ()
+    assert mismatched_fields(one, one) == ()
     with pytest.raises(ValueError, match=f"differ in {key}: .*--allow {key}"):
-        unlike(one, two)
-    assert unlike(one, two, [key]) == (key,)
+        mismatched_fields(one, two)
+    assert mismatched_fields(one, two, [key]) == (key,)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import cloudpickle
 import pytest
 from submitit.core.utils import DelayedSubmission
 
-from bench.jobs.lease import Place
+from bench.jobs.lease import JobPaths
 from bench.jobs.task import BenchTask
 from bench.jobs.tasks import EvaluateTask
 from bench.jobs.time_certification import certifications
@@ -53,7 +53,7 @@ PLANNED = [
 
 def planned(shards: int | None = 2) -> list[tuple[str, Job[BenchTask]]]:
     """Jobs of the manifest whose jobs were pickled before there were tasks, each behind the name of its wave."""
-    place = Place(runs=Path("runs"), data=Path("data"), process="fresh", submitted=1.0)
+    place = JobPaths(runs=Path("runs"), data=Path("data"), process="fresh", submitted=1.0)
     found = waves(read_manifest(BEFORE / "before.yaml"), place, shards, {"digits": Path("data")})
     return [(wave.name, job) for wave in found for job in wave.jobs]
 
@@ -146,7 +146,7 @@ def test_shards_are_those_that_evaluations_were_queued_in_last():
 
 def test_ranks_are_the_cells_own_where_a_task_is_not_spread(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    place = Place(runs=Path("runs"), data=Path("data"), process="fresh")
+    place = JobPaths(runs=Path("runs"), data=Path("data"), process="fresh")
     manifest = read_manifest(BEFORE / "before.yaml")
     cells = [manifest.cells[0].model_copy(update={"ranks": 4, "nodes": 2, "teacher": None})]
     manifest = manifest.model_copy(update={"timing": None, "cells": tuple(cells)})
@@ -162,7 +162,7 @@ def test_a_certification_is_a_task_beside_the_studies(tmp_path):
         .replace("eps: 8/255", "eps: 8/255, sigma: 0.5")
         .replace("images: 32}", "images: 32, certify: {images: 1, n: 10}}")
     )
-    place = Place(runs=tmp_path / "runs", data=tmp_path, process="shared")
+    place = JobPaths(runs=tmp_path / "runs", data=tmp_path, process="shared")
     for certification in certifications(read_manifest(tmp_path / "m.yaml")):
         task = CertificationTask(certification=certification, place=place)
         assert task.key == f"time/{certification.id}/run0" and task.compiled is certification.compiled
@@ -175,4 +175,4 @@ def test_a_task_that_lacks_a_part_of_the_contract_is_refused():
         key = group = "half"
 
     with pytest.raises(TypeError, match=r"abstract .*progress.*records.*run"):
-        Half(place=Place(runs=Path("runs"), data=Path("data"), process="fresh"))
+        Half(place=JobPaths(runs=Path("runs"), data=Path("data"), process="fresh"))

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from bench.build import robust_dataset
 from bench.cell import Cell
 from bench.manifest import Manifest, read_manifest
-from bench.records import Made, Verdict, append
+from bench.records import RobustChunk, Verdict, append
 from bench.results.measured import load
 from reports.__main__ import app
 from reports.figures import outcomes
@@ -76,7 +76,7 @@ def train(cell: Cell, runs: Path, epochs: int | None = None, **machine) -> None:
     if cell.robust:
         append(
             robust_dataset.folder(cell, runs) / "0of1.jsonl",
-            Made(first=0, images=100, seconds=100 * MAKING, distance=1.0),
+            RobustChunk(first=0, images=100, seconds=100 * MAKING, distance=1.0),
         )
     for spec in cell.evals:
         for index in range(2):

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 from bench.command import application, report_errors
 from bench.jobs import progress
-from bench.jobs.lease import Place, attempt
+from bench.jobs.lease import JobPaths, attempt
 from bench.jobs.tasks import DataTask
 from bench.manifest import read_manifest
 from bench.manifest.manifest import Manifest
@@ -120,7 +120,7 @@ def test_states_show_hosts_reasons_and_logs_as_they_are(tmp_path, text):
 
 
 def _state(text: str) -> State:
-    place = Place(runs=Path("none"), data=Path("none"), process="fresh")
+    place = JobPaths(runs=Path("none"), data=Path("none"), process="fresh")
     job = Job(task=DataTask(dataset="x", source=Path("none"), place=place), progress=TaskProgress())
     said = (f"last words {text}",)
     return State(job=job, word="failed", reason=f"reason {text}", node=f"node {text}", id="7", said=said)
@@ -174,7 +174,7 @@ def test_the_tail_of_a_log_is_words_alone(tmp_path, logged):
 
 @pytest.mark.parametrize("text", STEERING)
 def test_why_a_job_failed_is_recorded_whatever_it_names(tmp_path, text):
-    place = Place(runs=tmp_path, data=tmp_path, process="shared")
+    place = JobPaths(runs=tmp_path, data=tmp_path, process="shared")
     with pytest.raises(ValueError, match="lost"), attempt(tmp_path / "x" / "train.jsonl", place):
         raise ValueError(f"lost {text}")
     (fail,) = read(tmp_path / "x" / "train.jsonl")

@@ -10,10 +10,10 @@ from test_lipschitz import THREAT, attacks, linear_network, network
 from torch import nn
 from torch.nn import functional as F
 
-from bench.jobs.lease import Place
+from bench.jobs.lease import JobPaths
 from bench.jobs.train import run_cell
 from bench.manifest import read_manifest
-from bench.records import Curve, read
+from bench.records import MonitorPoint, read
 from bench.results.measured import load
 from crt.evals.crown import CROWN
 from crt.evals.lipschitz import Lipschitz
@@ -106,11 +106,11 @@ cells:
 def test_curves_of_clean_and_certified_loss_are_drawn(tmp_path, digits):
     (tmp_path / "m.yaml").write_text(WATCHED)
     manifest = read_manifest(tmp_path / "m.yaml")
-    place = Place(runs=tmp_path / "runs", data=digits, process="shared")
+    place = JobPaths(runs=tmp_path / "runs", data=digits, process="shared")
     for cell in manifest.cells:
         run_cell(cell, place)
     records = read(place.runs / manifest.cells[0].id / "train.jsonl")
-    seen = [one for one in records if isinstance(one, Curve) and one.eval.startswith("Lipschitz")]
+    seen = [one for one in records if isinstance(one, MonitorPoint) and one.eval.startswith("Lipschitz")]
     assert all(0 < one.details["loss"] < one.details["worst_loss"] for one in seen) and len(seen) == 3
     frame = monitored(manifest, load(manifest, [place.runs]))
     accuracy, test, loss = curves._training(frame).axes

@@ -118,7 +118,7 @@ def work(cell: Cell) -> Work:
     return Work(**step(cell).answer())
 
 
-def counted(cells: Iterable[Cell]) -> Cost:
+def training_cost(cells: Iterable[Cell]) -> Cost:
     """The counted cost of training each of the cells."""
     cells = list(cells)
     return Cost(

@@ -161,7 +161,7 @@ def _step(cell: Cell) -> tuple[float, float]:
     bound = objective.method
     with Counter() as counter:
         for replay in range(bound.replays):
-            objective(x, y, Step(max(100.0, bound.settled), y, replay)).backward()
+            objective(x, y, Step(max(100.0, bound.steady_from_epoch), y, replay)).backward()
             with torch.no_grad():
                 bound.after(model)
     return counter.flops / images, counter.traffic / images

@@ -40,7 +40,7 @@ def count(cell: Cell) -> Passes:
         x = torch.empty(images, *DATASETS[cell.dataset].shape)
         y = torch.zeros(images, dtype=torch.long)
         calls, taught = _watch(student.body), _watch(teacher.body) if teacher else []
-        last = max(cell.recipe.epochs - 1, bound.settled)
+        last = max(cell.recipe.epochs - 1, bound.steady_from_epoch)
         plain = Recipe(epochs=cell.recipe.epochs, batch_size=images, lr=1.0)
         Training(bound, student, plain, ranks=1).epoch([(x, y, y)], last)
     return Passes(

@@ -9,7 +9,7 @@ from bench import cell
 from bench.cell import Spec
 from bench.commands.checkpoint import Checkpoint
 from bench.jobs.evaluate import image
-from bench.jobs.lease import Claim, write
+from bench.jobs.lease import RecordLease, write
 from bench.jobs.progress import Progress
 from bench.manifest.plugin_spec import spec as resolve
 from bench.results.statistics import Interval
@@ -46,12 +46,12 @@ def table_path(runs: Path, command: str, checkpoint: Checkpoint, settings: dict,
     return runs / command / f"{checkpoint.arch}-{checkpoint.dataset}-{cell.digest(settings)}{suffix}"
 
 
-def claimed(out: Path, settings: dict) -> Claim:
+def claimed(out: Path, settings: dict) -> RecordLease:
     """The right to write the table; ValueError where it was made with other settings, which are kept beside it."""
     beside = out.with_suffix(".json")
     if out.suffix in (".json", ".claim"):
         raise ValueError(f"--out {out}: beside a table are its .json and its .claim (allowed: another suffix)")
-    claim = Claim(out)
+    claim = RecordLease(out)
     if not out.exists():
         write(beside, json.dumps(settings, indent=1).encode())
     try:

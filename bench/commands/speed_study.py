@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from bench.cell import Cell
-from bench.jobs.lease import Place
+from bench.jobs.lease import JobPaths
 from bench.jobs.time_certification import certifications
 from bench.jobs.timing_tasks import CertificationTask, TimeTask, TimingTask
 from bench.manifest import read_manifest
@@ -37,7 +37,7 @@ def time_switches(
 
     ValueError, before anything is timed, for what is not a timing study, or names or images that are not there.
     """
-    place = Place(runs=runs.absolute(), data=data.absolute(), process="shared")
+    place = JobPaths(runs=runs.absolute(), data=data.absolute(), process="shared")
     check_install()
     asked = read_manifest(path)
     if not asked.timing:
@@ -127,7 +127,7 @@ def _with_images(manifest: Manifest, data: Path) -> Manifest:
 
 
 def _tasks(
-    manifest: Manifest, methods: Collection[str] | None, archs: Collection[str] | None, place: Place
+    manifest: Manifest, methods: Collection[str] | None, archs: Collection[str] | None, place: JobPaths
 ) -> Iterator[TimingTask]:
     for certification in certifications(manifest):
         # Without a compiler there are no ways to time.

@@ -6,7 +6,7 @@ import torch
 
 from bench.build.networks import evaluation, trained
 from bench.cell import Cell
-from bench.jobs.lease import Place, attempt
+from bench.jobs.lease import JobPaths, attempt
 from bench.jobs.progress import Progress
 from bench.measure.provenance import start
 from bench.records import End, Verdict, read_all
@@ -16,11 +16,11 @@ from crt.data.beton_file import Beton, ensure
 from crt.evals.base import judge_each
 
 
-def run_judge(cell: Cell, shard: int, shards: int, place: Place) -> None:
+def run_judge(cell: Cell, shard: int, shards: int, place: JobPaths) -> None:
     """Judge images i = shard mod shards of each evaluation's choice, spread over the ranks; ValueError if untrained."""
     part, parts = shard * distributed.world_size() + distributed.rank(), shards * distributed.world_size()
     folder = place.runs / cell.id
-    with attempt(folder / f"judge-{cell.questions}-{part}of{parts}.jsonl", place) as claim:
+    with attempt(folder / f"judge-{cell.evals_digest}-{part}of{parts}.jsonl", place) as claim:
         model = trained(cell, place.runs).eval()
         done = {(r.eval, r.index) for r in read_all(folder) if isinstance(r, Verdict)}
         dataset = DATASETS[cell.dataset]

@@ -23,7 +23,7 @@ _SKEW = 300.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class JobPaths:
     """Folders that a job reads and writes."""
 
     runs: Path
@@ -43,7 +43,7 @@ class SupersededError(Exception):
     """A later attempt at the same job writes its records now."""
 
 
-class Claim:
+class RecordLease:
     """The right to write a records file, held by the last attempt to start.
 
     A node that Slurm gives up may still be running its job when the requeued one starts elsewhere: the old attempt
@@ -115,11 +115,11 @@ def _at_work(other: dict, mine: dict) -> bool:
 
 
 @contextmanager
-def attempt(file: Path, place: Place) -> Iterator[Claim]:
+def attempt(file: Path, place: JobPaths) -> Iterator[RecordLease]:
     """Join the other ranks and claim this rank's records file; what goes wrong is recorded there, with its reason."""
     from crt import distributed  # torch, which whoever plans jobs needs not import
 
-    claim = Claim(file)
+    claim = RecordLease(file)
     try:
         _check_clock(place)
         with distributed.process_group():
@@ -145,7 +145,7 @@ def _stay(end: SupersededError) -> None:
         time.sleep(_SKEW)
 
 
-def _check_clock(place: Place) -> None:
+def _check_clock(place: JobPaths) -> None:
     behind = place.submitted - time.time()
     if behind > _SKEW:
         raise ValueError(

@@ -12,11 +12,11 @@ import torch
 from bench.build.networks import trained
 from bench.build.robust_dataset import chunks, dataset, folder
 from bench.cell import Cell
-from bench.jobs.lease import Claim, Place, attempt, write
+from bench.jobs.lease import JobPaths, RecordLease, attempt, write
 from bench.jobs.progress import Progress
 from bench.measure.provenance import start
 from bench.measure.timer import Timer
-from bench.records import End, Made
+from bench.records import End, RobustChunk
 from crt import distributed
 from crt.attacks.robust_images import robustify
 from crt.data import DATASETS
@@ -39,7 +39,7 @@ def robust_images(cell: Cell, runs: Path) -> Path:
     return path
 
 
-def run_robustify(cell: Cell, shard: int, shards: int, place: Place) -> None:
+def run_robustify(cell: Cell, shard: int, shards: int, place: JobPaths) -> None:
     """Make every `shards`-th chunk from `shard` on, spread over the ranks; whoever makes the last writes the file."""
     part, parts = shard * distributed.world_size() + distributed.rank(), shards * distributed.world_size()
     home, firsts = folder(cell, place.runs), chunks(cell)
@@ -54,7 +54,7 @@ def run_robustify(cell: Cell, shard: int, shards: int, place: Place) -> None:
         claim.append(End(time=time.time()))
 
 
-def _make(cell: Cell, place: Place, left: list[int], claim: Claim) -> None:
+def _make(cell: Cell, place: JobPaths, left: list[int], claim: RecordLease) -> None:
     home, args = folder(cell, place.runs), cell.method.args
     teacher = trained(cell.teacher, place.runs).eval()
     images = Beton(ensure(DATASETS[cell.dataset], "train", place.images(cell, "train")))
@@ -71,7 +71,9 @@ def _make(cell: Cell, place: Place, left: list[int], claim: Claim) -> None:
                 content = made.mul(255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
             with claim.held():
                 _save(home / f"part-{first}.npz", images=content, distance=apart.cpu().numpy())
-            claim.append(Made(first=first, images=len(chosen), seconds=timer.seconds, distance=float(apart.mean())))
+            claim.append(
+                RobustChunk(first=first, images=len(chosen), seconds=timer.seconds, distance=float(apart.mean()))
+            )
             progress.step(f"feature distance {float(apart.mean()):.3g}")
 
 
@@ -87,7 +89,7 @@ def _save(path: Path, **arrays: np.ndarray) -> None:
     part.replace(path)
 
 
-def _join(cell: Cell, place: Place, firsts: range) -> None:
+def _join(cell: Cell, place: JobPaths, firsts: range) -> None:
     """The parts as one .beton file, with the labels of the images whose features they have."""
     home, kind = folder(cell, place.runs), dataset(cell)
     images = np.concatenate(list(_parts(home, firsts)))

@@ -8,8 +8,8 @@ import torch
 from bench.build.networks import evaluation
 from bench.cell import Cell, Spec
 from bench.jobs.evaluate import image
-from bench.jobs.lease import Place
-from bench.records import Curve
+from bench.jobs.lease import JobPaths
+from bench.records import MonitorPoint
 from crt import distributed
 from crt.data import DATASETS
 from crt.data.beton_file import Beton, ensure
@@ -21,7 +21,7 @@ from crt.models.classifier import Classifier
 class Monitor:
     """The cell's monitored evaluations and the images they are asked of, spread over the ranks."""
 
-    def __init__(self, cell: Cell, place: Place):
+    def __init__(self, cell: Cell, place: JobPaths):
         self.cell = cell
         self.images = Beton(ensure(DATASETS[cell.dataset], "test", place.images(cell, "test")))
 
@@ -29,7 +29,7 @@ class Monitor:
         """Whether the network is looked at after this (0-based) epoch."""
         return (epoch + 1) % self.cell.monitor.every == 0 or epoch + 1 == self.cell.recipe.epochs
 
-    def curves(self, model: Classifier, epoch: int) -> Iterator[Curve]:
+    def curves(self, model: Classifier, epoch: int) -> Iterator[MonitorPoint]:
         """A record of each evaluation, on every rank; nothing that training draws from or adds to is touched."""
         judged = copy.deepcopy(model).eval()
         # Ranks have BatchNorm statistics of their own; those of the first are saved in the end.
@@ -44,12 +44,12 @@ class Monitor:
             answers = [answer for ranks in distributed.gather(found) for answer in ranks]
             yield self._curve(spec, epoch, [(judgement, int(labels[i])) for i, judgement in answers])
 
-    def _curve(self, spec: Spec, epoch: int, answers: list[tuple[Judgement, int]]) -> Curve:
+    def _curve(self, spec: Spec, epoch: int, answers: list[tuple[Judgement, int]]) -> MonitorPoint:
         radius = self.cell.threat.eps if spec.args.get("eps") is None else spec.args["eps"]
         right = [judgement for judgement, label in answers if judgement.prediction == label]
         told = {key for judgement, _ in answers for key in judgement.details}
         means = {key: [j.details[key] for j, _ in answers if key in j.details] for key in sorted(told)}
-        return Curve(
+        return MonitorPoint(
             arm=self.cell.id,
             epoch=epoch,
             eval=spec.id,

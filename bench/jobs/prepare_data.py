@@ -3,13 +3,13 @@
 import sys
 from pathlib import Path
 
-from bench.jobs.lease import Place, attempt
+from bench.jobs.lease import JobPaths, attempt
 from crt.data import DATASETS
 from crt.data.convert import convert
 from crt.text import printable
 
 
-def run_prepare(name: str, source: Path, place: Place) -> None:
+def run_prepare(name: str, source: Path, place: JobPaths) -> None:
     """Write the dataset's train and test files from the images in `source`; ValueError where those are others."""
     with attempt(place.data / f"{name}.jsonl", place):
         for line in convert(DATASETS[name], source, place.data):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench.build.workload import Workload
 from bench.cell import Cell
-from bench.jobs.lease import Place
+from bench.jobs.lease import JobPaths
 from bench.records import Record
 from launchers.task import Task, TaskProgress
 
@@ -20,7 +20,7 @@ class BenchTask(Task):
     `training_cells` and `cost` where there is anything to tell: the defaults are those of a task without a network.
     """
 
-    place: Place
+    place: JobPaths
 
     @property
     @abstractmethod

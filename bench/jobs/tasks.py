@@ -143,11 +143,11 @@ class EvaluateTask(_ShardTask):
 
     @property
     def _whole(self) -> str:
-        return f"{self.group}/{self.cell.questions}"
+        return f"{self.group}/{self.cell.evals_digest}"
 
     @property
     def records(self) -> Path:
-        return self.folder / f"judge-{self.cell.questions}-{self._first_rank}.jsonl"
+        return self.folder / f"judge-{self.cell.evals_digest}-{self._first_rank}.jsonl"
 
     def progress(self, records: Sequence[Record]) -> TaskProgress:
         judged = {(record.eval, record.index) for record in records if isinstance(record, Verdict)}

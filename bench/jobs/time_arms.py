@@ -6,17 +6,17 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 
 import torch
 
-from bench.build.cost import counted
+from bench.build.cost import training_cost
 from bench.build.networks import batches, method, network
 from bench.cell import Cell
-from bench.jobs.lease import Place, attempt, write
+from bench.jobs.lease import JobPaths, attempt, write
 from bench.jobs.progress import Progress
 from bench.manifest.manifest import Study
 from bench.measure.bare_loop import bare_epoch
 from bench.measure.gpu_telemetry import Watch
 from bench.measure.phases import Phases
 from bench.measure.provenance import start
-from bench.measure.roofline import ceilings
+from bench.measure.roofline import roofline
 from bench.measure.timer import Timer
 from bench.records import End, Epoch
 from bench.records import Phases as PhasesRecord
@@ -27,7 +27,9 @@ from crt.training.loop import Training
 from crt.training.precision import arithmetic
 
 
-def run_study(study: Study, run: int, place: Place, seconds: float = math.inf, left_out: Collection[str] = ()) -> None:
+def run_study(
+    study: Study, run: int, place: JobPaths, seconds: float = math.inf, left_out: Collection[str] = ()
+) -> None:
     """Time every arm in this process: an epoch of warm-up each, then rounds in random balanced order.
 
     Last, an epoch of each is looked into for its phases. Arms `left_out` by their ids are not timed. After half
@@ -44,8 +46,8 @@ def run_study(study: Study, run: int, place: Place, seconds: float = math.inf, l
                 # A study's rounds are one experiment: what a cut-off attempt left is set aside, not continued.
                 if file.exists():
                     file.rename(file.with_suffix(f".{time.time():.0f}.cut"))
-            found = ceilings(arm.recipe for arm in arms)
-            cost = counted(arms).model_copy(update={"ceilings": found})
+            found = roofline(arm.recipe for arm in arms)
+            cost = training_cost(arms).model_copy(update={"ceilings": found})
             claim.append(start(arms, place.process, run, cost))
         distributed.barrier()
         loaders = _loaders(arms, study.timing.images, place)
@@ -62,7 +64,7 @@ def run_study(study: Study, run: int, place: Place, seconds: float = math.inf, l
             claim.append(End(time=time.time()))
 
 
-def _loaders(arms: Sequence[Cell], images: int | None, place: Place) -> dict[int, Loader]:
+def _loaders(arms: Sequence[Cell], images: int | None, place: JobPaths) -> dict[int, Loader]:
     """One for each batch size, shared by its arms."""
     sizes = {arm.recipe.batch_size: arm for arm in arms}
     return {size: batches(arm, place.images(arm, "train"), images) for size, arm in sizes.items()}
@@ -129,7 +131,7 @@ class _Arm:
         teacher = network(cell.teacher).to(distributed.device()) if cell.teacher else None
         bound = method(cell, teacher)
         self.training = Training(bound, self.model, cell.recipe)
-        self.first = math.ceil(bound.settled)
+        self.first = math.ceil(bound.steady_from_epoch)
 
     def warmups(self, loaded: Loader) -> int:
         """Epochs until nothing is done for the first time."""

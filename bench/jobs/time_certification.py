@@ -12,12 +12,12 @@ from pydantic import BaseModel, ConfigDict
 from bench.build.networks import network
 from bench.cell import Cell, digest
 from bench.jobs.evaluate import image
-from bench.jobs.lease import Place, attempt
+from bench.jobs.lease import JobPaths, attempt
 from bench.manifest.manifest import Manifest
 from bench.measure.bare_loop import bare_certify
 from bench.measure.provenance import start
 from bench.measure.timer import Timer
-from bench.records import Drawn, End
+from bench.records import CertificationTiming, End
 from crt import distributed
 from crt.data import DATASETS
 from crt.data.beton_file import Beton, ensure
@@ -62,10 +62,10 @@ class Certification(BaseModel):
 
     @property
     def id(self) -> str:
-        words = [self.cell.kin, self.images, self.n, self.rounds, *(["compiled"] if self.compiled else [])]
+        words = [self.cell.comparison_group, self.images, self.n, self.rounds, *(["compiled"] if self.compiled else [])]
         return f"certification-{self.cell.arch}-{digest(words)}"
 
-    def run(self, file: Path, place: Place, seconds: float) -> None:
+    def run(self, file: Path, place: JobPaths, seconds: float) -> None:
         """Certify, until it is done or no round can begin within `seconds`."""
         began = time.monotonic()
         with attempt(file, place) as claim:
@@ -79,7 +79,7 @@ class Certification(BaseModel):
                     return
             claim.append(End(time=time.time()))
 
-    def _questions(self, place: Place) -> list[Question]:
+    def _questions(self, place: JobPaths) -> list[Question]:
         test = Beton(ensure(DATASETS[self.cell.dataset], "test", place.data))
         return [(image(test, index), int(test.labels[index]), (0, index)) for index in range(self.images)]
 
@@ -89,7 +89,7 @@ class Certification(BaseModel):
         make = partial(Smoothing, threat=Threat(sigma=self.cell.threat.sigma), n=self.n, skip_wrong=False)
         return {_name(given): make(**given) for given in (_COMPILED if self.compiled else _EAGER) if _can(given)}
 
-    def _timed(self, model: Classifier, questions: list[Question]) -> Iterator[Drawn]:
+    def _timed(self, model: Classifier, questions: list[Question]) -> Iterator[CertificationTiming]:
         # In passes as large as the engine's own, so that only what it does otherwise is compared.
         plain = Smoothing(threat=Threat(sigma=self.cell.threat.sigma), n=self.n, skip_wrong=False)
         found = {PLAIN: _plainly(plain, model, cycle(questions), "fp32")}
@@ -105,7 +105,7 @@ class Certification(BaseModel):
                 with Timer(alone=True) as timer:
                     answers = list(islice(found[name], self.images))
                 drawn = plain.n0 * self.images + sum(int(one.details["drawn"]) for one in answers)
-                yield Drawn(arm=name, round=turn, images=self.images, draws=drawn, seconds=timer.seconds)
+                yield CertificationTiming(arm=name, round=turn, images=self.images, draws=drawn, seconds=timer.seconds)
 
 
 def _plainly(plain: Smoothing, model: Classifier, questions: Iterable[Question], precision: str) -> Iterator[Judgement]:
@@ -131,7 +131,9 @@ def _can(given: dict[str, Any]) -> bool:
 def certifications(manifest: Manifest) -> list[Certification]:
     """Two for each of the manifest's networks, the compiled ones last, where it asks for certification to be timed."""
     asked = manifest.timing and manifest.timing.certify
-    firsts = {cell.kin: cell for cell in reversed(manifest.cells) if cell.threat.sigma > 0} if asked else {}
+    firsts = (
+        {cell.comparison_group: cell for cell in reversed(manifest.cells) if cell.threat.sigma > 0} if asked else {}
+    )
     shape = {"rounds": manifest.timing.rounds, **asked.model_dump()} if asked else {}
     cells = list(reversed(firsts.values()))
     return [Certification(cell=cell, compiled=late, **shape) for late in (False, True) for cell in cells]

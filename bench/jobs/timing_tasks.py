@@ -12,7 +12,7 @@ from bench.build.workload import Workload
 from bench.cell import Cell
 from bench.jobs.task import BenchTask
 from bench.manifest.manifest import Study
-from bench.records import Drawn, End, Epoch, Record
+from bench.records import CertificationTiming, End, Epoch, Record
 from crt.data import DATASETS
 from launchers.task import TaskProgress
 
@@ -127,7 +127,7 @@ class CertificationTask(TimingTask):
         return self.certification.cell
 
     def progress(self, records: Sequence[Record]) -> TaskProgress:
-        rounds = {record.round for record in records if isinstance(record, Drawn)}
+        rounds = {record.round for record in records if isinstance(record, CertificationTiming)}
         return TaskProgress(len(rounds), 1 + self.certification.rounds, _ended(records))
 
     def run_within(self, seconds: float) -> None:

@@ -9,25 +9,25 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from bench.build.cost import counted
+from bench.build.cost import training_cost
 from bench.build.networks import batches, method, network, trained
 from bench.build.robust_dataset import dataset
 from bench.cell import Cell
-from bench.jobs.lease import Claim, Place, attempt, write
+from bench.jobs.lease import JobPaths, RecordLease, attempt, write
 from bench.jobs.make_robust_dataset import robust_images
 from bench.jobs.monitor import Monitor
 from bench.jobs.progress import Progress
 from bench.measure.gpu_telemetry import Watch
 from bench.measure.provenance import start
 from bench.measure.timer import Timer
-from bench.records import Curve, End, Epoch, append, read
+from bench.records import End, Epoch, MonitorPoint, append, read
 from crt import distributed
 from crt.data.batches import Loader
 from crt.models.classifier import Classifier
 from crt.training.loop import Training
 
 
-def run_cell(cell: Cell, place: Place) -> None:
+def run_cell(cell: Cell, place: JobPaths) -> None:
     """Train the cell, leaving `model.pt`; ValueError where its teacher has none."""
     folder = place.runs / cell.id
     file = folder / ("train.jsonl" if distributed.rank() == 0 else f"train-rank{distributed.rank()}.jsonl")
@@ -38,14 +38,14 @@ def run_cell(cell: Cell, place: Place) -> None:
         if distributed.rank() == 0:
             with claim.held():
                 write(folder / "cell.json", cell.model_dump_json(indent=1).encode())
-            claim.append(start((cell,), place.process, cell.seed, counted((cell,))))
+            claim.append(start((cell,), place.process, cell.seed, training_cost((cell,))))
         distributed.barrier()
         _train(cell, teacher, place, claim)
         if distributed.rank() == 0:
             claim.append(End(time=time.time()))
 
 
-def _train(cell: Cell, teacher: nn.Module | None, place: Place, claim: Claim) -> None:
+def _train(cell: Cell, teacher: nn.Module | None, place: JobPaths, claim: RecordLease) -> None:
     folder, recipe = place.runs / cell.id, cell.recipe
     model = network(cell).to(distributed.device())
     training = Training(method(cell, teacher), model, recipe)
@@ -85,19 +85,21 @@ def _train(cell: Cell, teacher: nn.Module | None, place: Place, claim: Claim) ->
             (folder / "checkpoint.pt").unlink(missing_ok=True)
 
 
-def _images(cell: Cell, place: Place) -> Loader:
+def _images(cell: Cell, place: JobPaths) -> Loader:
     """What it trains on: of an RDT cell, the dataset that was made for it."""
     if cell.robust:
         return batches(cell, robust_images(cell, place.runs), cell.images, dataset(cell))
     return batches(cell, place.images(cell, "train"), cell.images)
 
 
-def _look(monitor: Monitor, model: Classifier, epoch: int, folder: Path, claim: Claim) -> None:
+def _look(monitor: Monitor, model: Classifier, epoch: int, folder: Path, claim: RecordLease) -> None:
     """Record what the network is worth now; keep its weights where it is worth more than ever before."""
     first, *others = monitor.curves(model, epoch)
     if distributed.rank() == 0:
         # An epoch that is trained again after a kill may be recorded twice, alike.
-        before = [r for r in read(claim.file) if isinstance(r, Curve) and r.epoch < epoch and r.eval == first.eval]
+        before = [
+            r for r in read(claim.file) if isinstance(r, MonitorPoint) and r.epoch < epoch and r.eval == first.eval
+        ]
         if monitor.cell.select == "best" and all(r.standing < first.standing for r in before):
             with claim.held():
                 _save(folder / "best.pt", model.state_dict())
@@ -129,7 +131,7 @@ class _State:
             torch.cuda.set_rng_state(own["cuda"])
 
 
-def _checkpoint(folder: Path, state: _State, record: Epoch, claim: Claim) -> None:
+def _checkpoint(folder: Path, state: _State, record: Epoch, claim: RecordLease) -> None:
     """The state after an epoch, then its record: a job killed between the two writes the record when it resumes."""
     ranks = distributed.gather(state.own())
     if distributed.rank() == 0:
@@ -138,7 +140,7 @@ def _checkpoint(folder: Path, state: _State, record: Epoch, claim: Claim) -> Non
             append(claim.file, record)
 
 
-def _resume(folder: Path, state: _State, claim: Claim) -> int:
+def _resume(folder: Path, state: _State, claim: RecordLease) -> int:
     """Take up the last checkpoint, if there is one; the epoch to go on with."""
     if not (folder / "checkpoint.pt").exists():
         return 0

@@ -18,21 +18,21 @@ class Names:
             alike.setdefault((cell.arch, name(cell)), []).append(words(cell))
         self._varies = {who: varying(rows) for who, rows in alike.items()}
 
-    def called(self, cell: Cell) -> str:
+    def label(self, cell: Cell) -> str:
         """The method and, where other cells of its architecture are called so, too, what tells them apart."""
         mine = name(cell)
         return ", ".join([mine, *compress(words(cell), self._varies[cell.arch, mine])])
 
-    def introduced(self, cell: Cell) -> str:
+    def full_label(self, cell: Cell) -> str:
         """What it is called, and always whom it learned from."""
-        text, teacher = self.called(cell), lineage(cell.teacher)
+        text, teacher = self.label(cell), lineage(cell.teacher)
         return text if teacher is None or f"from {teacher}" in text else f"{text} from {teacher}"
 
 
-def told(cells: Mapping[str, Cell]) -> dict[str, str]:
+def labels_beside_ids(cells: Mapping[str, Cell]) -> dict[str, str]:
     """By their ids, or what else they go by, what those are called of which that does not say as much."""
     names = Names(cells.values())
-    return {key: text for key, cell in cells.items() if (text := names.introduced(cell)) not in key}
+    return {key: text for key, cell in cells.items() if (text := names.full_label(cell)) not in key}
 
 
 def titled(what: str, said: str | None) -> Text:

@@ -74,15 +74,15 @@ class Manifest(BaseModel):
 
     @property
     def studies(self) -> list[Study]:
-        """The cells by what one process can share, each with the baseline on every footing."""
+        """The cells of each comparison group, with the baseline at every step key."""
         groups: dict[tuple, list[Cell]] = {}
         for cell in self.cells:
-            groups.setdefault((*cell.kin, self._timed_alone and cell.method.label), []).append(cell)
+            groups.setdefault((*cell.comparison_group, self._timed_alone and cell.method.label), []).append(cell)
         shared = self._in_ways(list(groups.values())) if self._timed_alone else list(groups.values())
         arms = [(*cells, *self._companions(cells)) for cells in shared]
         if self._timed_alone:
             # Each beside its baseline, so that a study that is cut short holds ratios all the same.
-            arms = [sorted(each, key=lambda arm, ways=[one.way for one in each]: ways.index(arm.way)) for each in arms]
+            arms = [_by_settings(each) for each in arms]
         return [Study(name=self.name, timing=self.timing, arms=tuple(each)) for each in arms]
 
     @property
@@ -96,22 +96,31 @@ class Manifest(BaseModel):
         return [cells for cells in apart if cells] + [cells for cells in late if len(cells) > 1]
 
     def is_baseline(self, cell: Cell) -> bool:
-        """Whether others are compared with this cell."""
+        """True where others are compared with this cell."""
         if self.baseline == BARE:
             return cell.loop == "bare"
         return cell.method.name == self.baseline and cell.loop == "train"
 
     def _companions(self, cells: list[Cell]) -> list[Cell]:
-        """The baseline on the footings of the other arms, where it is not there itself.
+        """Copies of the baseline at the step keys of the other arms, where it is not there itself.
 
-        They make every ratio one of like things, and give factors of their own to batch and arithmetic.
+        They make every ratio one of like things, and separate the factors of batch and arithmetic.
         """
-        base = next(cell for cell in self.cells if cell.kin == cells[0].kin and self.is_baseline(cell))
-        there = [cell.footing for cell in cells if self.is_baseline(cell)]
+        base = next(
+            cell for cell in self.cells if cell.comparison_group == cells[0].comparison_group and self.is_baseline(cell)
+        )
+        there = [cell.step_key for cell in cells if self.is_baseline(cell)]
         steps = dict.fromkeys(cell.per_step for cell in cells)
-        ways = {cell.footing[1:]: cell.way for cell in cells}
-        return [
-            base.model_copy(update={"recipe": base.recipe.model_copy(update={"batch_size": step, **ways[way]})})
-            for step, way in product(steps, ways)
-            if (step, *way) not in there
+        settings = {cell.step_key.compute_settings: cell.compute_settings for cell in cells}
+        recipes = [
+            base.recipe.model_copy(update={"batch_size": images, **settings[values]})
+            for images, values in product(steps, settings)
+            if (images, values) not in there
         ]
+        return [base.model_copy(update={"recipe": recipe}) for recipe in recipes]
+
+
+def _by_settings(arms: tuple[Cell, ...]) -> list[Cell]:
+    """The arms in groups of equal compute settings, in the order in which these first occur."""
+    order = [arm.compute_settings for arm in arms]
+    return sorted(arms, key=lambda arm: order.index(arm.compute_settings))

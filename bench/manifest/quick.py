@@ -88,7 +88,7 @@ def _reduced(cell: Cell, images: int, batch: int, judged: int, n: int) -> Cell:
 
 def _shortened(cell: Cell, share: float) -> Spec:
     """The method with those of its arguments that count epochs as much shorter as the recipe."""
-    kind, args = cell.unbound, dict(cell.method.args)
+    kind, args = cell.build_method(), dict(cell.method.args)
     args |= {key: min(args[key], most) for key, most in kind.quick.items()}
     types = get_type_hints(type(kind))
     for key in kind.epochs_of:

@@ -118,10 +118,10 @@ def study_fits(manifest: Manifest) -> None:
         raise ValueError(f"timing.images: {manifest.timing.images} (allowed: at least {largest}, the largest batch)")
     groups: dict[tuple, list[Cell]] = {}
     for cell in manifest.cells:
-        groups.setdefault(cell.kin, []).append(cell)
+        groups.setdefault(cell.comparison_group, []).append(cell)
     for cells in groups.values():
         there = [cell for cell in cells if manifest.is_baseline(cell)]
-        kinds = {cell.footing for cell in there}
+        kinds = {cell.step_key for cell in there}
         if not there or len(kinds) < len(there):
             where = f"{cells[0].arch}, ranks {cells[0].ranks}, nodes {cells[0].nodes}"
             allowed = "one, or one a batch size and arithmetic"

@@ -14,7 +14,7 @@ from crt.training.recipe import Recipe
 _TRIES = 5
 
 
-def ceilings(recipes: Iterable[Recipe]) -> dict[str, float]:
+def roofline(recipes: Iterable[Recipe]) -> dict[str, float]:
     """Operations a second of the product in the precision of each recipe, and bytes a second of the copy (`copy`)."""
     found = {precision: _product(precision) for precision in {recipe.precision for recipe in recipes}}
     return found | {"copy": _copy()}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bench.manifest import read_manifest
 from bench.plan.job_states import states
-from bench.plan.waves import counted
+from bench.plan.waves import pluralize
 from launchers.states import ask, check, queued
 
 _PATIENCE = 60.0
@@ -25,7 +25,7 @@ def cancel(manifest: Path, runs: Path, data: Path, quick: bool, overrides: Seque
     until = time.monotonic() + _PATIENCE
     while (left := set(jobs) & set(queued()[0])) and time.monotonic() < until:
         time.sleep(0.5)
-    return f"cancelled {counted(len(jobs))}" + (f" ({len(left)} have not ended yet)" if left else "")
+    return f"cancelled {pluralize(len(jobs))}" + (f" ({len(left)} have not ended yet)" if left else "")
 
 
 def _check_slurm() -> None:

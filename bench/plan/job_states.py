@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from bench.jobs.lease import Place
+from bench.jobs.lease import JobPaths
 from bench.jobs.tasks import EvaluateTask
 from bench.manifest import labels, read_manifest
 from bench.manifest.manifest import Manifest
@@ -76,7 +76,7 @@ def states(manifest: Manifest, runs: Path, data: Path) -> tuple[list[State], str
             note = f"known from the records alone ({error})"
     entries = ledger.entries(cluster, comments)
     ids = latest(entries)
-    place = Place(runs=runs, data=data, process="fresh")
+    place = JobPaths(runs=runs, data=data, process="fresh")
     jobs = [job for wave in waves(manifest, place, EvaluateTask.shards_of(ids)) for job in wave.jobs]
     unfinished = [ids[job.task.key] for job in jobs if job.task.key in ids and not job.progress.finished]
     gone = [queue for queue in unfinished if queue not in seen]

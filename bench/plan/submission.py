@@ -8,14 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.command import set_options
-from bench.jobs.lease import Place
+from bench.jobs.lease import JobPaths
 from bench.manifest import profile as profiles
 from bench.manifest import read_manifest, shipped
-from bench.manifest.labels import told
+from bench.manifest.labels import labels_beside_ids
 from bench.manifest.manifest import Manifest
 from bench.manifest.quick import reduce
 from bench.plan import devices, estimate, forecast, preflight
-from bench.plan.waves import BenchWave, counted, waves
+from bench.plan.waves import BenchWave, pluralize, waves
 from crt import screen
 from crt.text import CONTROL, invocation, printable
 from launchers import inline, local, slurm, states
@@ -106,13 +106,13 @@ def chosen(manifest: Manifest, pattern: str | None) -> Manifest:
         cells = [cell for cell in manifest.cells if asked(cell)]
     if not cells:
         cells = {cell.id: cell for cell in manifest.cells}
-        said = told(cells)
+        said = labels_beside_ids(cells)
         there = ", ".join(f"{key} ({said[key]})" if key in said else key for key in cells)
         raise ValueError(f"--only {pattern}: in no cell's id or label (there are: {there})")
     return manifest.model_copy(update={"cells": tuple(cells)})
 
 
-def called(manifest: Path) -> str:
+def manifest_name(manifest: Path) -> str:
     """What its arrays' names begin with: its path under `manifests/`, for each paper may have a table1.yaml there."""
     path = shipped.manifest(manifest).resolve().with_suffix("")
     return "-".join(path.relative_to(MANIFESTS).parts) if path.is_relative_to(MANIFESTS) else manifest.stem
@@ -141,7 +141,7 @@ class Submission:
         self.speed = self._speed(device)
         process = "shared" if launcher == "inline" else "fresh"
         stage = self.profile.stage
-        self.place = Place(runs=runs, data=data, process=process, stage=stage, submitted=time.time())
+        self.place = JobPaths(runs=runs, data=data, process=process, stage=stage, submitted=time.time())
         self.ledger = Ledger(runs)
         self.console = screen.output()
 
@@ -166,12 +166,12 @@ class Submission:
             print(f"warning: {printable(str(error))}", file=sys.stderr)
         if self.launcher == "slurm":
             logs = self.place.runs / "logs"
-            for array in slurm.arrays(called(self.path), found, self.profile, self.profile.max_array, set()):
+            for array in slurm.arrays(manifest_name(self.path), found, self.profile, self.profile.max_array, set()):
                 first, last = array.tasks[0].key, array.tasks[-1].key
                 keys = f"{first} … {last}" if len(array.tasks) > 1 else first
                 after = found[array.wave].after
                 waits = f", after the jobs of {found[after].name}" if after is not None else ""
-                self.console.rule(f"{found[array.wave].name}: {counted(len(array.tasks))}{waits}")
+                self.console.rule(f"{found[array.wave].name}: {pluralize(len(array.tasks))}{waits}")
                 print(f"# {keys}\n{slurm.text(array, logs, self.profile)}")
         return 0
 
@@ -195,9 +195,9 @@ class Submission:
         elif self.launcher == "local":
             wrong = local.launch(found, logs)
         else:
-            done = slurm.launch(called(self.path), self.plan, logs, self.profile, self.ledger)
+            done = slurm.launch(manifest_name(self.path), self.plan, logs, self.profile, self.ledger)
             for job, array in done:
-                self.console.print(f"queued {job}: {array.name}, {counted(len(array.tasks))}", soft_wrap=True)
+                self.console.print(f"queued {job}: {array.name}, {pluralize(len(array.tasks))}", soft_wrap=True)
             if not done:
                 self.console.print("Everything that is left to do is queued already.", soft_wrap=True)
             self.console.print(f"Status: {self._command('bench.status')}", soft_wrap=True)

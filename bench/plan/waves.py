@@ -5,11 +5,11 @@ from pathlib import Path
 
 from bench.build.robust_dataset import chunks
 from bench.cell import Cell
-from bench.jobs.lease import Place
+from bench.jobs.lease import JobPaths
 from bench.jobs.task import BenchTask
 from bench.jobs.tasks import DataTask, EvaluateTask, RobustDatasetTask, TrainTask
 from bench.jobs.timing_tasks import TimeTask
-from bench.manifest.labels import told
+from bench.manifest.labels import labels_beside_ids
 from bench.manifest.manifest import Manifest
 from bench.records import Record, read, read_all
 from crt.data import DATASETS
@@ -21,7 +21,7 @@ BenchWave = Wave[BenchTask]
 
 
 def waves(
-    manifest: Manifest, place: Place, shards: int | None = None, sources: dict[str, Path] | None = None
+    manifest: Manifest, place: JobPaths, shards: int | None = None, sources: dict[str, Path] | None = None
 ) -> list[BenchWave]:
     """Every job of the manifest, finished ones marked: datasets first, then teachers before students.
 
@@ -70,26 +70,26 @@ def _job(task: BenchTask, records: Sequence[Record]) -> BenchJob:
     return Job(task=task, progress=task.progress(records))
 
 
-def _preparing(manifest: Manifest, place: Place, sources: dict[str, Path]) -> Iterator[BenchJob]:
+def _preparing(manifest: Manifest, place: JobPaths, sources: dict[str, Path]) -> Iterator[BenchJob]:
     for name in sorted({cell.dataset for cell in manifest.cells} & set(sources)):
         job = _job(DataTask(dataset=name, source=sources[name], place=place), ())
         if not job.progress.finished:
             yield job
 
 
-def _train(cell: Cell, place: Place) -> BenchJob:
+def _train(cell: Cell, place: JobPaths) -> BenchJob:
     task = TrainTask(cell=cell, place=place)
     return _job(task, read(task.records))
 
 
-def _robustify(cell: Cell, place: Place, shards: int | None) -> Iterator[BenchJob]:
+def _robustify(cell: Cell, place: JobPaths, shards: int | None) -> Iterator[BenchJob]:
     parts = min(shards or 1, len(chunks(cell)))
     for shard in range(parts):
         task = RobustDatasetTask(cell=cell, shard=shard, shards=parts, **_ranks(cell, shards), place=place)
         yield _job(task, ())
 
 
-def _judging(cell: Cell, place: Place, shards: int | None) -> Iterator[BenchJob]:
+def _judging(cell: Cell, place: JobPaths, shards: int | None) -> Iterator[BenchJob]:
     records = read_all(place.runs / cell.id)
     images = held(DATASETS[cell.dataset], "test", place.data)
     # The number of shards depends on what is asked, not on what is left, so that a shard keeps its name.
@@ -104,7 +104,7 @@ def _ranks(cell: Cell, shards: int | None) -> dict[str, int]:
     return {"ranks": 1, "nodes": 1} if shards else {"ranks": cell.ranks, "nodes": cell.nodes}
 
 
-def _timing(manifest: Manifest, place: Place) -> Iterator[BenchJob]:
+def _timing(manifest: Manifest, place: JobPaths) -> Iterator[BenchJob]:
     """Run by run over the studies, so that what is cut short has some of each."""
     for run in range(manifest.timing.runs):
         for study in manifest.studies:
@@ -115,9 +115,9 @@ def _timing(manifest: Manifest, place: Place) -> Iterator[BenchJob]:
 def cell_labels(jobs: Iterable[BenchJob]) -> dict[str, str]:
     """What the jobs' cells are called beside one another, by the tasks' keys; only where the key says less."""
     cells = {job.task.key: job.task.label_cell for job in jobs}
-    return told({key: cell for key, cell in cells.items() if cell})
+    return labels_beside_ids({key: cell for key, cell in cells.items() if cell})
 
 
-def counted(jobs: int) -> str:
+def pluralize(jobs: int) -> str:
     """So many jobs, in words."""
     return f"{jobs} job{'s' * (jobs != 1)}"

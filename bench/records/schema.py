@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 SCHEMA = 4
 """1: Start, Epoch, Verdict, Fail, End. 2: Phases; Start.diff, passes, gpu; Epoch.gpu.
 
-3: Curve, Made; Epoch.host_memory. 4: Drawn; Start.traffic, ceilings.
+3: MonitorPoint, RobustChunk; Epoch.host_memory. 4: CertificationTiming; Start.traffic, ceilings.
 """
 
 
@@ -116,7 +116,7 @@ class Epoch(_Line):
     gpu: GPU | None = None
 
 
-class Curve(_Line):
+class MonitorPoint(_Line):
     """What a network was worth after an epoch, by one evaluation of some test images, outside the clock."""
 
     kind: Literal["curve"] = "curve"
@@ -141,7 +141,7 @@ class Phases(_Line):
     device: dict[str, float] | None
 
 
-class Made(_Line):
+class RobustChunk(_Line):
     """A chunk of a robust dataset: its first image's number, and the mean distance that is left to the features."""
 
     kind: Literal["made"] = "made"
@@ -167,7 +167,7 @@ class Verdict(_Line):
     details: dict[str, float] = {}
 
 
-class Drawn(_Line):
+class CertificationTiming(_Line):
     """Certification on the clock: every draw of some images, by one way of doing it."""
 
     kind: Literal["drawn"] = "drawn"
@@ -196,4 +196,4 @@ class End(_Line):
     time: float
 
 
-Record = Start | Epoch | Curve | Phases | Made | Verdict | Drawn | Fail | End
+Record = Start | Epoch | MonitorPoint | Phases | RobustChunk | Verdict | CertificationTiming | Fail | End

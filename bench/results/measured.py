@@ -10,7 +10,19 @@ from pathlib import Path
 from bench.build import robust_dataset
 from bench.cell import Cell
 from bench.manifest.manifest import Manifest
-from bench.records import Curve, Drawn, End, Epoch, Made, Phases, Record, Start, Verdict, read, read_all
+from bench.records import (
+    CertificationTiming,
+    End,
+    Epoch,
+    MonitorPoint,
+    Phases,
+    Record,
+    RobustChunk,
+    Start,
+    Verdict,
+    read,
+    read_all,
+)
 from crt.data import DATASETS
 
 
@@ -42,13 +54,13 @@ class Measured:
     """Of its training to the end, where its times are of a study instead."""
     losses: dict[int, float] = field(default_factory=dict)
     """Training loss by epoch, warm-up included; empty where it was timed alone."""
-    curves: dict[tuple[str, int], Curve] = field(default_factory=dict)
+    curves: dict[tuple[str, int], MonitorPoint] = field(default_factory=dict)
     """What was seen of it in training, by evaluation and epoch."""
     verdicts: dict[str, dict[int, Verdict]] = field(default_factory=dict)
     """By evaluation and image: an image judged twice, by an attempt that was cut off and the next, counts once."""
     teachers: "tuple[Measured, ...]" = ()
     """Every teacher that is trained before it, the nearest first, with what the folder holds of each."""
-    kin: "list[Measured]" = field(default_factory=list)
+    comparison_group: "list[Measured]" = field(default_factory=list)
     """What may stand beside it in one process, itself among them."""
 
     @cached_property
@@ -90,10 +102,10 @@ def load(manifest: Manifest, folders: list[Path]) -> list[Measured]:
         found = [measured for folder in folders for measured in _load(manifest, folder)]
     finally:
         gc.enable()
-    kin: dict[tuple, list[Measured]] = {}
+    comparison_group: dict[tuple, list[Measured]] = {}
     for m in found:
-        m.kin = kin.setdefault((m.folder, m.study, m.cell.kin), [])
-        m.kin.append(m)
+        m.comparison_group = comparison_group.setdefault((m.folder, m.study, m.cell.comparison_group), [])
+        m.comparison_group.append(m)
     return found
 
 
@@ -148,7 +160,7 @@ def _timed(manifest: Manifest, runs: Path) -> list[Measured]:
             records = read(runs / name / f"run{run}" / "time.jsonl")
             shares: dict[str | None, list[Record]] = {}
             for record in records:
-                arm = record.arm if isinstance(record, Epoch | Curve | Phases | Drawn) else None
+                arm = record.arm if isinstance(record, Epoch | MonitorPoint | Phases | CertificationTiming) else None
                 shares.setdefault(arm, []).append(record)
             for m in measured:
                 _add(m, [*shares.get(None, ()), *shares.get(m.id, ())], run)
@@ -171,7 +183,7 @@ def _trained(m: Measured, apart: bool) -> None:
         elif isinstance(record, Epoch):
             m.losses[record.epoch] = record.loss
             m.host_memory = max(filter(None, (m.host_memory, record.host_memory)), default=None)
-        elif isinstance(record, Curve):
+        elif isinstance(record, MonitorPoint):
             m.curves[record.eval, record.epoch] = record
     wanted = {spec.id: spec for spec in m.cell.evals}
     for record in chain.from_iterable(files.values()):
@@ -184,7 +196,7 @@ def _making(m: Measured) -> float:
     """Seconds an image of the robust dataset that the cell trains on; NaN where none were recorded."""
     if not m.cell.robust:
         return 0.0
-    made = {r.first: r for r in read_all(robust_dataset.folder(m.cell, m.folder)) if isinstance(r, Made)}
+    made = {r.first: r for r in read_all(robust_dataset.folder(m.cell, m.folder)) if isinstance(r, RobustChunk)}
     images = sum(r.images for r in made.values())
     return sum(r.seconds for r in made.values()) / images if images else math.nan
 

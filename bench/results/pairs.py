@@ -16,7 +16,7 @@ RULE = (
 )
 
 
-def comparable(measured: Iterable[Measured]) -> Iterator[tuple[Measured, Measured]]:
+def comparable_pairs(measured: Iterable[Measured]) -> Iterator[tuple[Measured, Measured]]:
     """Every two of one seed, then those of two of which one learned from the other.
 
     Repetitions are not compared one by one.
@@ -32,7 +32,7 @@ def comparable(measured: Iterable[Measured]) -> Iterator[tuple[Measured, Measure
                 yield from ((student, m) for m in seeds.get(teacher.seed, ()) if m.id == teacher.id)
 
 
-def couple(manifest: Manifest, first: Measured, second: Measured) -> Literal["baseline", "teacher", "other"]:
+def pair_kind(manifest: Manifest, first: Measured, second: Measured) -> Literal["baseline", "teacher", "other"]:
     """What makes the two worth a row: a baseline, a teacher, or nothing that papers compare."""
     one, other = first.cell, second.cell
     if first.id in {cell.id for cell in other.lineage} or second.id in {cell.id for cell in one.lineage}:

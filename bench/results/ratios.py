@@ -4,6 +4,7 @@ import math
 from collections.abc import Collection
 from typing import NamedTuple
 
+from bench.cell import StepKey
 from bench.manifest.manifest import Manifest
 from bench.results.intervals import paired_ratio, welch_ratio
 from bench.results.measured import Measured
@@ -29,13 +30,13 @@ FIELDS = (*COMPARED, *ARITHMETIC)
 
 
 class Ratio(NamedTuple):
-    """How many times as long, and the fields in which the two are unlike, which were let pass."""
+    """Ratio of two times, and the mismatched fields that were allowed."""
 
     interval: Interval
     unlike: tuple[str, ...] = ()
 
 
-def unlike(one: Measured, other: Measured, allow: Collection[str] = ()) -> tuple[str, ...]:
+def mismatched_fields(one: Measured, other: Measured, allow: Collection[str] = ()) -> tuple[str, ...]:
     """The allowed fields in which the machines, programs or settings of two times differ.
 
     ValueError naming the first that differs and is not allowed.
@@ -67,23 +68,23 @@ def ratio(m: Measured, base: Measured | None, paired: bool, allow: Collection[st
         return Ratio(NOTHING)
     if m is base:
         return Ratio(Interval(1.0, math.nan, math.nan))
-    fields = unlike(m, base, allow)
+    fields = mismatched_fields(m, base, allow)
     return Ratio(paired_ratio(pairs(m, base)) if paired else welch_ratio(m.seconds, base.seconds), fields)
 
 
-def published_base(manifest: Manifest, m: Measured) -> Measured | None:
+def baseline_as_published(manifest: Manifest, m: Measured) -> Measured | None:
     """The baseline in its own recipe."""
-    return next((other for other in m.kin if manifest.is_baseline(other.cell)), None)
+    return next((other for other in m.comparison_group if manifest.is_baseline(other.cell)), None)
 
 
-def carrier(manifest: Manifest, m: Measured, footing: tuple) -> Measured | None:
-    """The baseline on a footing: of a batch size and an arithmetic."""
-    for other in m.kin:
-        if manifest.is_baseline(other.cell) and other.cell.footing == footing:
+def baseline_at(manifest: Manifest, m: Measured, step_key: StepKey) -> Measured | None:
+    """The baseline at a step key."""
+    for other in m.comparison_group:
+        if manifest.is_baseline(other.cell) and other.cell.step_key == step_key:
             return other
     return None
 
 
-def like_base(manifest: Manifest, m: Measured) -> Measured | None:
+def matching_baseline(manifest: Manifest, m: Measured) -> Measured | None:
     """The baseline that takes as many images to a step, and computes on them in the same way."""
-    return carrier(manifest, m, m.cell.footing)
+    return baseline_at(manifest, m, m.cell.step_key)

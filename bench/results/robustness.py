@@ -56,7 +56,7 @@ def right(verdict: Verdict) -> bool:
     return verdict.prediction == verdict.label
 
 
-def stands(verdict: Verdict, eps: float) -> bool:
+def is_robust(verdict: Verdict, eps: float) -> bool:
     return right(verdict) and verdict.radius >= eps
 
 
@@ -85,7 +85,7 @@ def clean(m: Measured, spec: Spec | None) -> Interval:
 def at_eps(m: Measured, spec: Spec) -> Interval:
     """Share that is right and stands at the evaluation's eps."""
     eps = eps_of(m.cell, spec)
-    return share(stands(v, eps) for v in m.verdicts.get(spec.id, {}).values())
+    return share(is_robust(v, eps) for v in m.verdicts.get(spec.id, {}).values())
 
 
 def principal(cell: Cell, asked: Sequence[Spec]) -> Spec | None:
@@ -93,7 +93,7 @@ def principal(cell: Cell, asked: Sequence[Spec]) -> Spec | None:
     return next((spec for spec in asked if eps_of(cell, spec) == cell.threat.eps), asked[0] if asked else None)
 
 
-def bought(m: Measured) -> AtEps:
+def accuracy_at_eps(m: Measured) -> AtEps:
     """What the cell's time bought."""
     spec = principal(m.cell, [spec for spec in m.cell.evals if has_eps(spec.name)])
     if spec is None or not m.verdicts.get(spec.id):

@@ -47,11 +47,11 @@ class Ramped(Method):
         return self
 
     @property
-    def turns(self) -> tuple[float, ...]:
+    def phase_boundaries(self) -> tuple[float, ...]:
         return (self.warmup,)
 
     @property
-    def settled(self) -> float:
+    def steady_from_epoch(self) -> float:
         return self.warmup + self.ramp
 
     def share(self, now: float | Tensor) -> float | Tensor:

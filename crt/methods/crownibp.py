@@ -33,9 +33,9 @@ class CROWNIBP(Ramped):
     named: ClassVar[tuple[str, ...]] = ("beta_final",)
 
     @property
-    def turns(self) -> tuple[float, ...]:
+    def phase_boundaries(self) -> tuple[float, ...]:
         # From then on linear bounds may have no weight.
-        return super().turns if self.beta_final == 1 else (self.warmup, self.settled)
+        return super().phase_boundaries if self.beta_final == 1 else (self.warmup, self.steady_from_epoch)
 
     def fits(self, model: Classifier) -> None:
         check_relu(model)
@@ -55,6 +55,6 @@ class CROWNIBP(Ramped):
 
     def _beta(self, step: Step) -> float | Tensor:
         """The weight of linear bounds at this step."""
-        if self.beta_final == 1 or step.epoch >= self.settled:
+        if self.beta_final == 1 or step.epoch >= self.steady_from_epoch:
             return self.beta_final
         return 1 - (1 - self.beta_final) * self.share(step.now)

@@ -29,7 +29,7 @@ class CRT(Method):
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, step: Step) -> Tensor:
         noisy = x + self.threat.sigma * torch.randn_like(x)
-        target = self.taught(lambda: self._scores(self.required_teacher(noisy)))
+        target = self.run_teacher(lambda: self._scores(self.required_teacher(noisy)))
         logits = model(noisy)
         # vector_norm has the subgradient 0 where student and teacher agree; a square root would give NaN.
         transfer = torch.linalg.vector_norm(self._scores(logits) - target(), dim=1).mean()

@@ -82,7 +82,7 @@ class Duet(Normed):
         with exact(x.device):
             norms = self.norms(layers)
             if self.inputs == "own":
-                told = self.taught(lambda: _flow(theirs, self.folded.normalize(x)))
+                told = self.run_teacher(lambda: _flow(theirs, self.folded.normalize(x)))
             if step.epoch < self.warmup:
                 flow = _flow(layers, model.normalize(x))
                 goal = F.cross_entropy(flow[-1], y)

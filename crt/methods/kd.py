@@ -36,7 +36,7 @@ class KD(Method):
     named: ClassVar[tuple[str, ...]] = ("alpha", "t", "form")
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, step: Step) -> Tensor:
-        target = self.taught(lambda: self._logits(self.required_teacher, x))
+        target = self.run_teacher(lambda: self._logits(self.required_teacher, x))
         logits = self._logits(model, x)
         soft, soft_target = ((z / self.t).log_softmax(1) for z in (logits, target()))
         count = soft.numel() if self.form == "paper" else len(soft)

@@ -56,7 +56,7 @@ class RRM(Method):
         """A function that returns the teacher's features."""
         if step.replay > 0 and (target := self.target) is not None:
             return lambda: target[: len(x)]
-        told = self.taught(lambda: wide(self.required_teacher.features(x)))
+        told = self.run_teacher(lambda: wide(self.required_teacher.features(x)))
         if self.replays == 1:
             return told
 

@@ -59,8 +59,9 @@ class Graphs:
     method or optimizer remembers has to stay where it is. Batches of another size than the first are not recorded.
     """
 
-    def __init__(self, update: Update, optimizer: Optimizer, turns: tuple[float, ...], recorder: Recorder):
-        self.update, self.optimizer, self.turns, self.recorder = update, optimizer, turns, recorder
+    def __init__(self, update: Update, optimizer: Optimizer, phase_boundaries: tuple[float, ...], recorder: Recorder):
+        self.update, self.optimizer, self.recorder = update, optimizer, recorder
+        self.phase_boundaries = phase_boundaries
         self.places: tuple[Tensor, ...] = ()
         """Images, labels, indices, epoch and step size."""
         self.seen: Counter[tuple[int, int]] = Counter()
@@ -84,7 +85,7 @@ class Graphs:
         return self._done(held, lambda: self.update(images, labels, held))
 
     def _done(self, step: Step, work: Callable[[], Tensor]) -> Tensor:
-        kind = (step.replay, sum(step.epoch >= turn for turn in self.turns))
+        kind = (step.replay, sum(step.epoch >= turn for turn in self.phase_boundaries))
         if kind not in self.recorded:
             self.seen[kind] += 1
             if self.seen[kind] <= EAGER:

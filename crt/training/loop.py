@@ -75,7 +75,7 @@ class Training:
         self.scaler = GradScaler(device.type, enabled=recipe.precision == "fp16")
         self.update: Update = self._update
         if recipe.cuda_graph:
-            self.update = Graphs(self._update, self.optimizer, method.turns, Recorder(device))
+            self.update = Graphs(self._update, self.optimizer, method.phase_boundaries, Recorder(device))
 
     def epoch(self, batches: Batches, epoch: int) -> Tensor:
         """Train on every batch; the mean loss, left on the device so that nothing in here waits for it."""

@@ -23,7 +23,7 @@ class Step(NamedTuple):
     """The place of a batch in training."""
 
     epoch: float
-    """Compare it with the method's `turns` alone."""
+    """Compare it with the method's `phase_boundaries` alone."""
     index: Tensor  # type: ignore[assignment]  # hides tuple.index, for which nobody asks a step
     """The images' places in the dataset, for methods that remember something of each."""
     replay: int = 0
@@ -67,12 +67,12 @@ class Method(Plugin, ABC):
         return 1
 
     @property
-    def turns(self) -> tuple[float, ...]:
+    def phase_boundaries(self) -> tuple[float, ...]:
         """The epochs from which on a step does something else."""
         return ()
 
     @property
-    def settled(self) -> float:
+    def steady_from_epoch(self) -> float:
         """The epoch from which on every step costs the same: times and operations are taken there."""
         return 0.0
 
@@ -88,7 +88,7 @@ class Method(Plugin, ABC):
         """The scalar to minimize on images `x` (B, C, H, W) in [0, 1] with labels `y` (B,)."""
 
     @torch.no_grad()
-    def taught(self, work: Callable[[], Told]) -> Callable[[], Told]:
+    def run_teacher(self, work: Callable[[], Told]) -> Callable[[], Told]:
         """Begin what the teacher computes, without gradients; a call gives it, and waits for it where it must."""
         stream = self.stream
         if stream is None:
@@ -99,13 +99,13 @@ class Method(Plugin, ABC):
         with torch.cuda.stream(stream):
             found = work()
 
-        def joined() -> Told:
+        def wait() -> Told:
             here.wait_stream(stream)
             for tensor in [found] if isinstance(found, Tensor) else found:
                 tensor.record_stream(here)
             return found
 
-        return joined
+        return wait
 
     def after(self, model: Classifier) -> None:
         """Hook after each optimizer step, without gradients."""

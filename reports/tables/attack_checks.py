@@ -12,7 +12,7 @@ from bench.manifest.labels import Names, written
 from bench.manifest.plugin_spec import evaluation
 from bench.results.columns import columns, named
 from bench.results.measured import Measured
-from bench.results.robustness import at_eps, eps_of, kind, right, stands
+from bench.results.robustness import at_eps, eps_of, is_robust, kind, right
 from bench.results.statistics import NOTHING
 from crt.data import DATASETS
 from reports.render.table_spec import INTERVALS, Column, TableSpec, network, with_labels
@@ -57,7 +57,7 @@ def _attack(cell: Cell, spec: Spec) -> _Attack:
 
 def _row(m: Measured, attacks: list[_Attack], names: Names) -> dict:
     cell = m.cell
-    row = {"dataset": cell.dataset, "arch": cell.arch, "method": names.introduced(cell)}
+    row = {"dataset": cell.dataset, "arch": cell.arch, "method": names.full_label(cell)}
     row |= {"norm": cell.threat.norm, "folder": str(m.folder), "only_weaker": _only_weaker(m, attacks)}
     said, weak, strong = [], NOTHING, NOTHING
     if several := _at_one_eps(cell, attacks):
@@ -97,7 +97,7 @@ def _only_weaker(m: Measured, attacks: list[_Attack]) -> int:
             found |= {
                 index
                 for index in mine.keys() & theirs.keys()
-                if right(mine[index]) and not stands(mine[index], weaker.eps) and stands(theirs[index], other.eps)
+                if right(mine[index]) and not is_robust(mine[index], weaker.eps) and is_robust(theirs[index], other.eps)
             }
     return len(found)
 

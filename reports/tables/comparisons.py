@@ -15,8 +15,8 @@ from bench.manifest.plugin_spec import evaluation
 from bench.results.columns import columns, named
 from bench.results.intervals import mcnemar, paired_difference
 from bench.results.measured import Measured
-from bench.results.pairs import comparable, couple, shown
-from bench.results.robustness import eps_of, has_eps, kind, principal, question, right, stands
+from bench.results.pairs import comparable_pairs, pair_kind, shown
+from bench.results.robustness import eps_of, has_eps, is_robust, kind, principal, question, right
 from bench.results.statistics import Interval, wilson
 from reports.render.table_spec import BOTH, INTERVALS, Column, TableSpec, alike, datasets
 
@@ -55,7 +55,7 @@ def comparisons(manifest: Manifest, measured: list[Measured]) -> pd.DataFrame:
     rows = [
         row
         for seen in judged.values()
-        for one, other in comparable(seen)
+        for one, other in comparable_pairs(seen)
         for row in _row(manifest, one, other, seen[one], seen[other], names)
     ]
     return pd.DataFrame(rows, columns=columns(_NAMES.split(","), measured))
@@ -65,7 +65,7 @@ def _seen(m: Measured, spec: Spec) -> _Seen:
     verdicts = m.verdicts[spec.id]
     images = sorted(verdicts)
     eps = eps_of(m.cell, spec) if has_eps(spec.name) else 0.0
-    standing = np.array([stands(verdicts[image], eps) for image in images])
+    standing = np.array([is_robust(verdicts[image], eps) for image in images])
     worth = np.array([verdicts[image].radius * right(verdicts[image]) for image in images])
     return _Seen(spec, np.array(images), standing, worth)
 
@@ -79,10 +79,10 @@ def _row(
         return
     spec, standing = mine.spec, (mine.standing[first], theirs.standing[second])
     row = {"dataset": one.cell.dataset, "eval": spec.label}
-    row |= {key: f"{m.cell.arch} {names.introduced(m.cell)}" for key, m in (("one", one), ("other", other))}
+    row |= {key: f"{m.cell.arch} {names.full_label(m.cell)}" for key, m in (("one", one), ("other", other))}
     row |= {"images": len(both), "folder": str(one.folder), "couple": "other"}
     if kind(spec.name) == "smoothing" or spec == _principal(one.cell):
-        row["couple"] = couple(manifest, one, other)
+        row["couple"] = pair_kind(manifest, one, other)
     at = f"eps {written(eps_of(one.cell, spec))}" if has_eps(spec.name) else "radius 0"
     row |= {"at": at, "mcnemar_p": mcnemar(*standing)} | named("accuracy_difference", share_difference(*standing))
     if evaluation(spec, one.cell.threat).measures_radius:

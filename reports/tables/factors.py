@@ -6,13 +6,14 @@ from collections.abc import Collection, Iterator
 import numpy as np
 import pandas as pd
 
+from bench.cell import StepKey
 from bench.manifest.labels import Names, epochs
 from bench.manifest.manifest import Manifest
 from bench.results.columns import columns, named
 from bench.results.intervals import mean_ratio
 from bench.results.measured import Measured
-from bench.results.pairs import comparable, couple, shown
-from bench.results.ratios import carrier, pairs, ratio
+from bench.results.pairs import comparable_pairs, pair_kind, shown
+from bench.results.ratios import baseline_at, pairs, ratio
 from crt.training.recipe import ARITHMETIC
 from reports.render.table_spec import ARCH, BOTH, INTERVALS, Column, TableSpec, alike, datasets
 from reports.tables.teachers import whole_hours
@@ -54,9 +55,9 @@ def _couples(manifest: Manifest, measured: list[Measured]) -> Iterator[tuple[Mea
     groups: dict[tuple, dict[Measured, float]] = {}
     for m in measured:
         if m.runs and m.flops and m.id in own:
-            groups.setdefault((m.folder, m.cell.kin), {})[m] = whole_hours(m)
+            groups.setdefault((m.folder, m.cell.comparison_group), {})[m] = whole_hours(m)
     for hours in groups.values():
-        for pair in comparable(hours):
+        for pair in comparable_pairs(hours):
             slow, fast = sorted(pair, key=hours.get, reverse=True)
             yield slow, fast
 
@@ -65,35 +66,35 @@ def _row(manifest: Manifest, slow: Measured, fast: Measured, names: Names, allow
     # The arithmetic is a factor of its own here, so it may differ.
     per_epoch = ratio(slow, fast, manifest.timing is not None, {*allow, *ARITHMETIC}).interval
     longer = epochs(slow.cell) / epochs(fast.cell)
-    (step, *way), (other_step, *other_way) = slow.cell.footing, fast.cell.footing
+    settings, target = slow.cell.step_key.compute_settings, fast.cell.step_key
     found = {
         "epochs": longer,
         "passes": slow.flops / fast.flops,
-        "batch": _gain(manifest, slow, (step, *way), (other_step, *way), allow),
-        "precision": _gain(manifest, slow, (other_step, *way), (other_step, *other_way), allow),
+        "batch": _gain(manifest, slow, slow.cell.step_key, StepKey(target.images, settings), allow),
+        "precision": _gain(manifest, slow, StepKey(target.images, settings), target, allow),
     }
     explained, paper = math.prod(found.values()), slow.cell.paper.total
     return {
         "dataset": slow.cell.dataset,
         "arch": slow.cell.arch,
-        "slower": names.called(slow.cell),
-        "faster": names.called(fast.cell),
+        "slower": names.label(slow.cell),
+        "faster": names.label(fast.cell),
         "total": longer * per_epoch.mean,
         "total_low": longer * per_epoch.low,
         "total_high": longer * per_epoch.high,
         **found,
         "host": longer * per_epoch.mean / explained,
         "paper_total": paper if manifest.is_baseline(fast.cell) and paper is not None else math.nan,
-        "couple": couple(manifest, slow, fast),
+        "couple": pair_kind(manifest, slow, fast),
         "folder": str(slow.folder),
     }
 
 
-def _gain(manifest: Manifest, m: Measured, slow: tuple, fast: tuple, allow: Collection[str]) -> float:
-    """How many times as long the baseline takes on one footing as on another; NaN if not measured."""
+def _gain(manifest: Manifest, m: Measured, slow: StepKey, fast: StepKey, allow: Collection[str]) -> float:
+    """Ratio of the baseline's times at two step keys; NaN where one is not measured."""
     if slow == fast:
         return 1.0
-    one, other = (carrier(manifest, m, each) for each in (slow, fast))
+    one, other = (baseline_at(manifest, m, each) for each in (slow, fast))
     if one is None or other is None:
         return math.nan
     return ratio(one, other, manifest.timing is not None, {*allow, *ARITHMETIC}).interval.mean
@@ -109,18 +110,24 @@ def means(manifest: Manifest, measured: list[Measured]) -> pd.DataFrame:
     groups: dict[tuple, list[tuple[Measured, Measured]]] = {}
     for slow, fast in _couples(manifest, measured) if manifest.timing else ():
         shape = (slow.cell.loader, slow.cell.ranks, slow.cell.nodes)
-        key = (slow.cell.dataset, *(names.called(m.cell) for m in (slow, fast)), str(slow.folder), shape)
+        key = (slow.cell.dataset, *(names.label(m.cell) for m in (slow, fast)), str(slow.folder), shape)
         groups.setdefault(key, []).append((slow, fast))
     rows = []
-    for (dataset, slower, faster, folder, _), couples in groups.items():
-        logs = [pairs(slow, fast) for slow, fast in couples]
-        if len(couples) < 2 or len({slow.cell.arch for slow, _ in couples}) < len(couples) or not all(logs):
+    for (dataset, slower, faster, folder, _), arch_pairs in groups.items():
+        logs = [pairs(slow, fast) for slow, fast in arch_pairs]
+        if len(arch_pairs) < 2 or len({slow.cell.arch for slow, _ in arch_pairs}) < len(arch_pairs) or not all(logs):
             continue
-        row = {"dataset": dataset, "slower": slower, "faster": faster, "architectures": len(couples), "folder": folder}
+        row = {
+            "dataset": dataset,
+            "slower": slower,
+            "faster": faster,
+            "architectures": len(arch_pairs),
+            "folder": folder,
+        }
         for kind in ("geometric", "arithmetic"):
             row |= named(kind, mean_ratio(logs, kind))
-        ideals = [slow.flops / fast.flops for slow, fast in couples]
-        row["couple"] = couple(manifest, *couples[0])
+        ideals = [slow.flops / fast.flops for slow, fast in arch_pairs]
+        row["couple"] = pair_kind(manifest, *arch_pairs[0])
         rows.append(row | {"ideal": float(np.exp(np.mean(np.log(ideals))))})
     spread = [f"{kind}{end}" for kind in ("geometric", "arithmetic") for end in ("", "_low", "_high")]
     heads = ["dataset", "slower", "faster", "architectures", *spread, "ideal", "couple"]

@@ -23,7 +23,7 @@ def monitored(manifest: Manifest, measured: list[Measured]) -> pd.DataFrame:
     varies = varying(more)
     rows, names = [], Names(manifest.cells)
     for m, words in zip(watched, more, strict=True):
-        method = names.called(m.cell)
+        method = names.label(m.cell)
         row = {"dataset": m.cell.dataset, "arch": m.cell.arch, "method": method, "teacher": lineage(m.cell.teacher)}
         row |= {"name": ", ".join([method, *compress(words, varies)]), "folder": str(m.folder)}
         for epoch, loss in sorted(m.losses.items()):

@@ -10,11 +10,11 @@ from bench.cell import Cell
 from bench.jobs.time_certification import PLAIN, certifications
 from bench.manifest.labels import name
 from bench.manifest.manifest import Manifest
-from bench.records import Drawn, read
+from bench.records import CertificationTiming, read
 from bench.results.columns import columns, named
 from bench.results.intervals import nested_ci, paired_ratio
 from bench.results.measured import Measured
-from bench.results.ratios import like_base, ratio
+from bench.results.ratios import matching_baseline, ratio
 from bench.results.warnings import remark
 from crt.training.recipe import ARITHMETIC, Recipe
 from reports.render.table_spec import ARCH, Column, TableSpec, alike, datasets
@@ -31,7 +31,7 @@ _CERTIFICATION = "dataset,arch,way,images,n,rounds,images_per_s,draws_per_s,spee
 
 def switches(cell: Cell) -> str:
     """What its arithmetic differs in from the plain path."""
-    changed = {key: value for key, value in cell.way.items() if value != _PLAIN[key]}
+    changed = {key: value for key, value in cell.compute_settings.items() if value != _PLAIN[key]}
     words = {"precision": "{}", "compile": "compile {}"}
     return ", ".join(words.get(key, key).format(value) for key, value in changed.items()) or "plain"
 
@@ -40,7 +40,7 @@ def speed(manifest: Manifest, measured: list[Measured], allow: Collection[str] =
     """A row for each of a method's own arms that was timed; ratios are of one study's rounds."""
     rows = []
     for group in _studies(measured) if manifest.timing and manifest.timing.together == "method" else ():
-        plain = next((m for m in group if _own(m, group) and m.cell.way == _PLAIN), None)
+        plain = next((m for m in group if _own(m, group) and m.cell.compute_settings == _PLAIN), None)
         rows += [
             _row(manifest, m, plain, allow) | {"folder": str(m.folder)}
             for m in group
@@ -75,7 +75,7 @@ def certification(manifest: Manifest, measured: list[Measured]) -> pd.DataFrame:
     for folder in dict.fromkeys(m.folder for m in measured):
         for asked in certifications(manifest):
             records = read(folder / asked.id / "run0" / "time.jsonl")
-            found = {(r.arm, r.round): r for r in records if isinstance(r, Drawn) and r.round > 0}
+            found = {(r.arm, r.round): r for r in records if isinstance(r, CertificationTiming) and r.round > 0}
             # What is compiled is timed beside a plain procedure that has a row already.
             for way in dict.fromkeys(arm for arm, _ in found if arm != PLAIN or not asked.compiled):
                 mine = {turn: r for (arm, turn), r in found.items() if arm == way}
@@ -106,7 +106,7 @@ def _compiled(group: list[Measured]) -> bool:
 
 
 def _row(manifest: Manifest, m: Measured, plain: Measured | None, allow: Collection[str]) -> dict:
-    cell, base = m.cell, like_base(manifest, m)
+    cell, base = m.cell, matching_baseline(manifest, m)
     # How many times as long the plain path takes: it differs in what the row is labelled by.
     gained = ratio(plain, m, True, {*allow, *ARITHMETIC}).interval if plain else ratio(m, None, True).interval
     slowdown = ratio(m, base, True, allow).interval

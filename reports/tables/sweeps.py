@@ -12,7 +12,7 @@ from bench.cell import Cell, digest
 from bench.manifest.labels import lineage, varying, words
 from bench.results.columns import columns, named
 from bench.results.measured import Measured
-from bench.results.robustness import bought
+from bench.results.robustness import accuracy_at_eps
 
 _NAMES = (
     "dataset,arch,family,method,teacher,argument,value,clean,clean_low,clean_high,at_eps,at_eps_low,at_eps_high,"
@@ -70,6 +70,6 @@ def _common(cell: Cell, argument: str) -> tuple[str, ...]:
 
 
 def _row(m: Measured) -> dict:
-    worth = bought(m)
+    worth = accuracy_at_eps(m)
     row = {"dataset": m.cell.dataset, "arch": m.cell.arch, "teacher": lineage(m.cell.teacher), "folder": str(m.folder)}
     return row | named("clean", worth.clean) | named("at_eps", worth.standing) | {"at_eps_by": worth.by}

@@ -11,8 +11,8 @@ from bench.manifest.manifest import Manifest
 from bench.results.columns import columns, named, number
 from bench.results.intervals import fieller_ratio, nested_ci
 from bench.results.measured import Measured
-from bench.results.ratios import like_base, published_base, ratio
-from bench.results.robustness import acr, bought
+from bench.results.ratios import baseline_as_published, matching_baseline, ratio
+from bench.results.robustness import accuracy_at_eps, acr
 from bench.results.statistics import NOTHING
 from bench.results.warnings import remark
 from crt.data import DATASETS
@@ -38,8 +38,8 @@ def timing(manifest: Manifest, measured: list[Measured], allow: Collection[str] 
 
 
 def _timing_row(manifest: Manifest, m: Measured, allow: Collection[str]) -> dict:
-    cell, own = m.cell, published_base(manifest, m)
-    like = like_base(manifest, m)
+    cell, own = m.cell, baseline_as_published(manifest, m)
+    like = matching_baseline(manifest, m)
     # Without a twin of the baseline in this batch size, the ratio is the published recipes' as they are.
     base = like or own
     slowdown = ratio(m, base, manifest.timing is not None, allow)
@@ -49,7 +49,7 @@ def _timing_row(manifest: Manifest, m: Measured, allow: Collection[str]) -> dict
     fieller = fieller_ratio(m.seconds, base.seconds) if both else NOTHING
     ideal = m.flops / base.flops if base and m.flops and base.flops else math.nan
     hours, needed = whole_hours(m), [each.hours for each in expenses(m)]
-    epoch, worth = nested_ci(m.seconds), bought(m)
+    epoch, worth = nested_ci(m.seconds), accuracy_at_eps(m)
     memories = [e.memory for run in m.runs.values() for e in run.values() if e.memory is not None]
     return {
         "dataset": cell.dataset,

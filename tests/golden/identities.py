@@ -21,7 +21,7 @@ def identities(path: Path, quick: bool) -> dict[str, list]:
     """
     manifest = read_manifest(path, quick)
     labels = Names(manifest.cells)
-    cells = {cell.id: labels.introduced(cell) for cell in manifest.cells}
+    cells = {cell.id: labels.full_label(cell) for cell in manifest.cells}
     for cell in _others(manifest):
         cells.setdefault(cell.id, cell.method.label)
     cells |= {cell.teacher.id: "weights" for cell in _cells(manifest) if cell.teacher and not cell.lineage}
@@ -30,7 +30,7 @@ def identities(path: Path, quick: bool) -> dict[str, list]:
         "cells": [list(pair) for pair in cells.items()],
         "studies": [study.id for study in manifest.studies] if manifest.timing else [],
         "evals": [list(pair) for pair in {spec.id: spec.label for spec in specs}.items()],
-        "judgings": sorted({cell.questions for cell in manifest.cells}),
+        "judgings": sorted({cell.evals_digest for cell in manifest.cells}),
         "datasets": sorted({cell.robust for cell in _cells(manifest) if cell.robust}),
     }
 
