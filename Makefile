@@ -25,6 +25,7 @@ test-cpus: install  ## the tests of arithmetic as on other processors: each inst
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy bench crt launchers reports
 
 format: install
 	$(BIN)/ruff check --fix .

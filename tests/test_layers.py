@@ -152,3 +152,12 @@ def test_ffcv_is_imported_only_where_data_is_read_or_written():
     for file in TREES:
         if file.parent.name != "data":
             assert not {name for name in imports(file) if name.split(".")[0] == "ffcv"}, file
+
+
+def test_provenance_imports_nothing_that_counts_operations():
+    reached, left = set(), ["bench.measure.provenance"]
+    while left:
+        name = left.pop()
+        reached.add(name)
+        left += (imports(MODULES[name], typing=False) & set(MODULES)) - reached
+    assert not {name for name in reached if name.startswith("bench.build")}
