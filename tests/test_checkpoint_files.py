@@ -280,7 +280,7 @@ PICKLED = {
     ),
     "a module and its average": (
         {"model": network(0), "ema": network(0)},
-        r"\(crt.models.classifier.Classifier, crt.cl",
+        r"\(crt.models.classifier.Classifier, crt.models.classifier.Classifier\)",
     ),
     "a layer": (nn.Linear(2, 2), "torch.nn.modules.linear.Linear"),
 }
