@@ -278,3 +278,11 @@ def test_intervals_against_scipy():
     for count, total in ((0, 7), (7, 7), (1, 1)):
         library = scipy_stats.binomtest(count, total).proportion_ci(0.95, method="wilson")
         assert wilson(count, total) == pytest.approx((count / total, library.low, library.high))
+
+
+def test_a_proportion_lies_within_its_own_interval():
+    for total in range(1, 500):
+        for count in {0, 1, total - 1, total}:
+            share, low, high = wilson(count, total)
+            assert 0 <= low <= share <= high <= 1, (count, total)
+            assert low < high, "an interval of no width would claim certainty"

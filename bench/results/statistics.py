@@ -35,13 +35,13 @@ def mean_ci(values: list[float]) -> Interval:
 
 
 def wilson(count: int, total: int) -> Interval:
-    """A proportion and its Wilson interval."""
+    """A proportion and its Wilson interval; rounding never puts the proportion outside its own interval."""
     if total == 0:
         return NOTHING
     p, z = count / total, float(special.ndtri((1 + CONFIDENCE) / 2))
     middle, half = p + z**2 / (2 * total), z * math.sqrt(p * (1 - p) / total + (z / total) ** 2 / 4)
     low, high = ((middle + side) / (1 + z**2 / total) for side in (-half, half))
-    return Interval(p, max(low, 0.0), min(high, 1.0))
+    return Interval(p, min(p, max(low, 0.0)), max(p, min(high, 1.0)))
 
 
 def independent(values: list[float]) -> Mean:
