@@ -1,1 +1,1 @@
-"""From records to tables."""
+"""Reports: the tables and figures of recorded results."""

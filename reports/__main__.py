@@ -12,26 +12,27 @@ app = application()
 
 @app.command()
 def main(
-    manifest: Annotated[Path, typer.Argument(help="The YAML file of a table, or a shipped one's name: table4.")],
+    manifest: Annotated[Path, typer.Argument(help="YAML file of a table, or the name of a shipped one: table4.")],
     runs: Annotated[
-        list[Path], typer.Option(help="Where the records are; given several times, each folder has its own tables.")
+        list[Path], typer.Option(help="Folder of the records; repeat it for several folders, each with its own tables.")
     ] = [Path("runs")],  # noqa: B006
-    quick: Annotated[bool, typer.Option("--quick", help="Of what was submitted with --quick.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Report the cells that were submitted with --quick.")] = False,
     overrides: Overrides = [],  # noqa: B006
     csv: Annotated[
-        Path | None, typer.Option(help="Write the times here, other tables beside, in full precision.")
+        Path | None,
+        typer.Option(help="Write the times to this file, and each other table beside it, in full precision."),
     ] = None,
-    latex: Annotated[Path | None, typer.Option(help="Write the tables here, for booktabs and siunitx.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Write the report here, as Markdown.")] = None,
+    latex: Annotated[Path | None, typer.Option(help="Write the tables to this file, for booktabs and siunitx.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the report to this file, as Markdown.")] = None,
     plot: Annotated[
-        Path | None, typer.Option(help="Write plots here: p-slowdown.pdf ... of p.pdf (.png, .svg).")
+        Path | None, typer.Option(help="Write plots beside this file: p.pdf gives p-slowdown.pdf ... (or .png, .svg).")
     ] = None,
     allow: Annotated[
         list[str],
-        typer.Option(help="Compare times that are unlike in this field, and mark the ratio; again for another."),
+        typer.Option(help="Divide times that differ in this field, and mark the ratio; repeat it for other fields."),
     ] = [],  # noqa: B006
 ) -> None:
-    """Print what the records say of a manifest's cells; what is not there is a dash."""
+    """Print the results of a manifest's cells; a dash stands for a missing value."""
     with report_errors():
         from reports.report import report
 

@@ -1,4 +1,4 @@
-"""Simulate how often the intervals hold the truth: `python -m reports.coverage`."""
+"""Simulate how often the confidence intervals contain the true value: `python -m reports.coverage`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,10 +12,10 @@ app = application()
 
 @app.command()
 def main(
-    replicates: Annotated[int, typer.Option(min=1, help="Simulated studies of each case and number of runs.")] = 4000,
-    out: Annotated[Path, typer.Option(help="Folder of intervals.md, .csv and .png.")] = Path("reports/published"),
+    replicates: Annotated[int, typer.Option(min=1, help="Simulated studies per case and number of runs.")] = 4000,
+    out: Annotated[Path, typer.Option(help="Folder for intervals.md, .csv and .png.")] = Path("reports/published"),
 ) -> None:
-    """Simulate, and write what came out."""
+    """Simulate, and write the coverage of each interval."""
     with report_errors():
         from reports.interval_coverage import publish
 

@@ -1,4 +1,4 @@
-"""What stands over a report: what must be known before its numbers are read."""
+"""Header of a report: facts that a reader needs before the numbers."""
 
 import pandas as pd
 
@@ -13,31 +13,35 @@ from crt.data import DATASETS
 from reports.tables.speed import not_reached
 from reports.tables.teachers import notes, outside
 
+_BASELINES = {
+    "as published": "in its own recipe (as published)",
+    "like for like": "at the same global batch size and precision (like for like)",
+}
+"""Settings of the baseline by the value of the column `pair`."""
 
-def head(manifest: Manifest, measured: list[Measured], frames: dict[str, pd.DataFrame]) -> list[str]:
-    """Its lines: the machine, the kinds of interval and ratio, what was trained and judged, and what is odd."""
+
+def header(manifest: Manifest, measured: list[Measured], frames: dict[str, pd.DataFrame]) -> list[str]:
+    """Lines of the header: machines, kinds of interval and ratio, training, and warnings."""
     lines = []
     if manifest.quick:
-        lines.append(
-            "--quick: a declared reduction of images, epochs, batch, runs and draws; not the paper's experiment."
-        )
+        lines.append("--quick reduces images, epochs, batch sizes, runs and draws: this is not the paper's experiment.")
     timed = [start for m in measured for start in m.starts]
     trained = [start for m in measured for start in m.trainings]
     lines += dict.fromkeys(map(_machine, timed))
-    lines += [f"trained on: {line}" for line in dict.fromkeys(map(_machine, trained)) if line not in lines]
+    lines += [f"Trained on: {line}" for line in dict.fromkeys(map(_machine, trained)) if line not in lines]
     taught = [start for m in outside(measured) for start in m.starts]
-    lines += [f"teachers trained on: {line}" for line in dict.fromkeys(map(_machine, taught)) if line not in lines]
+    lines += [f"Teachers trained on: {line}" for line in dict.fromkeys(map(_machine, taught)) if line not in lines]
     starts = (*timed, *trained, *taught)
-    commits = sorted({f"{s.commit[:10]}{' with changes' if s.dirty else ''}" for s in starts if s.commit})
+    commits = sorted({f"{s.commit[:10]}{' with uncommitted changes' if s.dirty else ''}" for s in starts if s.commit})
     if commits:
-        lines.append(f"commit {', '.join(commits)}")
+        lines.append(f"Commit: {', '.join(commits)}")
     if timed:
-        lines += _of_times(manifest, measured, frames)
-    lines += _of_training(manifest, measured, frames["timing"])
-    hidden = [frames[key] for key in ("means", "factors", "comparisons")]
-    if any(len(shown(frame)) < len(frame) for frame in hidden):
+        lines += _time_notes(manifest, measured, frames)
+    lines += _training_notes(manifest, measured, frames["timing"])
+    pairs = [frames[key] for key in ("means", "factors", "comparisons")]
+    if any(len(shown(frame)) < len(frame) for frame in pairs):
         lines.append(RULE)
-    # What switches bring is shown without hours.
+    # A study of switches shows no hours.
     hours = notes(measured) if frames["speed"].empty else []
     return [*lines, *not_reached(manifest, measured), *hours, *remarks([*measured, *outside(measured)])]
 
@@ -52,62 +56,72 @@ def _machine(start: Start) -> str:
     )
 
 
-def _of_times(manifest: Manifest, measured: list[Measured], frames: dict[str, pd.DataFrame]) -> list[str]:
+def _time_notes(manifest: Manifest, measured: list[Measured], frames: dict[str, pd.DataFrame]) -> list[str]:
     timing = frames["timing"]
     runs = max(len(m.runs) for m in measured)
-    few = f"within run, for there are fewer than {RUNS} (about the clock, not about the cluster)"
+    within = f"variation within one run ({RUNS} or more runs are needed for run-to-run)"
     lines = [
-        f"Intervals: 95 %, of times {f'over {runs} runs' if runs >= RUNS else few}, of accuracies Wilson's.",
-        f"Seconds are of a whole epoch of the dataset{_scaled(measured)}, warm-up left out;"
+        f"95 % intervals. Times: {f'variation over {runs} runs' if runs >= RUNS else within}. Accuracies: Wilson.",
+        f"s/epoch is the time of one pass over the whole dataset{_scaled(measured)}, without warm-up;"
         " training = s/epoch x epochs (computed).",
     ]
-    replayed = dict.fromkeys(f"{name(m.cell)} takes {m.cell.replays}" for m in measured if m.cell.replays > 1)
-    if replayed:
+    replays = dict.fromkeys(f"{name(m.cell)} {m.cell.replays} times" for m in measured if m.cell.replays > 1)
+    if replays:
         lines.append(
-            f"An epoch is one replay of the training set: of each loaded batch {', '.join(replayed)};"
-            " its s/epoch, images/s, slowdown and ideal are of one of them, its epochs and hours of all."
+            f"An epoch is one replay of the training set. Replays of each loaded batch: {', '.join(replays)}."
+            " s/epoch, images/s, slowdown and ideal count one replay; epochs and hours count all."
         )
-    kinds = " and ".join(sorted(timing["pair"].dropna().unique()))
-    if kinds and manifest.timing:
-        lines.append(f"Slowdown: of {manifest.baseline}, paired by round ({kinds}: images to a step).")
-    elif kinds:
+    lines += _slowdown_notes(manifest, timing, runs)
+    factors = frames["factors"]
+    if not factors.empty and frames["speed"].empty:
         lines.append(
-            f"Slowdown: of {manifest.baseline}, unpaired ({kinds});"
-            " a single run tells nothing of how runs differ, so it has no interval."
+            "Factors: passes is the ratio of counted operations per epoch; batch and precision are the baseline's"
+            " measured gains from them; host is the rest, which these do not explain."
         )
-    if frames["factors"][["batch", "precision"]].isna().any(axis=None):
-        lines.append(f"A dash under batch or precision, and so under host: {manifest.baseline} was not timed so.")
+    if factors[["batch", "precision"]].isna().any(axis=None):
+        lines.append(f"–: {manifest.baseline} was not timed at this batch size or precision, so host is unknown, too.")
     if not frames["speed"].empty:
         lines.append(
-            "% of product, % of copy: operations and bytes a second, as counted, of what a large matrix product and a"
-            " large copy did in the same process."
+            "% of product, % of copy: counted operations and bytes per second, relative to a large matrix product and"
+            " a large copy in the same process."
         )
     if timing["unlike"].notna().any():
-        lines.append("*: a ratio of unlike things, let pass by --allow.")
+        lines.append("*: ratio of times that differ in a field, allowed by --allow.")
     return lines
 
 
-def _of_training(manifest: Manifest, measured: list[Measured], timing: pd.DataFrame) -> list[str]:
-    """What was trained, how weights were chosen, and by what accuracy at eps is told."""
+def _slowdown_notes(manifest: Manifest, timing: pd.DataFrame, runs: int) -> list[str]:
+    settings = " or ".join(_BASELINES[kind] for kind in sorted(timing["pair"].dropna().unique()))
+    if not settings:
+        return []
+    slowdown = f"Slowdown is relative to {manifest.baseline} {settings}"
+    if manifest.timing:
+        return [f"{slowdown}, paired by round."]
+    interval = "No interval: only one run." if runs == 1 else "A cell with only one run has no interval."
+    return [f"{slowdown}, unpaired. {interval}"]
+
+
+def _training_notes(manifest: Manifest, measured: list[Measured], timing: pd.DataFrame) -> list[str]:
+    """Notes on the networks that were trained, the choice of their weights, and the evaluation of accuracy at eps."""
     lines = []
     if manifest.timing and any(m.runs for m in measured):
-        apart = ", apart from those that were judged" if manifest.trained else ""
-        lines.append(f"Times are of networks that were not trained to the end, with untrained teachers{apart}.")
-    by = timing["at_eps_by"].dropna().unique()
-    if len(by):
-        lines.append(f"Accuracy at eps beside a time is by {', '.join(by)}.")
+        apart = "; evaluated networks are trained separately" if manifest.trained else ""
+        lines.append(f"Timing studies do not train networks to the end, and use untrained teachers{apart}.")
+    evaluations = timing["at_eps_by"].dropna().unique()
+    if len(evaluations):
+        lines.append(f"Accuracy at eps in the table of times: by {', '.join(evaluations)}.")
     for cell in (m.cell for m in measured):
-        if cell.select == "best":
+        if cell.select == "best" and cell.monitor:
             images = f"{cell.monitor.images:,}" if cell.monitor.images else "all"
             lines.append(
-                f"{name(cell)}: the weights are of the epoch whose accuracy at eps by {cell.monitor.evals[0].label} was"
-                f" best on {images} test images; its accuracies are the better for it."
+                f"{name(cell)}: weights of the epoch with the best accuracy at eps by {cell.monitor.evals[0].label} on"
+                f" {images} test images; this choice raises the accuracies."
             )
     return list(dict.fromkeys(lines))
 
 
 def _scaled(measured: list[Measured]) -> str:
-    """From how many images an epoch's seconds were brought to the whole set, where not all were timed."""
+    """The numbers of timed images, where epochs cover a part of the dataset and are scaled to the whole."""
     timed = {(epoch.images, m.cell.dataset) for m in measured for run in m.runs.values() for epoch in run.values()}
     parts = sorted({images for images, dataset in timed if images < DATASETS[dataset].train_images})
     return f", scaled from {', '.join(f'{images:,}' for images in parts)} images" if parts else ""

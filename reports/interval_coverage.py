@@ -1,4 +1,4 @@
-"""How often the intervals of bench.results.intervals hold the truth, simulated."""
+"""Simulated coverage of the intervals of bench.results.intervals."""
 
 from itertools import product
 from pathlib import Path
@@ -15,7 +15,7 @@ from bench.results.statistics import Interval, mean_ci, wilson
 
 SEED = 20
 RATIOS = (8.0, 2.0, 4.0, 16.0)
-"""True ratio of each architecture; the intervals of one ratio are of the first."""
+"""True ratio of each architecture; intervals of a single ratio use the first."""
 SECONDS, EPOCHS = 10.0, 10
 OWN = EPOCH = 0.02
 COUNTS = (1, 2, 3, 5, 10)
@@ -23,7 +23,7 @@ BAND = (0.93, 0.97)
 
 
 class Case(NamedTuple):
-    """Autocorrelation of a run's epochs, and the sd of what a host adds to all it runs: a level and a drift."""
+    """Autocorrelation of a run's epochs, and the sd of the level and of the drift that a host adds to its runs."""
 
     phi: float
     host: float = 0.0
@@ -36,7 +36,7 @@ class Case(NamedTuple):
 class Draws(NamedTuple):
     """Seconds by replicate, architecture, arm (method, baseline), run and epoch.
 
-    `paired`: both arms in one process; `separate`: each in its own; `own`: expected mean of each run of `separate`.
+    `paired`: both arms in one process; `separate`: one process per arm; `own`: expected mean of each run of `separate`.
     """
 
     paired: np.ndarray
@@ -45,11 +45,14 @@ class Draws(NamedTuple):
 
 
 CASES = (Case(0.0), Case(0.5), Case(0.9), Case(0.5, host=0.05))
-_TURNS = np.linspace(-0.5, 0.5, EPOCHS)
+_DRIFT = np.linspace(-0.5, 0.5, EPOCHS)
 
 
 def draw(rng: np.random.Generator, case: Case, runs: int, replicates: int) -> Draws:
-    """log t = log mean + run's own effect + AR(1) over epochs + host's level and linear drift, all normal."""
+    """Draw times: log t = log mean + effect of the run + AR(1) over epochs + level and linear drift of the host.
+
+    All terms are normal.
+    """
     shape = (replicates, len(RATIOS), 2, runs, EPOCHS)
     effect = lambda: rng.normal(size=(*shape[:-1], 1))  # noqa: E731
     steady = np.sqrt(1 - case.phi**2)
@@ -57,7 +60,7 @@ def draw(rng: np.random.Generator, case: Case, runs: int, replicates: int) -> Dr
     noise[..., 0] /= steady
     noise = EPOCH * lfilter([steady], [1, -case.phi], noise)
     level = np.log(SECONDS * np.array([RATIOS, np.ones(len(RATIOS))]).T)[..., None, None] + OWN * effect()
-    host = case.host * (effect() + effect() * _TURNS)
+    host = case.host * (effect() + effect() * _DRIFT)
     own = np.exp(level + host + EPOCH**2 / 2).mean(-1)
     return Draws(np.exp(level + host[:, :, :1] + noise), np.exp(level + host + noise), own)
 
@@ -65,9 +68,9 @@ def draw(rng: np.random.Generator, case: Case, runs: int, replicates: int) -> Dr
 def intervals(
     paired: np.ndarray, separate: np.ndarray, own: np.ndarray, case: Case
 ) -> dict[str, tuple[Interval, float]]:
-    """Each interval of one replicate, and the truth it should hold."""
+    """Each interval of one replicate, and the true value it should contain."""
     method, baseline = separate[0]
-    variance = OWN**2 + EPOCH**2 + case.host**2 * (1 + _TURNS**2)
+    variance = OWN**2 + EPOCH**2 + case.host**2 * (1 + _DRIFT**2)
     long_run = SECONDS * float(np.exp(variance / 2).mean())
     if len(baseline) < stats.RUNS:
         within, pooled = stats.nested_ci(baseline), mean_ci(baseline.ravel())
@@ -93,16 +96,16 @@ def intervals(
 
 
 def simulate(case: Case, runs: int, replicates: int) -> list[dict]:
-    """A row an interval: its coverage with Wilson's interval, and its median width relative to the truth."""
+    """A row per interval: its coverage with Wilson's interval, and its median width relative to the true value."""
     rng = np.random.default_rng([SEED, CASES.index(case), runs])
-    found: dict[str, list[tuple[bool, float]]] = {}
-    for one in zip(*draw(rng, case, runs, replicates), strict=True):
-        for name, (interval, truth) in intervals(*one, case).items():
+    outcomes: dict[str, list[tuple[bool, float]]] = {}
+    for replicate in zip(*draw(rng, case, runs, replicates), strict=True):
+        for name, (interval, truth) in intervals(*replicate, case).items():
             holds = interval.low <= truth <= interval.high
-            found.setdefault(name, []).append((holds, (interval.high - interval.low) / truth))
+            outcomes.setdefault(name, []).append((holds, (interval.high - interval.low) / truth))
     rows = []
-    for name, judged in found.items():
-        held, widths = zip(*judged, strict=True)
+    for name, results in outcomes.items():
+        held, widths = zip(*results, strict=True)
         coverage = wilson(sum(held), replicates)
         row = {"interval": name, "runs": runs, "phi": case.phi, "host": case.host, "replicates": replicates}
         row |= {"coverage": coverage.mean, "coverage_low": coverage.low, "coverage_high": coverage.high}
@@ -111,7 +114,7 @@ def simulate(case: Case, runs: int, replicates: int) -> list[dict]:
 
 
 def publish(replicates: int, out: Path) -> None:
-    """Simulate, and write what came out to intervals.md, .csv and .png in the folder `out`."""
+    """Simulate, and write the coverage to intervals.md, .csv and .png in the folder `out`."""
     blocks = track(list(product(CASES, COUNTS)), "Simulating")
     frame = pd.DataFrame([row for case, runs in blocks for row in simulate(case, runs, replicates)])
     out.mkdir(parents=True, exist_ok=True)
@@ -167,56 +170,57 @@ def _table(frame: pd.DataFrame) -> str:
 
 def _cell(row) -> str:
     coverage, low, high = (f"{100 * value:.1f}" for value in (row.coverage, row.coverage_low, row.coverage_high))
-    shown = coverage if BAND[0] <= row.coverage <= BAND[1] else f"**{coverage}**"
-    return f"{shown} [{low}, {high}]"
+    marked = coverage if BAND[0] <= row.coverage <= BAND[1] else f"**{coverage}**"
+    return f"{marked} [{low}, {high}]"
 
 
-_PAGE = """# Do the intervals hold the truth?
+_PAGE = """# Do the intervals contain the true value?
 
-The functions of `bench/results/intervals.py` that make this project's intervals were given simulated times, of
-which the truth is known.
-*Coverage* is the share of {replicates:,} simulated studies whose interval holds the truth; an honest 95 %
-interval comes out near 95 %.
+This page applies the functions of `bench/results/intervals.py`, which compute this project's intervals, to simulated
+times whose true mean is known.
+*Coverage* is the share of {replicates:,} simulated studies whose interval contains the true value; a valid 95 %
+interval has a coverage near 95 %.
 
 ## The model
 
 An epoch's time is log-normal: its logarithm is that of a mean time, plus an effect of the run (a fresh process; sd
-{own:g} %, its own for each arm), plus what varies from epoch to epoch within the run (sd {epoch:g} %, AR(1) with
-autocorrelation φ). A run has {epochs} epochs. In the last case a host adds a level (sd {host:g} %) and a linear drift
-over the run (sd {host:g} %). Two arms in one process share it, round by round; arms in separate processes do not.
+{own:g} %, independent for each arm), plus variation from epoch to epoch within the run (sd {epoch:g} %, AR(1) with
+autocorrelation φ). A run has {epochs} epochs. In the last case the host adds a level (sd {host:g} %) and a linear drift
+over the run (sd {host:g} %). Two arms in one process share both, round by round; arms in separate processes do not.
 The true ratio is {ratio:g}; the means are over architectures with the true ratios {ratios}.
 
-## What came out
+## Results
 
-Coverage in %, with its own binomial (Wilson) 95 % interval; bold outside {low:g} to {high:g} %. *Width* is the
-median width of the interval relative to the truth, at φ = 0.5 without and with the host's part.
+Coverage in %, with its binomial (Wilson) 95 % interval; bold outside {low:g} to {high:g} %. *Width* is the
+median width of the interval relative to the true value, at φ = 0.5 without and with the host's effect.
 [intervals.csv](intervals.csv) has every number.
 
 {table}
 
 ![Coverage of each interval, with binomial bars; the band is {low:g} to {high:g} %](intervals.png)
 
-## What follows
+## Conclusions
 
-- **Three or more fresh runs: trust the interval over run means.** It needs nothing of the epochs within a run, so
-  neither autocorrelation nor drift harms it. Three runs are enough for coverage, not for a narrow interval: with
-  five it is little more than half as wide.
-- **Pooling all epochs of all runs as if independent is wrong,** even where epochs are not autocorrelated: it leaves
-  out what differs from run to run, and more epochs do not mend that.
-- **Ratios: pair them where both arms share a process.** What a host does to both falls out of the ratio. Times from
-  separate processes need the log-Welch interval; it is as honest (at three runs a little cautious), but much wider
-  where hosts differ. Log-Welch of pairs, as if they were none, is then far too wide. Where hosts add nothing, pairs
-  cost some width at few runs, for they have fewer degrees of freedom.
+- **Three or more fresh runs: trust the interval over run means.** It assumes nothing about the epochs within a run,
+  so neither autocorrelation nor drift biases it. Three runs are enough for coverage, not for a narrow interval: with
+  five runs it is little more than half as wide.
+- **Pooling all epochs of all runs as if independent is wrong,** even where epochs are not autocorrelated: it ignores
+  the variation from run to run, and more epochs do not repair that.
+- **Ratios: pair them where both arms share a process.** The effect of the host on both
+  cancels in the ratio. Times from separate processes need the log-Welch interval; its coverage is as good (a little
+  high at three runs), but it is much wider where hosts differ. Log-Welch that ignores the pairs is then far too wide.
+  Where hosts add nothing, pairs cost some width at few runs, because they have fewer degrees of freedom.
 - **Fieller's interval agrees with log-Welch** and serves as a check on it. Log-Welch is always bounded.
 - **Means over architectures** are as good as their parts, geometric or arithmetic.
-- **One or two runs: the interval is of those runs' own mean and of nothing else.** It misses the long-run mean far too
-  often, for no number of epochs shows what the next process will do. Even of its own mean it is a little too wide
-  without autocorrelation, and with autocorrelation it can fall short of {low:g} %: {epochs} epochs do not tell φ well.
-  It is much better than taking epochs as independent. A drifting host is taken for autocorrelation, and widens it.
+- **One or two runs: the interval is about the mean of those runs only.** It misses the long-run mean far too
+  often, because no number of epochs shows how the next process behaves. Even for its own mean it is a little too wide
+  without autocorrelation, and with autocorrelation its coverage can fall below {low:g} %: {epochs} epochs do not
+  determine φ well. It is much better than treating epochs as independent. A drifting host looks like autocorrelation,
+  and widens the interval.
 
-The model is a model: real runs may have heavier tails, and fewer than about ten runs cannot show them.
+The model is a simplification: real runs may have heavier tails, and fewer than about ten runs cannot show them.
 
-## How it was made
+## How to reproduce it
 
 `python -m reports.coverage --replicates {replicates}`, seed {seed}. It writes this page, the CSV and the plot.
 """

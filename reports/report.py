@@ -11,7 +11,7 @@ from bench.results.measured import load
 from bench.results.ratios import FIELDS
 from crt import screen
 from crt.text import invocation, printable
-from reports.header import head
+from reports.header import header
 from reports.render import csv as csv_writer
 from reports.render import text
 from reports.render.latex import latex as latex_document
@@ -30,7 +30,7 @@ from reports.tables.teachers import teachers
 from reports.tables.timing import timing
 
 _FORMATS = (".pdf", ".png", ".svg")
-"""Of plots."""
+"""Suffixes of plot files."""
 
 
 def report(
@@ -44,7 +44,7 @@ def report(
     allow: list[str],
     overrides: list[str],
 ) -> None:
-    """Print the report of a manifest and write the files that are asked for; ValueError for what cannot be made."""
+    """Print the report of a manifest and write the requested files; ValueError for what cannot be written."""
     for name in allow:
         if name not in FIELDS:
             raise ValueError(f"--allow {name}: no such field (allowed: {', '.join(FIELDS)})")
@@ -66,25 +66,25 @@ def report(
         "sweeps": sweeps(measured),
         "teachers": teachers(measured),
     }
-    lines, shown = head(manifest, measured, frames), list(tables(frames, TEXT))
+    lines, shown = header(manifest, measured, frames), list(tables(frames, TEXT))
     console = screen.output()
     text.show(console, manifest.title, lines, shown)
     if not any(m.starts or m.losses or m.verdicts for m in measured):
-        folder = ["--runs", runs[0]] if runs[0] != Path("runs") else []
+        folder: list[str | Path] = ["--runs", runs[0]] if runs[0] != Path("runs") else []
         make = invocation("bench.submit", path, *(["--quick"] if quick else []), *set_options(overrides), *folder)
-        console.print(f"No records in {printable(', '.join(map(str, runs)))} yet: {make}", soft_wrap=True)
+        console.print(f"No records in {printable(', '.join(map(str, runs)))} yet. Run: {make}", soft_wrap=True)
     for line in _write(manifest.title, lines, shown, frames, csv, latex, out, plot):
         console.print(printable(line), soft_wrap=True)
 
 
 def _check(runs: list[Path], files: dict[str, Path | None]) -> None:
-    """ValueError for folders that are none, before a table is made that could not be written."""
+    """Raise ValueError for a missing folder or an unknown format, before any table is made."""
     for folder in runs:
         if folder.exists() and not folder.is_dir():
             raise ValueError(f"--runs {folder}: not a folder")
     for option, file in files.items():
         if file and not file.parent.is_dir():
-            raise ValueError(f"{option} {file}: there is no folder {file.parent}")
+            raise ValueError(f"{option} {file}: no folder {file.parent}")
     if (plot := files["--plot"]) and plot.suffix not in _FORMATS:
         raise ValueError(f"--plot {plot}: {plot.suffix!r} (allowed: {', '.join(_FORMATS)})")
 
@@ -99,7 +99,7 @@ def _write(
     out: Path | None,
     plot: Path | None,
 ) -> Iterator[str]:
-    """The files that were asked for, with a line on each."""
+    """Write the requested files, and yield a line for each."""
     if csv:
         yield from (f"wrote {file}" for file in csv_writer.write(frames, csv))
     if out:
@@ -109,7 +109,7 @@ def _write(
         latex.write_text(latex_document(title, lines, tables(frames, LATEX)), encoding="utf-8")
         yield f"wrote {latex}"
     if plot:
-        # Matplotlib takes longer to import than most reports to make.
+        # Importing Matplotlib takes longer than making most reports.
         from reports.figures.all_figures import draw
 
         yield from draw(frames, plot)

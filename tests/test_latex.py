@@ -173,14 +173,14 @@ def test_what_a_time_bought_stands_beside_it():
 def test_noise_is_shown_where_it_differs_and_folders_stand_apart():
     assert r"{$\sigma$}" not in latex("T", [], timing(), robustness(4))
     text = latex("T", [], timing(), robustness(4, sigma=[0.25, 1.0]))
-    assert [row[2] for row in body(text, "judged") if row[2]] == ["0.25", "1"]
+    assert [row[2] for row in body(text, "evaluation") if row[2]] == ["0.25", "1"]
     text = latex("T", [], timing(folder=["a_1", "a_1", "b"]), robustness(4, folder=["a_1", "b"]))
     assert (text.count(r"Folder: a\_1."), text.count("Folder: b.")) == (4, 4)
     assert body(text, "time")[0][0] == "resnet110" and "dla" not in str(body(text, "time"))
 
 
 def test_accuracy_at_eps_and_what_was_published_of_it():
-    rows = body(latex("T", [], timing(clean=0.8, at_eps=[0.5, NAN, NAN]), at_eps()), "judged")
+    rows = body(latex("T", [], timing(clean=0.8, at_eps=[0.5, NAN, NAN]), at_eps()), "evaluation")
     assert rows[0][-4:] == ["48.6", "linf 8/255", "85.50", "48.38"] and rows[1][-4:-2] == [
         r"{\scriptsize[47.6, 49.6]}",
         "",
@@ -194,7 +194,7 @@ def test_checks_of_attacks_and_only_the_pairs_that_papers_compare():
     text = latex("T", [], timing(), at_eps(), masking=MASKED, comparisons=COMPARED)
     (row, *_) = body(text, "do the attacks work")
     assert row[2] == "linf" and row[4] == "50.0" and row[-3:] == ["10.0", "3", "weak"]
-    rows = body(text, "differences")
+    rows = body(text, "paired differences")
     assert [row[:2] for row in rows if row[0]] == [["dla SAT", "dla RRM"], ["dla RRM", "dla FreeAT"]]
 
 

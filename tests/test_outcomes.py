@@ -19,7 +19,7 @@ from bench.results.pairs import shown
 from bench.results.statistics import wilson
 from reports.__main__ import app
 from reports.figures import curves, outcomes
-from reports.header import head
+from reports.header import header
 from reports.render.table_spec import TEXT
 from reports.tables.all_tables import tables
 from reports.tables.attack_checks import masking
@@ -91,13 +91,19 @@ def test_times_come_from_the_study_and_accuracies_from_the_cells_own_folder(tmp_
     )
     assert (sat["at_eps_low"], sat["at_eps_high"]) == pytest.approx(wilson(6, 10)[1:])
     assert student["at_eps"] == 0.5 and student["hours_with_teacher"] > student["hours"] > 0
-    lines = head(
+    lines = header(
         manifest,
         measured,
         {k: factors(manifest, measured) for k in ("means", "factors", "comparisons")}
         | {"timing": frame, "speed": speed(manifest, measured)},
     )
-    for words in ("not trained to the end", "1 of 2 threads", "best on all test images", "takes 4", "at linf 8/255"):
+    for words in (
+        "do not train networks to the end",
+        "1 of 2 threads",
+        "on all test images",
+        " 4 times",
+        "at linf 8/255",
+    ):
         assert any(words in line for line in lines), words
     judged = robustness(measured)
     assert len(judged) == 7 * 3 and set(judged["epochs"]) == {"4/4", "4/4 (best)", "8/8"}
@@ -275,11 +281,11 @@ def test_nothing_to_draw_is_said(tmp_path):
     nothing = [Measured(m.cell, m.folder) for m in measured]
     frame = timing(manifest, nothing)
     for draw, empty, said in (
-        (outcomes.tradeoff, frame, "no trade-off"),
-        (outcomes.stacked, frame, "no hours to stack"),
-        (outcomes.sweep, sweeps(nothing), "no sweep"),
-        (outcomes.complexity, frame, "no complexity"),
-        (curves.training, monitored(manifest, nothing), "no curves"),
+        (outcomes.tradeoff, frame, "no cell has both"),
+        (outcomes.stacked, frame, "no teacher was timed"),
+        (outcomes.sweep, sweeps(nothing), "no evaluated cells differ"),
+        (outcomes.complexity, frame, "no teacher has evaluated students"),
+        (curves.training, monitored(manifest, nothing), "no network was monitored"),
     ):
         with pytest.raises(ValueError, match=said):
             draw(empty, tmp_path / "m.pdf")
@@ -308,6 +314,6 @@ def test_tables_have_no_columns_of_dashes_that_nobody_waits_for(tmp_path):
     headings = {
         spec.title.split(" (")[0]: [column.heading for column in spec.shown(TEXT)] for spec in tables(frames, TEXT)
     }
-    assert headings["Judged"][-4:] == ["eps", "accuracy at eps", "paper clean", "paper at eps"]
-    assert not {"skipped", "abstained", "ACR"} & set(headings["Judged"])
+    assert headings["Evaluation"][-4:] == ["eps", "accuracy at eps", "paper clean", "paper at eps"]
+    assert not {"skipped", "abstained", "ACR"} & set(headings["Evaluation"])
     assert headings["Time"][-4:] == ["training", "with teacher", "clean", "accuracy at eps"]

@@ -115,7 +115,7 @@ def test_hours_are_summed_over_what_both_were_timed_on():
     assert drawn["CRT, teacher at hand"] == [(0, 0), (1, 3), (2, 7)]
     assert drawn["CRT and its teacher"] == [(0, 20), (1, 23), (2, 27)]
     assert drawn["break-even with SmoothMix: n = 2"][0][0] == 2  # 20 + 2 x 3.5 < 2 x 21, and 20 + 3.5 > 21
-    assert plot.left_out == ["rx SmoothMix: not timed", "r110: no hours of CRT", "rx: no hours of SmoothMix"]
+    assert plot.left_out == ["rx SmoothMix: not timed", "r110: no hours for CRT", "rx: no hours for SmoothMix"]
 
 
 DIRECT = [(arch, "SmoothMix", NAN, NAN, 2.0, NAN) for arch in "abc"]
@@ -176,7 +176,7 @@ def test_a_student_whose_teacher_was_not_timed_is_not_taken_for_one_that_has_non
     plot = cumulative(frame)
     assert not any("RRM" in name for name in lines(plot.axes[0]))
     assert plot.left_out == ["a RRM from t, b RRM from t, c RRM from t: there is no record of t"]
-    with pytest.raises(ValueError, match=r"no method with a teacher.*a RRM from t, .*: there is no record of t"):
+    with pytest.raises(ValueError, match=r"no method with a timed teacher.*a RRM from t, .*: there is no record of t"):
         cumulative(frame[~known])
 
 
@@ -231,12 +231,12 @@ def test_nothing_to_draw_is_said_in_a_sentence_and_written_nowhere(tmp_path):
     nothing = timing(STUDY).assign(slowdown=NAN, hours=NAN)
     cumulative = partial(times.cumulative, teachers=needs(timing(STUDY)))
     for draw, frame, said in (
-        (times.slowdown, nothing, "no slowdown to draw"),
-        (cumulative, nothing, "with a teacher"),
+        (times.slowdown, nothing, "no method was timed with the baseline"),
+        (cumulative, nothing, "with a timed teacher"),
         (cumulative, timing(STUDY[5:]), "without a teacher"),
         (cumulative, timing(STUDY[1:2] + STUDY[5:]), "no architecture"),
-        (cumulative, timing(STUDY + STUDY), "SmoothMix has r110 twice"),
-        (times.scaling, SCALING[:0], "no scaling to draw"),
+        (cumulative, timing(STUDY + STUDY), "SmoothMix has two cells of r110"),
+        (times.scaling, SCALING[:0], "no speedup was measured"),
     ):
         with pytest.raises(ValueError, match=said):
             draw(frame, tmp_path / "m.pdf")

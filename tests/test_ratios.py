@@ -172,20 +172,22 @@ def test_what_is_odd_is_said(tmp_path):
     append(file.parents[1] / "run2" / "time.jsonl", start(time=-5.0, load=9.0))
     said = [line for line in remarks(load(manifest, [tmp_path / "runs"])) if "cnn2c2f Standard" in line]
     for kind, words in (
-        ("Rounds stand out: ", "cnn2c2f Standard (run 0: 4"),
-        ("run 1 has 3 of 4 rounds: ", "cnn2c2f Standard"),
-        ("run 2: the host's clock was set back", "cnn2c2f Standard"),
-        ("The host was busy at the start, with a load above its 2 cores: ", "cnn2c2f Standard (9.0)"),
-        ("The GPU was throttled: ", "cnn2c2f Standard (throughout: hw_thermal_slowdown)"),
+        ("Outliers: ", "cnn2c2f Standard, run 0, round 4"),
+        ("Run 1 has 3 of 4 rounds: ", "cnn2c2f Standard"),
+        ("Run 2: the host's clock was set back", "cnn2c2f Standard"),
+        ("Busy host at the start (load above its 2 cores): ", "cnn2c2f Standard, load 9.0"),
+        ("Throttled GPU: ", "cnn2c2f Standard, throughout: hw_thermal_slowdown"),
     ):
         assert any(line.startswith(kind) and words in line for line in said), (kind, words, said)
     shutil.copytree(tmp_path / "runs", tmp_path / "again")
     both = [m for m in load(manifest, [tmp_path / "runs", tmp_path / "again"]) if m.id == arm.id]
-    (busy,) = (line for line in remarks(both) if "busy" in line)
-    assert all(f"cnn2c2f Standard in {tmp_path / folder} (9.0)" in busy for folder in ("runs", "again"))
+    (busy,) = (line for line in remarks(both) if "Busy" in line)
+    assert all(f"cnn2c2f Standard in {tmp_path / folder}, load 9.0" in busy for folder in ("runs", "again"))
     many = [m for _ in range(9) for m in load(manifest, [tmp_path / "runs"])]
-    busy = [line for line in remarks(many) if line.startswith("The host was busy")]
-    assert [line.split(": ")[1] for line in busy] == [f"{len(many) // 2} of {len(many)} (remarks in the CSV)"]
+    busy = [line for line in remarks(many) if line.startswith("Busy host")]
+    assert [line.split(": ")[1] for line in busy] == [
+        f"{len(many) // 2} of {len(many)} timed cells (column remarks of the CSV)."
+    ]
     odd = timing(manifest, many).set_index("method").loc["Standard", "remarks"].iloc[0]
     assert "Rounds stand out: run 0: 4" in odd and "run 1 has 3 of 4 rounds; " in odd
 

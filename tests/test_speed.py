@@ -146,7 +146,7 @@ def test_command_times_what_it_is_asked_for_and_the_report_says_what_was_not_rea
     assert done.exit_code == 0 and "1 of 1 are whole" in done.output, done.output
     told = CliRunner().invoke(reports.app, where)
     assert told.exit_code == 0, told.output
-    for words in ("Not reached: 2 of 3 studies (cnn2c2f: Standard, SmoothMix)", "channels_last", "% of product"):
+    for words in ("Not timed: 2 of 3 studies (cnn2c2f: Standard, SmoothMix)", "channels_last", "% of product"):
         assert words in told.output
     wrong = CliRunner().invoke(speed.app, [*where, "--methods", "Nothing"])
     assert wrong.exit_code == 2 and "no study" in wrong.output

@@ -134,7 +134,7 @@ def test_an_unfinished_teacher_is_told(tmp_path):
     measured = load(manifest, [runs])
     assert timing(manifest, measured)["hours_with_teacher"].tolist() == pytest.approx(list(map(cost, manifest.cells)))
     assert notes(measured) == [
-        "Hours with teacher: cnn2c2f SmoothMix has trained 2 of 4 epochs, and its hours are computed from these."
+        "Hours with teacher: cnn2c2f SmoothMix has trained 2 of 4 epochs; its hours are computed from these."
     ]
 
 
@@ -177,11 +177,11 @@ def test_what_is_missing_is_a_dash_with_its_reason(tmp_path, spoil):
     )
     assert done.exit_code == 0, done.output
     student = "cnn2c2f RRM(lbd=0.005, distance=cosine)"
-    assert f"No hours with teacher of {student}: {why}" in done.output
+    assert f"Hours with teacher are unknown for {student}: {why}" in done.output
     # The figure over minutes has the one network, and says that it lacks the other.
     figure = done.output[done.output.index("p-tradeoff.pdf") :].splitlines()
     assert figure[1].startswith(f"  without {student} from cnn2c2f CRT(target=logits)") and why in figure[1]
-    assert f"not drawn: stacked: no hours to stack: no teacher was timed; {student}" in done.output
+    assert f"not drawn: stacked: no teacher was timed; {student}" in done.output
     frame = timing(manifest, load(manifest, [runs]))
     assert frame["hours"].notna().all() and frame["hours_with_teacher"].isna().all()
     assert why in frame["teacher_hours_unknown"][0] and pd.isna(frame["teacher_hours_unknown"][1])
@@ -199,7 +199,7 @@ def test_weights_from_elsewhere_cost_nobody_knows_what(tmp_path, between):
     assert math.isnan(timing(manifest, measured)["hours_with_teacher"][0])
     (note,) = notes(measured)
     assert "cost is not known, for they were trained elsewhere" in note and "w.pt" in note
-    with pytest.raises(ValueError, match=r"no trade-off to draw.*trained elsewhere"):
+    with pytest.raises(ValueError, match=r"no cell has both.*trained elsewhere"):
         outcomes.tradeoff(timing(manifest, measured), tmp_path / "p.pdf")
 
 
@@ -230,7 +230,7 @@ def test_a_study_takes_a_teachers_hours_from_itself_or_else_from_its_training(tm
     measured = load(manifest, [runs])
     teacher = 36 * (100 if timed else 1)
     assert timing(manifest, measured)["hours_with_teacher"][1] == pytest.approx((800 + teacher) / 3600)
-    said = "those of cnn2c2f SmoothMix are from its training, for no study here times it."
+    said = "those of cnn2c2f SmoothMix come from its training; no timing study here includes it."
     assert notes(measured) == ([] if timed else [f"Hours with teacher: {said}"])
 
 
@@ -253,7 +253,7 @@ def test_hours_of_unlike_machines_are_told(tmp_path):
     train(manifest.cells[0], runs, device="cuda A100")
     train(manifest.cells[1], runs)
     assert notes(load(manifest, [runs])) == [
-        "Hours with teacher add times of unlike machines: cnn2c2f SmoothMix on cuda A100 (x), students on cpu (x)."
+        "Hours with teacher add times of different machines: cnn2c2f SmoothMix on cuda A100 (x), students on cpu (x)."
     ]
 
 
@@ -266,7 +266,7 @@ def test_each_runs_folder_has_hours_of_its_own(tmp_path):
     found = timing(manifest, measured)["hours_with_teacher"].to_numpy()
     assert np.isnan(found).tolist() == [True, False, True, True]
     (note,) = notes(measured)
-    assert note.startswith(f"No hours with teacher of resnet20 CRT(target=logits) in {tmp_path / 'b'}: ")
+    assert note.startswith(f"Hours with teacher are unknown for resnet20 CRT(target=logits) in {tmp_path / 'b'}: ")
 
 
 def test_bars_show_what_was_made_apart_from_teachers(tmp_path):

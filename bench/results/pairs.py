@@ -10,9 +10,9 @@ from bench.manifest.manifest import Manifest
 from bench.results.measured import Measured
 
 RULE = (
-    "Of factors, means and differences, the pairs shown are of two methods on one architecture, of which one is the"
-    " baseline or has a teacher, and of students and their teachers, by the first evaluation at the threat's eps; the"
-    " CSV has all, but none of two seeds."
+    "Factors, means and differences show two methods on one architecture where one is the baseline or has a teacher,"
+    " and students with their teachers, by the first evaluation at the threat's eps. The CSV has every pair with equal"
+    " seeds."
 )
 
 

@@ -12,18 +12,18 @@ from reports.figures.draw import left_out
 
 
 def draw(frames: dict[str, pd.DataFrame], plot: Path) -> Iterator[str]:
-    """A file for each plot that there are numbers for; lines that say what was written and what is not in it.
+    """Write a file for each plot that has data; yield lines on the files and on what each plot leaves out.
 
-    ValueError where there are no numbers for any.
+    ValueError where no plot has data.
     """
-    whys, drawn = [], False
+    reasons, drawn = [], False
     certificates = frames["certificates"]
-    for name, figure, frame, unseen in (
+    for name, figure, frame, more in (
         ("slowdown", times.slowdown, frames["timing"], []),
         ("cumulative", partial(times.cumulative, teachers=frames["teachers"]), frames["timing"], []),
         ("scaling", times.scaling, frames["scaling"], []),
-        ("certified", curves.certified, certificates, _unjudged(frames["robustness"])),
-        ("likelihood", curves.likelihood, certificates, _unjudged(frames["robustness"])),
+        ("certified", curves.certified, certificates, _not_evaluated(frames["robustness"])),
+        ("likelihood", curves.likelihood, certificates, _not_evaluated(frames["robustness"])),
         ("tradeoff", outcomes.tradeoff, frames["timing"], []),
         ("stacked", outcomes.stacked, frames["timing"], []),
         ("sweep", outcomes.sweep, frames["sweeps"], []),
@@ -32,21 +32,21 @@ def draw(frames: dict[str, pd.DataFrame], plot: Path) -> Iterator[str]:
     ):
         file = plot.with_name(f"{plot.stem}-{name}{plot.suffix}")
         try:
-            missing = [*figure(frame, file), *unseen]
-        except ValueError as why:
-            whys.append(f"{name}: {why}")
+            missing = [*figure(frame, file), *more]
+        except ValueError as error:
+            reasons.append(f"{name}: {error}")
         else:
             drawn = True
             yield f"wrote {file}"
             yield from (f"  without {line}" for line in missing)
     if not drawn:
-        raise ValueError(f"--plot {plot}: {'; '.join(whys)}")
-    yield from (f"not drawn: {why}" for why in whys)
+        raise ValueError(f"--plot {plot}: {'; '.join(reasons)}")
+    yield from (f"not drawn: {reason}" for reason in reasons)
 
 
-def _unjudged(robustness: pd.DataFrame) -> list[str]:
-    """The cells that smoothing is to certify, and has not."""
+def _not_evaluated(robustness: pd.DataFrame) -> list[str]:
+    """Lines for the cells that await certification by smoothing."""
     if robustness.empty:
         return []
     rows = robustness[(robustness["judge"].map(kind).eq("smoothing")) & robustness["images"].isna()]
-    return left_out(rows, ["not judged"] * len(rows))
+    return left_out(rows, ["not evaluated"] * len(rows))

@@ -1,4 +1,4 @@
-"""Figures of curves: certified accuracy over the radius, bounds of probability, and training over its epochs."""
+"""Figures of curves: certified accuracy over the radius, bounds of probability, and training over epochs."""
 
 from itertools import cycle
 from pathlib import Path
@@ -12,37 +12,38 @@ from bench.results.statistics import wilson
 from bench.results.warnings import several
 from reports.figures.draw import Plot, legend, styles, write
 
-_BINS = np.linspace(0.5, 1, 51)
+_BINS = np.linspace(0.5, 1, 51).tolist()
 
 
 def certified(frame: pd.DataFrame, path: Path) -> list[str]:
-    """Share of images that are right and certified at least at each radius, with Wilson's interval at each.
+    """Draw the share of images that are right and certified up to each radius, with Wilson's interval.
 
-    Returns what is left out, and why. ValueError where nothing was certified.
+    Returns a line for each reason to leave cells out. ValueError where nothing was certified.
     """
     return write(_certified, frame, path)
 
 
 def likelihood(frame: pd.DataFrame, path: Path) -> list[str]:
-    """How many images, of all judged, have which lower bound of the right class's probability.
+    """Draw a histogram of the lower bounds of the right class's probability, over all evaluated images.
 
-    Returns what is left out, and why. ValueError where nothing was certified.
+    Returns a line for each reason to leave cells out. ValueError where nothing was certified.
     """
     return write(_likelihood, frame, path)
 
 
 def training(frame: pd.DataFrame, path: Path) -> list[str]:
-    """Accuracy (solid) and accuracy at eps (broken) over the epochs, and below them the training loss.
+    """Draw accuracy (solid) and accuracy at eps (dashed) over the epochs, and the training loss below them.
 
-    Between them, where evaluations tell it, the loss of test images (solid) and that of worst logits at eps (broken).
-    Returns what is left out, and why. ValueError where no network was monitored.
+    A panel between them shows the loss on test images (solid) and that of the worst logits at eps (dashed), where
+    evaluations measure these. Returns a line for each reason to leave cells out. ValueError where no network was
+    monitored.
     """
     return write(_training, frame, path)
 
 
 def _groups(frame: pd.DataFrame):
     if frame.empty:
-        raise ValueError("no certificates to draw: no image was judged by Smoothing")
+        raise ValueError("Smoothing has evaluated no image")
     return zip(frame.groupby("name", sort=False), (style["color"] for style in styles()), strict=False)
 
 
@@ -52,7 +53,7 @@ def _certified(frame: pd.DataFrame) -> Plot:
     for (label, rows), color in _groups(frame):
         radii = np.sort(rows["radius"][rows["right"]])
         ends = np.unique(np.append(0.0, radii))
-        # The share is that at the right end of each step, and 0 past the last.
+        # Each step has the share of its right end; past the last step the share is 0.
         counts = len(radii) - np.searchsorted(radii, ends)
         shares = 100 * np.array([wilson(int(count), len(rows)) for count in counts])
         axes.step(np.append(ends, ends[-1]), np.append(shares[:, 0], 0.0), where="pre", color=color, label=label)
@@ -77,26 +78,26 @@ def _likelihood(frame: pd.DataFrame) -> Plot:
 
 
 def _training(frame: pd.DataFrame) -> Plot:
-    seen = frame.dropna(subset="clean")
-    if seen.empty:
-        raise ValueError("no curves to draw: no network was monitored while it trained")
-    bounded = "mean_worst_loss" in seen and bool(seen["mean_worst_loss"].notna().any())
-    unseen = [name for name in frame["name"].unique() if name not in set(seen["name"])]
-    missing = [f"{several(unseen)}: not looked at yet, but for the loss"] if unseen else []
+    evaluated = frame.dropna(subset="clean")
+    if evaluated.empty:
+        raise ValueError("no network was monitored during training")
+    bounded = "mean_worst_loss" in evaluated and bool(evaluated["mean_worst_loss"].notna().any())
+    waiting = [name for name in frame["name"].unique() if name not in set(evaluated["name"])]
+    missing = [f"{several(waiting)}: not evaluated yet, only the loss is known"] if waiting else []
     figure = Plot(4.8 if bounded else 3.6, missing)
     accuracy, *middle, loss = figure.subplots(3 if bounded else 2, sharex=True)
-    dashes = dict(zip(seen["eval"].unique(), cycle(("--", ":", "-."))))
+    dashes = dict(zip(evaluated["eval"].unique(), cycle(("--", ":", "-."))))
     for (name, rows), style in zip(frame.groupby("name", sort=False), styles(), strict=False):
         once = rows.drop_duplicates("epoch")
         clean = once.dropna(subset="clean")
         accuracy.plot(clean["epoch"], 100 * clean["clean"], color=style["color"], label=name)
         loss.plot(once["epoch"], once["loss"], color=style["color"])
-        for judge, own in rows.groupby("eval", sort=False):
-            accuracy.plot(own["epoch"], 100 * own["standing"], color=style["color"], ls=dashes[judge])
+        for evaluation, own in rows.groupby("eval", sort=False):
+            accuracy.plot(own["epoch"], 100 * own["standing"], color=style["color"], ls=dashes[evaluation])
             for panel in middle:
-                _losses(panel, own.dropna(subset="mean_worst_loss"), style["color"], dashes[judge])
-    for judge, dash in dashes.items():
-        accuracy.plot([], [], color="grey", ls=dash, label=f"at eps, {judge}")
+                _losses(panel, own.dropna(subset="mean_worst_loss"), style["color"], dashes[evaluation])
+    for evaluation, dash in dashes.items():
+        accuracy.plot([], [], color="grey", ls=dash, label=f"at eps, {evaluation}")
     accuracy.set(ylabel="accuracy (%)", ylim=(0, None))
     for panel in middle:
         panel.set(ylabel="test loss", yscale="log")
@@ -107,7 +108,7 @@ def _training(frame: pd.DataFrame) -> Plot:
 
 
 def _losses(panel: Axes, rows: pd.DataFrame, colour: str, dash: str) -> None:
-    """Of one network by one evaluation."""
+    """Draw the losses of one network under one evaluation."""
     if not rows.empty:
         panel.plot(rows["epoch"], rows["mean_loss"], color=colour)
         panel.plot(rows["epoch"], rows["mean_worst_loss"], color=colour, ls=dash)

@@ -1,7 +1,8 @@
-"""Figures of what training costs and brings: accuracy over time, arguments and architectures; hours by network."""
+"""Figures of costs and results of training: accuracy over time, arguments and architectures; hours per network."""
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,45 +10,49 @@ from matplotlib.axes import Axes
 
 from reports.figures.draw import Plot, errors, folded, left_out, legend, logarithmic, styles, unpaid, write
 
-_KINDS = (("clean", "-", {}), ("at_eps", "--", {"markerfacecolor": "white"}))
+_KINDS: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("clean", "-", {}),
+    ("at_eps", "--", {"markerfacecolor": "white"}),
+)
 
 
 def tradeoff(timing: pd.DataFrame, path: Path) -> list[str]:
-    """Accuracy (solid) and accuracy at eps (dashed) over the minutes of training, those of teachers included.
+    """Draw accuracy (solid) and accuracy at eps (dashed) over the minutes of training, those of teachers included.
 
-    A point a cell; a line joins those of one architecture, method and teacher. Returns what is left out, and why.
-    ValueError where there are none.
+    Each cell is a point; a line joins the cells of one architecture, method and teacher. Returns a line for each reason
+    to leave cells out. ValueError where no cell has both.
     """
     return write(_tradeoff, timing, path)
 
 
 def stacked(timing: pd.DataFrame, path: Path) -> list[str]:
-    """Hours of each cell's own training and, on top, of the dataset made for it and of its teachers.
+    """Draw the hours of each cell's own training, stacked with those of its robust dataset and its teachers.
 
-    Returns what is left out, and why. ValueError where no teacher was timed.
+    Returns a line for each reason to leave cells out. ValueError where no teacher was timed.
     """
     return write(_stacked, timing, path)
 
 
 def sweep(frame: pd.DataFrame, path: Path) -> list[str]:
-    """Accuracy (solid) and accuracy at eps (dashed) over an argument of a method, a panel an argument.
+    """Draw accuracy (solid) and accuracy at eps (dashed) over an argument of a method, one panel per argument.
 
-    Columns: those of `reports.tables.sweeps`. Returns what is left out, and why. ValueError where nothing was swept and
-    judged.
+    Columns: those of `reports.tables.sweeps`. Returns a line for each reason to leave cells out. ValueError where no
+    sweep was evaluated.
     """
     return write(_sweep, frame, path)
 
 
 def complexity(timing: pd.DataFrame, path: Path) -> list[str]:
-    """Accuracy (solid) and accuracy at eps (dashed) of one teacher's students, in the order of the table.
+    """Draw accuracy (solid) and accuracy at eps (dashed) of one teacher's students, in the order of the table.
 
-    Returns what is left out, and why. ValueError where no teacher has students of two architectures that were judged.
+    Returns a line for each reason to leave cells out. ValueError where no teacher has evaluated students of two
+    architectures.
     """
     return write(_complexity, timing, path)
 
 
 def _lines(axes: Axes, groups: Iterator[tuple[str, pd.DataFrame]], x: str) -> None:
-    """Both accuracies of each group over a column, with their intervals."""
+    """Draw both accuracies of each group over a column, with their intervals."""
     for (label, rows), style in zip(groups, styles(), strict=False):
         for kind, dash, look in _KINDS:
             own = rows.dropna(subset=kind)
@@ -59,7 +64,7 @@ def _lines(axes: Axes, groups: Iterator[tuple[str, pd.DataFrame]], x: str) -> No
 
 
 def _groups(frame: pd.DataFrame, keys: list[str]) -> Iterator[tuple[str, pd.DataFrame]]:
-    """The rows that have equal keys, in the order of the table, and what tells them from the others."""
+    """Yield the rows with equal keys, in the order of the table, each with a label of the keys that vary."""
     keys = [*keys, *(key for key in ("dataset", "folder") if key in frame)]
     varies = [key for key in keys if frame[key].nunique(dropna=False) > 1 or key == "method"]
     for _, rows in frame.groupby(keys, sort=False, dropna=False):
@@ -70,26 +75,26 @@ def _groups(frame: pd.DataFrame, keys: list[str]) -> Iterator[tuple[str, pd.Data
         yield " ".join(word for word in words.values() if word), rows
 
 
-def _judged(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """The rows of judged cells, and a word on the others."""
-    seen = frame["clean"].notna() | frame["at_eps"].notna()
-    return frame[seen], left_out(frame[~seen], ["not judged"] * int((~seen).sum()))
+def _evaluated(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The rows of evaluated cells, and lines on the others."""
+    known = frame["clean"].notna() | frame["at_eps"].notna()
+    return frame[known], left_out(frame[~known], ["not evaluated"] * int((~known).sum()))
 
 
 def _paid(timing: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """The rows whose hours are known, those of teachers included, as `paid`; and a word on the others."""
+    """The rows with known hours, those of teachers included, in the column `paid`; and lines on the others."""
     hours = timing["hours_with_teacher"].where(timing["teacher"].notna(), timing["hours"])
     frame, absent = timing.assign(paid=hours)[hours.notna()], timing[hours.isna()]
     return frame, left_out(absent, unpaid(absent))
 
 
 def _tradeoff(timing: pd.DataFrame) -> Plot:
-    judged, missing = _judged(timing)
-    frame, more = _paid(judged)
+    evaluated, missing = _evaluated(timing)
+    frame, more = _paid(evaluated)
     missing += more
     if frame.empty:
-        what = "no trade-off to draw: no cell was both timed, its teachers too, and judged"
-        raise ValueError("; ".join([what, *missing]))
+        reason = "no cell has both an accuracy and hours that include those of its teachers"
+        raise ValueError("; ".join([reason, *missing]))
     frame = frame.assign(minutes=60 * frame["paid"]).sort_values("minutes", kind="stable")
     figure = Plot(2.6, missing)
     axes = figure.subplots()
@@ -102,10 +107,10 @@ def _tradeoff(timing: pd.DataFrame) -> Plot:
 
 
 def _stacked(timing: pd.DataFrame) -> Plot:
-    # A student whose teacher was not timed would look as cheap as one that has none.
+    # A student whose teacher was not timed would look as cheap as a network without a teacher.
     frame, missing = _paid(timing)
     if frame["hours_with_teacher"].isna().all():
-        raise ValueError("; ".join(["no hours to stack: no teacher was timed", *missing]))
+        raise ValueError("; ".join(["no teacher was timed", *missing]))
     twice = frame.duplicated(["arch", "method", "teacher"], keep=False)
     names = [
         folded(f"{row.arch} {row.method}" + (f", {row.epochs:g} epochs" if again else ""), 30)
@@ -129,17 +134,17 @@ def _stacked(timing: pd.DataFrame) -> Plot:
 
 
 def _sweep(frame: pd.DataFrame) -> Plot:
-    frame, missing = _judged(frame)
+    frame, missing = _evaluated(frame)
     swept = [(key, rows) for key, rows in frame.groupby(["family", "argument"], sort=False)]
     if not swept:
-        raise ValueError("no sweep to draw: no judged cells differ in one numeric argument of a method alone")
+        raise ValueError("no evaluated cells differ in one numeric argument of a method only")
     figure = Plot(0.8 + 1.9 * len(swept), missing)
     for axes, ((family, argument), rows) in zip(figure.subplots(len(swept), squeeze=False)[:, 0], swept, strict=True):
         _lines(axes, _groups(rows.sort_values("value", kind="stable"), ["arch", "method", "teacher"]), "value")
         if (rows["value"] > 0).all():
             logarithmic(axes)
         else:
-            # 0 and what is below stand left of the least above.
+            # 0 and negative values are left of the least positive value.
             axes.set_xscale("symlog", linthresh=rows["value"].abs().where(rows["value"] != 0).min())
         axes.set_xlabel(f"{argument} of {family}")
     legend(figure)
@@ -147,14 +152,14 @@ def _sweep(frame: pd.DataFrame) -> Plot:
 
 
 def _complexity(timing: pd.DataFrame) -> Plot:
-    taught, missing = _judged(timing.dropna(subset="teacher"))
+    taught, missing = _evaluated(timing.dropna(subset="teacher"))
     groups = list(_groups(taught, ["method", "teacher"]))
     lines = [(label, rows) for label, rows in groups if rows["arch"].nunique() > 1]
     for _, rows in groups:
         if rows["arch"].nunique() == 1:
-            missing += left_out(rows, ["its teacher has no judged student of another architecture"] * len(rows))
+            missing += left_out(rows, ["its teacher has no evaluated student of another architecture"] * len(rows))
     if not lines:
-        raise ValueError("no complexity to draw: no teacher has judged students of two architectures")
+        raise ValueError("no teacher has evaluated students of two architectures")
     drawn = {arch for _, rows in lines for arch in rows["arch"]}
     archs = [arch for arch in timing["arch"].unique() if arch in drawn]
     placed = [(label, rows.assign(place=rows["arch"].map(archs.index)).sort_values("place")) for label, rows in lines]

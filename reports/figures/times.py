@@ -1,4 +1,4 @@
-"""Figures of a paper column's width: slowdown, cumulative hours, scaling; PDF or PNG by the file's suffix."""
+"""Figures of times: slowdown, cumulative hours and scaling."""
 
 import math
 from pathlib import Path
@@ -9,41 +9,41 @@ from reports.figures.draw import Plot, errors, left_out, legend, logarithmic, st
 
 
 def slowdown(timing: pd.DataFrame, path: Path) -> list[str]:
-    """Slowdown over the baseline with its interval, beside the ideal, of each architecture's methods.
+    """Draw the slowdown of each architecture's methods with its interval, beside the ideal.
 
-    Returns what is left out, and why. ValueError where nothing was measured.
+    Returns a line for each reason to leave cells out. ValueError where nothing was measured.
     """
     return write(_slowdown, timing, path)
 
 
 def cumulative(timing: pd.DataFrame, path: Path, teachers: pd.DataFrame) -> list[str]:
-    """Hours spent when each architecture, in the table's order, is released: trained directly, and from a teacher.
+    """Draw the hours spent until each architecture, in the table's order, is trained: directly, and from a teacher.
 
-    What `teachers` says that students need is paid once. Only architectures count that every method drawn has hours
-    of. Returns what is left out, and why. ValueError where nothing is left, or no method of either kind, or two cells
-    of one method and architecture.
+    `teachers` lists the expenses of students; each is paid once. Only architectures with hours for every method are
+    drawn. Returns a line for each reason to leave cells out. ValueError where no architecture is left, where there is
+    no method with or none without a teacher, or where two cells have the same method and architecture.
     """
     return write(lambda frame: _cumulative(frame, teachers), timing, path)
 
 
 def scaling(frame: pd.DataFrame, path: Path) -> list[str]:
-    """Speedup over one rank with its interval, and the ideal, a panel each for strong and weak scaling.
+    """Draw the speedup over one rank with its interval, and the ideal; one panel each for strong and weak scaling.
 
-    Columns: those of `reports.tables.scaling`. Returns what is left out, and why. ValueError where nothing was
-    measured.
+    Columns: those of `reports.tables.scaling`. Returns a line for each reason to leave cells out. ValueError where
+    nothing was measured.
     """
     return write(_scaling, frame, path)
 
 
 def break_even(teacher_hours: float, student_hours: float, direct_hours: float) -> float:
-    """Least number n of students with teacher + n student < n direct; infinite if there is none."""
+    """The least number n of students with teacher + n student < n direct; infinite if there is none."""
     if student_hours >= direct_hours:
         return math.inf
     return math.floor(teacher_hours / (direct_hours - student_hours)) + 1.0
 
 
 def _labels(frame: pd.DataFrame) -> list[str]:
-    """Each row's method, and what else tells it from others of this name: ranks, runs folder, an unlike baseline."""
+    """Each row's method, with its ranks, runs folder and mismatched fields where it has any."""
     named = frame.reindex(columns=["method", "ranks", "folder", "unlike"]).itertuples(index=False)
     return [
         row.method
@@ -58,13 +58,15 @@ def _slowdown(timing: pd.DataFrame) -> Plot:
     others = timing[timing["method"] != timing["baseline"]]
     frame, absent = others[others["slowdown"].notna()], others[others["slowdown"].isna()]
     if frame.empty:
-        raise ValueError("no slowdown to draw: no method but the baseline was measured beside it")
+        raise ValueError("no method was timed with the baseline")
     frame = frame.assign(method=_labels(frame))
     archs = [arch for arch in timing["arch"].unique() if arch in set(frame["arch"])]
-    # A row a measurement, those of an architecture together, half a row between architectures.
+    # One row per measurement, grouped by architecture, with half a row between architectures.
     frame = frame.sort_values("arch", key=lambda names: names.map(archs.index), kind="stable")
     frame = frame.assign(place=[row + archs.index(arch) / 2 for row, arch in enumerate(frame["arch"])])
-    missing = left_out(absent, ("not timed" if bare else "no baseline beside it" for bare in absent["hours"].isna()))
+    missing = left_out(
+        absent, ("not timed" if unknown else "no baseline timed with it" for unknown in absent["hours"].isna())
+    )
     figure = Plot(1.2 + 0.14 * (frame["method"].nunique() + len(frame)), missing)
     axes = figure.subplots()
     for (method, rows), style in zip(frame.groupby("method", sort=False), styles(), strict=False):
@@ -88,21 +90,21 @@ def _cumulative(timing: pd.DataFrame, teachers: pd.DataFrame) -> Plot:
     frame = frame.assign(method=_labels(frame.drop(columns="unlike")))
     twice = frame[frame["hours"].notna() & frame.duplicated(["method", "arch"])]
     if not twice.empty:
-        raise ValueError(f"hours cannot be summed: {twice['method'].iloc[0]} has {twice['arch'].iloc[0]} twice")
-    # A student whose teacher was not timed would look as cheap as what is trained directly.
+        raise ValueError(f"hours cannot be summed: {twice['method'].iloc[0]} has two cells of {twice['arch'].iloc[0]}")
+    # A student whose teacher was not timed would look as cheap as a network that is trained directly.
     known = frame["hours"].notna() & (frame["teacher"].isna() | frame["hours_with_teacher"].notna())
     missing, frame = left_out(frame[~known], unpaid(frame[~known])), frame[known]
     taught, direct = frame[frame["teacher"].notna()], frame[frame["teacher"].isna()]
     if taught.empty or direct.empty:
-        kind = "with a teacher, itself timed," if taught.empty else "without a teacher"
-        raise ValueError("; ".join([f"no cumulative hours to draw: no method {kind} was timed", *missing]))
+        kind = "with a timed teacher" if taught.empty else "without a teacher"
+        raise ValueError("; ".join([f"no method {kind} was timed", *missing]))
     every = frame.pivot(index="arch", columns="method", values="hours")
     every = every.reindex([arch for arch in dict.fromkeys(timing["arch"]) if arch in every.index])
     hours = every[every.notna().all(axis=1)]
     if hours.empty:
-        raise ValueError("no cumulative hours to draw: no architecture was timed with every method")
+        raise ValueError("no architecture was timed with every method")
     for arch, row in every.drop(index=hours.index).iterrows():
-        missing.append(f"{arch}: no hours of {', '.join(row.index[row.isna()])}")
+        missing.append(f"{arch}: no hours for {', '.join(row.index[row.isna()])}")
     figure = Plot(2.6, missing)
     axes = figure.subplots()
     number = range(len(hours) + 1)
@@ -115,9 +117,9 @@ def _cumulative(timing: pd.DataFrame, teachers: pd.DataFrame) -> Plot:
         own, spent = _spent(rows, _datasets(teachers)), _spent(rows, teachers)
         axes.plot(number, own, ls="--", markerfacecolor="white", label=f"{method}, teacher at hand", **style)
         axes.plot(number, spent, label=f"{method} and its teacher", **style)
-        for other in directs:
-            least = break_even(spent[-1] - hours[method].sum(), hours[method].mean(), hours[other].mean())
-            label = f"break-even with {other}: " + (f"n = {least:.0f}" if least < math.inf else "never")
+        for rival in directs:
+            least = break_even(spent[-1] - hours[method].sum(), hours[method].mean(), hours[rival].mean())
+            label = f"break-even with {rival}: " + (f"n = {least:.0f}" if least < math.inf else "never")
             axes.axvline(least if least <= len(hours) else math.nan, color=style["color"], lw=0.8, ls=":", label=label)
     axes.set_xticks(number, ["none", *hours.index], rotation=30, ha="right", rotation_mode="anchor")
     axes.set(xlabel="architectures released", ylabel="cumulative time (h)", ylim=(0, None))
@@ -126,21 +128,21 @@ def _cumulative(timing: pd.DataFrame, teachers: pd.DataFrame) -> Plot:
 
 
 def _datasets(teachers: pd.DataFrame) -> pd.DataFrame:
-    """The robust datasets that the students themselves train on: nobody has them at hand who has the teacher."""
+    """The robust datasets that the students train on: a teacher at hand does not include them."""
     nearest = teachers.drop_duplicates(["student", *(["folder"] if "folder" in teachers else [])])
     return nearest[nearest["kind"] == "robust dataset"]
 
 
 def _spent(students: pd.DataFrame, teachers: pd.DataFrame) -> list[float]:
-    """Hours spent before the first student and after each, with all that it needs; what several need is paid once."""
+    """Hours spent before the first student and after each, with its expenses; students share a common expense."""
     paid: dict[str, float] = {}
-    spent = []
+    spent: list[float] = []
     for row in students.itertuples():
-        mine = teachers[teachers["student"] == row.id]
-        if "folder" in mine:
-            mine = mine[mine["folder"] == row.folder]
-        paid = dict(zip(mine["needs"], mine["hours"], strict=True)) | paid
-        # Before its first student, a method has spent what this one needs.
+        needed = teachers[teachers["student"] == row.id]
+        if "folder" in needed:
+            needed = needed[needed["folder"] == row.folder]
+        paid = dict(zip(needed["needs"], needed["hours"], strict=True)) | paid
+        # The expenses of the first student are spent before it trains.
         spent += [] if spent else [sum(paid.values())]
         paid.setdefault(row.id, row.hours)
         spent.append(sum(paid.values()))
@@ -148,7 +150,7 @@ def _spent(students: pd.DataFrame, teachers: pd.DataFrame) -> list[float]:
 
 
 _SERIES = ["arch", "method", "nodes"]
-"""What one line of a scaling plot shares."""
+"""Columns with equal values along a line of a scaling plot."""
 
 
 def _scaling(frame: pd.DataFrame) -> Plot:
@@ -157,17 +159,17 @@ def _scaling(frame: pd.DataFrame) -> Plot:
     frame = frame.assign(method=_labels(frame.drop(columns="ranks")))
     kinds = [kind for kind in ("strong", "weak") if kind in set(frame["kind"])]
     if not kinds:
-        raise ValueError("no scaling to draw: no speedup was measured")
+        raise ValueError("no speedup was measured")
     looks = dict(zip(frame.groupby(_SERIES).groups, styles(), strict=False))
     figure = Plot(0.8 + 1.7 * len(kinds), left_out(absent, ["not timed"] * len(absent)))
     panels = figure.subplots(len(kinds), squeeze=False, sharex=True)[:, 0]
     for axes, kind in zip(panels, kinds, strict=True):
         most = frame["ranks"].max()
         axes.plot([1, most], [1, most], color="grey", lw=0.8, ls=":", label="ideal")
-        for who, rows in frame[frame["kind"] == kind].groupby(_SERIES):
-            arch, method, on = who
-            label = f"{arch} {method}, {on} node{'s' if on > 1 else ''}"
-            axes.errorbar(rows["ranks"], rows["speedup"], yerr=errors(rows, "speedup"), label=label, **looks[who])
+        for series, rows in frame[frame["kind"] == kind].groupby(_SERIES):
+            arch, method, nodes = series
+            label = f"{arch} {method}, {nodes} node{'s' if nodes > 1 else ''}"
+            axes.errorbar(rows["ranks"], rows["speedup"], yerr=errors(rows, "speedup"), label=label, **looks[series])
         axes.set_xscale("log", base=2)
         axes.set_yscale("log", base=2)
         axes.yaxis.set_major_formatter("{x:g}")

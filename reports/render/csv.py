@@ -1,4 +1,4 @@
-"""The frames of all tables as CSV: every row and column, in full precision."""
+"""CSV files of the frames of all tables, in full precision."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +7,7 @@ import pandas as pd
 
 
 def write(frames: dict[str, pd.DataFrame], path: Path) -> Iterator[Path]:
-    """Write the times to `path` and each other frame beside it; yields the files. A frame without rows has none."""
+    """Write the times to `path` and every other frame with rows beside it; yield the files."""
     for name, frame in frames.items():
         if name == "timing" or not frame.empty:
             file = path if name == "timing" else path.with_name(f"{path.stem}-{name}.csv")

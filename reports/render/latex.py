@@ -1,4 +1,4 @@
-"""Tables in LaTeX, for a paper: booktabs and siunitx."""
+"""LaTeX tables for a paper, with booktabs and siunitx."""
 
 import math
 import re
@@ -13,11 +13,11 @@ from reports.render.latex_text import escape
 from reports.render.table_spec import FORMATS, LATEX, RADII, Column, Number, TableSpec, Words
 
 _RADII = 8
-"""Radii side by side that a page holds."""
+"""Number of radii that a page holds side by side."""
 _LINES = 50
-"""Lines of a table's body that a page holds, the gap between rows taken as half a line."""
+"""Number of lines of a table's body that a page holds; a gap between rows counts as half a line."""
 _MANY = 10
-"""Columns that stand apart as they should; more come closer."""
+"""Number of columns at the usual distance; more columns are set closer."""
 _DASH = "{--}"
 _DOCUMENT = r"""% Compiles as it stands. In a paper that loads booktabs and siunitx, \input it for the tables alone.
 \ifdefined\maketitle % a class is loaded: this is a paper
@@ -36,7 +36,7 @@ NOTES\fi
 
 @dataclass(frozen=True)
 class _Set:
-    """A column as LaTeX sets it: the lines of each cell."""
+    """A column in LaTeX markup, with the lines of each cell."""
 
     group: str
     heading: str
@@ -45,9 +45,9 @@ class _Set:
 
 
 def latex(title: str, lines: list[str], tables: Iterable[TableSpec]) -> str:
-    """A document of tables, whose captions begin with the title; `lines` stand above them.
+    """A document of tables, whose captions begin with the title; `lines` are printed above them.
 
-    Its packages are booktabs, geometry and siunitx. What a page cannot hold is split.
+    It needs booktabs, geometry and siunitx. Tables that exceed a page are split.
     """
     words = {"TITLE": escape(title), "NOTES": "".join(f"  \\noindent {escape(line)}\\par\n" for line in lines)}
     head = re.sub("|".join(words), lambda match: words[match[0]], _DOCUMENT)
@@ -66,7 +66,7 @@ def _caption(spec: TableSpec) -> str:
 
 
 def _narrow(spec: TableSpec) -> Iterator[list[Column]]:
-    """The columns of each table: all, or so many radii beside the others."""
+    """Yield the columns of each table: all, or as many radii as a page holds, beside the other columns."""
     columns = spec.shown(LATEX)
     radii = [column for column in columns if column.group == RADII]
     for first in range(0, len(radii) or 1, _RADII):
@@ -74,7 +74,7 @@ def _narrow(spec: TableSpec) -> Iterator[list[Column]]:
 
 
 def _set(rows: pd.DataFrame, column: Column) -> _Set:
-    """Set a column: numbers are aligned at the point, each above its interval where it has one."""
+    """Set a column: numbers align at the decimal point, each above its interval."""
     heading = column.heading if column.latex is None else column.latex
     form = FORMATS[column.format]
     if isinstance(form, Words):
@@ -92,7 +92,7 @@ def _set(rows: pd.DataFrame, column: Column) -> _Set:
 
 
 def _fold(value: object, width: int) -> list[str]:
-    """Lines of words; those of a tuple begin lines of their own."""
+    """Lines of words; each item of a tuple begins a new line."""
     if not isinstance(value, tuple):
         return ["--"] if pd.isna(value) else _fold((str(value),), width)
     return [escape(line) for words in value for line in textwrap.wrap(words, width)]
@@ -112,7 +112,7 @@ def _is_number(value: float | None) -> bool:
 
 
 def _pages(columns: list[_Set]) -> Iterator[list[_Set]]:
-    """The table in pieces, none longer than a page."""
+    """Yield the table in pieces that fit a page."""
     heights = [max(map(len, row)) for row in zip(*(column.cells for column in columns), strict=True)]
     first = 0
     for row in range(1, len(heights) + 1):
@@ -151,7 +151,7 @@ def _line(cells: Iterable[str]) -> str:
 
 
 def _groups(columns: list[_Set]) -> list[str]:
-    """The line of headings over headings, and one of rules below them."""
+    """The line of group headings, and the line of rules below them."""
     cells, rules, first = [], [], 1
     for name, members in groupby(columns, key=lambda column: column.group):
         size = len(list(members))

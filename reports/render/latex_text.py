@@ -1,4 +1,4 @@
-"""Text as LaTeX shows it."""
+"""LaTeX markup of plain text."""
 
 import re
 import unicodedata
@@ -17,14 +17,14 @@ _SIGNS = (
         )
     }
     | {"–": "--", "—": "---", "<-": r"\ensuremath{\leftarrow}"}
-    | {"--": "-{}-{}"}  # else LaTeX makes one dash of them
-    | {"[": "{[}"}  # else an option, after \\
+    | {"--": "-{}-{}"}  # otherwise LaTeX joins them to one dash
+    | {"[": "{[}"}  # otherwise an option, after \\
 )
 _ACCENTS = dict(zip("\u0300\u0301\u0302\u0303\u0308\u030a\u030c\u0327", "`'^~\"rvc", strict=True))
 
 
 def escape(text: str) -> str:
-    """Escape text; a letter that LaTeX's default fonts lack becomes its code point."""
+    """Escape text; a letter that LaTeX's default fonts lack is replaced by its code point."""
     return re.sub("<-|--|.", lambda match: _sign(match[0]), unicodedata.normalize("NFC", " ".join(text.split())))
 
 

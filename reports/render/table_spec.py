@@ -1,4 +1,4 @@
-"""The description of a table, once for all writers: title, columns and rows."""
+"""The description of a table for all writers: title, columns and rows."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -11,24 +11,24 @@ from bench.manifest.labels import written
 from bench.measure.durations import duration
 
 TEXT, LATEX = "text", "latex"
-"""Writers; `text` is a terminal and Markdown."""
+"""Names of the writers; `text` writes to a terminal and as Markdown."""
 BOTH = f"{TEXT} {LATEX}"
-INTERVALS = r"In brackets, 95\,\% intervals."
-"""Note of a LaTeX table; a text report says so above its tables."""
+INTERVALS = r"Brackets: 95\,\% intervals."
+"""Note of a LaTeX table; a text report has it in the header."""
 RADII = "$r$"
-"""Group of the columns of certified radii, which LaTeX splits where a page cannot hold all."""
+"""Group of the columns of certified radii, which LaTeX splits over several tables where a page is too narrow."""
 Form = Callable[[float], str]
 
 
 class Words(NamedTuple):
-    """Format of words: in text they stand to the left or the right, and may fold."""
+    """Format of words: in text they align left or right, and may fold."""
 
     left: bool = False
     fold: bool = False
 
 
 class Number(NamedTuple):
-    """Format of numbers and, where it is another, of the ends of their intervals; text has less room than LaTeX."""
+    """Format of numbers and, where it differs, of their intervals' ends; text has less room than LaTeX."""
 
     text: Form
     latex: Form
@@ -46,17 +46,17 @@ def _percent(digits: int) -> Form:
 
 
 def _significant(digits: int) -> Form:
-    """So many significant digits, and every digit before the point."""
+    """A form with `digits` significant digits, and every digit before the decimal point."""
     return lambda value: f"{value:,.0f}" if abs(value) >= 10 ** (digits - 1) else f"{value:.{digits}g}"
 
 
 def _aligned(value: float) -> str:
-    """Four significant digits, zeros included, and every digit before the point."""
+    """Four significant digits, with trailing zeros, and every digit before the decimal point."""
     return f"{value:.{max(0, 3 - math.floor(math.log10(abs(value))))}f}" if value else "0"
 
 
 def _span(hours: float) -> str:
-    """A span of time that people plan with: `3 min 20 s`."""
+    """A span of time in words: `3 min 20 s`."""
     return duration(3600 * hours)
 
 
@@ -85,29 +85,29 @@ class Column:
     """A column; `latex` and `group` are LaTeX markup."""
 
     key: str
-    """Column of the rows; `key_low` and `key_high`, where there are such, are its 95 % interval."""
+    """Column of the rows; `key_low` and `key_high`, if present, are its 95 % interval."""
     heading: str
-    """With the unit."""
+    """Heading, with the unit."""
     format: str = "label"
-    """One of FORMATS."""
+    """Key of FORMATS."""
     latex: str | None = None
-    """Heading in LaTeX, where it is another."""
+    """Heading in LaTeX, where it differs."""
     group: str = ""
-    """Heading above those of neighbours in LaTeX."""
+    """Common heading above neighbouring columns in LaTeX."""
     writers: str = BOTH
     optional: str = ""
-    """Writers that leave the column out where no row has a value; elsewhere it shows what is still to come."""
+    """Writers that leave the column out where no row has a value; other writers show it empty."""
     brief: bool = False
-    """Text leaves out the interval."""
+    """True where text leaves out the interval."""
     warnings: str = ""
-    """Column of the rows with lists of words that warn of a value: a star in text, lines below the value in LaTeX."""
+    """Column of the rows with a list of warnings per value: a star in text, lines below the value in LaTeX."""
     width: int = 26
-    """Characters of a LaTeX line of words."""
+    """Number of characters in a LaTeX line of words."""
 
 
 @dataclass(frozen=True)
 class TableSpec:
-    """A table; `caption` and `notes`, the sentences behind it, are LaTeX markup."""
+    """A table; `caption` and `notes`, the sentences after it, are LaTeX markup."""
 
     title: str
     caption: str
@@ -116,34 +116,34 @@ class TableSpec:
     notes: Sequence[str] = ()
     writers: str = BOTH
     folder: str | None = None
-    """Runs folder of the rows, where a report is about several."""
+    """Runs folder of the rows, where a report covers several."""
 
     def shown(self, writer: str) -> list[Column]:
-        """The columns that a writer shows."""
-        shown = [column for column in self.columns if writer in column.writers]
-        return [each for each in shown if writer not in each.optional or self.rows[each.key].notna().any()]
+        """Columns that a writer shows."""
+        columns = [column for column in self.columns if writer in column.writers]
+        return [each for each in columns if writer not in each.optional or self.rows[each.key].notna().any()]
 
 
 def alike(keys: str, form: str, writers: str = BOTH, optional: str = "") -> list[Column]:
-    """Columns of one format, whose headings are their keys."""
+    """Columns of one format, with their keys as headings."""
     return [Column(key, key, form, writers=writers, optional=optional) for key in keys.split()]
 
 
 def varying(rows: pd.DataFrame, columns: Iterable[Column]) -> list[Column]:
-    """Those columns in which the rows differ."""
+    """Columns in which the rows differ."""
     return [column for column in columns if column.key in rows and rows[column.key].nunique() > 1]
 
 
 def datasets(rows: pd.DataFrame, writers: str = TEXT) -> list[Column]:
-    """Columns of dataset and loader, where the rows differ in them."""
+    """Columns of dataset and loader, if the rows differ in them."""
     return varying(rows, alike("dataset loader", "word", writers=writers))
 
 
 def network(rows: pd.DataFrame, text: str = "", width: int = 26, teacher: bool = True) -> list[Column]:
-    """Columns that tell networks apart, of rows `with_labels`.
+    """Columns that identify a network, for rows from `with_labels`.
 
-    Threat, noise and ranks are shown where the rows differ in them, in text only those named in `text`; without
-    `teacher`, text leaves out whom a method learned from.
+    Threat, noise and ranks are shown where the rows differ in them; text shows only those named in `text`. Without
+    `teacher`, text leaves out the teacher of a method.
     """
     method = Column("taught_method", "method", "name", width=width)
     methods = (
@@ -161,7 +161,7 @@ ARCH = Column("arch", "arch", "word", "architecture")
 
 
 def with_labels(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows with `taught_method` (a line for the method, one for its teacher), `trained_for` and `ball`."""
+    """The rows with columns `taught_method` (a line for the method, one for its teacher), `trained_for` and `ball`."""
     teachers = rows["teacher"] if "teacher" in rows else [None] * len(rows)
     taught = [(m, f"from {t}") if isinstance(t, str) else (m,) for m, t in zip(rows["method"], teachers, strict=True)]
     radii = {label: key for label, key in (("trained_for", "trained_eps"), ("ball", "eps")) if key in rows}
@@ -169,6 +169,6 @@ def with_labels(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _balls(rows: pd.DataFrame, eps: str) -> list[str | None]:
-    """Norm and radius of each row, as people write them."""
+    """Norm and radius of each row in words: `linf 8/255`."""
     pairs = zip(rows["norm"], rows[eps], strict=True)
     return [None if pd.isna(radius) else f"{norm} {written(radius)}" for norm, radius in pairs]

@@ -14,7 +14,7 @@ from reports.render.table_spec import FORMATS, TEXT, Column, TableSpec, Words
 
 _DASH = "–"
 _FOLDED = 16
-"""Columns of a terminal that a folded word has at the least."""
+"""Minimal width of a folded column, in columns of the terminal."""
 
 
 def show(console: Console, title: str, lines: list[str], tables: Iterable[TableSpec]) -> None:
@@ -68,7 +68,7 @@ def _title(spec: TableSpec) -> str:
 
 
 def _table(spec: TableSpec) -> Table:
-    """A number that is cut or broken would be another number: only words fold."""
+    """The table for a terminal; only words fold, because a broken number would read as another number."""
     table, columns = Table(title=printable(_title(spec)), title_justify="left", padding=(0, 0, 0, 1)), []
     for column in spec.shown(TEXT):
         heading, texts = printable(column.heading), [printable(text) for text in cells(spec.rows, column)]
@@ -89,22 +89,22 @@ def _table(spec: TableSpec) -> Table:
 
 
 _MARKDOWN = re.compile(
-    r"""\\(?=[!-/:-@[-`{-~])  # before what it would escape
+    r"""\\(?=[!-/:-@[-`{-~])  # before a character that it would escape
     | [|`$~]
-    | (?<!\S)\*(?![\s:]|$) | (?<=\S)\*  # emphasis: a star that stands alone is none
+    | (?<!\S)\*(?![\s:]|$) | (?<=\S)\*  # emphasis, which a star between spaces is not
     | (?<![^\W_])_ | _(?![^\W_])
     | <(?=[A-Za-z/!?])
     | &(?=\#?\w+;)
     | (?<=\])(?=[(\[])  # links
-    | (?<=\s)\#(?=\#*$)  # behind a heading""",
+    | (?<=\s)\#(?=\#*$)  # at the end of a heading""",
     re.VERBOSE,
 )
-"""Characters that Markdown, as GitHub reads it, would take for markup."""
+"""Characters that GitHub's Markdown reads as markup."""
 _BLOCK = re.compile(r"^(?:(?=[>\[])|(?=[#*+-]+(?:\s|$))|\d{1,9}(?=[.)](?:\s|$)))")
-"""Beginnings of a list, a quotation, a heading or a reference."""
+"""Characters that begin a list, a quotation, a heading or a reference."""
 
 
 def _literal(text: str) -> str:
-    """A line that Markdown shows as this text."""
-    inside = _MARKDOWN.sub(lambda found: f"\\{found[0]}", printable(text))
-    return _BLOCK.sub(lambda found: f"{found[0]}\\", inside)
+    """Markdown that shows the text."""
+    inside = _MARKDOWN.sub(lambda match: f"\\{match[0]}", printable(text))
+    return _BLOCK.sub(lambda match: f"{match[0]}\\", inside)

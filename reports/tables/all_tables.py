@@ -16,7 +16,7 @@ from reports.tables.timing import memory_table, published_time_table, time_table
 
 Describe = Callable[[pd.DataFrame], Iterator[TableSpec]]
 Entry = tuple[str, Describe]
-"""A frame and the function that describes tables of it."""
+"""Key of a frame, and the function that describes its tables."""
 _TIME: Entry = ("timing", time_table)
 _PUBLISHED: Entry = ("timing", published_time_table)
 _MEMORY: Entry = ("timing", memory_table)
@@ -34,19 +34,19 @@ _SWITCHES: list[Entry] = [("speed", speed_table), ("certification", certificatio
 
 
 def tables(frames: dict[str, pd.DataFrame], writer: str) -> Iterator[TableSpec]:
-    """The tables that a writer shows; each runs folder has its own, for nothing is divided across folders."""
+    """Yield the tables that a writer shows; each runs folder has its own, because no ratio crosses folders."""
     timing = frames["timing"]
     if "folder" in timing:
         for folder in timing["folder"].unique():
-            own = {key: _of(frame, folder) for key, frame in frames.items()}
+            own = {key: _part(frame, folder) for key, frame in frames.items()}
             yield from (replace(spec, folder=folder) for spec in tables(own, writer))
         return
-    # A study of switches compares these alone.
+    # A study of switches shows its own tables only.
     switches = writer == TEXT and not frames["speed"].empty
     for key, describe in _SWITCHES if switches else _ORDER[writer]:
         if not frames[key].empty:
             yield from (spec for spec in describe(frames[key]) if writer in spec.writers)
 
 
-def _of(frame: pd.DataFrame, folder: str) -> pd.DataFrame:
+def _part(frame: pd.DataFrame, folder: str) -> pd.DataFrame:
     return frame[frame["folder"] == folder].drop(columns="folder") if "folder" in frame else frame

@@ -1,9 +1,10 @@
-"""Signs that an attack failed rather than that a network stood: budgets and balls against one another."""
+"""Checks of attacks: accuracies under several budgets and radii show an attack that is too weak or fooled."""
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from itertools import permutations
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -22,11 +23,11 @@ _NAMES = (
     "at_strongest_low,at_strongest_high,largest_eps,at_largest,at_largest_low,at_largest_high,only_weaker,verdict"
 )
 _GREY = 0.5
-"""In this reach of every pixel every image can be made the same grey one: no network tells them apart there."""
+"""Radius of the linf ball in which every image can become the same grey image, so that no network tells them apart."""
 
 
 class _Attack(NamedTuple):
-    """One of a cell's attacks: its ball, and what it spends on an image."""
+    """One of a cell's attacks, with the radius of its ball and its budget per image."""
 
     spec: Spec
     eps: float
@@ -35,11 +36,11 @@ class _Attack(NamedTuple):
 
 
 def masking(measured: list[Measured]) -> pd.DataFrame:
-    """A row a cell that several attacks judged: do more steps and restarts break more, and do large balls break all.
+    """A row per cell with several attacks: more steps and restarts, and larger balls, should break more images.
 
-    "weak attack": at one eps, accuracy under the largest budget is below the interval of that under the smallest.
-    "masked gradients?": an image stands in a ball in which every image can be made grey. `only_weaker` counts images
-    that an attack broke and another, of no smaller ball and budget, did not.
+    "weak attack": at one eps, the accuracy under the largest budget is below the interval of that under the smallest.
+    "masked gradients?": some image is robust in a ball that contains a grey image. `only_weaker` counts images that an
+    attack broke and another, with at least its ball and budget, did not.
     """
     rows, names = [], Names(m.cell for m in measured if m.cell.evals)
     for m in measured:
@@ -57,53 +58,50 @@ def _attack(cell: Cell, spec: Spec) -> _Attack:
 
 def _row(m: Measured, attacks: list[_Attack], names: Names) -> dict:
     cell = m.cell
-    row = {"dataset": cell.dataset, "arch": cell.arch, "method": names.full_label(cell)}
+    row: dict[str, Any] = {"dataset": cell.dataset, "arch": cell.arch, "method": names.full_label(cell)}
     row |= {"norm": cell.threat.norm, "folder": str(m.folder), "only_weaker": _only_weaker(m, attacks)}
-    said, weak, strong = [], NOTHING, NOTHING
+    findings, weak, strong = [], NOTHING, NOTHING
     if several := _at_one_eps(cell, attacks):
         weakest, strongest = several[0], several[-1]
         weak, strong = at_eps(m, weakest.spec), at_eps(m, strongest.spec)
         row |= {"eps": weakest.eps, "weakest": weakest.spec.label, "strongest": strongest.spec.label}
         if strong.mean < weak.low:
-            said.append("weak attack")
+            findings.append("weak attack")
     largest = max(attacks, key=lambda attack: (attack.eps, attack.budget))
     row |= named("at_weakest", weak) | named("at_strongest", strong)
     if largest.eps > min(attack.eps for attack in attacks):
         row |= {"largest_eps": largest.eps} | named("at_largest", at_eps(m, largest.spec))
-        if largest.eps >= _whole(cell) and row["at_largest"] > 0:
-            said.append("masked gradients?")
-    return row | {"verdict": ", ".join(said) or "ok"}
+        if largest.eps >= _grey_eps(cell) and row["at_largest"] > 0:
+            findings.append("masked gradients?")
+    return row | {"verdict": ", ".join(findings) or "ok"}
 
 
 def _at_one_eps(cell: Cell, attacks: list[_Attack]) -> list[_Attack]:
-    """The attacks at the eps, of those that several have, that is nearest to the threat's; the weakest first."""
-    groups = {attack.eps: [one for one in attacks if one.eps == attack.eps] for attack in attacks}
-    several = {eps: group for eps, group in groups.items() if len(group) > 1}
-    nearest = min(several, key=lambda eps: abs(eps - cell.threat.eps), default=None)
-    return sorted(several.get(nearest, []), key=lambda attack: attack.budget)
+    """The attacks at the eps nearest to the threat's, of those that several attacks share; the weakest first."""
+    counts = Counter(attack.eps for attack in attacks)
+    shared = [eps for eps, count in counts.items() if count > 1]
+    nearest = min(shared, key=lambda eps: abs(eps - cell.threat.eps), default=None)
+    return sorted((attack for attack in attacks if attack.eps == nearest), key=lambda attack: attack.budget)
 
 
-def _whole(cell: Cell) -> float:
-    """The eps from which on the ball round any image holds the grey one."""
+def _grey_eps(cell: Cell) -> float:
+    """The smallest eps for which the ball around any image contains the grey image."""
     return _GREY * (1 if cell.threat.norm == "linf" else math.sqrt(math.prod(DATASETS[cell.dataset].shape)))
 
 
 def _only_weaker(m: Measured, attacks: list[_Attack]) -> int:
-    """Images broken by an attack, and standing under another of no smaller ball and budget."""
-    found = set()
-    for weaker, other in permutations(attacks, 2):
-        if weaker.eps <= other.eps and weaker.budget <= other.budget and weaker[1:] != other[1:]:
-            mine, theirs = (m.verdicts[attack.spec.id] for attack in (weaker, other))
-            found |= {
-                index
-                for index in mine.keys() & theirs.keys()
-                if right(mine[index]) and not is_robust(mine[index], weaker.eps) and is_robust(theirs[index], other.eps)
-            }
-    return len(found)
+    """Number of images broken by an attack, and robust under another with at least its ball and budget."""
+    images: set[int] = set()
+    for weaker, stronger in permutations(attacks, 2):
+        if weaker.eps <= stronger.eps and weaker.budget <= stronger.budget and weaker[1:] != stronger[1:]:
+            weak, strong = (m.verdicts[attack.spec.id] for attack in (weaker, stronger))
+            broken = {image for image, v in weak.items() if right(v) and not is_robust(v, weaker.eps)}
+            images |= {image for image in broken & strong.keys() if is_robust(strong[image], stronger.eps)}
+    return len(images)
 
 
 def masking_table(masking: pd.DataFrame) -> Iterator[TableSpec]:
-    """Accuracies under the weakest and the strongest attack, and in the largest ball."""
+    """Describe the accuracies under the weakest and the strongest attack, and in the largest ball."""
     largest = masking["largest_eps"].map(written, na_action="ignore")
     rows = with_labels(masking).assign(largest=largest)
     columns = [*network(rows, width=17), Column("ball", "eps", "label", r"$\varepsilon$", optional="text", width=5)]
@@ -113,9 +111,9 @@ def masking_table(masking: pd.DataFrame) -> Iterator[TableSpec]:
         ("largest", "largest eps", r"largest $\varepsilon$", "label"),
     ):
         columns.append(Column(key, heading, form, latex, optional="text", width=17))
-        columns.append(Column(f"at_{key}", f"at {key}", "percent", "accuracy", optional="text"))
-    columns.append(Column("only_weaker", "broken by a weaker one alone", "count", "odd"))
+        columns.append(Column(f"at_{key}", f"accuracy, {key}", "percent", "accuracy", optional="text"))
+    columns.append(Column("only_weaker", "broken only by a weaker attack", "count", "odd"))
     columns.append(Column("verdict", "verdict", "name", width=10))
-    odd = "Odd: images that a weaker attack broke and a stronger one did not."
+    odd = "Odd: number of images that a weaker attack broke and a stronger one did not."
     notes = [r"Accuracy at $\varepsilon$ in \%.", INTERVALS, odd]
     yield TableSpec("Do the attacks work? (accuracy at eps in %)", "do the attacks work?", columns, rows, notes)

@@ -1,4 +1,4 @@
-"""Certificates by smoothing, image by image."""
+"""Certificates by randomized smoothing, one row per image."""
 
 from itertools import compress
 
@@ -10,13 +10,13 @@ from bench.results.robustness import kind
 
 
 def certificates(measured: list[Measured]) -> pd.DataFrame:
-    """A row an image and certificate by smoothing: name, right, radius, and pA_low where it was estimated.
+    """A row per image and certificate: name, right, radius, and pA_low where it was estimated.
 
-    The name is of the architecture and method, and of what else tells one certificate from another here.
+    The name has the architecture, the method, and the settings in which the certificates differ.
     """
-    found = [(m, spec) for m in measured for spec in m.cell.evals if kind(spec.name) == "smoothing"]
-    more = [(spec.label, f"sigma {m.cell.threat.sigma:g}", str(m.folder)) for m, spec in found]
-    varies = [len(set(values)) > 1 for values in zip(*more, strict=True)]
+    certified = [(m, spec) for m in measured for spec in m.cell.evals if kind(spec.name) == "smoothing"]
+    settings = [(spec.label, f"sigma {m.cell.threat.sigma:g}", str(m.folder)) for m, spec in certified]
+    varies = [len(set(values)) > 1 for values in zip(*settings, strict=True)]
     rows = [
         {
             "name": ", ".join([f"{m.cell.arch} {name(m.cell)}", *compress(words, varies)]),
@@ -24,7 +24,7 @@ def certificates(measured: list[Measured]) -> pd.DataFrame:
             "radius": verdict.radius,
             "pA_low": verdict.details.get("pA_low"),
         }
-        for (m, spec), words in zip(found, more, strict=True)
+        for (m, spec), words in zip(certified, settings, strict=True)
         for verdict in m.verdicts.get(spec.id, {}).values()
     ]
     return pd.DataFrame(rows, columns=["name", "right", "radius", "pA_low"])

@@ -1,4 +1,4 @@
-"""Two networks on the same images: what tells them apart is seen image by image."""
+"""Paired differences of two networks on the same images."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -26,68 +26,67 @@ _NAMES = (
 )
 
 
-class _Seen(NamedTuple):
-    """What a cell's evaluation said of each image."""
+class _Results(NamedTuple):
+    """Results of a cell's evaluation, image by image."""
 
     spec: Spec
     images: np.ndarray
-    """Their numbers, ascending."""
-    standing: np.ndarray
-    """Whether each is right, and stands at eps where there is one."""
-    worth: np.ndarray
-    """Radii; 0 where wrong."""
+    """Indices of the images, ascending."""
+    robust: np.ndarray
+    """Mask of the images that are right and, where the evaluation has an eps, robust at it."""
+    radii: np.ndarray
+    """Radius of each image; 0 where wrong."""
 
 
 def comparisons(manifest: Manifest, measured: list[Measured]) -> pd.DataFrame:
-    """Of each two cells that were asked the same, the differences of accuracies and of ACRs.
+    """A row for every two cells with the same evaluation: differences of their accuracies and of their ACRs.
 
-    Accuracy is that at radius 0 of a certificate by smoothing, and at eps of an attack or bound; p is of McNemar's
-    exact test of it. Intervals are of the images that both were judged on, in pairs: of accuracies Newcombe's, of ACRs
-    a bootstrap's.
+    Accuracy is taken at radius 0 for smoothing, and at eps for an attack or a bound; p is that of McNemar's exact
+    test. Intervals use the images that both cells were evaluated on, in pairs: Newcombe's for accuracies, a bootstrap
+    interval for ACRs.
     """
-    judged: dict[tuple, dict[Measured, _Seen]] = {}
+    groups: dict[tuple, dict[Measured, _Results]] = {}
     for m in measured:
         for spec in m.cell.evals:
             if m.verdicts.get(spec.id) and kind(spec.name) in ("smoothing", "attack", "bound"):
-                asked = (m.folder, m.cell.dataset, *question(m.cell, spec))
-                judged.setdefault(asked, {})[m] = _seen(m, spec)
+                key = (m.folder, m.cell.dataset, *question(m.cell, spec))
+                groups.setdefault(key, {})[m] = _results(m, spec)
     names = Names(manifest.cells)
     rows = [
         row
-        for seen in judged.values()
-        for one, other in comparable_pairs(seen)
-        for row in _row(manifest, one, other, seen[one], seen[other], names)
+        for results in groups.values()
+        for first, second in comparable_pairs(results)
+        for row in _row(manifest, first, second, results[first], results[second], names)
     ]
     return pd.DataFrame(rows, columns=columns(_NAMES.split(","), measured))
 
 
-def _seen(m: Measured, spec: Spec) -> _Seen:
+def _results(m: Measured, spec: Spec) -> _Results:
     verdicts = m.verdicts[spec.id]
     images = sorted(verdicts)
     eps = eps_of(m.cell, spec) if has_eps(spec.name) else 0.0
-    standing = np.array([is_robust(verdicts[image], eps) for image in images])
-    worth = np.array([verdicts[image].radius * right(verdicts[image]) for image in images])
-    return _Seen(spec, np.array(images), standing, worth)
+    robust = np.array([is_robust(verdicts[image], eps) for image in images])
+    radii = np.array([verdicts[image].radius * right(verdicts[image]) for image in images])
+    return _Results(spec, np.array(images), robust, radii)
 
 
 def _row(
-    manifest: Manifest, one: Measured, other: Measured, mine: _Seen, theirs: _Seen, names: Names
-) -> Iterator[dict]:
-    """One, if there are images that both were judged on."""
-    both, first, second = np.intersect1d(mine.images, theirs.images, assume_unique=True, return_indices=True)
-    if not len(both):
+    manifest: Manifest, first: Measured, second: Measured, a: _Results, b: _Results, names: Names
+) -> Iterator[dict[str, object]]:
+    """Yield the row of two cells, if they were evaluated on common images."""
+    images, in_a, in_b = np.intersect1d(a.images, b.images, assume_unique=True, return_indices=True)
+    if not len(images):
         return
-    spec, standing = mine.spec, (mine.standing[first], theirs.standing[second])
-    row = {"dataset": one.cell.dataset, "eval": spec.label}
-    row |= {key: f"{m.cell.arch} {names.full_label(m.cell)}" for key, m in (("one", one), ("other", other))}
-    row |= {"images": len(both), "folder": str(one.folder), "couple": "other"}
-    if kind(spec.name) == "smoothing" or spec == _principal(one.cell):
-        row["couple"] = pair_kind(manifest, one, other)
-    at = f"eps {written(eps_of(one.cell, spec))}" if has_eps(spec.name) else "radius 0"
-    row |= {"at": at, "mcnemar_p": mcnemar(*standing)} | named("accuracy_difference", share_difference(*standing))
-    if evaluation(spec, one.cell.threat).measures_radius:
-        worth = mine.worth[first].tolist(), theirs.worth[second].tolist()
-        row |= named("acr_difference", paired_difference(*worth))
+    spec, robust = a.spec, (a.robust[in_a].tolist(), b.robust[in_b].tolist())
+    row: dict[str, object] = {"dataset": first.cell.dataset, "eval": spec.label}
+    row |= {key: f"{m.cell.arch} {names.full_label(m.cell)}" for key, m in (("one", first), ("other", second))}
+    row |= {"images": len(images), "folder": str(first.folder), "couple": "other"}
+    if kind(spec.name) == "smoothing" or spec == _principal(first.cell):
+        row["couple"] = pair_kind(manifest, first, second)
+    at = f"eps {written(eps_of(first.cell, spec))}" if has_eps(spec.name) else "radius 0"
+    row |= {"at": at, "mcnemar_p": mcnemar(*robust)} | named("accuracy_difference", share_difference(*robust))
+    if evaluation(spec, first.cell.threat).measures_radius:
+        row |= named("acr_difference", paired_difference(a.radii[in_a].tolist(), b.radii[in_b].tolist()))
     yield row
 
 
@@ -98,38 +97,41 @@ def _principal(cell: Cell) -> Spec | None:
 def share_difference(a: Sequence[bool], b: Sequence[bool]) -> Interval:
     """Share of a minus share of b on the same images, with Newcombe's interval (1998, method 10).
 
-    It puts the two Wilson intervals together by the correlation that the images show, continuity corrected.
+    The interval combines the two Wilson intervals by the correlation on these images, continuity corrected.
     """
-    n, of_a, of_b = len(a), int(np.sum(a)), int(np.sum(b))
-    one, other = wilson(of_a, n), wilson(of_b, n)
+    n, count_a, count_b = len(a), int(np.sum(a)), int(np.sum(b))
+    share_a, share_b = wilson(count_a, n), wilson(count_b, n)
     both = int(np.logical_and(a, b).sum())
-    product = both * (n - of_a - of_b + both) - (of_a - both) * (of_b - both)
-    spread = math.sqrt(of_a * (n - of_a) * of_b * (n - of_b))
+    product = both * (n - count_a - count_b + both) - (count_a - both) * (count_b - both)
+    spread = math.sqrt(count_a * (n - count_a) * count_b * (n - count_b))
     phi = (max(product - n / 2, 0) if product > 0 else product) / spread if spread else 0.0
     reach = lambda x, y: math.sqrt(x**2 - 2 * phi * x * y + y**2)  # noqa: E731
-    difference = one.mean - other.mean
-    low = difference - reach(one.mean - one.low, other.high - other.mean)
-    return Interval(difference, low, difference + reach(one.high - one.mean, other.mean - other.low))
+    difference = share_a.mean - share_b.mean
+    low = difference - reach(share_a.mean - share_a.low, share_b.high - share_b.mean)
+    return Interval(difference, low, difference + reach(share_a.high - share_a.mean, share_b.mean - share_b.low))
 
 
 def comparisons_table(comparisons: pd.DataFrame) -> Iterator[TableSpec]:
-    """Differences of the pairs that papers compare."""
+    """Describe the differences of the pairs that papers compare."""
     rows = shown(comparisons)
     apart = rows["at"] != "radius 0"
     rows = rows.assign(at_by=rows["at"].where(~apart, rows["at"] + ", " + rows["eval"]))
-    acr = Column("acr_difference", "ACR difference", "radius", "ACR", "one $-$ other", optional=BOTH)
+    acr = Column("acr_difference", "ACR difference", "radius", "ACR", "first $-$ second", optional=BOTH)
     columns = [
         *(
             *datasets(rows),
-            *(Column(key, key, "name", width=18) for key in ("one", "other")),
+            *(Column(key, heading, "name", width=18) for key, heading in (("one", "first"), ("other", "second"))),
             *alike("images", "count"),
         ),
         *(replace(acr, writers="text"), Column("at_by", "accuracy at", writers="text")),
         Column("at", "accuracy at", writers="latex"),
         *([Column("eval", "evaluation", "name", writers="latex", width=17)] if apart.any() else []),
-        Column("accuracy_difference", "accuracy difference", "points", "accuracy", "one $-$ other"),
+        Column("accuracy_difference", "accuracy difference", "points", "accuracy", "first $-$ second"),
         replace(acr, writers="latex"),
         Column("mcnemar_p", "McNemar's p", "probability", "McNemar's $p$"),
     ]
-    title, caption = "Differences, one - other, image by image", r"differences, image by image; accuracy in \%."
+    title, caption = (
+        "Paired differences, first - second, on the same images",
+        r"paired differences on the same images; accuracy in \%.",
+    )
     yield TableSpec(f"{title} (accuracy in %)", caption, columns, rows, [INTERVALS])

@@ -1,4 +1,4 @@
-"""A speedup taken apart, and means of ratios over architectures."""
+"""Factors of the ratio of two training times, and means of ratios over architectures."""
 
 import math
 from collections.abc import Collection, Iterator
@@ -22,15 +22,14 @@ _PRODUCT = ("epochs", "passes", "batch", "precision")
 
 
 def factors(manifest: Manifest, measured: list[Measured], allow: Collection[str] = ()) -> pd.DataFrame:
-    """Of each two arms timed side by side, how many times as long the slower takes to its end, and why.
+    """A row for every two arms timed side by side: the ratio of their training times, and its factors.
 
     total = epochs x passes x batch x precision x host. Replays count as epochs; passes is the ratio of counted
-    operations; batch and precision (with all else of the arithmetic) are what the baseline
-    gains by them, measured; host is the rest: what arithmetic
-    does not explain.
+    operations per epoch; batch and precision (with the other compute settings) are the baseline's measured gains from
+    them; host is the rest, which these do not explain.
     """
     names = Names(manifest.cells)
-    rows = [_row(manifest, slow, fast, names, allow) for slow, fast in _couples(manifest, measured)]
+    rows = [_row(manifest, slow, fast, names, allow) for slow, fast in _pairs(manifest, measured)]
     heads = [
         "dataset",
         "arch",
@@ -47,8 +46,10 @@ def factors(manifest: Manifest, measured: list[Measured], allow: Collection[str]
     return pd.DataFrame(rows, columns=columns(heads, measured))
 
 
-def _couples(manifest: Manifest, measured: list[Measured]) -> Iterator[tuple[Measured, Measured]]:
-    """Every two of the manifest's cells that one process may time, the slower first; none of one method's ways."""
+def _pairs(manifest: Manifest, measured: list[Measured]) -> Iterator[tuple[Measured, Measured]]:
+    """Yield every two of the manifest's cells that one process may time, the slower first.
+
+    A study with `together: method` has none: it compares the compute settings of one method."""
     if manifest.timing and manifest.timing.together == "method":
         return
     own = {cell.id for cell in manifest.cells}
@@ -58,22 +59,22 @@ def _couples(manifest: Manifest, measured: list[Measured]) -> Iterator[tuple[Mea
             groups.setdefault((m.folder, m.cell.comparison_group), {})[m] = whole_hours(m)
     for hours in groups.values():
         for pair in comparable_pairs(hours):
-            slow, fast = sorted(pair, key=hours.get, reverse=True)
+            slow, fast = sorted(pair, key=lambda m: hours[m], reverse=True)
             yield slow, fast
 
 
 def _row(manifest: Manifest, slow: Measured, fast: Measured, names: Names, allow: Collection[str]) -> dict:
-    # The arithmetic is a factor of its own here, so it may differ.
+    # Compute settings are a factor of their own here, so they may differ.
     per_epoch = ratio(slow, fast, manifest.timing is not None, {*allow, *ARITHMETIC}).interval
     longer = epochs(slow.cell) / epochs(fast.cell)
     settings, target = slow.cell.step_key.compute_settings, fast.cell.step_key
-    found = {
+    factors = {
         "epochs": longer,
-        "passes": slow.flops / fast.flops,
+        "passes": _operations_ratio(slow, fast),
         "batch": _gain(manifest, slow, slow.cell.step_key, StepKey(target.images, settings), allow),
         "precision": _gain(manifest, slow, StepKey(target.images, settings), target, allow),
     }
-    explained, paper = math.prod(found.values()), slow.cell.paper.total
+    explained, paper = math.prod(factors.values()), slow.cell.paper.total
     return {
         "dataset": slow.cell.dataset,
         "arch": slow.cell.arch,
@@ -82,7 +83,7 @@ def _row(manifest: Manifest, slow: Measured, fast: Measured, names: Names, allow
         "total": longer * per_epoch.mean,
         "total_low": longer * per_epoch.low,
         "total_high": longer * per_epoch.high,
-        **found,
+        **factors,
         "host": longer * per_epoch.mean / explained,
         "paper_total": paper if manifest.is_baseline(fast.cell) and paper is not None else math.nan,
         "couple": pair_kind(manifest, slow, fast),
@@ -90,25 +91,30 @@ def _row(manifest: Manifest, slow: Measured, fast: Measured, names: Names, allow
     }
 
 
+def _operations_ratio(slow: Measured, fast: Measured) -> float:
+    """Ratio of the counted operations per epoch; NaN where they were not counted."""
+    return slow.flops / fast.flops if slow.flops and fast.flops else math.nan
+
+
 def _gain(manifest: Manifest, m: Measured, slow: StepKey, fast: StepKey, allow: Collection[str]) -> float:
     """Ratio of the baseline's times at two step keys; NaN where one is not measured."""
     if slow == fast:
         return 1.0
-    one, other = (baseline_at(manifest, m, each) for each in (slow, fast))
-    if one is None or other is None:
+    slower, faster = (baseline_at(manifest, m, key) for key in (slow, fast))
+    if slower is None or faster is None:
         return math.nan
-    return ratio(one, other, manifest.timing is not None, {*allow, *ARITHMETIC}).interval.mean
+    return ratio(slower, faster, manifest.timing is not None, {*allow, *ARITHMETIC}).interval.mean
 
 
 def means(manifest: Manifest, measured: list[Measured]) -> pd.DataFrame:
-    """Over the architectures of a timing study, how many times as long an epoch of one method takes as another's.
+    """A row for every two methods of a timing study: mean ratio of their epoch times over the architectures.
 
-    Each in its own recipe. The geometric mean does not depend on which of the two is called the slower; the
-    arithmetic one is there because papers print it.
+    Each method has its own recipe. The geometric mean does not depend on which method is the numerator; the arithmetic
+    mean is there because papers print it.
     """
     names = Names(manifest.cells)
     groups: dict[tuple, list[tuple[Measured, Measured]]] = {}
-    for slow, fast in _couples(manifest, measured) if manifest.timing else ():
+    for slow, fast in _pairs(manifest, measured) if manifest.timing else ():
         shape = (slow.cell.loader, slow.cell.ranks, slow.cell.nodes)
         key = (slow.cell.dataset, *(names.label(m.cell) for m in (slow, fast)), str(slow.folder), shape)
         groups.setdefault(key, []).append((slow, fast))
@@ -126,7 +132,7 @@ def means(manifest: Manifest, measured: list[Measured]) -> pd.DataFrame:
         }
         for kind in ("geometric", "arithmetic"):
             row |= named(kind, mean_ratio(logs, kind))
-        ideals = [slow.flops / fast.flops for slow, fast in arch_pairs]
+        ideals = [_operations_ratio(slow, fast) for slow, fast in arch_pairs]
         row["couple"] = pair_kind(manifest, *arch_pairs[0])
         rows.append(row | {"ideal": float(np.exp(np.mean(np.log(ideals))))})
     spread = [f"{kind}{end}" for kind in ("geometric", "arithmetic") for end in ("", "_low", "_high")]
@@ -135,26 +141,26 @@ def means(manifest: Manifest, measured: list[Measured]) -> pd.DataFrame:
 
 
 def factors_table(factors: pd.DataFrame) -> Iterator[TableSpec]:
-    """Factors of the pairs that papers compare."""
+    """Describe the factors of the pairs that papers compare."""
     columns = [
         *alike("total epochs passes", "ratio"),
         *alike("batch precision", "ratio", optional="text"),
         *alike("host", "ratio"),
         Column("paper_total", "paper total", "ratio", "published", "total", optional=BOTH),
     ]
-    title = "Factors of the whole time: total = epochs x passes x batch x precision x host"
-    yield _of_pairs(title, "factors of the whole time; their product is the total.", [ARCH], columns, factors)
+    title = "Factors of the training time: total = epochs x passes x batch x precision x host"
+    yield _pair_table(title, "factors of the training time; their product is the total.", [ARCH], columns, factors)
 
 
 def means_table(means: pd.DataFrame) -> Iterator[TableSpec]:
-    """Means over architectures of the pairs that papers compare."""
+    """Describe the means over architectures of the pairs that papers compare."""
     kinds = [Column(kind, f"{kind} mean", "ratio", kind, "mean") for kind in ("geometric", "arithmetic")]
     columns = [*alike("architectures", "count"), *kinds, *alike("ideal", "ratio")]
-    title = "Time of an epoch, over architectures"
-    yield _of_pairs(title, "time of an epoch, over architectures.", [], columns, means)
+    title = "Ratio of epoch times, mean over architectures"
+    yield _pair_table(title, "ratio of epoch times, mean over architectures.", [], columns, means)
 
 
-def _of_pairs(title: str, caption: str, first: list[Column], last: list[Column], frame: pd.DataFrame) -> TableSpec:
+def _pair_table(title: str, caption: str, first: list[Column], last: list[Column], frame: pd.DataFrame) -> TableSpec:
     rows = shown(frame)
     rows = rows.assign(pair=rows["slower"] + " / " + rows["faster"])
     pair = [Column("pair", "slower / faster", "name", writers="text"), *alike("slower faster", "name", writers="latex")]

@@ -1,4 +1,4 @@
-"""What was seen of networks while they trained: accuracy and loss over the epochs."""
+"""Accuracy and loss of monitored networks over the epochs of their training."""
 
 from itertools import compress
 
@@ -13,32 +13,33 @@ _NAMES = ["dataset", "arch", "method", "teacher", "name", "eval", "epoch", "imag
 
 
 def monitored(manifest: Manifest, measured: list[Measured]) -> pd.DataFrame:
-    """A row a cell, epoch and monitored evaluation, and one of the loss alone where an epoch was not looked at.
+    """A row per cell, epoch and monitored evaluation; epochs without an evaluation have a row with the loss alone.
 
-    Epochs are of the recipe, from 1 on, each replay counting as one; `standing` is the share that is right at the
-    evaluation's eps; `mean_...` is what the evaluation says beside. Cells without a monitor are left out.
+    Epochs count from 1, each replay as one; `standing` is the accuracy at the evaluation's eps; `mean_...` are further
+    results of the evaluation. Cells without a monitor are left out.
     """
     watched = [m for m in measured if m.cell.monitor and m.losses]
-    more = [(m.cell.dataset, m.cell.arch, str(m.folder)) for m in watched]
-    varies = varying(more)
+    settings = [(m.cell.dataset, m.cell.arch, str(m.folder)) for m in watched]
+    varies = varying(settings)
     rows, names = [], Names(manifest.cells)
-    for m, words in zip(watched, more, strict=True):
+    for m, words in zip(watched, settings, strict=True):
         method = names.label(m.cell)
         row = {"dataset": m.cell.dataset, "arch": m.cell.arch, "method": method, "teacher": lineage(m.cell.teacher)}
         row |= {"name": ", ".join([method, *compress(words, varies)]), "folder": str(m.folder)}
         for epoch, loss in sorted(m.losses.items()):
-            seen = row | {"epoch": (epoch + 1) * m.cell.replays, "loss": loss}
-            rows += [seen | one for one in _seen(m, epoch)] or [seen]
+            trained = row | {"epoch": (epoch + 1) * m.cell.replays, "loss": loss}
+            rows += [trained | result for result in _results(m, epoch)] or [trained]
     means = dict.fromkeys(key for row in rows for key in row if key.startswith("mean_"))
     return pd.DataFrame(rows, columns=columns([*_NAMES, *means], measured))
 
 
-def _seen(m: Measured, epoch: int) -> list[dict]:
-    """What each monitored evaluation saw after the epoch."""
-    found = [(spec, m.curves.get((spec.id, epoch))) for spec in m.cell.monitor.evals]
+def _results(m: Measured, epoch: int) -> list[dict]:
+    """Results of each monitored evaluation after the epoch."""
+    evaluations = m.cell.monitor.evals if m.cell.monitor else []
+    points = [(spec, m.curves.get((spec.id, epoch))) for spec in evaluations]
     return [
-        {"eval": spec.label, "images": curve.images, "clean": curve.right, "standing": curve.standing}
-        | {f"mean_{key}": value for key, value in curve.details.items()}
-        for spec, curve in found
-        if curve
+        {"eval": spec.label, "images": point.images, "clean": point.right, "standing": point.standing}
+        | {f"mean_{key}": value for key, value in point.details.items()}
+        for spec, point in points
+        if point
     ]

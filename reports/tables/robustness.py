@@ -1,4 +1,4 @@
-"""The robustness table, in the columns of the CSV."""
+"""The tables of evaluations and of certified accuracies, and the columns of their CSV."""
 
 import math
 import re
@@ -18,19 +18,20 @@ from bench.results.robustness import at_eps, clean, eps_of, first_seen, has_eps,
 from reports.render.table_spec import BOTH, INTERVALS, RADII, Column, TableSpec, alike, network, with_labels
 
 _LARGEST = 3.8115
-"""Radii over sigma that n = 100,000 draws at alpha = 0.001 can certify (all of them agreeing)."""
+"""Largest radius, in units of sigma, that n = 100,000 agreeing draws certify at alpha = 0.001."""
 
 
 def robustness(measured: list[Measured]) -> pd.DataFrame:
-    """A row a cell and evaluation; certified accuracy at r, and accuracy at eps, count those right with radius >= it.
+    """A row per cell and evaluation.
 
-    ACR is over all images judged, with 0 for those wrong, skipped or abstained on. Where wrong images are skipped, how
-    many would have been abstained on is not known. What was published of an accuracy at eps stands beside the first
-    attack, and beside the first bound, at the threat's eps.
+    Certified accuracy at r and accuracy at eps are shares of images that are right with a radius of at least r or eps.
+    ACR is the mean over all evaluated images, with 0 for images that are wrong, skipped or abstained on. Where wrong
+    images are skipped, the rate of abstentions is unknown. A published accuracy at eps belongs to the first attack, or
+    to the first bound, at the threat's eps.
     """
     rows = []
     for m in measured:
-        # Beside another judge they are columns of its row.
+        # Clean and noisy accuracy are columns of the rows of other evaluations.
         others = [spec for spec in m.cell.evals if kind(spec.name) not in ("clean", "noisy")]
         rows += [_row(m, spec) for spec in others or m.cell.evals]
     frame = pd.DataFrame(rows)
@@ -75,17 +76,17 @@ def _abstained(verdicts: list[Verdict]) -> float:
     return float(np.mean([v.prediction == -1 for v in verdicts])) if verdicts else math.nan
 
 
-def _certified(cell: Cell, found: np.ndarray) -> dict:
-    row = named("acr", average_certified_radius(found)) | {"paper_acr": number(cell.paper.acr)}
+def _certified(cell: Cell, radii: np.ndarray) -> dict:
+    row = named("acr", average_certified_radius(radii)) | {"paper_acr": number(cell.paper.acr)}
     for r in np.arange(0, _LARGEST * cell.threat.sigma, RADIUS_STEP):
-        row |= named(f"certified_at_{r:.2f}", certified_accuracy(found, r))
+        row |= named(f"certified_at_{r:.2f}", certified_accuracy(radii, r))
     return row | {f"paper_certified_at_{r:.2f}": percent / 100 for r, percent in cell.paper.certified.items()}
 
 
 def _published(cell: Cell, spec: Spec) -> float:
-    """What the paper prints of an attack, or of a bound, at the threat's eps; it belongs to the first of its kind."""
-    alike = [one for one in cell.evals if kind(one.name) == kind(spec.name)]
-    if spec != principal(cell, alike) or eps_of(cell, spec) != cell.threat.eps:
+    """The paper's accuracy at the threat's eps, for the first attack or the first bound; NaN for other evaluations."""
+    same_kind = [each for each in cell.evals if kind(each.name) == kind(spec.name)]
+    if spec != principal(cell, same_kind) or eps_of(cell, spec) != cell.threat.eps:
         return math.nan
     if kind(spec.name) == "attack":
         return number(cell.paper.robust) / 100
@@ -93,7 +94,7 @@ def _published(cell: Cell, spec: Spec) -> float:
 
 
 def robustness_tables(robustness: pd.DataFrame) -> Iterator[TableSpec]:
-    """Results of every evaluation and, for certificates by smoothing, certified accuracies, measured and published."""
+    """Describe the results of every evaluation and, for smoothing, certified accuracies, measured and published."""
     rows = with_labels(robustness)
     smoothing = rows["judge"].map(kind).eq("smoothing")
     rows["ball"] = rows["ball"].where(rows["judge"].map(has_eps))
@@ -105,13 +106,13 @@ def robustness_tables(robustness: pd.DataFrame) -> Iterator[TableSpec]:
         Column("eval", "evaluation", "name"),
         *(*alike("epochs", "label"), *alike("images", "count"), *alike("skipped", "count", optional=BOTH)),
         Column("abstained", "abstained", "percent", optional=BOTH),
-        Column("judge_seconds", "judged in s", "rounded", writers="text"),
+        Column("judge_seconds", "evaluation time (s)", "rounded", writers="text"),
         Column("clean", "clean", "percent", group="accuracy", optional="text"),
-        Column("other_images", "of images", "count", writers="text", optional="text"),
+        Column("other_images", "clean images", "count", writers="text", optional="text"),
         *([Column("noisy", "noisy", "percent", group="accuracy", optional="text")] if "noisy" in rows else []),
         *(_at_eps(rows) if "at_eps" in rows else []),
     ]
-    yield TableSpec("Judged (accuracy in %)", "judged.", columns, rows, [r"Shares in \%.", INTERVALS])
+    yield TableSpec("Evaluation (accuracy in %)", "evaluation.", columns, rows, [r"Shares in \%.", INTERVALS])
     yield from _certified_tables(rows[smoothing])
 
 
@@ -124,13 +125,13 @@ def _at_eps(rows: pd.DataFrame) -> list[Column]:
         Column("paper_clean", "paper clean", "published percent", "clean", "published", optional=BOTH),
         Column("paper_at_eps", "paper at eps", "published percent", at_eps, "published", optional=BOTH),
     ]
-    # Text has the ACR of smoothing in a table of its own.
+    # Text shows the ACR of smoothing in a separate table.
     acr = [Column("own_acr", "ACR", "radius", writers="text"), Column("acr", "ACR", "radius", writers="latex")]
     return [*columns[:3], *(acr if "own_acr" in rows and rows["own_acr"].notna().any() else []), *columns[3:]]
 
 
 def _certified_tables(smoothing: pd.DataFrame) -> Iterator[TableSpec]:
-    """Certified accuracies, which text shows though they are still to come, and those published."""
+    """Describe certified accuracies, measured and published; text shows columns that have no value yet."""
     caption = r"certified accuracy in \% at $\ell_2$ radius $r$"
     for prefix, form, title, end, notes in (
         ("", "narrow percent", "Robustness (certified accuracy in %, at l2 radius r)", ".", [INTERVALS]),

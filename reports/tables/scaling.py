@@ -1,4 +1,4 @@
-"""What more ranks bring: speedup and parallel efficiency."""
+"""Scaling over ranks: speedup and parallel efficiency."""
 
 from collections.abc import Collection, Iterator
 
@@ -18,19 +18,25 @@ _NAMES = (
 
 
 def scaling(measured: list[Measured], allow: Collection[str] = ()) -> pd.DataFrame:
-    """Images a second of n ranks over those of one: `strong` at the same batch, `weak` at the same batch a rank.
+    """Images per second of n ranks relative to one rank.
 
-    Ranks run in jobs of their own, so the ratio is unpaired.
+    `strong`: the same global batch size; `weak`: the same batch size per rank. Each number of ranks has its own job, so
+    the ratio is unpaired.
     """
     rows = []
     alone = [m for m in measured if m.cell.ranks == 1]
     for m in (m for m in measured if m.cell.ranks > 1):
         for kind in ("strong", "weak"):
-            one = next((o for o in alone if _is_reference(o, m, kind)), None)
-            if one is None or not m.runs or not one.runs:
+            reference = next((each for each in alone if _is_reference(each, m, kind)), None)
+            if reference is None or not m.runs or not reference.runs:
                 continue
-            speedup = ratio(one, m, False, {*allow, "world_size", "nodes"}).interval
-            row = {"dataset": m.cell.dataset, "arch": m.cell.arch, "method": name(m.cell), "kind": kind}
+            speedup = ratio(reference, m, False, {*allow, "world_size", "nodes"}).interval
+            row: dict[str, object] = {
+                "dataset": m.cell.dataset,
+                "arch": m.cell.arch,
+                "method": name(m.cell),
+                "kind": kind,
+            }
             row |= {"ranks": m.cell.ranks, "nodes": m.cell.nodes, "batch": m.cell.recipe.batch_size}
             row |= named("speedup", speedup)
             row |= named("efficiency", type(speedup)(*(value / m.cell.ranks for value in speedup)))
@@ -38,20 +44,21 @@ def scaling(measured: list[Measured], allow: Collection[str] = ()) -> pd.DataFra
     return pd.DataFrame(rows, columns=columns(_NAMES.split(","), measured))
 
 
-def _is_reference(one: Measured, m: Measured, kind: str) -> bool:
+def _is_reference(single: Measured, m: Measured, kind: str) -> bool:
+    """True where `single` trains on one rank as m does on several, with the batch size of this kind of scaling."""
     batch = m.cell.recipe.batch_size // (m.cell.ranks if kind == "weak" else 1)
-    like = (one.folder, one.cell.recipe.batch_size, one.cell.arch, one.cell.method, one.cell.seed)
-    return like == (m.folder, batch, m.cell.arch, m.cell.method, m.cell.seed) and _shape(one.cell) == _shape(m.cell)
+    same = single.folder == m.folder and single.cell.recipe.batch_size == batch
+    return same and _on_one_rank(single.cell) == _on_one_rank(m.cell)
 
 
-def _shape(cell: Cell) -> Cell:
-    """The cell but for its ranks and its batch, which the kind of scaling sets."""
+def _on_one_rank(cell: Cell) -> Cell:
+    """The cell without its ranks and its batch size, which the kind of scaling sets."""
     recipe = cell.recipe.model_copy(update={"batch_size": 1})
     return cell.model_copy(update={"ranks": 1, "nodes": 1, "recipe": recipe, "paper": type(cell.paper)()})
 
 
 def scaling_table(scaling: pd.DataFrame) -> Iterator[TableSpec]:
-    """Speedup and efficiency of more ranks."""
+    """Describe speedup and efficiency over ranks."""
     columns = [*datasets(scaling), ARCH, *alike("method", "name"), *alike("kind", "word")]
     columns += [*alike("ranks nodes batch", "count"), *alike("speedup efficiency", "ratio")]
     yield TableSpec("Speedup by ranks", "speedup by ranks.", columns, scaling, [INTERVALS])

@@ -1,4 +1,4 @@
-"""What switches of arithmetic bring each method, and the engine certification: against the plain path, paired."""
+"""Effect of arithmetic switches on each method, and of the certification engine, paired with the plain path."""
 
 import math
 from collections.abc import Collection, Iterator
@@ -30,62 +30,64 @@ _CERTIFICATION = "dataset,arch,way,images,n,rounds,images_per_s,draws_per_s,spee
 
 
 def switches(cell: Cell) -> str:
-    """What its arithmetic differs in from the plain path."""
+    """The settings in which the cell's arithmetic differs from the plain path."""
     changed = {key: value for key, value in cell.compute_settings.items() if value != _PLAIN[key]}
     words = {"precision": "{}", "compile": "compile {}"}
     return ", ".join(words.get(key, key).format(value) for key, value in changed.items()) or "plain"
 
 
 def speed(manifest: Manifest, measured: list[Measured], allow: Collection[str] = ()) -> pd.DataFrame:
-    """A row for each of a method's own arms that was timed; ratios are of one study's rounds."""
+    """A row for each timed arm of a method; ratios are paired by round within one study."""
     rows = []
     for group in _studies(measured) if manifest.timing and manifest.timing.together == "method" else ():
         plain = next((m for m in group if _own(m, group) and m.cell.compute_settings == _PLAIN), None)
         rows += [
             _row(manifest, m, plain, allow) | {"folder": str(m.folder)}
             for m in group
-            # What is compiled is timed beside a plain path that has a row already.
+            # A study of compiled arms times the plain path again, which has a row already.
             if m.runs and _own(m, group) and (m is not plain or not _compiled(group))
         ]
     return pd.DataFrame(rows, columns=columns(_SPEED, measured))
 
 
 def not_reached(manifest: Manifest, measured: list[Measured]) -> Iterator[str]:
-    """A line where time ended, or an arm failed, before a first round."""
+    """Yield a line for studies and arms without a round, because time ended or the arm failed."""
     if not manifest.timing or manifest.timing.together != "method":
         return
     groups = _studies(measured)
-    gone = [group for group in groups if not any(m.runs for m in group)]
-    arms = [m for group in groups if group not in gone for m in group if _own(m, group) and not m.runs]
-    if gone:
-        whose: dict[str, list[str]] = {}
-        for group in gone:
+    absent = [group for group in groups if not any(m.runs for m in group)]
+    arms = [m for group in groups if group not in absent for m in group if _own(m, group) and not m.runs]
+    if absent:
+        methods: dict[str, list[str]] = {}
+        for group in absent:
             cell = group[0].cell
-            whose.setdefault(cell.arch + (" compiled" if _compiled(group) else ""), []).append(cell.method.name)
-        words = "; ".join(f"{arch}: {', '.join(methods)}" for arch, methods in whose.items())
-        yield f"Not reached: {len(gone)} of {len(groups)} studies ({words})."
+            methods.setdefault(cell.arch + (" compiled" if _compiled(group) else ""), []).append(cell.method.name)
+        words = "; ".join(f"{arch}: {', '.join(names)}" for arch, names in methods.items())
+        yield f"Not timed: {len(absent)} of {len(groups)} studies ({words})."
     if arms:
         words = "; ".join(dict.fromkeys(f"{m.cell.arch} {m.cell.method.name} {switches(m.cell)}" for m in arms))
-        yield f"Not reached, or not possible there: {len(arms)} arms of other studies ({words})."
+        yield f"Not timed, or not supported on this device: {len(arms)} arms of other studies ({words})."
 
 
 def certification(manifest: Manifest, measured: list[Measured]) -> pd.DataFrame:
-    """A row for each network and way of certifying it; ratios to the plain procedure are of the same round."""
+    """A row for each network and certification procedure; ratios to the plain procedure are paired by round."""
     rows = []
     for folder in dict.fromkeys(m.folder for m in measured):
-        for asked in certifications(manifest):
-            records = read(folder / asked.id / "run0" / "time.jsonl")
-            found = {(r.arm, r.round): r for r in records if isinstance(r, CertificationTiming) and r.round > 0}
-            # What is compiled is timed beside a plain procedure that has a row already.
-            for way in dict.fromkeys(arm for arm, _ in found if arm != PLAIN or not asked.compiled):
-                mine = {turn: r for (arm, turn), r in found.items() if arm == way}
-                logs = [math.log(found[PLAIN, t].seconds / r.seconds) for t, r in mine.items() if (PLAIN, t) in found]
-                total = sum(r.seconds for r in mine.values())
-                row = {"dataset": asked.cell.dataset, "arch": asked.cell.arch, "way": way, "images": asked.images}
-                row |= {"n": asked.n, "rounds": len(mine), "folder": str(folder)}
-                row["images_per_s"] = sum(r.images for r in mine.values()) / total
-                row["draws_per_s"] = sum(r.draws for r in mine.values()) / total
-                rows.append(row | (named("speedup", paired_ratio([logs])) if way != PLAIN else {"speedup": 1.0}))
+        for study in certifications(manifest):
+            records = read(folder / study.id / "run0" / "time.jsonl")
+            timings = {(r.arm, r.round): r for r in records if isinstance(r, CertificationTiming) and r.round > 0}
+            # A compiled study times the plain procedure again, which has a row already.
+            for procedure in dict.fromkeys(arm for arm, _ in timings if arm != PLAIN or not study.compiled):
+                rounds = {k: r for (arm, k), r in timings.items() if arm == procedure}
+                logs = [
+                    math.log(timings[PLAIN, k].seconds / r.seconds) for k, r in rounds.items() if (PLAIN, k) in timings
+                ]
+                total = sum(r.seconds for r in rounds.values())
+                row = {"dataset": study.cell.dataset, "arch": study.cell.arch, "way": procedure, "images": study.images}
+                row |= {"n": study.n, "rounds": len(rounds), "folder": str(folder)}
+                row["images_per_s"] = sum(r.images for r in rounds.values()) / total
+                row["draws_per_s"] = sum(r.draws for r in rounds.values()) / total
+                rows.append(row | (named("speedup", paired_ratio([logs])) if procedure != PLAIN else {"speedup": 1.0}))
     return pd.DataFrame(rows, columns=columns(_CERTIFICATION, measured))
 
 
@@ -97,7 +99,7 @@ def _studies(measured: list[Measured]) -> list[list[Measured]]:
 
 
 def _own(m: Measured, group: list[Measured]) -> bool:
-    """Whether it is the study's method, and not the baseline beside it."""
+    """True for the study's method, False for the baseline beside it."""
     return m.cell.method == group[0].cell.method
 
 
@@ -107,7 +109,7 @@ def _compiled(group: list[Measured]) -> bool:
 
 def _row(manifest: Manifest, m: Measured, plain: Measured | None, allow: Collection[str]) -> dict:
     cell, base = m.cell, matching_baseline(manifest, m)
-    # How many times as long the plain path takes: it differs in what the row is labelled by.
+    # The plain path differs in the settings of the row's label, so they may differ here.
     gained = ratio(plain, m, True, {*allow, *ARITHMETIC}).interval if plain else ratio(m, None, True).interval
     slowdown = ratio(m, base, True, allow).interval
     ideal = m.flops / base.flops if base and m.flops and base.flops else math.nan
@@ -132,19 +134,19 @@ def _row(manifest: Manifest, m: Measured, plain: Measured | None, allow: Collect
 
 
 def _pace(m: Measured) -> float:
-    """Mean seconds an image of a replay."""
+    """Mean seconds per image and replay."""
     paces = [pace for run in m.paces.values() for pace in run.values()]
     return float(np.mean(paces)) if paces else math.nan
 
 
 def _reached(m: Measured, counted: float | None, ceiling: str) -> float:
-    """The share of a ceiling, measured in the same process, at which what was counted is done."""
+    """Counted work per second as a share of a peak rate that was measured in the same process."""
     best = [start.ceilings[ceiling] for start in m.starts if ceiling in start.ceilings]
     return counted / _pace(m) / max(best) if counted and best else math.nan
 
 
 def speed_table(speed: pd.DataFrame) -> Iterator[TableSpec]:
-    """Times under each choice of switches."""
+    """Describe the times under each choice of switches."""
     columns = [
         *(*datasets(speed), ARCH, *alike("method", "name"), *alike("batch", "count"), *alike("switches", "name")),
         Column("s_per_epoch", "s/epoch", "rounded"),
@@ -154,14 +156,15 @@ def speed_table(speed: pd.DataFrame) -> Iterator[TableSpec]:
         Column("loader_share", "loader %", "percent", optional="text"),
     ]
     title = (
-        "What switches bring (speedup: against the plain path; slowdown: against the baseline under the same switches)"
+        "Effect of switches (speedup: relative to the plain path; slowdown: relative to the baseline with the same"
+        " switches)"
     )
     yield TableSpec(title, "", columns, speed, writers="text")
 
 
 def certification_table(certification: pd.DataFrame) -> Iterator[TableSpec]:
-    """Times of certification in each way."""
+    """Describe the times of each certification procedure."""
     paces = [Column(f"{what}_per_s", f"{what}/s", "rounded") for what in ("images", "draws")]
-    columns = [*datasets(certification), ARCH, *alike("way", "name"), *paces, *alike("speedup", "ratio")]
-    title = "Certification, against the plain procedure on the same images and noise"
+    columns = [*datasets(certification), ARCH, Column("way", "procedure", "name"), *paces, *alike("speedup", "ratio")]
+    title = "Certification, relative to the plain procedure on the same images and noise"
     yield TableSpec(title, "", columns, certification, writers="text")

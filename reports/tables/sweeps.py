@@ -1,4 +1,4 @@
-"""Cells that differ in one numeric argument of their method: what the argument is worth."""
+"""Sweeps: accuracies of cells that differ in one numeric argument of their method."""
 
 from collections.abc import Iterator
 from itertools import combinations, compress
@@ -21,26 +21,26 @@ _NAMES = (
 
 
 def sweeps(measured: list[Measured]) -> pd.DataFrame:
-    """A row a cell that has a twin but for one numeric argument; `method` is what twins have in common."""
-    found: dict[tuple[str, str], list[Measured]] = {}
-    for one, other in _twins(measured):
-        argument = _differ(one.cell.method.args, other.cell.method.args)
+    """A row per cell that differs from another in one numeric argument only; `method` is what they share."""
+    sweeps: dict[tuple[str, str], list[Measured]] = {}
+    for first, second in _twins(measured):
+        argument = _differ(first.cell.method.args, second.cell.method.args)
         if argument:
-            swept = found.setdefault((one.cell.method.name, argument), [])
-            swept += [m for m in (one, other) if m not in swept]
+            swept = sweeps.setdefault((first.cell.method.name, argument), [])
+            swept += [m for m in (first, second) if m not in swept]
     rows = []
-    for (family, argument), swept in found.items():
+    for (family, argument), swept in sweeps.items():
         common = [_common(m.cell, argument) for m in swept]
         varies = varying(common)
-        for m, told in zip(swept, common, strict=True):
-            method = ", ".join([family, *compress(told, varies)])
+        for m, settings in zip(swept, common, strict=True):
+            method = ", ".join([family, *compress(settings, varies)])
             rows.append(_row(m) | {"family": family, "method": method, "argument": argument})
             rows[-1]["value"] = float(m.cell.method.args[argument])
     return pd.DataFrame(rows, columns=columns(_NAMES.split(","), measured))
 
 
 def _twins(measured: list[Measured]) -> Iterator[tuple[Measured, Measured]]:
-    """Every two that nothing can tell apart but their methods' arguments."""
+    """Yield every two cells that are equal except for their methods' arguments."""
     groups: dict[tuple[Path, str], list[Measured]] = {}
     for m in measured:
         groups.setdefault((m.folder, digest(_rest(m.cell))), []).append(m)
@@ -48,10 +48,10 @@ def _twins(measured: list[Measured]) -> Iterator[tuple[Measured, Measured]]:
         yield from combinations(group, 2)
 
 
-def _differ(mine: dict[str, Any], theirs: dict[str, Any]) -> str | None:
-    """The argument in which alone the two differ, where it is a number."""
-    keys = [key for key in mine if mine[key] != theirs[key]]
-    return keys[0] if len(keys) == 1 and _number(mine[keys[0]]) and _number(theirs[keys[0]]) else None
+def _differ(a: dict[str, Any], b: dict[str, Any]) -> str | None:
+    """The only argument in which the two differ, if it is a number; else None."""
+    keys = [key for key in a if a[key] != b[key]]
+    return keys[0] if len(keys) == 1 and _number(a[keys[0]]) and _number(b[keys[0]]) else None
 
 
 def _number(value: object) -> bool:
@@ -59,17 +59,17 @@ def _number(value: object) -> bool:
 
 
 def _rest(cell: Cell) -> dict:
-    """All that determines the cell's weights but its method's arguments."""
+    """The settings that determine the cell's weights, without its method's arguments."""
     rest = cell.model_dump(mode="json", exclude={"evals", "paper", "teacher", "method", "monitor"})
     return rest | {"method": cell.method.name, "teacher": cell.teacher and cell.teacher.id}
 
 
 def _common(cell: Cell, argument: str) -> tuple[str, ...]:
-    """What may tell one line of a sweep from another, beside architecture and teacher."""
+    """Settings that may distinguish the lines of a sweep, besides architecture and teacher."""
     return *(f"{key}={value}" for key, value in cell.method.args.items() if key != argument), *words(cell)[1:]
 
 
 def _row(m: Measured) -> dict:
-    worth = accuracy_at_eps(m)
+    accuracy = accuracy_at_eps(m)
     row = {"dataset": m.cell.dataset, "arch": m.cell.arch, "teacher": lineage(m.cell.teacher), "folder": str(m.folder)}
-    return row | named("clean", worth.clean) | named("at_eps", worth.standing) | {"at_eps_by": worth.by}
+    return row | named("clean", accuracy.clean) | named("at_eps", accuracy.standing) | {"at_eps_by": accuracy.by}

@@ -1,4 +1,4 @@
-"""Costs before a cell can train: its teachers, and the robust datasets made from them, each once."""
+"""Hours that a cell needs before its own training: its teachers and the robust datasets made from them, each once."""
 
 import math
 from collections.abc import Iterable
@@ -19,55 +19,56 @@ _NAMES = ["dataset", "arch", "method", "student", "needs", "kind", "name", "hour
 
 
 class Expense(NamedTuple):
-    """One training, or one robust dataset, that a student needs."""
+    """A training, a robust dataset, or weights that a student needs."""
 
     id: str
-    """The same for every student that needs it."""
+    """Equal for all students that share it."""
     kind: Literal["training", "robust dataset", "weights"]
     name: str
     hours: float
-    """NaN where they are not known."""
+    """NaN where they are unknown."""
     why: str | None = None
-    """Why they are not known."""
+    """Reason why the hours are unknown."""
 
 
 @cache
 def whole_hours(m: Measured) -> float:
-    """Computed: seconds an epoch x epochs, each replay counting as one."""
+    """Hours of the whole training, computed as s/epoch x epochs; each replay counts as an epoch."""
     return nested_ci(m.seconds).mean * epochs(m.cell) / 3600
 
 
 def making_hours(m: Measured) -> float:
-    """Computed: seconds an image x images of the robust dataset that the cell trains on; 0 where it needs none."""
+    """Hours to make the cell's robust dataset, computed as seconds per image x images; 0 where it needs none."""
     return m.making * DATASETS[m.cell.dataset].train_images / 3600
 
 
 @cache
 def expenses(m: Measured) -> tuple[Expense, ...]:
-    """All that the cell needs beside its own training, the nearest first, each once."""
-    found = [*_dataset(m)]
+    """The cell's expenses besides its own training, nearest first, each once."""
+    needed = [*_dataset(m)]
     for teacher in m.teachers:
-        found += [_training(teacher), *_dataset(teacher)]
+        needed += [_training(teacher), *_dataset(teacher)]
     last = (m.cell, *m.cell.lineage)[-1].teacher
     if isinstance(last, Weights):
-        why = f"what {lineage(last)} cost is not known, for they were trained elsewhere ({last.weights})"
-        found.append(Expense(last.id, "weights", lineage(last), math.nan, why))
-    return tuple({each.id: each for each in found}.values())
+        why = f"what {_label(last)} cost is not known, for they were trained elsewhere ({last.weights})"
+        label = _label(last)
+        needed.append(Expense(last.id, "weights", label, math.nan, why))
+    return tuple({each.id: each for each in needed}.values())
 
 
 def unknown(m: Measured) -> str | None:
-    """Why the hours of what it needs cannot be summed."""
+    """Reasons why the hours of the cell's expenses are unknown, or None."""
     return "; ".join(each.why for each in expenses(m) if each.why) or None
 
 
 def outside(measured: list[Measured]) -> list[Measured]:
-    """The teachers that the manifest does not ask for itself, each once."""
+    """The timed teachers that are no cells of the manifest, each once."""
     own = {id(m) for m in measured}
     return list(dict.fromkeys(t for m in measured for t in m.teachers if id(t) not in own and t.timed))
 
 
 def teachers(measured: list[Measured]) -> pd.DataFrame:
-    """A row for each thing that a cell needs, the nearest first: what it is called, and its hours."""
+    """A row for each expense of each cell, nearest first: its name and its hours."""
     rows = [
         {"dataset": m.cell.dataset, "arch": m.cell.arch, "method": name(m.cell), "student": m.id}
         | {"needs": each.id, "kind": each.kind, "name": each.name, "hours": each.hours}
@@ -79,34 +80,36 @@ def teachers(measured: list[Measured]) -> pd.DataFrame:
 
 
 def notes(measured: list[Measured]) -> list[str]:
-    """Notes on hours with teachers: which are missing, and what others are computed from."""
+    """Notes on hours with teacher: missing ones, and the source of the others."""
     apart = len(folders(measured)) > 1
     missing: dict[str, list[str]] = {}
-    others: dict[str, None] = {}
+    sources: dict[str, None] = {}
     for m in measured:
         if not m.timed:
             continue
         for each in expenses(m):
             if each.why:
                 where = f" in {m.folder}" if apart else ""
-                missing.setdefault(each.why, []).append(f"{_called(m.cell)}{where}")
-        others |= dict.fromkeys(line for teacher in m.teachers if teacher.timed for line in _odd(m, teacher))
-    return [f"No hours with teacher of {several(cells)}: {why}." for why, cells in missing.items()] + list(others)
+                missing.setdefault(each.why, []).append(f"{_label(m.cell)}{where}")
+        sources |= dict.fromkeys(line for teacher in m.teachers if teacher.timed for line in _differences(m, teacher))
+    return [f"Hours with teacher are unknown for {several(cells)}: {why}." for why, cells in missing.items()] + list(
+        sources
+    )
 
 
-def _odd(m: Measured, teacher: Measured) -> Iterable[str]:
-    """In what the hours of a teacher are not like those of a student."""
-    whose, seen = _called(teacher.cell), len(teacher.losses)
+def _differences(m: Measured, teacher: Measured) -> Iterable[str]:
+    """Yield the differences between the hours of a teacher and those of its student."""
+    label, trained = _label(teacher.cell), len(teacher.losses)
     if teacher.study is None:
-        if seen < teacher.cell.recipe.epochs:
-            share = f"{seen} of {teacher.cell.recipe.epochs} epochs"
-            yield f"Hours with teacher: {whose} has trained {share}, and its hours are computed from these."
+        if trained < teacher.cell.recipe.epochs:
+            share = f"{trained} of {teacher.cell.recipe.epochs} epochs"
+            yield f"Hours with teacher: {label} has trained {share}; its hours are computed from these."
         if m.study:
-            yield f"Hours with teacher: those of {whose} are from its training, for no study here times it."
-    mine, theirs = (sorted({f"{start.device} ({start.cpu})" for start in each.starts}) for each in (m, teacher))
-    if mine != theirs:
-        where = f"{whose} on {' and '.join(theirs)}, students on {' and '.join(mine)}"
-        yield f"Hours with teacher add times of unlike machines: {where}."
+            yield f"Hours with teacher: those of {label} come from its training; no timing study here includes it."
+    own, teachers = (sorted({f"{start.device} ({start.cpu})" for start in each.starts}) for each in (m, teacher))
+    if own != teachers:
+        where = f"{label} on {' and '.join(teachers)}, students on {' and '.join(own)}"
+        yield f"Hours with teacher add times of different machines: {where}."
 
 
 def _training(teacher: Measured) -> Expense:
@@ -114,19 +117,20 @@ def _training(teacher: Measured) -> Expense:
     why = None
     if math.isnan(hours):
         what = "no epoch was timed but warm-up" if teacher.runs else "there is no record"
-        why = f"{what} of {_called(cell)} ({cell.id}) in {teacher.folder}"
-    return Expense(teacher.id, "training", _called(cell), hours, why)
+        why = f"{what} of {_label(cell)} ({cell.id}) in {teacher.folder}"
+    return Expense(teacher.id, "training", _label(cell), hours, why)
 
 
 def _dataset(m: Measured) -> Iterable[Expense]:
-    """The robust dataset that an RDT cell trains on; students of one teacher share it."""
-    if m.cell.robust:
-        hours, what = making_hours(m), f"robust dataset of {_called(m.cell.teacher)}"
-        where = f"{m.cell.teacher.id}/{m.cell.robust}"
-        why = f"no record says how long the {what} ({where}) in {m.folder} took" if math.isnan(hours) else None
-        yield Expense(where, "robust dataset", what, hours, why)
+    """Yield the robust dataset that the cell trains on, if any; students of one teacher share it."""
+    teacher = m.cell.teacher
+    if m.cell.robust and teacher:
+        hours, label = making_hours(m), f"robust dataset of {_label(teacher)}"
+        place = f"{teacher.id}/{m.cell.robust}"
+        why = f"no record says how long the {label} ({place}) in {m.folder} took" if math.isnan(hours) else None
+        yield Expense(place, "robust dataset", label, hours, why)
 
 
-def _called(cell: Cell | Weights) -> str:
-    """The network without its teachers."""
-    return lineage(cell) if isinstance(cell, Weights) else f"{cell.arch} {name(cell)}"
+def _label(cell: Cell | Weights) -> str:
+    """Name of the network without its teachers."""
+    return (lineage(cell) or cell.id) if isinstance(cell, Weights) else f"{cell.arch} {name(cell)}"

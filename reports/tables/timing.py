@@ -1,4 +1,4 @@
-"""The timing table, in the columns of the CSV: what a time is, and what it bought."""
+"""The tables of times and memory, and the columns of their CSV: times, ratios, and the accuracy they achieve."""
 
 import math
 from collections.abc import Collection, Iterator
@@ -32,24 +32,26 @@ TIMING = (
 
 
 def timing(manifest: Manifest, measured: list[Measured], allow: Collection[str] = ()) -> pd.DataFrame:
-    """A row a cell; seconds are of a whole epoch of the dataset. ValueError for a ratio of unlike things."""
+    """A row per cell; seconds are those of an epoch over the whole dataset.
+
+    ValueError for a ratio of times that differ in a field that is not in `allow`."""
     rows = [_timing_row(manifest, m, allow) | {"folder": str(m.folder)} for m in measured]
     return pd.DataFrame(rows, columns=columns(TIMING, measured))
 
 
 def _timing_row(manifest: Manifest, m: Measured, allow: Collection[str]) -> dict:
-    cell, own = m.cell, baseline_as_published(manifest, m)
-    like = matching_baseline(manifest, m)
-    # Without a twin of the baseline in this batch size, the ratio is the published recipes' as they are.
-    base = like or own
+    cell, recipe_base = m.cell, baseline_as_published(manifest, m)
+    matching = matching_baseline(manifest, m)
+    # Without a baseline at this batch size and precision, the ratio is that of the published recipes.
+    base = matching or recipe_base
     slowdown = ratio(m, base, manifest.timing is not None, allow)
-    published = ratio(m, own, manifest.timing is not None, {*allow, *ARITHMETIC}).interval
-    apart = ratio(m, base, False, allow).interval
-    both = base is not None and base is not m and m.runs and base.runs
-    fieller = fieller_ratio(m.seconds, base.seconds) if both else NOTHING
+    published = ratio(m, recipe_base, manifest.timing is not None, {*allow, *ARITHMETIC}).interval
+    unpaired = ratio(m, base, False, allow).interval
+    timed = base is not None and base is not m and m.runs and base.runs
+    fieller = fieller_ratio(m.seconds, base.seconds) if base is not None and timed else NOTHING
     ideal = m.flops / base.flops if base and m.flops and base.flops else math.nan
     hours, needed = whole_hours(m), [each.hours for each in expenses(m)]
-    epoch, worth = nested_ci(m.seconds), accuracy_at_eps(m)
+    epoch, accuracy = nested_ci(m.seconds), accuracy_at_eps(m)
     memories = [e.memory for run in m.runs.values() for e in run.values() if e.memory is not None]
     return {
         "dataset": cell.dataset,
@@ -75,9 +77,9 @@ def _timing_row(manifest: Manifest, m: Measured, allow: Collection[str]) -> dict
         "paper_hours": number(cell.paper.hours),
         "efficiency_low": ideal / slowdown.interval.high,
         "efficiency_high": ideal / slowdown.interval.low,
-        "pair": ("like for like" if like else "as published") if base and m is not base else None,
+        "pair": ("like for like" if matching else "as published") if base and m is not base else None,
         **named("as_published", published),
-        **named("unpaired", apart),
+        **named("unpaired", unpaired),
         **named("fieller", fieller),
         "unlike": " ".join(slowdown.unlike) or None,
         "loader_share": share_of_loader(m),
@@ -86,9 +88,9 @@ def _timing_row(manifest: Manifest, m: Measured, allow: Collection[str]) -> dict
         "teacher": lineage(cell.teacher),
         "sigma": cell.threat.sigma,
         **named("acr", acr(m)),
-        **named("clean", worth.clean),
-        **named("at_eps", worth.standing),
-        "at_eps_by": worth.by,
+        **named("clean", accuracy.clean),
+        **named("at_eps", accuracy.standing),
+        "at_eps_by": accuracy.by,
         "paper_hours_with_teacher": number(cell.paper.hours_with_teacher),
         "epochs": epochs(cell),
         "hours_making": making_hours(m) if cell.robust else math.nan,
@@ -102,18 +104,18 @@ def _timing_row(manifest: Manifest, m: Measured, allow: Collection[str]) -> dict
 
 
 def share_of_loader(m: Measured) -> float:
-    """Of an epoch, what the host waits for its batches."""
+    """Share of an epoch that the host waits for its batches."""
     shares = [(p.host["loader"] + p.host["transfer"]) / sum(p.host.values()) for p in m.phases]
     return float(np.mean(shares)) if shares else math.nan
 
 
 def time_table(timing: pd.DataFrame) -> Iterator[TableSpec]:
-    """Times and, where it was measured, the accuracy of the networks that were trained in them."""
+    """Describe the times and, where it was measured, the accuracy of the trained networks."""
     twice = timing.duplicated(["dataset", "arch", "method", "batch", "ranks", "nodes", "sigma", "epochs"]).any()
     published = timing["as_published"].notna() & (timing["as_published"] != timing["slowdown"])
     accurate, at_eps = timing["at_eps"].notna().any(), (r"at $\varepsilon$", r"accuracy in \%")
     fields = [fields.split() if isinstance(fields, str) else [] for fields in timing["unlike"]]
-    rows = with_labels(timing).assign(warnings=[[f"unlike {field}" for field in own] for own in fields])
+    rows = with_labels(timing).assign(warnings=[[f"unlike {field}" for field in names] for names in fields])
     columns = [
         *network(rows, "trained_for sigma ranks nodes", width=16 if accurate else 26, teacher=twice),
         *varying(timing, [*alike("epochs", "count"), *alike("precision", "label", writers="text")]),
@@ -135,7 +137,7 @@ def time_table(timing: pd.DataFrame) -> Iterator[TableSpec]:
 
 
 def published_time_table(timing: pd.DataFrame) -> Iterator[TableSpec]:
-    """Times beside those that papers print, where there are such."""
+    """Describe the times beside those of papers, where papers print them."""
     if timing.filter(regex="^paper_").isna().all(axis=None):
         return
     rows = with_labels(timing)
@@ -153,10 +155,10 @@ def published_time_table(timing: pd.DataFrame) -> Iterator[TableSpec]:
 
 
 def memory_table(timing: pd.DataFrame) -> Iterator[TableSpec]:
-    """Peak memory, where it was measured."""
+    """Describe peak memory, where it was measured."""
     if timing[["memory_mb", "host_memory_mb"]].notna().any(axis=None):
         memories = (("memory_mb", "GPU"), ("host_memory_mb", "host"))
         memory = [Column(key, heading, "rounded", group="MB") for key, heading in memories]
-        rows, what = with_labels(timing), "the GPU's in an epoch, the host's of a whole training"
+        rows, scope = with_labels(timing), "GPU in one epoch, host over the whole training"
         columns = [*network(rows), *alike("batch", "count", writers="text"), *memory]
-        yield TableSpec(f"Peak memory in MB: {what}", f"peak memory: {what}.", columns, rows)
+        yield TableSpec(f"Peak memory in MB: {scope}", f"peak memory: {scope}.", columns, rows)
