@@ -1,4 +1,4 @@
-"""What runs on a node: training, evaluation, timing, and the data they need."""
+"""The work that runs on a node: training, evaluation, timing, and preparation of their data."""
 
 from crt.lazy import lazily
 

@@ -1,4 +1,4 @@
-"""Judge one share of a trained cell's test images; go on where an earlier attempt stopped."""
+"""Evaluate one share of a trained cell's test images; continue where an earlier attempt stopped."""
 
 import time
 
@@ -17,15 +17,18 @@ from crt.evals.base import judge_each
 
 
 def run_judge(cell: Cell, shard: int, shards: int, place: JobPaths) -> None:
-    """Judge images i = shard mod shards of each evaluation's choice, spread over the ranks; ValueError if untrained."""
+    """Evaluate images i = shard mod shards of each evaluation's images, divided among the ranks.
+
+    ValueError where the cell is not trained.
+    """
     part, parts = shard * distributed.world_size() + distributed.rank(), shards * distributed.world_size()
     folder = place.runs / cell.id
-    with attempt(folder / f"judge-{cell.evals_digest}-{part}of{parts}.jsonl", place) as claim:
+    with attempt(folder / f"judge-{cell.evals_digest}-{part}of{parts}.jsonl", place) as lease:
         model = trained(cell, place.runs).eval()
         done = {(r.eval, r.index) for r in read_all(folder) if isinstance(r, Verdict)}
         dataset = DATASETS[cell.dataset]
         images = Beton(ensure(dataset, "test", place.images(cell, "test")))
-        claim.append(start((cell,), place.process, cell.seed))
+        lease.append(start((cell,), place.process, cell.seed))
         for spec in cell.evals:
             judge = evaluation(cell, spec)
             share = spec.indices(len(images))[part::parts]
@@ -33,24 +36,24 @@ def run_judge(cell: Cell, shard: int, shards: int, place: JobPaths) -> None:
             questions = ((image(images, index), int(images.labels[index]), (cell.seed, index)) for index in left)
             with Progress(f"{cell.id} {spec.label}", len(share), len(share) - len(left), "image") as progress:
                 began = time.perf_counter()
-                for index, found in zip(left, judge_each(judge, model, questions), strict=True):
+                for index, judgement in zip(left, judge_each(judge, model, questions), strict=True):
                     verdict = Verdict(
                         eval=spec.id,
                         index=index,
                         label=int(images.labels[index]),
-                        prediction=found.prediction,
-                        radius=found.radius,
-                        skipped=found.skipped,
+                        prediction=judgement.prediction,
+                        radius=judgement.radius,
+                        skipped=judgement.skipped,
                         seconds=time.perf_counter() - began,
-                        details=found.details,
+                        details=judgement.details,
                     )
-                    claim.append(verdict)
+                    lease.append(verdict)
                     progress.step("")
                     began = time.perf_counter()
-        claim.append(End(time=time.time()))
+        lease.append(End(time=time.time()))
 
 
 def image(images: Beton, index: int) -> torch.Tensor:
-    """An image as networks take it: (C, H, W) in [0, 1], on this rank's device."""
+    """An image as a network's input: (C, H, W) in [0, 1], on this rank's device."""
     x = torch.from_numpy(images.images([index])).to(distributed.device())
     return x[0].permute(2, 0, 1).float().div(255).contiguous()

@@ -1,4 +1,4 @@
-"""Functions that an earlier version queued by their names: each builds the task that stands for it, and runs it."""
+"""Functions that an earlier version queued by name: each builds the corresponding task and runs it."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""One attempt at a job: where it works, the right to write its records, and the reason where it fails."""
+"""One attempt at a job: its folders, its right to write records, and the record of its failure."""
 
 import fcntl
 import json
@@ -19,7 +19,7 @@ from crt.text import printable
 from launchers.states import job_id
 
 _SKEW = 300.0
-"""Seconds that clocks may be apart; Slurm's own authentication allows as much."""
+"""Allowed difference between clocks, in seconds; Slurm's own authentication allows the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,22 +32,23 @@ class JobPaths:
     stage: Path | None = None
     """Node-local storage that .beton files are copied to before they are read."""
     submitted: float = 0.0
-    """When the job was handed over (seconds since 1970): no clock of a node may be before it."""
+    """Time of submission (seconds since 1970); a node whose clock is earlier is refused."""
 
     def images(self, cell: Cell, split: str) -> Path:
-        """The folder to read a split from: the node's own copy where the profile names a place for it."""
+        """The folder to read a split from: the node's own copy if the profile names node-local storage."""
         return stage(DATASETS[cell.dataset], split, self.data, self.stage) if self.stage else self.data
 
 
 class SupersededError(Exception):
-    """A later attempt at the same job writes its records now."""
+    """Raised when a later attempt at the same job has taken over its records."""
 
 
 class RecordLease:
-    """The right to write a records file, held by the last attempt to start.
+    """The right to write a records file, held by the attempt that started last.
 
-    A node that Slurm gives up may still be running its job when the requeued one starts elsewhere: the old attempt
-    finds its claim gone before it writes. ValueError where another job's process on this host is at work on the file.
+    When Slurm gives a node up, the job may still run there while the requeued job starts elsewhere: the old attempt
+    then notices before it writes that it has lost the lease. ValueError where a process of another job on this host
+    is writing the file.
     """
 
     def __init__(self, file: Path):
@@ -61,10 +62,10 @@ class RecordLease:
             "time": time.time(),
         }
         with self._locked() as claim:
-            other = _read(claim)
-            if other and _at_work(other, self._mine):
+            holder = _read(claim)
+            if holder and _at_work(holder, self._mine):
                 raise ValueError(
-                    f"{file}: process {other['pid']} on {other['host']} is at work on it (wait, or end it)"
+                    f"{file}: process {holder['pid']} on {holder['host']} is at work on it (wait, or end it)"
                 )
             claim.seek(0)
             claim.truncate()
@@ -73,7 +74,7 @@ class RecordLease:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """For what must not be written by two; SupersededError where a later attempt has taken over."""
+        """Keep other attempts out while the block writes; SupersededError where a later attempt has taken over."""
         with self._locked() as claim:
             if _read(claim) != self._mine:
                 raise SupersededError(f"{self.file}: a later attempt has taken over")
@@ -85,7 +86,7 @@ class RecordLease:
 
     @contextmanager
     def _locked(self) -> Iterator:
-        # A lock of this kind works over NFS and ends with the process that holds it.
+        # This kind of lock works over NFS and ends with the process that holds it.
         with open(self._path, "a+", encoding="utf-8") as claim:
             fcntl.lockf(claim, fcntl.LOCK_EX)
             yield claim
@@ -100,47 +101,47 @@ def _read(claim) -> dict | None:
         return None
 
 
-def _at_work(other: dict, mine: dict) -> bool:
-    """True where the other process lives and is not an earlier attempt of the same Slurm job."""
-    if other["host"] != mine["host"] or other["pid"] == mine["pid"]:
+def _at_work(holder: dict, mine: dict) -> bool:
+    """True if the holder's process is alive on this host and is no earlier attempt of the same Slurm job."""
+    if holder["host"] != mine["host"] or holder["pid"] == mine["pid"]:
         return False
-    if mine["job"] is not None and other["job"] == mine["job"]:
+    if mine["job"] is not None and holder["job"] == mine["job"]:
         return False
     try:
-        stat = Path(f"/proc/{other['pid']}/stat").read_text(encoding="utf-8", errors="replace")
+        stat = Path(f"/proc/{holder['pid']}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return False
-    # Ended, but not yet reaped by its parent.
+    # In states Z and X the process has ended, but its parent has not reaped it yet.
     return stat.rpartition(")")[2].split()[0] not in "ZX"
 
 
 @contextmanager
 def attempt(file: Path, place: JobPaths) -> Iterator[RecordLease]:
-    """Join the other ranks and claim this rank's records file; what goes wrong is recorded there, with its reason."""
-    from crt import distributed  # torch, which whoever plans jobs needs not import
+    """Join the other ranks and lease this rank's records file; a failure is recorded there with its reason."""
+    from crt import distributed  # imports torch, which planning does not need
 
-    claim = RecordLease(file)
+    lease = RecordLease(file)
     try:
         _check_clock(place)
         with distributed.process_group():
-            yield claim
-    except SupersededError as end:
+            yield lease
+    except SupersededError as error:
         if job_id() is not None:
-            _stay(end)
+            _stay(error)
         raise
     except Exception as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
-        claim.append(Fail(time=time.time(), reason=printable(reason[0]), host=socket.gethostname(), job=job_id()))
+        lease.append(Fail(time=time.time(), reason=printable(reason[0]), host=socket.gethostname(), job=job_id()))
         raise
 
 
-def _stay(end: SupersededError) -> None:
-    """Do nothing until Slurm clears the node it had given up.
+def _stay(error: SupersededError) -> None:
+    """Do nothing until Slurm clears the node that it gave up.
 
-    To end would be to end the later attempt too: both are the same job and step to Slurm, and srun of this one would
-    report the step's end, or have it killed.
+    If this process exited, the later attempt would end, too: to Slurm both are the same job and step, and this
+    attempt's srun would report that the step has ended, or have it killed.
     """
-    print(f"{end}; this one waits to be cleared away", flush=True)
+    print(f"{error}; this one waits to be cleared away", flush=True)
     while True:
         time.sleep(_SKEW)
 
@@ -155,7 +156,7 @@ def _check_clock(place: JobPaths) -> None:
 
 
 def write(path: Path, content: bytes) -> None:
-    """A small file, whole or not at all."""
+    """Write a small file atomically: readers see all of it or nothing."""
     part = path.with_suffix(f".{os.getpid()}.part")
     part.write_bytes(content)
     part.replace(path)

@@ -1,4 +1,4 @@
-"""What a network is worth while it trains: evaluations of some test images, outside the clock."""
+"""Evaluations of a network on some test images while it trains, outside the clock."""
 
 import copy
 from collections.abc import Iterator
@@ -19,36 +19,41 @@ from crt.models.classifier import Classifier
 
 
 class Monitor:
-    """The cell's monitored evaluations and the images they are asked of, spread over the ranks."""
+    """The cell's monitored evaluations and their images, divided among the ranks.
+
+    It exists only for a cell that has a `monitor` block.
+    """
 
     def __init__(self, cell: Cell, place: JobPaths):
-        self.cell = cell
+        assert cell.monitor is not None
+        self.cell, self.monitor = cell, cell.monitor
         self.images = Beton(ensure(DATASETS[cell.dataset], "test", place.images(cell, "test")))
 
     def due(self, epoch: int) -> bool:
-        """Whether the network is looked at after this (0-based) epoch."""
-        return (epoch + 1) % self.cell.monitor.every == 0 or epoch + 1 == self.cell.recipe.epochs
+        """True if the network is evaluated after this (0-based) epoch."""
+        return (epoch + 1) % self.monitor.every == 0 or epoch + 1 == self.cell.recipe.epochs
 
     def curves(self, model: Classifier, epoch: int) -> Iterator[MonitorPoint]:
-        """A record of each evaluation, on every rank; nothing that training draws from or adds to is touched."""
+        """Yield a record for each evaluation, on every rank; the state of training does not change.
+
+        Each rank has its own BatchNorm statistics; all evaluate with those of the first, which are saved in the end.
+        """
         judged = copy.deepcopy(model).eval()
-        # Ranks have BatchNorm statistics of their own; those of the first are saved in the end.
         judged.load_state_dict(distributed.gather(_buffers(model))[0], strict=False)
-        monitor = self.cell.monitor
-        chosen = range(len(self.images))[: monitor.images]
+        chosen = range(len(self.images))[: self.monitor.images]
         labels = self.images.labels
-        for spec in monitor.evals:
+        for spec in self.monitor.evals:
             share = chosen[distributed.rank() :: distributed.world_size()]
             questions = ((image(self.images, i), int(labels[i]), (self.cell.seed, i)) for i in share)
-            found = list(zip(share, judge_each(evaluation(self.cell, spec), judged, questions), strict=True))
-            answers = [answer for ranks in distributed.gather(found) for answer in ranks]
+            mine = list(zip(share, judge_each(evaluation(self.cell, spec), judged, questions), strict=True))
+            answers = [answer for ranks in distributed.gather(mine) for answer in ranks]
             yield self._curve(spec, epoch, [(judgement, int(labels[i])) for i, judgement in answers])
 
     def _curve(self, spec: Spec, epoch: int, answers: list[tuple[Judgement, int]]) -> MonitorPoint:
         radius = self.cell.threat.eps if spec.args.get("eps") is None else spec.args["eps"]
         right = [judgement for judgement, label in answers if judgement.prediction == label]
-        told = {key for judgement, _ in answers for key in judgement.details}
-        means = {key: [j.details[key] for j, _ in answers if key in j.details] for key in sorted(told)}
+        keys = {key for judgement, _ in answers for key in judgement.details}
+        details = {key: [j.details[key] for j, _ in answers if key in j.details] for key in sorted(keys)}
         return MonitorPoint(
             arm=self.cell.id,
             epoch=epoch,
@@ -56,7 +61,7 @@ class Monitor:
             images=len(answers),
             right=len(right) / len(answers),
             standing=sum(judgement.radius >= radius for judgement in right) / len(answers),
-            details={key: sum(values) / len(values) for key, values in means.items()},
+            details={key: sum(values) / len(values) for key, values in details.items()},
         )
 
 

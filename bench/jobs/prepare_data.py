@@ -1,4 +1,4 @@
-"""Write a dataset's .beton files where they are missing."""
+"""Write a dataset's missing .beton files."""
 
 import sys
 from pathlib import Path
@@ -10,7 +10,10 @@ from crt.text import printable
 
 
 def run_prepare(name: str, source: Path, place: JobPaths) -> None:
-    """Write the dataset's train and test files from the images in `source`; ValueError where those are others."""
+    """Write the dataset's train and test files from the images in `source`.
+
+    ValueError where `source` holds other images than the dataset's.
+    """
     with attempt(place.data / f"{name}.jsonl", place):
         for line in convert(DATASETS[name], source, place.data):
             print(f"warning: {printable(line)}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""How far long work is: a bar on a terminal, a plain line an epoch where there is none."""
+"""Progress of long work: a bar on a terminal, else one plain line an epoch."""
 
 import sys
 import time
@@ -11,7 +11,7 @@ from crt import distributed, screen
 from crt.text import printable, replace_missing_characters
 
 _SECONDS = 10.0
-"""Between plain lines of images judged, of which there may be thousands."""
+"""Least time between two plain lines where the unit is an image, since there may be thousands of them."""
 
 
 class Progress:
@@ -19,11 +19,11 @@ class Progress:
 
     def __init__(self, title: str, total: int, done: int, unit: str):
         self.title, self.total, self.done, self.unit = printable(title), total, done, unit
-        self.first, self.began, self.said = done, time.monotonic(), 0.0
+        self.first, self.began, self.printed = done, time.monotonic(), 0.0
         self.bar: Bar | None = None
 
     def __enter__(self) -> "Progress":
-        replace_missing_characters()  # in a job's own process no command line has
+        replace_missing_characters()  # command lines do it at their start, but a job's own process has none
         if distributed.rank() == 0 and sys.stdout.isatty():
             title, note = (TextColumn(f"{{task.{key}}}", markup=False) for key in ("description", "fields[note]"))
             columns = (title, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), note)
@@ -37,7 +37,7 @@ class Progress:
             self.bar.stop()
 
     def step(self, note: str) -> None:
-        """One more is done; `note` says how it went."""
+        """Count one more step; `note` describes its result."""
         self.done += 1
         if self.bar:
             self.bar.update(self.task, completed=self.done, note=note)
@@ -46,9 +46,9 @@ class Progress:
 
     def _line(self, note: str) -> None:
         now = time.monotonic()
-        if self.unit == "image" and self.done < self.total and now - self.said < _SECONDS:
+        if self.unit == "image" and self.done < self.total and now - self.printed < _SECONDS:
             return
-        self.said = now
+        self.printed = now
         left = (now - self.began) / (self.done - self.first) * (self.total - self.done)
         parts = [f"{self.title}: {self.unit} {self.done}/{self.total}", note, f"{duration(left)} left" if left else ""]
         print(", ".join(part for part in parts if part), flush=True)

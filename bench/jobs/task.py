@@ -1,4 +1,4 @@
-"""What planning, estimates and status ask of a task, beside what launchers do."""
+"""Base class of the benchmark's tasks: what planning, estimates and status need beside a launcher's `Task`."""
 
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
@@ -16,8 +16,8 @@ from launchers.task import Task, TaskProgress
 class BenchTask(Task):
     """A task that works in the folders of `place` and writes records.
 
-    Beside what a launcher asks for, a task implements `records` and `progress`. It overrides `label_cell`,
-    `training_cells` and `cost` where there is anything to tell: the defaults are those of a task without a network.
+    Beside the members of `Task`, a task implements `records` and `progress`. A task with a network also overrides
+    `label_cell`, `training_cells` and `cost`.
     """
 
     place: JobPaths
@@ -25,22 +25,22 @@ class BenchTask(Task):
     @property
     @abstractmethod
     def records(self) -> Path:
-        """File that the task's first rank writes."""
+        """Records file of the task's first rank."""
 
     @abstractmethod
     def progress(self, records: Sequence[Record]) -> TaskProgress:
-        """How far the task is by the records that bear on it: those of its file, or of its cell's whole folder."""
+        """Progress of the task by its records: those of its file, or of its cell's whole folder."""
 
     @property
     def label_cell(self) -> Cell | None:
-        """Cell whose label stands beside the task's key, which holds no more than an id; None where none does."""
+        """Cell whose label is printed beside the task's key, which holds only an id; None for no label."""
         return None
 
     @property
     def training_cells(self) -> tuple[Cell, ...]:
-        """Cells whose training steps the task takes: the device must be able to take them."""
+        """Cells that the task trains: the device must support their training steps."""
         return ()
 
     def cost(self) -> Iterable[Workload]:
-        """The task's whole work; empty where nothing tells how long it takes."""
+        """The task's whole work; empty where its time cannot be estimated."""
         return ()

@@ -8,7 +8,7 @@ from pathlib import Path
 from bench.build import workload
 from bench.build.robust_dataset import chunks, folder
 from bench.build.workload import Workload
-from bench.cell import Cell
+from bench.cell import Cell, Weights
 from bench.jobs.task import BenchTask
 from bench.records import Epoch, Record, Verdict
 from crt.data import DATASETS
@@ -110,7 +110,7 @@ class TrainTask(_CellTask):
 
 @dataclass(frozen=True, kw_only=True)
 class _ShardTask(_CellTask):
-    """Share number `shard` of `shards` of a cell's work, which its ranks divide further."""
+    """Share number `shard` of `shards` of a cell's work, divided further among the task's ranks."""
 
     shard: int
     shards: int
@@ -124,11 +124,11 @@ class _ShardTask(_CellTask):
     @property
     @abstractmethod
     def _whole(self) -> str:
-        """Key of the work as a whole, which the shards' keys begin with."""
+        """Key of the whole work: the prefix of the shards' keys."""
 
     @property
     def _first_rank(self) -> str:
-        """The task's first rank, numbered among the ranks of all shards; and their count, as in `2of8`."""
+        """Number of the task's first rank among the ranks of all shards, and their count, such as `2of8`."""
         return f"{self.shard * self.ranks}of{self.shards * self.ranks}"
 
 
@@ -173,7 +173,7 @@ class EvaluateTask(_ShardTask):
 
     @staticmethod
     def shards_of(keys: Iterable[str]) -> int | None:
-        """Number of shards of the evaluation that is last among the keys; None where there is no evaluation."""
+        """Number of shards of the last evaluation among the keys; None where there is no evaluation."""
         shards = [int(key.rsplit("of", 1)[1]) for key in keys if key.startswith("judge/")]
         return shards[-1] if shards else None
 
@@ -182,8 +182,14 @@ class RobustDatasetTask(_ShardTask):
     """Make every `shards`-th chunk of the robust dataset of an RDT cell, from chunk `shard` on."""
 
     @property
+    def teacher(self) -> Cell | Weights:
+        """Teacher that the dataset is generated from."""
+        assert self.cell.teacher is not None  # a manifest with an RDT cell without a teacher is refused
+        return self.cell.teacher
+
+    @property
     def group(self) -> str:
-        return f"robust/{self.cell.teacher.id}"
+        return f"robust/{self.teacher.id}"
 
     @property
     def _whole(self) -> str:
@@ -204,9 +210,9 @@ class RobustDatasetTask(_ShardTask):
         return TaskProgress(done, len(mine), (self.folder / "made.json").exists())
 
     def cost(self) -> Iterable[Workload]:
-        # A forward pass and the input's gradient, which costs as much.
+        # Each step has a forward pass and the input's gradient, which costs as much as one.
         passes = self.train_images * 2 * (self.cell.method.args["steps"] + 1)
-        yield workload.forward_passes(self.cell.teacher, passes / self.shards)
+        yield workload.forward_passes(self.teacher, passes / self.shards)
 
     def run(self) -> None:
         from bench.jobs.make_robust_dataset import run_robustify

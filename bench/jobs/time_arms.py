@@ -30,42 +30,42 @@ from crt.training.precision import arithmetic
 def run_study(
     study: Study, run: int, place: JobPaths, seconds: float = math.inf, left_out: Collection[str] = ()
 ) -> None:
-    """Time every arm in this process: an epoch of warm-up each, then rounds in random balanced order.
+    """Time every arm in this process: one warm-up epoch each, then rounds in random balanced order.
 
-    Last, an epoch of each is looked into for its phases. Arms `left_out` by their ids are not timed. After half
-    of `seconds` no arm is warmed up any more, after all of them no second round begins: a result, but not the whole.
+    In the end, one epoch of each arm is split into its phases. Arms whose ids are in `left_out` are not timed. After
+    half of `seconds` no further arm is warmed up, and after all of them no second round begins: the result is then
+    incomplete.
     """
     began = time.monotonic()
     folder = place.runs / study.id / f"run{run}"
     file = folder / ("time.jsonl" if distributed.rank() == 0 else f"time-rank{distributed.rank()}.jsonl")
     arms = [arm for arm in study.arms if arm.id not in left_out]
-    with attempt(file, place) as claim:
+    with attempt(file, place) as lease:
         if distributed.rank() == 0:
-            with claim.held():
+            with lease.held():
                 write(place.runs / study.id / "study.json", study.model_dump_json(indent=1).encode())
-                # A study's rounds are one experiment: what a cut-off attempt left is set aside, not continued.
+                # The rounds of a study are one experiment: records of an interrupted attempt are set aside.
                 if file.exists():
                     file.rename(file.with_suffix(f".{time.time():.0f}.cut"))
-            found = roofline(arm.recipe for arm in arms)
-            cost = training_cost(arms).model_copy(update={"ceilings": found})
-            claim.append(start(arms, place.process, run, cost))
+            cost = training_cost(arms).model_copy(update={"ceilings": roofline(arm.recipe for arm in arms)})
+            lease.append(start(arms, place.process, run, cost))
         distributed.barrier()
         loaders = _loaders(arms, study.timing.images, place)
         spent = lambda: distributed.slowest(time.monotonic() - began) / seconds  # noqa: E731
         title, steps = f"{study.id} run {run + 1}/{study.timing.runs}", len(arms) * (2 + study.timing.rounds)
         with Progress(title, steps, 0, "epoch") as progress:
-            for record, said in _timed(arms, study.timing.rounds, run, loaders, spent):
+            for record, note in _timed(arms, study.timing.rounds, run, loaders, spent):
                 if distributed.rank() == 0:
-                    claim.append(record)
-                progress.step(said)
+                    lease.append(record)
+                progress.step(note)
         for loaded in loaders.values():
             loaded.close()
         if distributed.rank() == 0 and progress.done == steps:
-            claim.append(End(time=time.time()))
+            lease.append(End(time=time.time()))
 
 
 def _loaders(arms: Sequence[Cell], images: int | None, place: JobPaths) -> dict[int, Loader]:
-    """One for each batch size, shared by its arms."""
+    """One loader for each batch size, shared by the arms of that size."""
     sizes = {arm.recipe.batch_size: arm for arm in arms}
     return {size: batches(arm, place.images(arm, "train"), images) for size, arm in sizes.items()}
 
@@ -73,16 +73,16 @@ def _loaders(arms: Sequence[Cell], images: int | None, place: JobPaths) -> dict[
 def _timed(
     cells: Sequence[Cell], rounds: int, seed: int, loaders: dict[int, Loader], spent: Callable[[], float]
 ) -> Iterator[tuple[Epoch | PhasesRecord, str]]:
-    """Each arm's epochs and phases, with a word on each, as long as less than the whole time is `spent`."""
+    """Yield each arm's epochs and phases, each with a note, until the fraction of time `spent` reaches 1."""
     arms: list[_Arm] = []
     for cell in cells:
-        # What is not warm by then would leave too little time for the others' rounds.
+        # Warming up more arms would leave too little time for the rounds of the others.
         if arms and spent() > 0.5:
             break
         arms.append(_Arm(cell))
         yield _epoch(arms[-1], 0, len(arms) - 1, loaders[cell.recipe.batch_size])
     for number, (turn, arm) in enumerate(_turns(arms, rounds, seed), len(arms)):
-        # One round is worth what warming up has taken, however long.
+        # The first round is always timed: without it the warm-up would have been in vain.
         if turn == 1 or spent() < 1:
             yield _epoch(arm, turn, number, loaders[arm.cell.recipe.batch_size])
     for arm in arms:
@@ -91,7 +91,7 @@ def _timed(
 
 
 def _epoch(arm: "_Arm", turn: int, number: int, loaded: Loader) -> tuple[Epoch, str]:
-    """One epoch of one arm on the clock; `number` orders the images, `turn` is its round (0: warm-up)."""
+    """Time one epoch of one arm; `number` seeds the order of the images, `turn` is the round (0: warm-up)."""
     loaded.epoch = number
     times = 1 if turn else arm.warmups(loaded)
     with Watch() as watch, Timer() as timer:
@@ -114,16 +114,19 @@ def _epoch(arm: "_Arm", turn: int, number: int, loaded: Loader) -> tuple[Epoch, 
 
 
 def _phases(arm: "_Arm", turn: int, loaded: Loader) -> PhasesRecord:
-    """An arm's last epoch, for what looks into the all-reduce can never be taken off again."""
-    seen = Phases(loaded, arm.training.objective)
+    """Split one epoch of an arm into phases.
+
+    It must be the arm's last: the hook that times the all-reduce cannot be removed.
+    """
+    phases = Phases(loaded, arm.training.objective)
     distributed.barrier()
-    arm.train(seen, turn)
+    arm.train(phases, turn)
     images = loaded.images * distributed.world_size()
-    return PhasesRecord(arm=arm.cell.id, images=images, host=seen.host, device=seen.device)
+    return PhasesRecord(arm=arm.cell.id, images=images, host=phases.host, device=phases.device)
 
 
 class _Arm:
-    """A cell set up to be timed; its teacher is untrained, for weights do not change the time."""
+    """A cell set up for timing; its teacher is untrained, since weights do not change the time."""
 
     def __init__(self, cell: Cell):
         self.cell = cell
@@ -134,12 +137,12 @@ class _Arm:
         self.first = math.ceil(bound.steady_from_epoch)
 
     def warmups(self, loaded: Loader) -> int:
-        """Epochs until nothing is done for the first time."""
+        """Number of warm-up epochs, so that no timed step compiles, allocates or records a graph for the first time."""
         recorded = 1 + EAGER if self.cell.recipe.cuda_graph else 1
         return math.ceil(recorded / max(1, loaded.images // loaded.batch_size))
 
     def train(self, batches: Loader | Phases, turn: int) -> torch.Tensor:
-        """One epoch, after those whose steps cost less; a loss of it."""
+        """Train one epoch from those whose steps have their full cost; its loss."""
         if self.cell.loop == "bare":
             with arithmetic(self.cell.recipe):
                 return bare_epoch(self.model, self.training.optimizer, batches)
@@ -147,7 +150,7 @@ class _Arm:
 
 
 def _turns(arms: Sequence[_Arm], rounds: int, seed: int) -> Iterator[tuple[int, _Arm]]:
-    """Rounds 1 to `rounds`; every len(arms) of them each arm has taken each place once."""
+    """Yield rounds 1 to `rounds` of every arm; in each len(arms) rounds, each arm takes each position once."""
     order = torch.Generator().manual_seed(seed)
     for turn in range(rounds):
         shift = turn % len(arms)

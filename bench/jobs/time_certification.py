@@ -30,14 +30,14 @@ from crt.threat import Threat
 from crt.training.precision import able, products
 
 PLAIN = "plain procedure"
-_EAGER = (
+_EAGER: tuple[dict[str, Any], ...] = (
     {},
     {"channels_last": True},
     {"precision": "tf32"},
     {"precision": "bf16"},
     {"precision": "bf16", "channels_last": True},
 )
-_COMPILED = (
+_COMPILED: tuple[dict[str, Any], ...] = (
     {"compile": "default"},
     {"compile": "reduce-overhead"},
     {"precision": "bf16", "channels_last": True, "compile": "default"},
@@ -46,9 +46,9 @@ _COMPILED = (
 
 
 class Certification(BaseModel):
-    """A network that some test images are certified by in every way, every draw of each, in `rounds` after a warm-up.
+    """Timing of a network's certification of some test images, in `rounds` after a warm-up, with every setting.
 
-    Its weights are the first ones: what a draw takes does not depend on them.
+    All draws of each image are made. The network is untrained: the time of a draw does not depend on the weights.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -58,7 +58,7 @@ class Certification(BaseModel):
     n: Count
     rounds: Count
     compiled: bool = False
-    """Whether by the ways that are compiled, which takes long, or by the others; beside the plain procedure."""
+    """True for the compiled settings, whose warm-up takes long; False for the others. Both time the plain procedure."""
 
     @property
     def id(self) -> str:
@@ -66,18 +66,18 @@ class Certification(BaseModel):
         return f"certification-{self.cell.arch}-{digest(words)}"
 
     def run(self, file: Path, place: JobPaths, seconds: float) -> None:
-        """Certify, until it is done or no round can begin within `seconds`."""
+        """Certify until all rounds are done or no further round can begin within `seconds`."""
         began = time.monotonic()
-        with attempt(file, place) as claim:
+        with attempt(file, place) as lease:
             if file.exists():
                 file.rename(file.with_suffix(f".{time.time():.0f}.cut"))
-            claim.append(start([self.cell], place.process, seed=0))
+            lease.append(start([self.cell], place.process, seed=0))
             model = network(self.cell).eval().to(distributed.device())
             for record in self._timed(model, self._questions(place)):
-                claim.append(record)
+                lease.append(record)
                 if time.monotonic() - began > seconds:
                     return
-            claim.append(End(time=time.time()))
+            lease.append(End(time=time.time()))
 
     def _questions(self, place: JobPaths) -> list[Question]:
         test = Beton(ensure(DATASETS[self.cell.dataset], "test", place.data))
@@ -85,55 +85,56 @@ class Certification(BaseModel):
 
     @property
     def ways(self) -> dict[str, Smoothing]:
-        """Those that there are on this machine, by name."""
+        """Smoothing with each setting that this machine supports, by name."""
         make = partial(Smoothing, threat=Threat(sigma=self.cell.threat.sigma), n=self.n, skip_wrong=False)
-        return {_name(given): make(**given) for given in (_COMPILED if self.compiled else _EAGER) if _can(given)}
+        settings = _COMPILED if self.compiled else _EAGER
+        return {_name(setting): make(**setting) for setting in settings if _supported(setting)}
 
     def _timed(self, model: Classifier, questions: list[Question]) -> Iterator[CertificationTiming]:
-        # In passes as large as the engine's own, so that only what it does otherwise is compared.
+        # The plain procedure's batches are as large as the engine's, so that only their methods differ.
         plain = Smoothing(threat=Threat(sigma=self.cell.threat.sigma), n=self.n, skip_wrong=False)
-        found = {PLAIN: _plainly(plain, model, cycle(questions), "fp32")}
-        if not self.compiled and _can({"precision": "tf32"}):
-            # What a GPU does to convolutions that nobody asked it to be exact in.
-            found[f"{PLAIN}, tf32"] = _plainly(plain, model, cycle(questions), "tf32")
-        # What is done once a network, folding and compiling, is done in the warm-up.
-        found |= {name: judge_each(way, model, cycle(questions)) for name, way in self.ways.items()}
-        names = list(found)
+        judgements = {PLAIN: _plainly(plain, model, cycle(questions), "fp32")}
+        if not self.compiled and _supported({"precision": "tf32"}):
+            # By default, a GPU computes convolutions in TF32.
+            judgements[f"{PLAIN}, tf32"] = _plainly(plain, model, cycle(questions), "tf32")
+        # Folding and compiling happen once a network, so the warm-up covers them.
+        judgements |= {name: judge_each(way, model, cycle(questions)) for name, way in self.ways.items()}
+        names = list(judgements)
         for turn in range(1 + self.rounds):
-            # Each way takes each place in turn.
+            # The order rotates, so that each setting takes each position.
             for name in names[turn % len(names) :] + names[: turn % len(names)]:
                 with Timer(alone=True) as timer:
-                    answers = list(islice(found[name], self.images))
-                drawn = plain.n0 * self.images + sum(int(one.details["drawn"]) for one in answers)
+                    answers = list(islice(judgements[name], self.images))
+                drawn = plain.n0 * self.images + sum(int(answer.details["drawn"]) for answer in answers)
                 yield CertificationTiming(arm=name, round=turn, images=self.images, draws=drawn, seconds=timer.seconds)
 
 
 def _plainly(plain: Smoothing, model: Classifier, questions: Iterable[Question], precision: str) -> Iterator[Judgement]:
     for x, _, seed in questions:
         with products(precision, trial=False):
-            found = bare_certify(plain, model, x, seed)
-        yield found
+            judgement = bare_certify(plain, model, x, seed)
+        yield judgement
 
 
-def _name(given: dict[str, Any]) -> str:
+def _name(setting: dict[str, Any]) -> str:
     words = {"channels_last": "channels_last", "compile": "compile {}"}
-    return ", ".join(["engine", *(words.get(key, "{}").format(value) for key, value in given.items())])
+    return ", ".join(["engine", *(words.get(key, "{}").format(value) for key, value in setting.items())])
 
 
-def _can(given: dict[str, Any]) -> bool:
+def _supported(setting: dict[str, Any]) -> bool:
     try:
-        able("", given.get("precision", "fp32"), given.get("compile", False), distributed.device(), "fp32, bf16")
+        able("", setting.get("precision", "fp32"), setting.get("compile", False), distributed.device(), "fp32, bf16")
     except ValueError:
         return False
     return True
 
 
 def certifications(manifest: Manifest) -> list[Certification]:
-    """Two for each of the manifest's networks, the compiled ones last, where it asks for certification to be timed."""
-    asked = manifest.timing and manifest.timing.certify
-    firsts = (
-        {cell.comparison_group: cell for cell in reversed(manifest.cells) if cell.threat.sigma > 0} if asked else {}
-    )
-    shape = {"rounds": manifest.timing.rounds, **asked.model_dump()} if asked else {}
+    """Two certifications for each network with a noise level, the compiled ones last; none if none are to be timed."""
+    timing = manifest.timing
+    if timing is None or not timing.certify:
+        return []
+    firsts = {cell.comparison_group: cell for cell in reversed(manifest.cells) if cell.threat.sigma > 0}
+    shape = {"rounds": timing.rounds, **timing.certify.model_dump()}
     cells = list(reversed(firsts.values()))
     return [Certification(cell=cell, compiled=late, **shape) for late in (False, True) for cell in cells]

@@ -22,27 +22,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class TimingTask(BenchTask):
-    """A task that times several things round by round, and may be given less time than all rounds need.
+    """A task that times several things round by round, possibly in less time than all rounds need.
 
-    Beside what every task does, it implements `id`, `compiled` and `run_within`.
+    Beside the members of `BenchTask`, it implements `id`, `compiled` and `run_within`.
     """
 
     number: int = 0
-    """Number of the run: each is a process of its own."""
+    """Number of the run; each run is a process of its own."""
 
     @property
     @abstractmethod
     def id(self) -> str:
-        """Name of what is timed, and of its folder."""
+        """Id of the study or certification, and name of its folder."""
 
     @property
     @abstractmethod
     def compiled(self) -> bool:
-        """True where something is compiled, which takes long."""
+        """True if anything is compiled, which takes long."""
 
     @abstractmethod
     def run_within(self, seconds: float) -> None:
-        """Time everything, or as much of it as the seconds allow."""
+        """Time everything, or as much as `seconds` allow."""
 
     @property
     def group(self) -> str:
@@ -86,7 +86,7 @@ class TimeTask(TimingTask):
 
     @property
     def label_cell(self) -> Cell | None:
-        # A study of one method is known by it; one of an architecture times many.
+        # A study of one method has that method's label; a study of one architecture times many methods.
         return self.study.arms[0] if self.study.timing.together == "method" else None
 
     @property

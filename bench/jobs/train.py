@@ -1,4 +1,4 @@
-"""Train one cell to its last epoch; go on where an earlier attempt stopped."""
+"""Train one cell to its last epoch; continue where an earlier attempt stopped."""
 
 import os
 import time
@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
-from torch import nn
 
 from bench.build.cost import training_cost
 from bench.build.networks import batches, method, network, trained
@@ -28,30 +27,30 @@ from crt.training.loop import Training
 
 
 def run_cell(cell: Cell, place: JobPaths) -> None:
-    """Train the cell, leaving `model.pt`; ValueError where its teacher has none."""
+    """Train the cell and write its `model.pt`; ValueError where its teacher has none."""
     folder = place.runs / cell.id
     file = folder / ("train.jsonl" if distributed.rank() == 0 else f"train-rank{distributed.rank()}.jsonl")
-    with attempt(file, place) as claim:
+    with attempt(file, place) as lease:
         if (folder / "model.pt").exists():
             return
         teacher = trained(cell.teacher, place.runs) if cell.teacher else None
         if distributed.rank() == 0:
-            with claim.held():
+            with lease.held():
                 write(folder / "cell.json", cell.model_dump_json(indent=1).encode())
-            claim.append(start((cell,), place.process, cell.seed, training_cost((cell,))))
+            lease.append(start((cell,), place.process, cell.seed, training_cost((cell,))))
         distributed.barrier()
-        _train(cell, teacher, place, claim)
+        _train(cell, teacher, place, lease)
         if distributed.rank() == 0:
-            claim.append(End(time=time.time()))
+            lease.append(End(time=time.time()))
 
 
-def _train(cell: Cell, teacher: nn.Module | None, place: JobPaths, claim: RecordLease) -> None:
+def _train(cell: Cell, teacher: Classifier | None, place: JobPaths, lease: RecordLease) -> None:
     folder, recipe = place.runs / cell.id, cell.recipe
     model = network(cell).to(distributed.device())
     training = Training(method(cell, teacher), model, recipe)
     state = _State(training)
     _seed(cell.seed, distributed.rank())
-    first = _resume(folder, state, claim)
+    first = _resume(folder, state, lease)
     loaded = _images(cell, place)
     monitor = Monitor(cell, place) if cell.monitor else None
     with Progress(cell.id, recipe.epochs, first, "epoch") as progress:
@@ -72,12 +71,12 @@ def _train(cell: Cell, teacher: nn.Module | None, place: JobPaths, claim: Record
                 gpu=watch.gpu,
             )
             if monitor and monitor.due(epoch):
-                _look(monitor, model, epoch, folder, claim)
-            _checkpoint(folder, state, record, claim)
+                _look(monitor, model, epoch, folder, lease)
+            _checkpoint(folder, state, record, lease)
             progress.step(f"loss {record.loss:.3f}, {record.images / record.seconds:,.0f} images/s")
     loaded.close()
     if distributed.rank() == 0:
-        with claim.held():
+        with lease.held():
             if cell.select == "best":
                 (folder / "best.pt").replace(folder / "model.pt")
             else:
@@ -86,30 +85,31 @@ def _train(cell: Cell, teacher: nn.Module | None, place: JobPaths, claim: Record
 
 
 def _images(cell: Cell, place: JobPaths) -> Loader:
-    """What it trains on: of an RDT cell, the dataset that was made for it."""
+    """Loader of the cell's training images; an RDT cell trains on its robust dataset."""
     if cell.robust:
         return batches(cell, robust_images(cell, place.runs), cell.images, dataset(cell))
     return batches(cell, place.images(cell, "train"), cell.images)
 
 
-def _look(monitor: Monitor, model: Classifier, epoch: int, folder: Path, claim: RecordLease) -> None:
-    """Record what the network is worth now; keep its weights where it is worth more than ever before."""
-    first, *others = monitor.curves(model, epoch)
+def _look(monitor: Monitor, model: Classifier, epoch: int, folder: Path, lease: RecordLease) -> None:
+    """Record the monitored evaluations; with `select: best`, keep the weights if robust accuracy is a new maximum."""
+    points = list(monitor.curves(model, epoch))
     if distributed.rank() == 0:
-        # An epoch that is trained again after a kill may be recorded twice, alike.
+        first = points[0]
+        # An epoch that is trained again after a kill may be recorded twice, with equal values.
         before = [
-            r for r in read(claim.file) if isinstance(r, MonitorPoint) and r.epoch < epoch and r.eval == first.eval
+            r for r in read(lease.file) if isinstance(r, MonitorPoint) and r.epoch < epoch and r.eval == first.eval
         ]
         if monitor.cell.select == "best" and all(r.standing < first.standing for r in before):
-            with claim.held():
+            with lease.held():
                 _save(folder / "best.pt", model.state_dict())
-        for curve in (first, *others):
-            claim.append(curve)
+        for point in points:
+            lease.append(point)
 
 
 @dataclass(frozen=True)
 class _State:
-    """All that an epoch changes: what every rank has in common, and what each has of its own."""
+    """All state that an epoch changes: the part common to all ranks, and each rank's own."""
 
     COMMON: ClassVar = ("model", "optimizer", "scaler")
 
@@ -119,8 +119,8 @@ class _State:
         return {name: getattr(self.training, name).state_dict() for name in self.COMMON}
 
     def own(self) -> dict:
-        remembered = {name: tensor.cpu() for name, tensor in self.training.method.state().items()}
-        return {"cpu": torch.get_rng_state(), "cuda": _cuda_state(), "method": remembered}
+        buffers = {name: tensor.cpu() for name, tensor in self.training.method.state().items()}
+        return {"cpu": torch.get_rng_state(), "cuda": _cuda_state(), "method": buffers}
 
     def restore(self, common: dict, own: dict) -> None:
         for name in self.COMMON:
@@ -131,17 +131,17 @@ class _State:
             torch.cuda.set_rng_state(own["cuda"])
 
 
-def _checkpoint(folder: Path, state: _State, record: Epoch, claim: RecordLease) -> None:
-    """The state after an epoch, then its record: a job killed between the two writes the record when it resumes."""
+def _checkpoint(folder: Path, state: _State, record: Epoch, lease: RecordLease) -> None:
+    """Save the state after an epoch, then its record; a job killed in between writes the record when it resumes."""
     ranks = distributed.gather(state.own())
     if distributed.rank() == 0:
-        with claim.held():
+        with lease.held():
             _save(folder / "checkpoint.pt", state.common() | {"ranks": ranks, "record": record.model_dump()})
-            append(claim.file, record)
+            append(lease.file, record)
 
 
-def _resume(folder: Path, state: _State, claim: RecordLease) -> int:
-    """Take up the last checkpoint, if there is one; the epoch to go on with."""
+def _resume(folder: Path, state: _State, lease: RecordLease) -> int:
+    """Restore the last checkpoint, if there is one; the epoch to continue with."""
     if not (folder / "checkpoint.pt").exists():
         return 0
     saved = torch.load(folder / "checkpoint.pt", map_location="cpu", weights_only=True)
@@ -149,14 +149,14 @@ def _resume(folder: Path, state: _State, claim: RecordLease) -> int:
     record = Epoch(**saved["record"])
     distributed.barrier()
     if distributed.rank() == 0:
-        written = [r for r in read(claim.file) if isinstance(r, Epoch) and r.epoch == record.epoch]
+        written = [r for r in read(lease.file) if isinstance(r, Epoch) and r.epoch == record.epoch]
         if not written:
-            claim.append(record)
+            lease.append(record)
     return record.epoch + 1
 
 
 def _seed(seed: int, rank: int) -> None:
-    # Ranks draw different noise; the network's first weights have a generator of their own.
+    # Each rank draws other noise; the initial weights have their own generator.
     torch.manual_seed(1_000_003 * (seed + 1) + rank)
 
 

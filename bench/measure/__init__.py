@@ -1,1 +1,1 @@
-"""The clock and the machine: what is timed, and on what."""
+"""Measurement: the clock, and the machine that the measured code runs on."""

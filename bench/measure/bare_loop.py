@@ -1,4 +1,4 @@
-"""Training and certification as one would write them without this project: what the harness is measured against."""
+"""Training and certification written without this project's library, as the reference for its overhead."""
 
 from collections.abc import Iterable
 
@@ -15,7 +15,7 @@ from crt.judgement import Judgement
 def bare_epoch(
     model: nn.Module, optimizer: torch.optim.Optimizer, batches: Iterable[tuple[Tensor, Tensor, Tensor]]
 ) -> Tensor:
-    """Train on every batch; the last loss."""
+    """Train on every batch; the loss of the last."""
     model.train()
     for x, y, _ in batches:
         optimizer.zero_grad()
@@ -27,18 +27,18 @@ def bare_epoch(
 
 @torch.no_grad()
 def bare_certify(smoothing: Smoothing, model: nn.Module, x: Tensor, seed: tuple[int, int]) -> Judgement:
-    """Certify one image (C, H, W) batch by batch, as the paper's pseudocode does, on the noise of `smoothing`.
+    """Certify one image (C, H, W) batch by batch, as in the paper's pseudocode, on the noise of `smoothing`.
 
     Cohen et al., 2019 (https://arxiv.org/abs/1902.02918), figure 1.
     """
 
     def counts(n: int, stream: int) -> np.ndarray:
-        found = [model(noisy).argmax(1).cpu() for noisy in smoothing.noisy(x, n, (*seed, stream))]
-        return np.bincount(torch.cat(found).numpy())
+        predictions = [model(noisy).argmax(1).cpu() for noisy in smoothing.noisy(x, n, (*seed, stream))]
+        return np.bincount(torch.cat(predictions).numpy())
 
     cA = int(counts(smoothing.n0, 0).argmax())
     nA = int(np.pad(counts(smoothing.n, 1), (0, cA + 1))[cA])
     bound = pa_low(nA, smoothing.n, smoothing.alpha)
-    sure, details = bound >= 0.5, {"drawn": smoothing.n, "nA": nA}
-    radius = smoothing.threat.sigma * float(ndtri(bound)) if sure else 0.0
-    return Judgement(prediction=cA if sure else -1, radius=radius, details=details)
+    certified, details = bound >= 0.5, {"drawn": smoothing.n, "nA": nA}
+    radius = smoothing.threat.sigma * float(ndtri(bound)) if certified else 0.0
+    return Judgement(prediction=cA if certified else -1, radius=radius, details=details)

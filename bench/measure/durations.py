@@ -1,14 +1,14 @@
-"""Durations in words that people plan with: `45 s`, `3 min 20 s`, `2 h 05 min`, `3 d 04 h`, `1,240 GPU-hours`."""
+"""Durations as text: `45 s`, `3 min 20 s`, `2 h 05 min`, `3 d 04 h`, `1,240 GPU-hours`."""
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
 _LEAST = 1e-3
 
 
 def duration(seconds: float) -> str:
-    """A span of time, to its two largest units from a minute on; below a tenth of a second in ms, and never 0."""
+    """Text of a duration: two units from a minute on, ms below a tenth of a second, and never 0."""
     if not 0 <= seconds < float("inf"):
         raise ValueError(f"{seconds} seconds are no duration (allowed: 0 or more)")
-    # Units are chosen after rounding, so that no 60 s and no 60 min appear.
+    # The unit is chosen after rounding, so that neither 60 s nor 60 min appears.
     if seconds < _LEAST:
         return "under 1 ms"
     if round(seconds, 1) < 0.1:
@@ -26,7 +26,7 @@ def duration(seconds: float) -> str:
 
 
 def summed(seconds: float, whose: str) -> str:
-    """A sum over ranks, as `1,240 GPU-hours` where `whose` is GPU; in minutes or seconds where it is less than one."""
+    """Text of a sum over ranks, such as `1,240 GPU-hours` for `whose` = GPU; in the largest unit of at least 1."""
     for unit, size in (("hours", HOUR), ("minutes", MINUTE), ("seconds", 1)):
         amount = round(seconds / size, 1)
         if amount >= 1:

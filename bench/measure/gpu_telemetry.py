@@ -1,8 +1,8 @@
-"""What the driver says of this rank's GPU around a timed epoch; nothing of it is asked within."""
+"""Readings of this rank's GPU from its driver, before and after a timed epoch and never within it."""
 
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypedDict
 
 from bench.records import GPU
 
@@ -19,15 +19,14 @@ _REASONS = (
     "board_limit",
     "reliability",
 )
-"""Why clocks are low, by bit: https://docs.nvidia.com/deploy/nvml-api, nvmlClocksEventReasons."""
-
+"""Reasons for low clocks, by bit: https://docs.nvidia.com/deploy/nvml-api, nvmlClocksEventReasons."""
 
 _DRIVERS = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
-"""Files of the drivers of NVIDIA's GPUs, of those under Windows' Linux, and of AMD's."""
+"""Files of the GPU drivers of NVIDIA, of Windows' subsystem for Linux, and of AMD."""
 
 
 def device_name() -> str:
-    """The GPU's name as torch gives it, or cpu; torch is imported only where a driver is installed."""
+    """Name of the GPU from torch, or cpu; torch is imported only where a driver is installed."""
     if not any(Path(file).exists() for file in _DRIVERS):
         return "cpu"
     import torch
@@ -36,7 +35,10 @@ def device_name() -> str:
 
 
 class Watch:
-    """Goes round a Timer, `with Watch() as watch, Timer() as timer:`; `gpu` is None where nothing can be asked."""
+    """Reads the GPU before and after a Timer: `with Watch() as watch, Timer() as timer:`.
+
+    `gpu` is None where the driver cannot be read.
+    """
 
     gpu: GPU | None = None
 
@@ -45,28 +47,40 @@ class Watch:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._before is not None:
-            self.gpu = _between(self._before, _reading())
+        after = _reading()
+        if self._before is not None and after is not None:
+            self.gpu = _between(self._before, after)
 
 
-def facts() -> dict[str, str | float | None]:
-    """The driver, the power limit in W and the highest clocks in MHz, each None where it is not known."""
+class Facts(TypedDict):
+    """The GPU's driver, power limit in W and highest clocks in MHz, each None where it is unknown."""
+
+    driver: str | None
+    watts: float | None
+    max_sm: int | None
+    max_memory: int | None
+
+
+def facts() -> Facts:
+    """Constant facts about this rank's GPU."""
     device = _device()
-    limit = device and device.ask("nvmlDeviceGetEnforcedPowerLimit")
+    if device is None:
+        return {"driver": None, "watts": None, "max_sm": None, "max_memory": None}
+    limit = device.ask("nvmlDeviceGetEnforcedPowerLimit")
     return {
-        "driver": device and device.driver(),
+        "driver": device.driver(),
         "watts": None if limit is None else limit / 1000,
-        "max_sm": device and device.ask("nvmlDeviceGetMaxClockInfo", "NVML_CLOCK_SM"),
-        "max_memory": device and device.ask("nvmlDeviceGetMaxClockInfo", "NVML_CLOCK_MEM"),
+        "max_sm": device.ask("nvmlDeviceGetMaxClockInfo", "NVML_CLOCK_SM"),
+        "max_memory": device.ask("nvmlDeviceGetMaxClockInfo", "NVML_CLOCK_MEM"),
     }
 
 
 class _Device:
-    """The GPU of these CUDA properties as NVML knows it."""
+    """NVML's handle of the GPU that has these CUDA properties."""
 
     def __init__(self, nvml: Any, properties: Any):
         self.nvml = nvml
-        # CUDA_VISIBLE_DEVICES renumbers CUDA's devices and not NVML's, so an index would name another one.
+        # CUDA_VISIBLE_DEVICES renumbers CUDA's devices but not NVML's, so an index could select another GPU.
         try:
             self.handle = nvml.nvmlDeviceGetHandleByUUID(f"GPU-{properties.uuid}")
         except (AttributeError, nvml.NVMLError):
@@ -89,7 +103,7 @@ class _Device:
 
 @cache
 def _device() -> _Device | None:
-    # Who only reads records, which hold a GPU, need not wait for torch.
+    # Imported here, so that reading records, whose schema has a GPU, does not load torch.
     import torch
 
     from crt import distributed
@@ -107,35 +121,48 @@ def _device() -> _Device | None:
         return None
 
 
-def _reading() -> dict[str, int | None] | None:
+class _Reading(NamedTuple):
+    """Clocks in MHz, temperature in °C, throttle reasons (bits) and energy in mJ; None where NVML gives no value."""
+
+    sm: int | None
+    memory: int | None
+    celsius: int | None
+    reasons: int | None
+    millijoules: int | None
+
+
+def _reading() -> _Reading | None:
     device = _device()
     if device is None:
         return None
     reasons = device.ask("nvmlDeviceGetCurrentClocksEventReasons")
     if reasons is None:  # drivers before 535
         reasons = device.ask("nvmlDeviceGetCurrentClocksThrottleReasons")
-    return {
-        "sm": device.ask("nvmlDeviceGetClockInfo", "NVML_CLOCK_SM"),
-        "memory": device.ask("nvmlDeviceGetClockInfo", "NVML_CLOCK_MEM"),
-        "celsius": device.ask("nvmlDeviceGetTemperature", "NVML_TEMPERATURE_GPU"),
-        "reasons": reasons,
-        "millijoules": device.ask("nvmlDeviceGetTotalEnergyConsumption"),
-    }
-
-
-def _between(before: dict[str, int | None], after: dict[str, int | None]) -> GPU:
-    ends = {f"{key}_before": before[key] for key in ("sm", "memory", "celsius")}
-    ends |= {f"{key}_after": after[key] for key in ("sm", "memory", "celsius")}
-    seen = [end["reasons"] for end in (before, after) if end["reasons"] is not None]
-    energy = before["millijoules"], after["millijoules"]
-    return GPU(
-        **ends,
-        throttle=tuple(sorted({name for reasons in seen for name in _names(reasons)})) if seen else None,
-        joules=None if None in energy else (energy[1] - energy[0]) / 1000,
+    return _Reading(
+        sm=device.ask("nvmlDeviceGetClockInfo", "NVML_CLOCK_SM"),
+        memory=device.ask("nvmlDeviceGetClockInfo", "NVML_CLOCK_MEM"),
+        celsius=device.ask("nvmlDeviceGetTemperature", "NVML_TEMPERATURE_GPU"),
+        reasons=reasons,
+        millijoules=device.ask("nvmlDeviceGetTotalEnergyConsumption"),
     )
 
 
-def _names(reasons: int) -> list[str]:
-    """The names of the bits set, `bit_12` and the like for those that newer drivers may add."""
-    named = [_REASONS[bit] if bit < len(_REASONS) else f"bit_{bit}" for bit in range(64) if reasons >> bit & 1]
-    return [name for name in named if name != "idle"]
+def _between(before: _Reading, after: _Reading) -> GPU:
+    masks = [reasons for reasons in (before.reasons, after.reasons) if reasons is not None]
+    first, last = before.millijoules, after.millijoules
+    return GPU(
+        sm_before=before.sm,
+        sm_after=after.sm,
+        memory_before=before.memory,
+        memory_after=after.memory,
+        celsius_before=before.celsius,
+        celsius_after=after.celsius,
+        throttle=tuple(sorted({name for mask in masks for name in _names(mask)})) if masks else None,
+        joules=None if first is None or last is None else (last - first) / 1000,
+    )
+
+
+def _names(mask: int) -> list[str]:
+    """Names of the bits that are set, except idle; a bit that newer drivers add is named like `bit_12`."""
+    names = [_REASONS[bit] if bit < len(_REASONS) else f"bit_{bit}" for bit in range(64) if mask >> bit & 1]
+    return [name for name in names if name != "idle"]

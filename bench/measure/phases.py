@@ -1,4 +1,4 @@
-"""Where the time of an epoch goes: an epoch of its own, since looking costs time."""
+"""Time of an epoch by phase, measured in an epoch of its own, since the measurement costs time."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -13,17 +13,18 @@ from crt.data.batches import Batch, Loader
 
 
 class Phases:
-    """Times this rank's loading, transfer, compute and all-reduce while it stands between a loader and its consumer.
+    """Wraps a loader and times this rank's loading, transfer, compute and all-reduce while it is iterated over.
 
-    `host` and `device` (None without a GPU) are seconds by phase; each adds up to the whole, `compute` being what is
-    not one of the others. All-reduce is waited for bucket by bucket here, so that it is seen whole: in a timed epoch
-    much of it is hidden behind the backward pass.
+    `host` and `device` (None without a GPU) are seconds by phase, which add up to the epoch's time; `compute` is the
+    remainder. Here each bucket's all-reduce is waited for, so that its whole time is measured: in a timed epoch the
+    backward pass hides much of it.
     """
 
     def __init__(self, loader: Loader, objective: torch.nn.Module):
         self._loader, self._gpu = loader, loader.device.type == "cuda"
         self._spans: dict[str, list[tuple]] = {"next": [], "transfer": [], "all_reduce": []}
-        loader.own = self._around("transfer", loader.own)
+        # The attribute hides the class's method until it is deleted after the epoch.
+        loader.own = self._around("transfer", loader.own)  # type: ignore[method-assign]
         if isinstance(objective, DistributedDataParallel):
             objective.register_comm_hook(None, self._all_reduce)
 
@@ -43,11 +44,11 @@ class Phases:
         if self._gpu:
             torch.cuda.synchronize()
         drained = perf_counter() - end[0]
-        host = lambda one, other: other[0] - one[0]  # noqa: E731
+        host = lambda begin, end: end[0] - begin[0]  # noqa: E731
         self.host = self._split(host, begin, end) | ({"drain": drained} if self._gpu else {})
-        device = lambda one, other: one[1].elapsed_time(other[1]) / 1000  # noqa: E731
+        device = lambda begin, end: begin[1].elapsed_time(end[1]) / 1000  # noqa: E731
         self.device = self._split(device, begin, end) if self._gpu else None
-        del self._loader.own  # the class's own again
+        del self._loader.own  # uncovers the class's method
 
     def _split(self, between: Callable, begin: tuple, end: tuple) -> dict[str, float]:
         spent = Counter({name: sum(between(*span) for span in spans) for name, spans in self._spans.items()})
@@ -81,6 +82,6 @@ class Phases:
         gradients = bucket.buffer().div_(torch.distributed.get_world_size())
         with self._span("all_reduce"):
             torch.distributed.all_reduce(gradients)
-        done = torch.futures.Future()
+        done: torch.futures.Future[torch.Tensor] = torch.futures.Future()
         done.set_result(gradients)
         return done

@@ -1,4 +1,4 @@
-"""Provenance of a measurement: the machine and the software, as the process that measures sees them."""
+"""Provenance of a measurement: machine and software, as seen by the process that measures."""
 
 import hashlib
 import os
@@ -22,19 +22,19 @@ from launchers.states import job_id
 
 NOTHING_COUNTED = Cost()
 _LARGE = 10 * 2**20
-"""Bytes above which an untracked file is not read: a job's start must not wait for one."""
+"""Bytes above which an untracked file is not read, so that it does not delay a job's start."""
 
 
 def start(arms: Sequence[Cell], process: Literal["fresh", "shared"], seed: int, cost: Cost = NOTHING_COUNTED) -> Start:
-    """The first record of an attempt at the arms, with the provenance of this process and what was counted of them."""
-    known, first = provenance().model_dump() | cost.model_dump(), arms[0]
+    """The first record of an attempt at the arms, with this process's provenance and the arms' counted cost."""
+    fields, first = provenance().model_dump() | cost.model_dump(), arms[0]
     return Start(
-        loader=first.loader, precision=first.recipe.precision, nodes=first.nodes, process=process, seed=seed, **known
+        loader=first.loader, precision=first.recipe.precision, nodes=first.nodes, process=process, seed=seed, **fields
     )
 
 
 def provenance() -> Provenance:
-    """The machine and the software of this process, here and now."""
+    """Current provenance of this process."""
     commit, dirty, diff = _source()
     gpu = torch.cuda.is_available()
     return Provenance(
@@ -68,10 +68,10 @@ def _version(package: str) -> str | None:
 
 
 def _source(folder: Path = Path(__file__).parent) -> tuple[str | None, bool | None, str | None]:
-    """The commit that runs, whether files differ from it, and a digest of how; nothing where this is no checkout."""
+    """The commit, True if files differ from it, and a digest of the difference; None for each outside a checkout."""
     try:
         if not _git(folder, "ls-files", "--", "."):
-            # An environment of installed packages may lie within a repository that is another project's.
+            # Installed packages may lie in an environment inside another project's repository.
             return None, None, None
         places = os.fsdecode(_git(folder, "rev-parse", "HEAD", "--show-toplevel"))
         commit, top = places.removesuffix("\n").split("\n", 1)
@@ -86,8 +86,8 @@ def _git(folder: Path, *arguments: str) -> bytes:
 
 
 def _difference(top: Path) -> str:
-    """16 hex digits of the SHA-256 of what tracked files differ in and of the untracked ones that are not ignored."""
-    # What a user's configuration does to a diff is kept out of it.
+    """First 16 hex digits of the SHA-256 of the tracked files' diff and of untracked files that are not ignored."""
+    # These options override a user's configuration of diff.
     form = "--full-index --unified=3 --diff-algorithm=myers --src-prefix=a/ --dst-prefix=b/ --submodule=short"
     plain = "--no-color --no-ext-diff --no-textconv --no-renames --no-indent-heuristic"
     digest = hashlib.sha256(_git(top, "diff", *form.split(), *plain.split(), "HEAD"))
@@ -97,7 +97,7 @@ def _difference(top: Path) -> str:
 
 
 def _content(path: Path) -> bytes:
-    """A file's digest, a link's target; of a large file size and time of change, of anything else nothing."""
+    """A file's digest, a large file's size and modification time, or a link's target; empty for anything else."""
     try:
         facts = path.lstat()
         if stat.S_ISLNK(facts.st_mode):
@@ -120,13 +120,13 @@ def _cpu() -> str:
 
 
 def _allocator() -> str:
-    """What was set of the C library's allocator: its thresholds move CPU times by factors."""
+    """Settings of the C library's allocator, whose thresholds change CPU times by factors; `default` for none."""
     names = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "LD_PRELOAD")
     return " ".join(f"{name}={os.environ[name]}" for name in names if os.environ.get(name)) or "default"
 
 
 def check_install() -> None:
-    """ValueError where torch and torchvision are builds that do not belong together, with the mend."""
+    """Raise ValueError, with the remedy, where the builds of torch and torchvision do not fit together."""
     try:
         import torchvision
 

@@ -1,4 +1,4 @@
-"""What the device does at best, by a large matrix product and a large copy: what training is held against."""
+"""The device's highest rates, measured by a large matrix product and a large copy, to compare training with."""
 
 from collections.abc import Callable, Iterable
 from functools import cache
@@ -15,19 +15,19 @@ _TRIES = 5
 
 
 def roofline(recipes: Iterable[Recipe]) -> dict[str, float]:
-    """Operations a second of the product in the precision of each recipe, and bytes a second of the copy (`copy`)."""
-    found = {precision: _product(precision) for precision in {recipe.precision for recipe in recipes}}
-    return found | {"copy": _copy()}
+    """Operations a second of the product by each recipe's precision, and bytes a second of the copy (`copy`)."""
+    rates = {precision: _product(precision) for precision in {recipe.precision for recipe in recipes}}
+    return rates | {"copy": _copy()}
 
 
-# A process measures each once, not anew for each of its studies.
+# The cache lets a process measure each rate once for all its studies.
 @cache
 def _product(precision: str) -> float:
     device = distributed.device()
     side = 8192 if device.type == "cuda" else 1024
-    one, other = torch.randn(2, side, side, device=device).to(LOW.get(precision, torch.float32))
+    left, right = torch.randn(2, side, side, device=device).to(LOW.get(precision, torch.float32))
     with products(precision, trial=True):
-        return 2 * side**3 / _least(lambda: one @ other)
+        return 2 * side**3 / _least(lambda: left @ right)
 
 
 @cache
@@ -39,7 +39,7 @@ def _copy() -> float:
 
 
 def _least(work: Callable[[], object]) -> float:
-    """The fewest seconds that it takes, after one time that does not count."""
+    """Fewest seconds of several repetitions of the work, after one untimed repetition."""
     work()
     seconds = []
     for _ in range(_TRIES):

@@ -1,4 +1,4 @@
-"""The clock: the same for every method, on a drained device at both ends."""
+"""The clock, the same for every method; it waits for the device at both ends."""
 
 import resource
 from time import perf_counter
@@ -9,9 +9,9 @@ from crt import distributed
 
 
 class Timer:
-    """Seconds of the enclosed block on the slowest rank, started together; of this rank's own, where `alone`.
+    """Times the enclosed block: `seconds` of the slowest of ranks that start together or, if `alone`, of this rank.
 
-    `memory` is the GPU's peak in it in MB, `host_memory` this process's since it began.
+    `memory` is the GPU's peak in the block in MB, `host_memory` this process's peak since its start in MB.
     """
 
     seconds: float

@@ -1,18 +1,18 @@
-"""Schema of the records that a run writes: one JSON line an event."""
+"""Schema of the records that a run writes: one JSON line for each event."""
 
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 SCHEMA = 4
-"""1: Start, Epoch, Verdict, Fail, End. 2: Phases; Start.diff, passes, gpu; Epoch.gpu.
+"""Version of the schema that is written, which grew as follows.
 
+1: Start, Epoch, Verdict, Fail, End. 2: Phases; Start.diff, passes, gpu; Epoch.gpu.
 3: MonitorPoint, RobustChunk; Epoch.host_memory. 4: CertificationTiming; Start.traffic, ceilings.
 """
 
-
 READABLE = (2, 3, 4)
-"""What lacks nothing that this version needs."""
+"""Versions that hold all that this one needs."""
 
 
 class _Record(BaseModel):
@@ -21,11 +21,11 @@ class _Record(BaseModel):
 
 class _Line(_Record):
     kind: str
-    """The record's name in a file, first on its line."""
+    """Name of the record's type, the first field of its line."""
 
 
 class Provenance(_Record):
-    """The machine and the software that an attempt runs on."""
+    """Machine and software of an attempt."""
 
     time: float
     commit: str | None
@@ -46,28 +46,30 @@ class Provenance(_Record):
     world_size: int
     job: str | None
     diff: str | None = None
-    """A digest of how the files differ from the commit."""
+    """Digest of the difference between the files and the commit."""
     watts: float | None = None
-    """The GPU's power limit; its highest clocks in MHz."""
+    """The GPU's power limit in W."""
     max_sm: int | None = None
+    """The GPU's highest SM clock in MHz."""
     max_memory: int | None = None
+    """The GPU's highest memory clock in MHz."""
 
 
 class Cost(_Record):
-    """Counted cost of training, by cell id, and what the device reaches at best."""
+    """Counted cost of training by cell id, and the device's measured highest rates."""
 
     flops: dict[str, float] = {}
     """Floating-point operations of training on one loaded image."""
     passes: dict[str, dict[str, float]] = {}
-    """Passes of one loaded batch through student and teacher."""
+    """Passes of one loaded batch through the student and through the teacher."""
     traffic: dict[str, float] = {}
     """Bytes that the operations of training on one loaded image read and write."""
     ceilings: dict[str, float] = {}
-    """Measured, not counted: operations a second by precision, bytes a second by `copy`."""
+    """Measured rates: operations a second by precision, and bytes a second under the key `copy`."""
 
 
 class Start(Cost, Provenance, _Line):
-    """The first record of an attempt, written by the process that does the work."""
+    """First record of an attempt, written by the process that does the work."""
 
     kind: Literal["start"] = "start"
     schema_: Annotated[int, Field(alias="schema")] = SCHEMA
@@ -76,11 +78,11 @@ class Start(Cost, Provenance, _Line):
     nodes: int
     process: Literal["fresh", "shared"]
     seed: int
-    """Of the weights and the order; of a timing study, of the arms' order."""
+    """Seed of the weights and the images' order; in a timing study, seed of the arms' order."""
 
 
 class GPU(_Record):
-    """Before and after an epoch: clocks in MHz, temperatures in °C; None is what the device does not say."""
+    """GPU clocks in MHz and temperatures in °C before and after an epoch; None where the device gives no value."""
 
     sm_before: int | None = None
     sm_after: int | None = None
@@ -89,15 +91,15 @@ class GPU(_Record):
     celsius_before: int | None = None
     celsius_after: int | None = None
     throttle: tuple[str, ...] | None = None
-    """What held the clocks down at either end, sorted; an idle device is not held down."""
+    """Reasons for reduced clocks at either end, sorted; idleness does not count."""
     joules: float | None = None
-    """Energy of the whole board in between."""
+    """Energy of the whole board from the first reading to the second, in J."""
 
 
 class Epoch(_Line):
-    """One pass over the training images; seconds are of the slowest rank, memory in MB.
+    """One pass over the training images; `seconds` of the slowest rank, memory in MB.
 
-    What CUDA graphs hold counts as free, so that their `memory` is unknown.
+    `memory` is unknown (None) with CUDA graphs, since torch counts the memory that they hold as free.
     """
 
     kind: Literal["epoch"] = "epoch"
@@ -110,14 +112,14 @@ class Epoch(_Line):
     lr: float
     loss: float
     memory: float | None
-    """Peak of the GPU's; None where there is none."""
+    """Peak of the GPU's memory; None without a GPU."""
     host_memory: float | None = None
-    """The process's peak since it began."""
+    """Peak of the process's memory since its start."""
     gpu: GPU | None = None
 
 
 class MonitorPoint(_Line):
-    """What a network was worth after an epoch, by one evaluation of some test images, outside the clock."""
+    """Result of one evaluation of some test images after an epoch, outside the clock."""
 
     kind: Literal["curve"] = "curve"
     arm: str
@@ -125,14 +127,15 @@ class MonitorPoint(_Line):
     eval: str
     images: int
     right: float
-    """Share whose prediction is the label; of them, those that stand at the evaluation's radius."""
+    """Clean accuracy: share of images whose prediction is the label."""
     standing: float
+    """Robust accuracy: share of images that are predicted correctly and robust at the evaluation's radius."""
     details: dict[str, float] = {}
-    """Means over the images of what the evaluation says beside its verdicts."""
+    """Means over the images of the evaluation's further values."""
 
 
 class Phases(_Line):
-    """Seconds of this rank by phase in an epoch that was looked into, which costs time: never a timed one."""
+    """Seconds of this rank by phase, in an epoch that is not timed, since measuring phases costs time."""
 
     kind: Literal["phases"] = "phases"
     arm: str
@@ -142,7 +145,7 @@ class Phases(_Line):
 
 
 class RobustChunk(_Line):
-    """A chunk of a robust dataset: its first image's number, and the mean distance that is left to the features."""
+    """One chunk of a robust dataset: number of its first image and its mean remaining distance to the features."""
 
     kind: Literal["made"] = "made"
     first: int
@@ -152,7 +155,7 @@ class RobustChunk(_Line):
 
 
 class Verdict(_Line):
-    """What one image was judged to be; prediction -1 is an abstention, radius in pixel units of [0, 1]."""
+    """Evaluation of one image; prediction -1 is an abstention, `radius` is in pixel units of [0, 1]."""
 
     kind: Literal["verdict"] = "verdict"
     eval: str
@@ -161,26 +164,26 @@ class Verdict(_Line):
     prediction: int
     radius: float
     skipped: bool = False
-    """Not certified, because the prediction was seen to be wrong: no abstention."""
+    """True if certification was skipped because the prediction is wrong; this is no abstention."""
     seconds: float
-    """Where classes are selected for several images at once, the first of them has the time of all."""
+    """Evaluation time; when several images are evaluated at once, the first has the time of all of them."""
     details: dict[str, float] = {}
 
 
 class CertificationTiming(_Line):
-    """Certification on the clock: every draw of some images, by one way of doing it."""
+    """Time of all draws in certifying some images with one setting."""
 
     kind: Literal["drawn"] = "drawn"
     arm: str
     round: int
     images: int
     draws: int
-    """Of all of them."""
+    """Number of draws of all the images together."""
     seconds: Annotated[float, Field(gt=0)]
 
 
 class Fail(_Line):
-    """Why an attempt stopped, in its own words."""
+    """Failure of an attempt, with its error message as the reason."""
 
     kind: Literal["fail"] = "fail"
     time: float
@@ -190,7 +193,7 @@ class Fail(_Line):
 
 
 class End(_Line):
-    """All that was asked for is written."""
+    """Mark of an attempt that wrote all its records."""
 
     kind: Literal["end"] = "end"
     time: float

@@ -1,4 +1,4 @@
-"""What a run writes: one JSON line an event, one file a writer, append only."""
+"""Storage of records: append-only files of JSON lines, one line for each event, one file for each writer."""
 
 import json
 import os
@@ -13,7 +13,7 @@ _RECORD = TypeAdapter(Annotated[Record, Field(discriminator="kind")])
 
 
 def append(path: Path, record: Record) -> None:
-    """Add one line in one write; a torn last line left by a killed writer is cut off first."""
+    """Add one line in one write, after removing an incomplete last line that a killed writer left."""
     path.parent.mkdir(parents=True, exist_ok=True)
     line = record.model_dump_json(by_alias=True).encode() + b"\n"
     with open(path, "a+b") as file:
@@ -31,7 +31,7 @@ def _torn(file) -> bool:
 
 
 def read(path: Path) -> list[Record]:
-    """The records of a file, a torn last line left out; ValueError naming file and line where one cannot be read."""
+    """The records of a file without an incomplete last line; ValueError with file and line for an unreadable one."""
     if not path.exists():
         return []
     lines = path.read_bytes().split(b"\n")[:-1]
@@ -40,15 +40,15 @@ def read(path: Path) -> list[Record]:
         try:
             record = _RECORD.validate_json(line)
         except ValidationError as error:
-            raise ValueError(f"{path}, line {number}: {_wrong(line, error)}") from None
+            raise ValueError(f"{path}, line {number}: {_problem(line, error)}") from None
         if isinstance(record, Start) and record.schema_ not in READABLE:
             raise ValueError(f"{path}, line {number}: {_other_schema(record.schema_)}")
         records.append(record)
     return records
 
 
-def _wrong(line: bytes, error: ValidationError) -> str:
-    """What is the matter with a line that is no record of this version."""
+def _problem(line: bytes, error: ValidationError) -> str:
+    """Description of the error in a line that is no record of this version."""
     try:
         schema = json.loads(line).get("schema", SCHEMA)
     except (ValueError, AttributeError):
@@ -65,5 +65,5 @@ def _other_schema(schema: object) -> str:
 
 
 def read_all(folder: Path) -> list[Record]:
-    """The records of every writer in a cell's folder or in that of one run of a study."""
+    """The records of all writers in the folder of a cell or of one run of a study."""
     return [record for path in sorted(folder.glob("*.jsonl")) for record in read(path)]
