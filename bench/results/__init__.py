@@ -1,4 +1,4 @@
-"""From records to data frames."""
+"""Results computed from records: times, accuracies, ratios and their intervals."""
 
 from bench.results.measured import Measured, load
 

@@ -1,4 +1,4 @@
-"""Accuracy, certified accuracy and average certified radius (ACR) of judged images."""
+"""Accuracy, certified accuracy and average certified radius (ACR) of evaluated images."""
 
 import math
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ import numpy as np
 from bench.results.statistics import Interval, mean_ci, wilson
 
 RADIUS_STEP = 0.25
-"""Between the radii at which tables show certified accuracy."""
+"""Distance between the radii at which tables show certified accuracy."""
 
 
 def share(correct: Iterable[bool]) -> Interval:
@@ -18,7 +18,7 @@ def share(correct: Iterable[bool]) -> Interval:
 
 
 def certified_radii(images: Iterable[tuple[bool, float]]) -> np.ndarray:
-    """Radii (images,) from what is known of each image: if it is classified correctly, and its radius; else -1."""
+    """Radii (images,) from pairs of correctness and radius; -1 where the class is wrong."""
     return np.array([radius if correct else -1.0 for correct, radius in images])
 
 
@@ -28,6 +28,7 @@ def certified_accuracy(radii: np.ndarray, radius: float) -> Interval:
 
 
 def average_certified_radius(radii: np.ndarray) -> Interval:
-    """Mean of `certified_radii` (ACR), 0 where the class is wrong; equal radii do not tell how others would differ."""
+    """Mean of `certified_radii` (ACR), with 0 where the class is wrong; no interval where all radii are equal."""
     mean = mean_ci(list(radii.clip(0)))
+    # Equal radii say nothing about the variation of others.
     return mean if len(set(radii.clip(0))) > 1 else Interval(mean.mean, math.nan, math.nan)

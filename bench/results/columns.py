@@ -1,4 +1,4 @@
-"""Columns that tables of results share."""
+"""Columns common to tables of results."""
 
 import math
 from pathlib import Path
@@ -8,7 +8,7 @@ from bench.results.statistics import Interval
 
 
 def columns(names: list[str], measured: list[Measured]) -> list[str]:
-    """The folder is a column where there are several."""
+    """The names, with `folder` where results come from several folders."""
     return names + ["folder"] * (len(folders(measured)) > 1)
 
 

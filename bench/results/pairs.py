@@ -1,4 +1,4 @@
-"""Which two cells a report sets side by side."""
+"""Pairs of cells that a report compares."""
 
 from collections.abc import Iterable, Iterator
 from itertools import chain, combinations
@@ -17,15 +17,15 @@ RULE = (
 
 
 def comparable_pairs(measured: Iterable[Measured]) -> Iterator[tuple[Measured, Measured]]:
-    """Every two of one seed, then those of two of which one learned from the other.
+    """Yield all pairs of one seed, then pairs of a student and its teacher of another seed.
 
-    Repetitions are not compared one by one.
+    Other pairs of two seeds are repetitions, which are not compared one by one.
     """
     seeds: dict[int, list[Measured]] = {}
     for m in measured:
         seeds.setdefault(m.cell.seed, []).append(m)
-    for alike in seeds.values():
-        yield from combinations(alike, 2)
+    for group in seeds.values():
+        yield from combinations(group, 2)
     for student in chain.from_iterable(seeds.values()):
         for teacher in student.cell.lineage:
             if teacher.seed != student.cell.seed:
@@ -33,18 +33,20 @@ def comparable_pairs(measured: Iterable[Measured]) -> Iterator[tuple[Measured, M
 
 
 def pair_kind(manifest: Manifest, first: Measured, second: Measured) -> Literal["baseline", "teacher", "other"]:
-    """What makes the two worth a row: a baseline, a teacher, or nothing that papers compare."""
-    one, other = first.cell, second.cell
-    if first.id in {cell.id for cell in other.lineage} or second.id in {cell.id for cell in one.lineage}:
+    """Kind of comparison: with a baseline, with a teacher or of taught methods, or one that papers do not make."""
+    a, b = first.cell, second.cell
+    if first.id in {cell.id for cell in b.lineage} or second.id in {cell.id for cell in a.lineage}:
         return "teacher"
-    if one.arch != other.arch or (one.method.name, one.loop) == (other.method.name, other.loop):
+    if a.arch != b.arch or (a.method.name, a.loop) == (b.method.name, b.loop):
         return "other"
-    if manifest.is_baseline(one) or manifest.is_baseline(other):
+    if manifest.is_baseline(a) or manifest.is_baseline(b):
         return "baseline"
-    return "teacher" if one.teacher or other.teacher else "other"
+    return "teacher" if a.teacher or b.teacher else "other"
 
 
 def shown(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows that are worth showing; all, where none is worth more than the others."""
-    worth = frame.get("couple") != "other"
-    return frame[worth] if not frame.empty and worth.any() else frame
+    """Rows with a comparison that papers make; all rows where there is none."""
+    if frame.empty:
+        return frame
+    relevant = frame["couple"] != "other"
+    return frame[relevant] if relevant.any() else frame

@@ -1,4 +1,4 @@
-"""Ratios of times: between what may be compared, paired where both were timed in one process."""
+"""Ratios of comparable times, paired where both were measured in one process."""
 
 import math
 from collections.abc import Collection
@@ -25,45 +25,45 @@ COMPARED = (
     "world_size",
     "nodes",
 )
-"""What two times must share before one is divided by the other, beside how their recipes compute."""
+"""Fields of a start record that two times must share to be divided, beside ARITHMETIC, those of their recipes."""
 FIELDS = (*COMPARED, *ARITHMETIC)
 
 
 class Ratio(NamedTuple):
-    """Ratio of two times, and the mismatched fields that were allowed."""
+    """Ratio of two times, and the allowed fields in which they differ."""
 
     interval: Interval
     unlike: tuple[str, ...] = ()
 
 
-def mismatched_fields(one: Measured, other: Measured, allow: Collection[str] = ()) -> tuple[str, ...]:
-    """The allowed fields in which the machines, programs or settings of two times differ.
+def mismatched_fields(first: Measured, second: Measured, allow: Collection[str] = ()) -> tuple[str, ...]:
+    """Allowed fields in which the machine, software or settings of two times differ.
 
-    ValueError naming the first that differs and is not allowed.
+    ValueError naming the first field that differs and is not allowed.
     """
-    found = []
+    fields = []
     for name in FIELDS:
         if name in ARITHMETIC:
-            values = {getattr(m.cell.recipe, name) for m in (one, other)}
+            values = {getattr(m.cell.recipe, name) for m in (first, second)}
         else:
-            values = {getattr(start, name) for start in (*one.starts, *other.starts)}
+            values = {getattr(start, name) for start in (*first.starts, *second.starts)}
         if len(values) > 1 and name not in allow:
             raise ValueError(
-                f"{one.id} and {other.id} cannot be compared: they differ in"
+                f"{first.id} and {second.id} cannot be compared: they differ in"
                 f" {name}: {', '.join(sorted(map(str, values)))} (--allow {name} compares them, and marks it)"
             )
-        found += [name] * (len(values) > 1)
-    return tuple(found)
+        fields += [name] * (len(values) > 1)
+    return tuple(fields)
 
 
 def pairs(m: Measured, base: Measured) -> list[list[float]]:
-    """Log-ratios of the times of one image in one replay, of each run the rounds that both have."""
+    """Log-ratios of the times of one image in one replay, by run, over the rounds that both have."""
     both = [(m.logs[run], base.logs[run]) for run in sorted(m.runs.keys() & base.runs.keys())]
     return [[mine[turn] - theirs[turn] for turn in sorted(mine.keys() & theirs.keys())] for mine, theirs in both]
 
 
 def ratio(m: Measured, base: Measured | None, paired: bool, allow: Collection[str] = ()) -> Ratio:
-    """Of geometric means, with its interval; ValueError for unlike things that are not allowed."""
+    """Ratio of geometric means with its interval; ValueError for mismatched fields that are not allowed."""
     if base is None or not m.runs or not base.runs:
         return Ratio(NOTHING)
     if m is base:
@@ -73,18 +73,18 @@ def ratio(m: Measured, base: Measured | None, paired: bool, allow: Collection[st
 
 
 def baseline_as_published(manifest: Manifest, m: Measured) -> Measured | None:
-    """The baseline in its own recipe."""
-    return next((other for other in m.comparison_group if manifest.is_baseline(other.cell)), None)
+    """The baseline with its own recipe."""
+    return next((base for base in m.comparison_group if manifest.is_baseline(base.cell)), None)
 
 
 def baseline_at(manifest: Manifest, m: Measured, step_key: StepKey) -> Measured | None:
-    """The baseline at a step key."""
-    for other in m.comparison_group:
-        if manifest.is_baseline(other.cell) and other.cell.step_key == step_key:
-            return other
+    """The baseline with this step key."""
+    for base in m.comparison_group:
+        if manifest.is_baseline(base.cell) and base.cell.step_key == step_key:
+            return base
     return None
 
 
 def matching_baseline(manifest: Manifest, m: Measured) -> Measured | None:
-    """The baseline that takes as many images to a step, and computes on them in the same way."""
+    """The baseline with the same global batch size and compute settings."""
     return baseline_at(manifest, m, m.cell.step_key)

@@ -1,4 +1,4 @@
-"""What verdicts add up to: accuracy, certified radius, accuracy at eps."""
+"""Results of verdicts: accuracy, certified radius and accuracy at eps."""
 
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,32 +18,32 @@ if TYPE_CHECKING:
 
 
 class AtEps(NamedTuple):
-    """Accuracy at eps and accuracy without an attack, and which evaluation says so."""
+    """Robust accuracy at eps, clean accuracy, and the label of the evaluation that gives them."""
 
-    standing: Interval = NOTHING
+    robust: Interval = NOTHING
     clean: Interval = NOTHING
     by: str | None = None
 
 
 def kind(name: str) -> "Kind":
-    """The kind of the evaluation of this name."""
+    """Kind of the evaluation with this name."""
     return declaration("crt.evals", name).kind
 
 
 def has_eps(name: str) -> bool:
-    """True where the evaluation of this name tells of each image if it is robust at eps."""
+    """True if the evaluation with this name decides for each image if it is robust at eps."""
     return kind(name) in ("attack", "bound")
 
 
 def eps_of(cell: Cell, spec: Spec) -> float:
-    """The evaluation's own, else the threat's."""
+    """The evaluation's own eps, else the threat's."""
     return cell.threat.eps if spec.args.get("eps") is None else spec.args["eps"]
 
 
 def question(cell: Cell, spec: Spec) -> tuple:
-    """What an evaluation asks of an image: alike where two networks, whatever they were trained for, may be compared.
+    """Key of an evaluation: two networks with equal keys may be compared, whatever threat they were trained for.
 
-    Its id tells those of two threats apart; here the ball is the judge's.
+    An evaluation's id differs between threats; here the norm and radius are those that are evaluated.
     """
     execution = declaration("crt.evals", spec.name).execution
     args = {key: value for key, value in spec.args.items() if key not in execution}
@@ -65,36 +65,36 @@ def radii(verdicts: Iterable[Verdict]) -> np.ndarray:
     return certified_radii((right(v), v.radius) for v in verdicts)
 
 
-def of(m: Measured, asked: "Kind") -> list[Verdict]:
+def of(m: Measured, wanted: "Kind") -> list[Verdict]:
     """All verdicts of the cell's first evaluation of this kind."""
-    return next((list(m.verdicts.get(spec.id, {}).values()) for spec in m.cell.evals if kind(spec.name) == asked), [])
+    return next((list(m.verdicts.get(spec.id, {}).values()) for spec in m.cell.evals if kind(spec.name) == wanted), [])
 
 
 def first_seen(m: Measured, spec: Spec | None) -> list[Verdict]:
-    """Verdicts on clean images: a clean evaluation's or, where there is none, those of an evaluation at eps."""
+    """Verdicts on clean images: those of a clean evaluation, else those of an evaluation at eps."""
     if spec and (kind(spec.name) == "clean" or (has_eps(spec.name) and not of(m, "clean"))):
         return list(m.verdicts.get(spec.id, {}).values())
     return of(m, "clean")
 
 
 def clean(m: Measured, spec: Spec | None) -> Interval:
-    """Share of right predictions."""
+    """Clean accuracy."""
     return share(map(right, first_seen(m, spec)))
 
 
 def at_eps(m: Measured, spec: Spec) -> Interval:
-    """Share that is right and stands at the evaluation's eps."""
+    """Robust accuracy at the evaluation's eps: share of images that are predicted correctly and robust."""
     eps = eps_of(m.cell, spec)
     return share(is_robust(v, eps) for v in m.verdicts.get(spec.id, {}).values())
 
 
-def principal(cell: Cell, asked: Sequence[Spec]) -> Spec | None:
-    """Of evaluations at an eps, the one that one figure is of: the first at the threat's eps."""
-    return next((spec for spec in asked if eps_of(cell, spec) == cell.threat.eps), asked[0] if asked else None)
+def principal(cell: Cell, specs: Sequence[Spec]) -> Spec | None:
+    """The first of the evaluations at the threat's eps, else the first of all; reports print it as the one figure."""
+    return next((spec for spec in specs if eps_of(cell, spec) == cell.threat.eps), specs[0] if specs else None)
 
 
 def accuracy_at_eps(m: Measured) -> AtEps:
-    """What the cell's time bought."""
+    """Robust and clean accuracy of a cell by its principal evaluation."""
     spec = principal(m.cell, [spec for spec in m.cell.evals if has_eps(spec.name)])
     if spec is None or not m.verdicts.get(spec.id):
         return AtEps(clean=clean(m, None))
@@ -104,5 +104,5 @@ def accuracy_at_eps(m: Measured) -> AtEps:
 
 
 def acr(m: Measured) -> Interval:
-    """The ACR of its first certificate by smoothing."""
+    """ACR of the cell's first evaluation by smoothing."""
     return average_certified_radius(radii(of(m, "smoothing")))

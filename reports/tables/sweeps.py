@@ -72,4 +72,4 @@ def _common(cell: Cell, argument: str) -> tuple[str, ...]:
 def _row(m: Measured) -> dict:
     accuracy = accuracy_at_eps(m)
     row = {"dataset": m.cell.dataset, "arch": m.cell.arch, "teacher": lineage(m.cell.teacher), "folder": str(m.folder)}
-    return row | named("clean", accuracy.clean) | named("at_eps", accuracy.standing) | {"at_eps_by": accuracy.by}
+    return row | named("clean", accuracy.clean) | named("at_eps", accuracy.robust) | {"at_eps_by": accuracy.by}

@@ -89,7 +89,7 @@ def _timing_row(manifest: Manifest, m: Measured, allow: Collection[str]) -> dict
         "sigma": cell.threat.sigma,
         **named("acr", acr(m)),
         **named("clean", accuracy.clean),
-        **named("at_eps", accuracy.standing),
+        **named("at_eps", accuracy.robust),
         "at_eps_by": accuracy.by,
         "paper_hours_with_teacher": number(cell.paper.hours_with_teacher),
         "epochs": epochs(cell),
