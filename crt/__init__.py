@@ -1,4 +1,4 @@
-"""Certified and robust training: what is trained, attacked and certified."""
+"""Certified and robust training: the library of networks, training methods, attacks and certificates."""
 
 from crt.lazy import lazily
 

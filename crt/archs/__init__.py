@@ -1,1 +1,1 @@
-"""Network bodies: each factory takes nothing and returns (body, width of its features)."""
+"""Network bodies: each factory takes no argument and returns (body, number of features)."""

@@ -29,17 +29,17 @@ __all__ = [
 
 class _Plan(NamedTuple):
     convs: tuple[tuple[int, int, int], ...]
-    """Output channels, kernel and stride of each; the padding is 1."""
+    """Output channels, kernel size and stride of each convolution; the padding is 1."""
     hidden: tuple[int, ...]
     theta: float
-    """First thresholds of ReLUTheta, and below those of MaxMin, layer by layer."""
+    """Initial thresholds of ReLUTheta; those of MaxMin follow, layer by layer."""
     high: tuple[float, ...]
     low: tuple[float, ...]
 
 
-# Huang et al. begin with these thresholds for 6C2F; for 4C3F their code begins with 1 whatever its scripts ask for.
-# They give none of MaxMin for the others: each layer takes those of 6C2F's layer of the same kernel and resolution,
-# of the latter where there are two.
+# Huang et al. start 6C2F with these thresholds; their code starts 4C3F with 1, whatever its scripts say. They give no
+# thresholds of MaxMin for the other networks: each layer takes those of 6C2F's layer of the same kernel and resolution,
+# and of the later one where two match.
 _6C2F = _Plan(
     ((32, 3, 1), (32, 3, 1), (32, 4, 2), (64, 3, 1), (64, 3, 1), (64, 4, 2)),
     (512,),
@@ -54,7 +54,7 @@ _4C3F = _Plan(
     (0.1, 0.15, 0.2, 0.3, 1.2, 1.2),
     (-0.15, -0.15, -0.2, -0.3, -1.2, -1.2),
 )
-# The Duet paper names it and does not describe it: 4C3F without its second hidden layer.
+# The Duet paper names this network without describing it: 4C3F without its second hidden layer.
 _4C2F = _4C3F._replace(hidden=(512,), high=_4C3F.high[:-1], low=_4C3F.low[:-1])
 _2C2F = _Plan(((16, 4, 2), (32, 4, 2)), (100,), 2.0, (0.15, 0.3, 1.2), (-0.15, -0.3, -1.2))
 
@@ -76,7 +76,10 @@ def _maxmin(plan: _Plan, layer: int, shape: Sequence[int]) -> list[nn.Module]:
 
 
 def _chain(plan: _Plan, activation: Callable[[_Plan, int, Sequence[int]], list[nn.Module]]) -> tuple[nn.Module, int]:
-    """`activation` gives the layers that follow each one; convolutions begin as He et al., 2015, with zero biases."""
+    """Network whose layers are each followed by the layers from `activation`.
+
+    Convolutions are initialized as in He et al., 2015, with zero biases.
+    """
     inputs, side, layers = 3, 32, []
     for i, (outputs, kernel, stride) in enumerate(plan.convs):
         side //= stride
@@ -99,89 +102,89 @@ def _conv(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Conv2d:
 
 @takes_only(32)
 def cnn2c2f() -> tuple[nn.Module, int]:
-    """Two convolutions of stride 2 and a hidden layer of 100, 214,918 parameters with a head of 10."""
+    """Two convolutions of stride 2 and a hidden layer of 100; 214,918 parameters with a head of 10."""
     return _chain(_2C2F, _relu)
 
 
 @takes_only(32)
 def cnn2c2f_relutheta() -> tuple[nn.Module, int]:
-    """With 6,244 thresholds."""
+    """cnn2c2f with 6,244 ReLUTheta thresholds."""
     return _chain(_2C2F, _relutheta)
 
 
 @takes_only(32)
 def cnn2c2f_maxmin() -> tuple[nn.Module, int]:
-    """With 6,244 thresholds."""
+    """cnn2c2f with 6,244 MaxMin thresholds."""
     return _chain(_2C2F, _maxmin)
 
 
 @takes_only(32)
 def cnn4c2f() -> tuple[nn.Module, int]:
-    """Four convolutions and a hidden layer of 512, 2,204,202 parameters with a head of 10."""
+    """Four convolutions and a hidden layer of 512; 2,204,202 parameters with a head of 10."""
     return _chain(_4C2F, _relu)
 
 
 @takes_only(32)
 def cnn4c2f_relutheta() -> tuple[nn.Module, int]:
-    """With 61,952 thresholds."""
+    """cnn4c2f with 61,952 ReLUTheta thresholds."""
     return _chain(_4C2F, _relutheta)
 
 
 @takes_only(32)
 def cnn4c2f_maxmin() -> tuple[nn.Module, int]:
-    """With 61,952 thresholds."""
+    """cnn4c2f with 61,952 MaxMin thresholds."""
     return _chain(_4C2F, _maxmin)
 
 
 @takes_only(32)
 def cnn4c2f_bn() -> tuple[nn.Module, int]:
-    """With BatchNorm after each layer; `crt.models.fold_batchnorm.plain` makes a cnn4c2f of it."""
+    """cnn4c2f with BatchNorm after each layer; `crt.models.fold_batchnorm.plain` converts it to a cnn4c2f."""
     return _chain(_4C2F, _bn)
 
 
 @takes_only(32)
 def cnn4c3f() -> tuple[nn.Module, int]:
-    """Four convolutions and two hidden layers of 512, 2,466,858 parameters with a head of 10."""
+    """Four convolutions and two hidden layers of 512; 2,466,858 parameters with a head of 10."""
     return _chain(_4C3F, _relu)
 
 
 @takes_only(32)
 def cnn4c3f_relutheta() -> tuple[nn.Module, int]:
-    """With 62,464 thresholds."""
+    """cnn4c3f with 62,464 ReLUTheta thresholds."""
     return _chain(_4C3F, _relutheta)
 
 
 @takes_only(32)
 def cnn4c3f_maxmin() -> tuple[nn.Module, int]:
-    """With 62,464 thresholds."""
+    """cnn4c3f with 62,464 MaxMin thresholds."""
     return _chain(_4C3F, _maxmin)
 
 
 @takes_only(32)
 def cnn4c3f_bn() -> tuple[nn.Module, int]:
-    """With BatchNorm after each layer; `crt.models.fold_batchnorm.plain` makes a cnn4c3f of it."""
+    """cnn4c3f with BatchNorm after each layer; `crt.models.fold_batchnorm.plain` converts it to a cnn4c3f."""
     return _chain(_4C3F, _bn)
 
 
 @takes_only(32)
 def cnn6c2f() -> tuple[nn.Module, int]:
-    """Six convolutions and a hidden layer of 512, 2,250,378 parameters with a head of 10."""
+    """Six convolutions and a hidden layer of 512; 2,250,378 parameters with a head of 10."""
     return _chain(_6C2F, _relu)
 
 
 @takes_only(32)
 def cnn6c2f_relutheta() -> tuple[nn.Module, int]:
-    """With 111,104 thresholds."""
+    """cnn6c2f with 111,104 ReLUTheta thresholds."""
     return _chain(_6C2F, _relutheta)
 
 
 @takes_only(32)
 def cnn6c2f_maxmin() -> tuple[nn.Module, int]:
-    """With 111,104 thresholds."""
+    """cnn6c2f with 111,104 MaxMin thresholds."""
     return _chain(_6C2F, _maxmin)
 
 
 @takes_only(32)
 def cnn6c2f_bn() -> tuple[nn.Module, int]:
-    """With BatchNorm after each layer; `crt.models.fold_batchnorm.plain` makes a cnn6c2f of it."""
+    """cnn6c2f with BatchNorm after each layer; `crt.models.fold_batchnorm.plain` converts it to a cnn6c2f."""
     return _chain(_6C2F, _bn)

@@ -24,7 +24,7 @@ class _Block(nn.Module):
 
 
 class _Tree(nn.Module):
-    """Two blocks and a root that joins them; at level 2 a whole tree and the tree's own first block go before."""
+    """Two blocks and a root that joins them; at level 2, a whole tree and the tree's own first block come before."""
 
     def __init__(self, inputs: int, outputs: int, level: int, stride: int):
         super().__init__()

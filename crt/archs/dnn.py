@@ -1,4 +1,4 @@
-"""The plain network of RRM's figure 5 (Vaishnavi et al., 2022, https://arxiv.org/abs/2202.09994)."""
+"""Plain convolutional network of RRM's figure 5 (Vaishnavi et al., 2022, https://arxiv.org/abs/2202.09994)."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ __all__ = ["dnn", "dnn2"]
 
 
 def _dnn(widths: Sequence[int], depth: int) -> tuple[nn.Module, int]:
-    """For each width, `depth` convolutions and a pool; then a hidden layer of 512."""
+    """`depth` convolutions and a pooling layer for each width, then a hidden layer of 512."""
     layers: list[nn.Module] = []
     inputs = 3
     for outputs in widths:
@@ -24,14 +24,14 @@ def _dnn(widths: Sequence[int], depth: int) -> tuple[nn.Module, int]:
 
 @takes_only(32)
 def dnn() -> tuple[nn.Module, int]:
-    """As the paper's code has it: six convolutions, 1,341,226 parameters with a head of 10."""
+    """Network of the paper's code: six convolutions; 1,341,226 parameters with a head of 10."""
     return _dnn((32, 64, 128), 2)
 
 
 @takes_only(32)
 def dnn2() -> tuple[nn.Module, int]:
-    """As the paper's text has it: two convolutions and two linear layers, 2,122,186 parameters with a head of 10.
+    """Network of the paper's text: two convolutions and two linear layers; 2,122,186 parameters with a head of 10.
 
-    The text gives no sizes: these are those of the first two stages of `dnn`, and its hidden layer.
+    The text gives no sizes; these are the sizes of `dnn`'s first two stages and its hidden layer.
     """
     return _dnn((32, 64), 1)

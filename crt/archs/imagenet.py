@@ -1,8 +1,8 @@
-"""Networks for ImageNet as torchvision builds them, from 224x224 images, their last layer cut off."""
+"""torchvision's networks for ImageNet on 224x224 images, without their last layer."""
 
 from torch import nn
 
-# torchvision takes a second or more to import, so only the networks that need it do.
+# torchvision takes a second or more to import, so only the networks that need it import it.
 from crt.models.image_size import takes_only
 
 __all__ = ["imagenet_alexnet", "imagenet_regnetx_4gf", "imagenet_resnet18", "imagenet_resnet50", "imagenet_vgg16"]
@@ -38,7 +38,7 @@ def imagenet_regnetx_4gf() -> tuple[nn.Module, int]:
     network = RegNet(stages)
     for module in network.modules():
         if isinstance(module, BottleneckTransform):
-            # The published network's residuals begin at zero, torchvision's do not.
+            # The published network's residual branches start at zero; torchvision's do not.
             nn.init.zeros_(module.c[1].weight)
     return _cut(network)
 
@@ -55,14 +55,14 @@ def imagenet_alexnet() -> tuple[nn.Module, int]:
 
 
 def imagenet_vgg16() -> tuple[nn.Module, int]:
-    """Simonyan and Zisserman, 2015 (https://arxiv.org/abs/1409.1556), likewise, 125,888,329 with a head of 9."""
+    """Simonyan and Zisserman, 2015 (https://arxiv.org/abs/1409.1556), as above, 125,888,329 with a head of 9."""
     from torchvision.models import vgg16
 
     network = vgg16()
     hidden = network.classifier[3] = nn.Linear(4096, 2048)
     nn.init.normal_(hidden.weight, std=0.01)
     nn.init.zeros_(hidden.bias)
-    # Features are compared as they are before the last dropout, which is left to the head.
+    # Features are compared before the last dropout, which therefore belongs to the head.
     network.head_dropout = network.classifier[5].p
     del network.classifier[5:]
     return network, 2048

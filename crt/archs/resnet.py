@@ -1,4 +1,4 @@
-"""ResNets for CIFAR (He et al., 2016, https://arxiv.org/abs/1512.03385), projection shortcuts."""
+"""ResNets for CIFAR (He et al., 2016, https://arxiv.org/abs/1512.03385) with projection shortcuts."""
 
 from collections.abc import Sequence
 
@@ -53,7 +53,7 @@ class _Bottleneck(nn.Module):
 def _stages(
     widths: Sequence[int], depths: Sequence[int], block: type[_Block | _Bottleneck] = _Block
 ) -> tuple[nn.Sequential, int]:
-    """A stage of blocks for each width, and the width of the features."""
+    """One stage of blocks for each width, and the number of features."""
     inputs = widths[0]
     layers: list[nn.Module] = [nn.Conv2d(3, inputs, 3, 1, 1, bias=False), nn.BatchNorm2d(inputs), nn.ReLU()]
     for stage, (width, depth) in enumerate(zip(widths, depths, strict=True)):
@@ -64,7 +64,7 @@ def _stages(
 
 
 def _resnet(n: int) -> tuple[nn.Module, int]:
-    """A network of 6n + 2 layers, initialized as He et al., 2015."""
+    """Network of 6n + 2 layers, initialized as in He et al., 2015."""
     body, width = _stages((16, 32, 64), (n,) * 3)
     for module in body.modules():
         if isinstance(module, nn.Conv2d):
@@ -88,7 +88,7 @@ def resnet50() -> tuple[nn.Sequential, int]:
 
 
 def resnet50_512() -> tuple[nn.Module, int]:
-    """With a linear layer behind it, so that features may be compared with those of the others (24,554,570)."""
+    """resnet50 with a linear layer to 512 features, so that they can be compared with other networks' (24,554,570)."""
     body, width = resnet50()
     return body.append(nn.Linear(width, 512)), 512
 

@@ -8,7 +8,7 @@ __all__ = ["vgg11", "vgg19"]
 
 
 def _vgg(*depths: int) -> tuple[nn.Module, int]:
-    """A stage of so many convolutions for each width, its image then halved: 32x32 to 1x1."""
+    """One stage for each width with this many convolutions, each halving the image: from 32x32 to 1x1."""
     layers: list[nn.Module] = []
     inputs = 3
     for outputs, depth in zip((64, 128, 256, 512, 512), depths, strict=True):

@@ -1,4 +1,4 @@
-"""A vision transformer for CIFAR (Dosovitskiy et al., 2021, https://arxiv.org/abs/2010.11929), as ViT-CIFAR has it."""
+"""Vision transformer for CIFAR (Dosovitskiy et al., 2021, https://arxiv.org/abs/2010.11929), as in ViT-CIFAR."""
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +22,7 @@ class _Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = (layer(x).unflatten(2, (_HEADS, -1)).transpose(1, 2) for layer in (self.q, self.k, self.v))
-        # The published networks scale by the model's width, where Vaswani et al. scale by a head's.
+        # The published networks scale by the model's width; Vaswani et al. scale by a head's width.
         mixed = F.scaled_dot_product_attention(q, k, v, scale=_WIDTH**-0.5)
         return self.o(mixed.transpose(1, 2).flatten(2))
 
@@ -33,7 +33,7 @@ class _Layer(nn.Module):
         self.norm1 = nn.LayerNorm(_WIDTH)
         self.attention = _Attention()
         self.norm2 = nn.LayerNorm(_WIDTH)
-        # The published networks have the second GELU too.
+        # The published networks also have this second GELU.
         self.mlp = nn.Sequential(nn.Linear(_WIDTH, _HIDDEN), nn.GELU(), nn.Linear(_HIDDEN, _WIDTH), nn.GELU())
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,1 +1,1 @@
-"""Attacks that training and evaluation share."""
+"""Attacks shared by training and evaluation."""

@@ -1,4 +1,4 @@
-"""AutoPGD (Croce and Hein, 2020, https://arxiv.org/abs/2003.01690, algorithm 1), each image for itself."""
+"""AutoPGD (Croce and Hein, 2020, https://arxiv.org/abs/2003.01690, algorithm 1), with a step size for each image."""
 
 from typing import NamedTuple
 
@@ -11,33 +11,33 @@ from crt.attacks.run import Found, Loss, look, steepest
 from crt.threat import Threat
 
 MOMENTUM = 0.75
-"""Weight of the new step against the one before it."""
+"""Weight of the new step relative to the previous one."""
 
 
 class Walk(NamedTuple):
-    """State of the attack on each image that is not broken yet; all tensors have one row an image."""
+    """State of the attack for the images that are not broken yet; each tensor has one row for each image."""
 
     place: Tensor
-    """In the batch."""
+    """Position of the image in the batch."""
     x: Tensor
     y: Tensor
     before: Tensor
-    """The iterate before `now`."""
+    """Iterate before `now`."""
     now: Tensor
     g: Tensor
-    """The gradient at `now`."""
+    """Gradient at `now`."""
     value: Tensor
-    """The loss there."""
+    """Loss at `now`."""
     best: Tensor
-    """The iterate of the largest loss."""
+    """Iterate with the largest loss."""
     best_g: Tensor
     best_value: Tensor
     size: Tensor
     """Step size, (B, 1, 1, 1)."""
     rises: Tensor
-    """Steps since the last checkpoint that increased the loss."""
+    """Number of steps since the last checkpoint that increased the loss."""
     halved: Tensor
-    """True where `size` was halved at the last checkpoint."""
+    """True if `size` was halved at the last checkpoint."""
     mark: Tensor
     """`best_value` at the last checkpoint."""
 
@@ -47,13 +47,13 @@ def autopgd(
 ) -> Found:
     """Attack images (B, C, H, W) of a frozen model from the points `start`; any misclassified iterate breaks an image.
 
-    `steps` + 1 forward and `steps` backward passes, of the images that still stand. As in the authors' code, which
-    differs from the paper in its checkpoints.
+    It takes `steps` + 1 forward and `steps` backward passes, over the images that are not broken yet. Checkpoints
+    follow the authors' code, which differs from the paper in them.
     """
     found, ends = Found.nothing(x), windows(steps)
     value, g, prediction = look(model, start, y, loss)
     place = torch.arange(len(x), device=x.device)
-    # The authors compare the first loss of all with zero, and let the second condition rest at the first checkpoint.
+    # The authors' code compares the first loss with zero and skips the second condition at the first checkpoint.
     walk = Walk(
         place=place, x=x, y=y, before=start, now=start, g=g, value=torch.zeros_like(value),
         best=start, best_g=g, best_value=value, size=torch.full_like(x[:, :1, :1, :1], 2 * threat.eps),
@@ -73,7 +73,7 @@ def autopgd(
 
 
 def windows(steps: int) -> dict[int, int]:
-    """The iterations after which a checkpoint comes, each with the length of the window that it ends."""
+    """Iterations that end with a checkpoint, each with the length of its window."""
     ends, length, end = {}, max(int(0.22 * steps), 1), 0
     while (end := end + length) <= steps:
         ends[end] = length
@@ -86,7 +86,7 @@ def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def dlr(logits: Tensor, y: Tensor) -> Tensor:
-    """The difference of logits ratio, which scaling and shifting logits leaves alone; ValueError below 3 classes.
+    """Difference of logits ratio, which is invariant to scaling and shifting logits; ValueError below 3 classes.
 
     Croce and Hein, 2020, equation 6.
     """
@@ -114,10 +114,10 @@ def _moved(walk: Walk, now: Tensor, value: Tensor, g: Tensor) -> Walk:
 
 
 def _checkpoint(walk: Walk, enough: float) -> Walk:
-    """Halve the step and go back to the best point where too few steps rose, or none did since a step was kept."""
+    """Halve the step and return to the best point if too few steps rose, or if none did since a step was kept."""
     halve = (walk.rises <= enough) | (~walk.halved & (walk.best_value <= walk.mark))
     wide = halve[:, None, None, None]
-    # `before` stays: the momentum of the next step has the jump in it.
+    # `before` stays, so that the momentum of the next step includes the jump.
     return walk._replace(
         now=torch.where(wide, walk.best, walk.now), g=torch.where(wide, walk.best_g, walk.g),
         size=torch.where(wide, walk.size / 2, walk.size), rises=torch.zeros_like(walk.rises),
@@ -126,5 +126,5 @@ def _checkpoint(walk: Walk, enough: float) -> Walk:
 
 
 def _standing(walk: Walk, fooled: Tensor) -> Walk:
-    """The walk without the images that are broken: nothing more is to be found of them."""
+    """The walk without the images that are broken, which need no further search."""
     return Walk(*(tensor[~fooled] for tensor in walk)) if fooled.any() else walk

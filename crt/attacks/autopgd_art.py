@@ -1,8 +1,8 @@
 """AutoPGD as in https://github.com/Trusted-AI/adversarial-robustness-toolbox up to version 1.13.
 
-It differs from the algorithm of Croce and Hein, 2020 (https://arxiv.org/abs/2003.01690). One step size serves a whole
-batch and is halved by its mean loss, so that what is found of an image depends on the images beside it. Rises are
-counted over the best loss, not over the one before. Only the last iterate of a run is asked for its class.
+It differs from the algorithm of Croce and Hein, 2020 (https://arxiv.org/abs/2003.01690). A whole batch shares one step
+size, halved by the mean loss, so that the result for an image depends on the images beside it. Rises are counted
+relative to the best loss, not to the previous one. Only the last iterate of a run is classified.
 """
 
 import math
@@ -19,15 +19,15 @@ from crt.attacks.run import Found, Loss, Name, look, offsets, steepest
 from crt.threat import Threat
 
 BATCH = 50
-"""Images side by side in the evaluations of Vaishnavi et al., 2022 (RRM)."""
+"""Batch size in the evaluations of Vaishnavi et al., 2022 (RRM)."""
 
 
 class Point(NamedTuple):
-    """An iterate of a batch."""
+    """One iterate of a batch."""
 
     at: Tensor
     before: Tensor
-    """The iterate that the momentum is reckoned from."""
+    """Iterate from which the momentum is computed."""
     g: Tensor
     prediction: Tensor
 
@@ -35,9 +35,9 @@ class Point(NamedTuple):
 def art17(
     model: nn.Module, x: Tensor, y: Tensor, start: Tensor, threat: Threat, *, steps: int, loss: Loss, rho: float
 ) -> Found:
-    """Attack images (B, C, H, W) of a frozen model, all together, from the points `start`.
+    """Attack a whole batch of images (B, C, H, W) of a frozen model from the points `start`.
 
-    A start that is misclassified breaks an image too: it is what the toolbox returns where it finds nothing better.
+    A misclassified start breaks an image, too: the toolbox returns it where it finds nothing better.
     """
     found, place, ends = Found.nothing(x), torch.arange(len(x), device=x.device), windows(steps)
     value, g, prediction = look(model, start, y, loss)
@@ -52,7 +52,7 @@ def art17(
         if i and mean == 0:
             break
         if mean > most or (i == 0 and mean == most):
-            # The toolbox goes back from its first step with the image itself as what was before.
+            # In its first step, the toolbox uses the image itself as the previous iterate.
             rises, most, best = rises + 1, mean, now if i else now._replace(before=x)
         elif i == 0:
             best = best._replace(before=x)
@@ -65,7 +65,7 @@ def art17(
 
 
 def wandering(x: Tensor, threat: Threat, names: Sequence[Name], restart: int) -> Tensor:
-    """The start of a restart: that of the one before, with fresh noise uniform in the ball, brought into the ball."""
+    """Start of a restart: the previous one's start plus fresh uniform noise, projected into the ball."""
     at = x
     for number in range(restart + 1):
         at = _boxed(at + offsets(x, threat, names, number), x, threat)
@@ -73,7 +73,7 @@ def wandering(x: Tensor, threat: Threat, names: Sequence[Name], restart: int) ->
 
 
 def windows(steps: int) -> dict[int, int]:
-    """The iterations, from 0 on, that end in a checkpoint, each with those since the one before; paper, section 3.2."""
+    """Iterations, from 0 on, that end with a checkpoint, each with the number since the last; paper, section 3.2."""
     shares = [0, 0.22]
     while (share := shares[-1] + max(shares[-1] - shares[-2] - 0.03, 0.06)) <= 1:
         shares.append(share)
@@ -87,5 +87,5 @@ def _step(now: Point, x: Tensor, size: float, threat: Threat, momentum: float) -
 
 
 def _boxed(at: Tensor, x: Tensor, threat: Threat) -> Tensor:
-    """In the toolbox's order: into [0, 1], then into the ball; in l2 the other order leads elsewhere."""
+    """Project into [0, 1], then into the ball, in the toolbox's order; in l2 the other order gives another result."""
     return project(at.clamp(0, 1), x, threat.eps, threat.norm)

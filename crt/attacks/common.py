@@ -1,4 +1,4 @@
-"""Attacks that training and evaluation share, and what methods of randomized smoothing share with them.
+"""Functions shared by the attacks of training and evaluation and by methods of randomized smoothing.
 
 Attacks differentiate with respect to the input alone.
 """
@@ -13,15 +13,15 @@ from torch import Tensor, nn
 from crt.models.classifier import Classifier
 
 LOG_FLOOR = math.log(1e-20)
-"""An attack finds no gradient where the log-probability of the class is below it."""
+"""Log-probability of the class below which an attack has no gradient."""
 
 
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[nn.Module]:
-    """Within: eval mode (BN's running statistics, not updated) and no parameter gradients; then all as it was.
+    """Put the model in eval mode without parameter gradients inside the block, and restore it after.
 
-    What it gives is to be attacked: the model or, where `crt.training.precision` gave it one, its twin without
-    BatchNorm.
+    In eval mode, BatchNorm uses its running statistics and does not update them. The block attacks the model that this
+    yields: the model itself or, where `crt.training.precision` gave it one, its twin without BatchNorm.
     """
     modes = [(module, module.training) for module in model.modules()]
     wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
@@ -41,13 +41,13 @@ def gaussian(x: Tensor, sigma: float, m: int) -> Tensor:
 
 
 def noisy_logits(model: nn.Module, x: Tensor, noise: Tensor) -> Tensor:
-    """Logits (m, B, classes), float32 at least, of images `x` (B, C, H, W) under `noise` (m, B, C, H, W): one call."""
+    """Logits (m, B, classes), at least float32, of `x` (B, C, H, W) under `noise` (m, B, C, H, W), in one call."""
     logits = model((x + noise).flatten(0, 1))
     return wide(logits).unflatten(0, noise.shape[:2])
 
 
 def smooth_gradient(model: nn.Module, x: Tensor, y: Tensor, noise: Tensor, floor: float = LOG_FLOOR) -> Tensor:
-    """The gradient (B, C, H, W) of -log of the smoothed class's probability, whose log is held at `floor` at least."""
+    """Gradient (B, C, H, W) of -log of the smoothed class's probability, whose log is at least `floor`."""
     x = x.detach().requires_grad_()
     log_p = noisy_logits(model, x, noise).log_softmax(-1).gather(-1, y.expand(len(noise), -1)[..., None])
     (g,) = torch.autograd.grad(-(log_p.logsumexp(0) - math.log(len(noise))).clamp_min(floor).sum(), x)
@@ -55,10 +55,10 @@ def smooth_gradient(model: nn.Module, x: Tensor, y: Tensor, noise: Tensor, floor
 
 
 def smooth_ascent(model: nn.Module, x: Tensor, y: Tensor, noise: Tensor, steps: int, size: float) -> list[Tensor]:
-    """The images after each of `steps` ascents of l2 length `size` on -log of the smoothed class's probability.
+    """Images after each of `steps` ascents of l2 length `size` on -log of the smoothed class's probability.
 
-    The noise (m, B, C, H, W) is the same in every step; images stay in [0, 1] and in no ball.
-    Salman et al., 2019 (https://arxiv.org/abs/1906.04584), as SmoothMix uses it.
+    The noise (m, B, C, H, W) is the same in every step; images stay in [0, 1], without a ball. Salman et al., 2019
+    (https://arxiv.org/abs/1906.04584), as used by SmoothMix.
     """
     iterates, now = [], x
     with frozen(model) as network:
@@ -70,36 +70,36 @@ def smooth_ascent(model: nn.Module, x: Tensor, y: Tensor, noise: Tensor, steps: 
 
 
 def smooth_pgd(model: nn.Module, x: Tensor, y: Tensor, noise: Tensor, steps: int, eps: float | Tensor) -> Tensor:
-    """The images after `steps` ascents of l2 length 2 `eps` / `steps` on -log of the smoothed class's probability.
+    """Images after `steps` ascents of l2 length 2 `eps` / `steps` on -log of the smoothed class's probability.
 
-    The noise (m, B, C, H, W) is the same in every step; images stay in [0, 1] and within `eps` of `x` in l2.
-    Salman et al., 2019 (https://arxiv.org/abs/1906.04584), in the order of its code: first the box, then the ball.
+    The noise (m, B, C, H, W) is the same in every step; images stay in [0, 1] and within `eps` of `x` in l2. Salman et
+    al., 2019 (https://arxiv.org/abs/1906.04584), in the order of their code: first the box, then the ball.
     """
-    # With a single noise vector the code takes the cross-entropy of the logits, which has no floor.
+    # With a single noise vector, the authors' code uses the cross-entropy of the logits, which has no floor.
     floor = LOG_FLOOR if len(noise) > 1 else -math.inf
     now = x
     with frozen(model) as network:
         for _ in range(steps):
             g = smooth_gradient(network, now, y, noise, floor)
             length = l2(g)
-            # An image without a gradient leaves in a random direction.
+            # An image without a gradient moves in a random direction.
             g = torch.where(length > 0, g / length, torch.randn_like(g))
             now = x + within((now + 2 * eps / steps * g).clamp(0, 1) - x, eps)
     return now
 
 
 def wide(values: Tensor) -> Tensor:
-    """`values`, float32 at least: differences of near-equal bf16 numbers would be mostly rounding."""
+    """`values` in at least float32, since differences of nearly equal bf16 numbers would mostly be rounding."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def l2(d: Tensor) -> Tensor:
-    """The l2 norm of each image's (B, C, H, W), of shape (B, 1, 1, 1)."""
+    """The l2 norm of each image (B, C, H, W), of shape (B, 1, 1, 1)."""
     return torch.linalg.vector_norm(d.flatten(1), dim=1)[:, None, None, None]
 
 
 def within(d: Tensor, radius: float | Tensor) -> Tensor:
-    """`d` (B, C, H, W), those longer than `radius` in l2 scaled down to it."""
+    """`d` (B, C, H, W) with rows longer than `radius` in l2 scaled down to it."""
     return d * (radius / l2(d).clamp_min(torch.finfo(d.dtype).tiny)).clamp_max(1)
 
 
@@ -110,7 +110,7 @@ def divergence(target: Tensor, logits: Tensor) -> Tensor:
 
 
 def risen(now: float | Tensor, warmup: int) -> float | Tensor:
-    """The share of its full size that something has which rises for `warmup` whole epochs, from 1 / `warmup` on."""
+    """Fraction of the full value after `now` epochs: it rises for `warmup` whole epochs, from 1 / `warmup` on."""
     if isinstance(now, Tensor):
         return ((now.floor() + 1) / warmup).clamp_max(1.0)
     return min(1.0, (math.floor(now) + 1) / warmup)

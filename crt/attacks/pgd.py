@@ -17,7 +17,7 @@ from crt.threat import Threat
 
 @contextmanager
 def inputs_only(model: nn.Module) -> Iterator[None]:
-    """Within: no parameter gradients; train mode stays train mode, in which BN's running statistics move."""
+    """Switch parameter gradients off inside the block; train mode stays, in which BatchNorm updates its statistics."""
     wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     model.requires_grad_(False)
     try:
@@ -28,8 +28,8 @@ def inputs_only(model: nn.Module) -> Iterator[None]:
 
 
 def project(x_adv: Tensor, x: Tensor, eps: float, norm: str) -> Tensor:
-    """`x_adv` put back into the ball of radius `eps` round `x`, then into [0, 1]: no further than eps (1 + 1e-6)."""
-    # Adding the perturbation to the image rounds it outwards: the ball is smaller by as much as that can be.
+    """`x_adv` projected into the ball of radius `eps` around `x`, then into [0, 1]; at most eps (1 + 1e-6) from `x`."""
+    # Adding the perturbation to the image may round it outwards: the ball is smaller by the largest rounding error.
     rounding = torch.finfo(x.dtype).eps / 2 * (math.sqrt(x.shape[1:].numel()) if norm == "l2" else 1)
     radius = max(eps - rounding, 0.0)
     d = x_adv - x
@@ -38,16 +38,16 @@ def project(x_adv: Tensor, x: Tensor, eps: float, norm: str) -> Tensor:
 
 
 def confine(delta: Tensor, x: Tensor, eps: float, norm: str) -> Tensor:
-    """A perturbation put back into the ball of radius `eps`, then to where `x` + `delta` is in [0, 1].
+    """Perturbation projected into the ball of radius `eps`, then to where `x` + `delta` is in [0, 1].
 
-    What is 0, or at an end, is exactly that: nothing is taken as a difference of two images, which is rounded.
+    Zeros and entries at an end stay exact: no value is the difference of two images, which would be rounded.
     """
     delta = within(delta, eps) if norm == "l2" else delta.clamp(-eps, eps)
     return torch.minimum(torch.maximum(delta, -x), 1 - x)
 
 
 def start(x: Tensor, eps: float, norm: str, generator: torch.Generator | None = None) -> Tensor:
-    """A random point of the ball and of [0, 1]: uniform in the cube, or at distance `eps` before the box in l2."""
+    """Random point in the ball and [0, 1]: uniform in the cube or, in l2, at distance `eps` before clamping."""
     noise = torch.empty_like(x)
     if norm == "l2":
         noise.normal_(generator=generator)
@@ -58,21 +58,21 @@ def start(x: Tensor, eps: float, norm: str, generator: torch.Generator | None = 
 
 
 def ascend(g: Tensor, norm: str) -> Tensor:
-    """The direction of steepest ascent, of length 1 in the norm, for the gradient `g` (B, C, H, W)."""
+    """Direction of steepest ascent for the gradient `g` (B, C, H, W), of length 1 in the norm."""
     return g / (l2(g) + 1e-10) if norm == "l2" else g.sign()
 
 
 def losses(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """The cross-entropy (B,) of each image, float32 at least."""
+    """Cross-entropy (B,) of each image, at least float32."""
     return F.cross_entropy(wide(model(x)), y, reduction="none")
 
 
 def pgd(
     model: nn.Module, x: Tensor, y: Tensor, now: Tensor, threat: Threat, alpha: float, K: int, best_of: bool = False
 ) -> Tensor:
-    """`K` ascents of length `alpha` on each image's loss, from `now` and within the threat: what `climb` finds.
+    """Take `K` ascents of length `alpha` on each image's loss from `now`, within the threat; the result of `climb`.
 
-    The model is in the mode that the caller gives it, within `frozen` or `inputs_only`.
+    The caller sets the model's mode with `frozen` or `inputs_only`.
     """
 
     def move(now: Tensor, g: Tensor) -> Tensor:
@@ -84,16 +84,17 @@ def pgd(
 def climb(
     score: Callable[[Tensor], Tensor], move: Callable[[Tensor, Tensor], Tensor], now: Tensor, K: int, best_of: bool
 ) -> Tensor:
-    """The images after `K` moves along the gradients of their scores (B,), or `best_of` all K + 1 iterates.
+    """Images after `K` moves along the gradients of their scores (B,) or, if `best_of`, the best of K + 1 iterates.
 
-    The best of an image is its first of the highest score; to score the last iterate takes one more forward pass.
+    The best iterate of an image is the first with the highest score; scoring the last iterate takes one more forward
+    pass.
     """
     best, most = now, None
     for _ in range(K):
         now = now.detach().requires_grad_()
-        # torch's counter of operations cannot hook a leaf whose gradient is asked for by name.
+        # torch's counter of operations cannot hook a leaf whose gradient is requested by name.
         scores = score(now.view_as(now))
-        # A mean over the batch would shrink the gradients, which in half precision go to zero.
+        # A mean over the batch would shrink the gradients, which underflow to zero in half precision.
         (g,) = torch.autograd.grad(scores.sum(), now)
         now = now.detach()
         if best_of:
@@ -106,7 +107,7 @@ def climb(
 
 
 def _better(best: Tensor, most: Tensor | None, now: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
-    """The iterate of each image with the higher score, the earlier of equals, and that score."""
+    """Iterate of each image with the higher score, the earlier one of a tie, and that score."""
     if most is None:
         return now, scores
     higher = scores > most

@@ -12,10 +12,10 @@ from crt.training.precision import products
 def robustify(
     teacher: Classifier, targets: Tensor, starts: Tensor, steps: int = 1000, step: float = 0.1, batch: int = 500
 ) -> tuple[Tensor, Tensor]:
-    """Images (N, C, H, W) that have nearly the features of `targets`, and the distance (N,) that is left.
+    """Images (N, C, H, W) with nearly the features of `targets`, and their remaining feature distances (N,).
 
-    Each comes from its image of `starts` by `steps` descents of l2 length `step` on the l2 distance of the features, in
-    no ball; of all iterates, the start included, the nearest is taken. The teacher is in eval mode.
+    Each starts at its image of `starts` and takes `steps` descents of l2 length `step` on the l2 distance of the
+    features, without a ball; the nearest of all iterates, the start included, is returned. The teacher is in eval mode.
     """
     found = []
     with frozen(teacher), products("fp32", trial=True):

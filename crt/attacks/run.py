@@ -1,4 +1,4 @@
-"""One run of an attack: where it starts, what it looks at, and what it finds."""
+"""One run of an attack: its starts, its losses and its result."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -11,24 +11,24 @@ from crt.attacks.common import l2, wide
 from crt.threat import Threat
 
 Name = tuple[int, int]
-"""Seed of an image's draws: the run's seed and the image's index."""
+"""Seed of an image's random numbers: the run's seed and the image's index."""
 
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-"""Logits (B, classes) and labels (B,) to what an attack increases, (B,)."""
+"""Function from logits (B, classes) and labels (B,) to the values (B,) that an attack increases."""
 
 
 class Found(NamedTuple):
     """Result of one run of an attack on each image."""
 
     broken: Tensor
-    """(B,), of bool."""
+    """Mask (B,) of the images for which the attack succeeded."""
     adversarial: Tensor
-    """(B, C, H, W), the images themselves where nothing was found."""
+    """Adversarial images (B, C, H, W); the original image where the attack failed."""
     prediction: Tensor
-    """(B,), the class there."""
+    """Predicted classes (B,) of the adversarial images."""
     iterations: Tensor
-    """(B,), the steps taken to get there."""
+    """Number of steps (B,) taken to reach them."""
 
     @classmethod
     def nothing(cls, x: Tensor) -> "Found":
@@ -36,7 +36,7 @@ class Found(NamedTuple):
         return cls(none.bool(), x.clone(), none.clone(), none.clone())
 
     def note(self, place: Tensor, x: Tensor, y: Tensor, prediction: Tensor, iterations: int) -> Tensor:
-        """Note which images `x`, at the places `place` of the batch, are in other classes than `y`: a mask of them."""
+        """Record those images `x`, at positions `place` of the batch, that are not classified as `y`; their mask."""
         fooled = prediction != y
         if fooled.any():
             at = place[fooled]
@@ -46,21 +46,21 @@ class Found(NamedTuple):
 
 
 Attack = Callable[[Tensor, Tensor, Sequence[Name], int], Found]
-"""One run on images (B, C, H, W) with labels (B,), their names, and the number of the restart."""
+"""One run on images (B, C, H, W) with labels (B,), their names and the number of the restart."""
 
 
 def classes(logits: Tensor) -> Tensor:
-    """The class of the largest logit of each; -1, which is no class, where a logit is NaN."""
-    # NaN is the largest to argmax: a diverged network must not be certified as class 0.
+    """Class with the largest logit of each row; -1, which is no class, where a logit is NaN."""
+    # argmax treats NaN as the largest: without this, a diverged network would be certified as class 0.
     return torch.where(logits.isnan().any(1), -1, logits.argmax(1))
 
 
 def look(
     model: nn.Module, x: Tensor, y: Tensor, loss: Loss, differentiate: bool = True
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Loss (B,), its gradient (B, C, H, W) and class (B,) at images `x`: one forward pass, one backward to the input.
+    """Loss (B,), its gradient (B, C, H, W) and class (B,) of images `x`: one forward pass, one backward to the input.
 
-    Zeros stand for a gradient that was not asked for.
+    The gradient is zero where it is not requested.
     """
     x = x.detach().requires_grad_(differentiate)
     with torch.set_grad_enabled(differentiate):
@@ -71,12 +71,12 @@ def look(
 
 
 def steepest(g: Tensor, threat: Threat) -> Tensor:
-    """The direction of unit norm in which a loss with the gradient `g` (B, C, H, W), however small, rises most."""
+    """Direction of unit norm in which a loss with the gradient `g` (B, C, H, W), however small, rises most."""
     return g.sign() if threat.norm == "linf" else g / (l2(g) + 1e-12)
 
 
 def offsets(x: Tensor, threat: Threat, names: Sequence[Name], restart: int, full: bool = False) -> Tensor:
-    """Offsets (B, C, H, W) uniform in the ball or, when `full`, of norm eps, each of a generator of its own image's."""
+    """Offsets (B, C, H, W), each from its image's own generator: uniform in the ball or, when `full`, of norm eps."""
     drawn, generator = [], torch.Generator()
     for name in names:
         generator.manual_seed(int(np.random.SeedSequence((*name, restart)).generate_state(1, np.uint64)[0]))
