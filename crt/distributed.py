@@ -1,4 +1,4 @@
-"""Ranks of one run: NCCL where there are GPUs, gloo on CPUs, nothing at all for a single process."""
+"""Ranks of one run: NCCL on GPUs, gloo on CPUs, nothing for a single process."""
 
 import os
 from collections.abc import Iterator
@@ -9,17 +9,17 @@ import torch.distributed as dist
 
 
 def world_size() -> int:
-    """Processes that train one network together."""
+    """Number of processes that train one network together."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def rank() -> int:
-    """This process among them, from 0."""
+    """Number of this process among the ranks, from 0."""
     return int(os.environ.get("RANK", "0"))
 
 
 def device() -> torch.device:
-    """The GPU of this rank, or the CPU where there is none."""
+    """The GPU of this rank, or the CPU without a GPU."""
     if torch.cuda.is_available():
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     return torch.device("cpu")
@@ -27,7 +27,7 @@ def device() -> torch.device:
 
 @contextmanager
 def process_group() -> Iterator[None]:
-    """Join the other ranks for the duration, where there are any."""
+    """Join the other ranks, if there are any, for the duration of the block."""
     if torch.cuda.is_available():
         torch.cuda.set_device(device())
     if world_size() == 1:
@@ -47,7 +47,7 @@ def barrier() -> None:
 
 
 def slowest(seconds: float) -> float:
-    """The largest of the ranks' durations."""
+    """The longest of the ranks' durations."""
     if world_size() == 1:
         return seconds
     longest = torch.tensor(seconds, dtype=torch.float64, device=device())
@@ -56,7 +56,7 @@ def slowest(seconds: float) -> float:
 
 
 def mean(value: torch.Tensor) -> float:
-    """The mean over the ranks of a scalar on the device."""
+    """Mean over the ranks of a scalar on the device."""
     value = value.double().clone()
     if world_size() > 1:
         dist.all_reduce(value)
@@ -64,7 +64,7 @@ def mean(value: torch.Tensor) -> float:
 
 
 def gather(value: object) -> list:
-    """Every rank's picklable value, on every rank."""
+    """Every rank's picklable value, returned on every rank."""
     if world_size() == 1:
         return [value]
     values: list = [None] * world_size()

@@ -1,4 +1,4 @@
-"""An evaluation's judgement of one image, and the question that it answers."""
+"""An evaluation's judgement of one image, and its input."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -6,15 +6,15 @@ from typing import Any
 from torch import Tensor
 
 Question = tuple[Tensor, int, tuple[int, int]]
-"""An image (C, H, W) in [0, 1], its label, and the seed (run's, image's index) of what is drawn for it."""
+"""An image (C, H, W) in [0, 1], its label, and the seed (run's seed, image's index) of its random draws."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """A class, or -1 for an abstention, and the radius it is certified in, in units of pixels in [0, 1]."""
+    """A class, or -1 for an abstention, and the radius in which it is certified, in units of pixels in [0, 1]."""
 
     prediction: int
     radius: float
     skipped: bool = False
-    """Not certified, because the prediction was seen to be wrong."""
+    """True if certification was skipped because the prediction is wrong."""
     details: dict[str, Any] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Public names of a package, imported when they are asked for, so that help and refusals load no torch."""
+"""Lazy import of a package's public names, so that help and error messages do not load torch."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def lazily(package: str, **modules: str) -> Callable[[str], Any]:
-    """The `__getattr__` of a package (PEP 562) that takes each name from the module given for it."""
+    """A package's `__getattr__` (PEP 562) that takes each name from the module given for it."""
 
     def __getattr__(name: str) -> Any:
         if name not in modules:

@@ -1,10 +1,10 @@
-"""Import modules in outline: what they declare, without the libraries that they compute with.
+"""Import of modules in outline: their declarations, without the libraries that they compute with.
 
-A manifest names methods, networks and evaluations, and is checked against what these declare: names, arguments, facts.
-None of that needs torch, whose import takes seconds. In outline the standard library, pydantic, numpy and this package
-are imported as they are, and blanks stand for all else: they can be annotated with, inherited from and decorated with,
-and compute nothing. Modules imported in outline are forgotten at once; where they are put to use, they are imported
-in full.
+A manifest names methods, networks and evaluations, and is checked against their declarations: names, arguments, facts.
+None of these needs torch, whose import takes seconds. In outline, the standard library, pydantic, numpy and this
+package are imported normally, and blanks replace all else: they can be used as annotations, base classes and
+decorators, and compute nothing. Modules imported in outline are removed afterwards and are imported in full where they
+are used.
 """
 
 import sys
@@ -15,7 +15,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-# Imported before any outline, so that classes of both kinds share the types of their arguments.
+# Imported before any outline, so that outlined and full classes share the types of their arguments.
 import numpy  # noqa: F401
 import pydantic.dataclasses  # noqa: F401
 
@@ -28,32 +28,32 @@ _REAL = {"crt", "numpy", "pydantic", "pydantic_core", "annotated_types", "typing
 
 
 class _Blank(type):
-    """A class that stands for anything that a library offers: a type, a base class, a function, a decorator."""
+    """A class that replaces any object of a library: a type, a base class, a function, a decorator."""
 
     def __getattr__(cls, name: str) -> "_Blank":
         return _blank(name)
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        # `@decorator` and `@decorator(...)` leave what they decorate as it is.
+        # `@decorator` and `@decorator(...)` return the decorated object unchanged.
         return args[0] if len(args) == 1 and not kwargs and callable(args[0]) else cls
 
 
 class _BlankModule(ModuleType):
-    """A module that offers whatever it is asked for."""
+    """A module that has every attribute."""
 
     def __getattr__(self, name: str) -> _Blank:
         return _blank(name)
 
 
 def _blank(name: str) -> _Blank:
-    # Python and pydantic ask by such names what an object can do.
+    # Python and pydantic use such names to find out what an object supports.
     if name.startswith("__"):
         raise AttributeError(name)
     return _Blank(name, (), {})
 
 
 class _Finder(Loader):
-    """Finds a blank module wherever a library would have to be loaded."""
+    """Finder that gives a blank module for every library that is not loaded."""
 
     def find_spec(self, name: str, path: object, target: object = None) -> ModuleSpec | None:
         top = name.partition(".")[0]
@@ -66,12 +66,12 @@ class _Finder(Loader):
         return _BlankModule(spec.name)
 
     def exec_module(self, module: ModuleType) -> None:
-        """Leave it blank."""
+        """Leave the module blank."""
 
 
 @contextmanager
 def outlined() -> Iterator[None]:
-    """Within: imports are in outline; afterwards the modules imported so are forgotten."""
+    """Import in outline inside the block, and remove the outlined modules after it."""
     before, finder = set(sys.modules), _Finder()
     sys.meta_path.insert(0, finder)
     try:
@@ -86,6 +86,6 @@ def outlined() -> Iterator[None]:
 def _forget(name: str) -> None:
     parent, _, child = name.rpartition(".")
     del sys.modules[name]
-    # A package keeps its modules as attributes, by which `from package import module` would find them again.
+    # A package has its modules as attributes, through which `from package import module` would find them again.
     if parent in sys.modules:
         vars(sys.modules[parent]).pop(child, None)

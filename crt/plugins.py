@@ -1,4 +1,4 @@
-"""Methods, architectures and evaluations, found by the names their modules offer in `__all__`."""
+"""Methods, architectures and evaluations, found by the names in their modules' `__all__`."""
 
 import sys
 from functools import cache
@@ -10,23 +10,23 @@ from crt.outline import outlined
 
 
 class Plugin:
-    """Facts that methods and evaluations declare about themselves, for manifests and reports."""
+    """Facts that methods and evaluations declare about themselves for manifests and reports."""
 
     execution: ClassVar[frozenset[str]] = frozenset()
-    """Arguments that change no result, such as a number of images side by side: no part of an identity."""
+    """Arguments that change no result, such as a batch size, and are not part of an identity."""
     unsaid: ClassVar[frozenset[str]] = frozenset()
-    """Arguments that are no part of an identity at their defaults, so that results older than they keep theirs."""
+    """Arguments that are not part of an identity at their defaults, so that older results keep their ids."""
     named: ClassVar[tuple[str, ...]] = ()
-    """Arguments that a label always names, even at their defaults."""
+    """Arguments that a label always contains, even at their defaults."""
     quick: ClassVar[dict[str, int]] = {}
     """Arguments and their largest values in a quick run."""
 
     def fits(self, model: Any) -> None:
-        """ValueError that says why it cannot take this network."""
+        """Raise ValueError with the reason where the plug-in does not support this network."""
 
     @classmethod
     def chooses_networks(cls) -> bool:
-        """True where `fits` may refuse a network, so that one has to be built to know."""
+        """True if `fits` may refuse a network, so that the network must be built to check."""
         return cls.fits is not Plugin.fits
 
 
@@ -49,20 +49,20 @@ def plugins(package: str) -> dict[str, Any]:
 
 
 def find(package: str, name: str) -> Any:
-    """The plug-in called `name`; ValueError that lists what there is."""
+    """The plug-in with this name; ValueError that lists all names."""
     return _named(plugins(package), name)
 
 
 def declared(package: str) -> dict[str, Any]:
-    """The plug-ins of `package` by name, to ask what they declare: in outline as long as torch is not loaded.
+    """The plug-ins of `package` by name with their declarations, in outline as long as torch is not loaded.
 
-    A plug-in in outline has its arguments, their checks and its properties, and cannot compute.
+    A plug-in in outline has its arguments, their validation and its properties, but cannot compute.
     """
     return plugins(package) if sys.modules.get("torch") else _outline(package)
 
 
 def declaration(package: str, name: str) -> Any:
-    """The plug-in called `name`, to ask what it declares; ValueError that lists what there is."""
+    """The plug-in with this name, for its declarations; ValueError that lists all names."""
     return _named(declared(package), name)
 
 
@@ -72,7 +72,7 @@ def _outline(package: str) -> dict[str, Any]:
         with outlined():
             return plugins.__wrapped__(package)
     except Exception:
-        # A module that computes while it is imported needs its libraries.
+        # A module that computes on import needs its libraries.
         return plugins(package)
 
 

@@ -1,4 +1,4 @@
-"""Numbers as people write them in YAML: `1e-4` and `8/255` included, NaN and infinity not."""
+"""Numbers as written in YAML, including `1e-4` and `8/255`, but not NaN or infinity."""
 
 import re
 from typing import Annotated, Any
@@ -7,11 +7,11 @@ from pydantic import BeforeValidator, Field
 
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 PATTERN = rf"{_NUMBER}(?:\s*/\s*{_NUMBER})?"
-"""A number in words, as a regular expression."""
+"""Regular expression of a number."""
 
 
 def number(value: Any) -> Any:
-    """The float that a string such as `1e-4` or `8/255` means; anything else as it came; ValueError on other words."""
+    """The float of a string such as `1e-4` or `8/255`; any other value unchanged; ValueError for other strings."""
     if isinstance(value, bool):
         raise ValueError("a number is needed, not true or false")
     if not isinstance(value, str):

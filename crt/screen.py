@@ -1,4 +1,4 @@
-"""Consoles and tables on a terminal: text is shown as it is, never read as markup."""
+"""Consoles and tables on a terminal, which show text unchanged, never as markup."""
 
 import sys
 from typing import Any
@@ -11,35 +11,35 @@ from rich.text import Text
 from crt.text import printable
 
 WIDTH = 160
-"""Columns that a table may take before words fold: more than a narrow terminal has, and what a file has."""
+"""Width of tables in characters before words fold: more than a narrow terminal's, and the width in a file."""
 
 
 class Screen(Console):
-    """A console that takes no part of a text for markup, an emoji's name or an order to the terminal."""
+    """A console that interprets no part of a text as markup, an emoji's name or a control sequence."""
 
     def __init__(self, **options: Any):
         super().__init__(markup=False, emoji=False, highlight=False, **options)
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """Text of what is printed, table cells and titles included, in characters that the encoding has."""
-        # Before it is measured: a replacement may be longer than what it replaces.
+        """Printed text, including table cells and titles, in characters that the encoding has."""
+        # This precedes measuring, since a replacement may be longer than the character.
         shown = printable(text, keep="\n\t").encode(self.encoding, "look-alike").decode(self.encoding)
         return super().render_str(shown, **options)
 
 
 def output() -> Screen:
-    """Standard output."""
+    """Console of standard output."""
     return Screen(width=None if sys.stdout.isatty() else WIDTH)
 
 
 def errors() -> Screen:
-    """Standard error, for progress bars: nothing is shown where it is no terminal."""
+    """Console of standard error, for progress bars; it shows nothing where it is no terminal."""
     return Screen(stderr=True, quiet=not sys.stderr.isatty())
 
 
 def whole(console: Console, table: Table) -> None:
-    """Print it wider than a narrow terminal rather than cut, which the terminal's own wrapping is not."""
+    """Print a table in full width, even on a narrower terminal, which wraps it."""
     need = Measurement.get(console, console.options.update_width(1000), table)
-    # Print's width is not enough: it is the terminal's where that is smaller.
+    # The width of `print` is not enough, because the terminal's smaller width overrides it.
     table.width = max(need.minimum, min(need.maximum, max(console.width, WIDTH)))
     console.print(table, crop=False)

@@ -1,4 +1,4 @@
-"""Text as data: how a terminal shows it, how a shell reads it back, and what may name a folder."""
+"""Text as data: its form on a terminal and in a shell, and names of folders."""
 
 import codecs
 import io
@@ -9,36 +9,36 @@ import unicodedata
 from pathlib import Path
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Characters that steer a terminal instead of being shown: control codes, line ends, changes of direction.
+"""Characters that control a terminal instead of being shown: control codes, line ends, changes of direction.
 
 Surrogates are bytes of a path that are not UTF-8.
 """
 _ALIKE = {"–": "-", "—": "-", "…": "...", "±": "+/-", "×": "x", "≤": "<=", "≥": ">=", "∞": "inf", "→": "->", "←": "<-"}
 _ALIKE |= {"°": "deg ", "‘": "'", "’": "'", "“": '"', "”": '"', "\u00a0": " "}
 _SUBCOMMANDS = {"bench.submit": "submit", "bench.status": "status", "reports": "report", "crt.data.beton": "data"}
-"""Names in `robust-bench` of the modules that hints send a user to."""
+"""Names in `robust-bench` of the modules that hints refer to."""
 _BYTES = 255
-"""The longest name of a file on Linux."""
+"""Length in bytes of the longest file name on Linux."""
 
 
 def printable(text: str, keep: str = "") -> str:
-    r"""The text with `\n`, `\x1b` and the like in place of control characters, those to `keep` aside."""
+    r"""The text with escapes such as `\n` and `\x1b` for control characters, except those to `keep`."""
     return CONTROL.sub(lambda found: found[0] if found[0] in keep else _escaped(found[0]), text)
 
 
 def _escaped(char: str) -> str:
-    if "\udc80" <= char <= "\udcff":  # how Python writes a byte that is not UTF-8
+    if "\udc80" <= char <= "\udcff":  # Python's form of a byte that is not UTF-8
         return f"\\x{ord(char) - 0xDC00:02x}"
     return char.encode("unicode_escape").decode()
 
 
 def command(*words: str | Path) -> str:
-    """A line that a shell reads back as these words; a path that begins with a dash is not an option."""
+    """A line that a shell parses as these words; a path that begins with a dash is not taken for an option."""
     return " ".join(map(_quoted, words))
 
 
 def invocation(module: str, *words: str | Path) -> str:
-    """A line that runs one of this project's commands, in the way in which the running one was called."""
+    """A line that runs one of this project's commands in the same way as the running one was called."""
     installed = Path(sys.argv[0]).name == "robust-bench"
     return command(*(("robust-bench", _SUBCOMMANDS[module]) if installed else ("python", "-m", module)), *words)
 
@@ -47,13 +47,13 @@ def _quoted(word: str | Path) -> str:
     text = f"./{word}" if isinstance(word, Path) and str(word).startswith("-") else str(word)
     if all(map(_can_be_copied, text)):
         return shlex.quote(text)
-    # bash and zsh read $'...' back, which stays one line and needs no more than ASCII.
+    # bash and zsh parse $'...', which stays one line and needs only ASCII.
     inside = (char if _can_be_copied(char) and char not in "\\'" else _bytes(char) for char in text)
     return f"$'{''.join(inside)}'"
 
 
 def _can_be_copied(char: str) -> bool:
-    """True where standard output shows it."""
+    """True if standard output can show the character."""
     try:
         char.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
     except UnicodeEncodeError:
@@ -66,7 +66,7 @@ def _bytes(char: str) -> str:
 
 
 def check_folder_name(name: str, suffix: int) -> None:
-    """ValueError where `name`, with `suffix` more bytes behind it, cannot name a folder."""
+    """Raise ValueError where `name` with `suffix` more bytes cannot name a folder."""
     most, size = _BYTES - suffix, len(name.encode("utf-8", "surrogateescape"))
     if name.startswith((".", "-")):
         wrong = "begins with a dot or a dash"
@@ -81,7 +81,7 @@ def check_folder_name(name: str, suffix: int) -> None:
 
 
 def replace_missing_characters() -> None:
-    """Have standard output and errors write look-alikes of characters that their encoding lacks, instead of failing."""
+    """Make standard output and error write similar characters for those that their encoding lacks, instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="look-alike")

@@ -1,4 +1,4 @@
-"""The perturbations that a network must withstand, for training and evaluation alike."""
+"""Threat model of training and evaluation: the perturbations that a network must withstand."""
 
 from typing import Literal
 
@@ -28,4 +28,4 @@ class Threat(BaseModel):
 
 
 _MOST = {"linf": 1.0, "l2": 27.0}
-"""All of a pixel's range; half of the way between the two CIFAR images that are farthest apart."""
+"""Largest radii: a pixel's full range, and half the distance between the two most distant CIFAR images."""

@@ -1,16 +1,16 @@
-"""Datasets and pipelines by name: shape, classes, constants, augmentation and where the files are."""
+"""Datasets and pipelines by name: shape, classes, constants, augmentation and location of the files."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 Constants = tuple[tuple[float, float, float], tuple[float, float, float]]
-"""Mean and standard deviation of each channel, of pixels in [0, 1]."""
+"""Mean and standard deviation of each channel for pixels in [0, 1]."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """A set of uint8 images; `mean` and `std` (of pixels in [0, 1]) are what the network's first layer takes."""
+    """A set of uint8 images; the network's first layer normalizes with `mean` and `std` (of pixels in [0, 1])."""
 
     name: str
     classes: tuple[str, ...]
@@ -19,20 +19,20 @@ class Dataset:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     measured: Constants | None = None
-    """Mean and standard deviation of the training pixels, against which a written file is checked."""
+    """Mean and standard deviation of the training pixels, which a written file is checked against."""
     flip: bool
     shape: tuple[int, int, int] = (3, 32, 32)
     pad: int = 4
     resize: int | None = None
-    """Length of the shorter side before the centre of `shape` is cropped, for images of any size.
+    """Length of the shorter side before the centre of `shape` is cropped; None for images of one size.
 
-    A file may hold a part of such a dataset.
+    A file may hold a part of a dataset whose images are of any size.
     """
     superclasses: tuple[tuple[str, str, int], ...] | None = None
-    """Ranges of ImageNet's classes that make each class: first and last WordNet ID, and number of classes."""
+    """Ranges of ImageNet's classes that form each class: first and last WordNet ID, and number of classes."""
 
     def images(self, split: str) -> int:
-        """How many images a split has."""
+        """Number of images in a split."""
         return self.train_images if split == "train" else self.test_images
 
     def path(self, split: str, data: Path) -> Path:
@@ -111,22 +111,22 @@ class Pipeline:
 
     name: str
     datasets: tuple[str, ...] = tuple(DATASETS)
-    """Those it fits."""
+    """Names of the datasets that the pipeline is for."""
     crop: bool = True
-    """Zero padding, a random crop and, where the dataset says so, a flip; of images of any size, a random part."""
+    """Zero padding, a random crop and, if the dataset allows it, a flip; for images of any size, a resized crop."""
     jitter: float = 0.0
-    """Brightness, contrast and saturation, in an order of chance, each by a factor of 1 ± jitter."""
+    """Brightness, contrast and saturation, in random order, each by a factor of 1 ± jitter."""
     degrees: float = 0.0
-    """The angle that an image is turned by at most, either way."""
+    """Largest angle by which an image is rotated in either direction."""
     lighting: float = 0.0
-    """The standard deviation of a shift along ImageNet's principal colours."""
+    """Standard deviation of a shift along ImageNet's principal colours."""
     constants: Mapping[str, Constants] = field(default_factory=dict)
     """Mean and standard deviation of the first layer, by dataset; the dataset's own by default."""
     clamp: bool = False
-    """Clamp pixels that an attack or noise moved outside [0, 1], in the first layer."""
+    """True if the first layer clamps pixels to [0, 1] that an attack or noise moved outside."""
 
     def normalization(self, dataset: Dataset) -> Constants:
-        """Mean and standard deviation that the network's first layer takes."""
+        """Mean and standard deviation that the network's first layer normalizes with."""
         return self.constants.get(dataset.name, (dataset.mean, dataset.std))
 
 
@@ -138,7 +138,7 @@ PIPELINES = {
     for pipeline in (
         Pipeline(name="crt"),
         Pipeline(name="plain", crop=False),
-        # https://github.com/Ethos-lab/robust-representation-matching: its scripts for the two norms differ, in std too
+        # https://github.com/Ethos-lab/robust-representation-matching: its scripts for the two norms differ in std, too
         Pipeline(
             name="rrm-linf",
             datasets=_SMALL,

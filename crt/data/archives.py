@@ -1,4 +1,4 @@
-"""Tars and zips as files by path: nothing is unpacked."""
+"""Tars and zips read as files by path, without unpacking."""
 
 import os
 import re
@@ -13,7 +13,7 @@ from crt.data.files import Archive, Link, is_hidden, is_image
 from crt.data.progress import progress
 
 SYNSET = re.compile(r"n\d{8}")
-"""A WordNet ID, which names a class of ImageNet."""
+"""A WordNet ID, the name of a class of ImageNet."""
 _MAGIC = {
     b"\x1f\x8b": "gzip",
     b"BZh": "bzip2",
@@ -28,13 +28,13 @@ _MAGIC = {
     b"version https://git-lfs": "a Git LFS pointer",
 }
 COMPRESSIONS = ("gzip", "bzip2", "xz")
-"""Those that Python's tarfile reads."""
+"""Compressions that Python's tarfile reads."""
 Broken = (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error)
-"""Errors of archives that are not whole."""
+"""Errors raised by incomplete or damaged archives."""
 
 
 def form_of(path: Path) -> str:
-    """The form of a file by its first bytes: `tar`, `empty`, one of a table, or `of no known form`."""
+    """Form of a file by its first bytes: `tar`, `empty`, a name from a table, or `of no known form`."""
     with open(path, "rb") as file:
         head = file.read(512)
     if not head:
@@ -45,10 +45,10 @@ def form_of(path: Path) -> str:
 
 
 class Tar(Archive):
-    """The files of a tar. Plain tars are read from many threads at once; compressed ones quickly in their order only.
+    """The files of a tar. Plain tars are read by many threads at once, compressed ones quickly only in their own order.
 
-    A tar of tars of classes, as ImageNet's training images are published, is read as `train/CLASS/IMAGE`.
-    ValueError for a file that is no whole tar.
+    A tar of tars of classes, the form of ImageNet's published training images, is read as `train/CLASS/IMAGE`.
+    ValueError for a file that is no complete tar.
     """
 
     def __init__(self, path: Path):
@@ -69,7 +69,7 @@ class Tar(Archive):
 
     def _add_members(self, archive: tarfile.TarFile, folder: str, offset: int, advance: Callable[[int], None]) -> None:
         while (member := archive.next()) is not None:
-            # Else a million of them are kept. Types of the standard library lack the list.
+            # Otherwise tarfile keeps a million members. The standard library's types lack the list.
             archive.members.clear()  # type: ignore[attr-defined]
             path = folder + member.name
             if member.isdir():
@@ -87,7 +87,7 @@ class Tar(Archive):
                 else:
                     self.add(path, (offset + member.offset_data, member.size))
             advance(offset + archive.offset)
-        # tarfile takes damage for the end: the end of a tar is a block of zeros.
+        # tarfile takes damage for the end of the tar, but the end is a block of zeros.
         archive.fileobj.seek(archive.offset)
         if archive.fileobj.read(tarfile.BLOCKSIZE).count(0) != tarfile.BLOCKSIZE:
             raise tarfile.ReadError(f"{folder or 'it'} has no end after {offset + archive.offset:,} bytes")
@@ -112,7 +112,7 @@ def _fault(path: Path, error: Exception) -> str:
 
 
 class Zips(Archive):
-    """The files of several zips together. ValueError for one that is not whole, or an image that two of them hold."""
+    """The files of several zips together. ValueError for an incomplete zip or for an image that is in two of them."""
 
     def __init__(self, paths: Iterable[Path]):
         paths = list(paths)
@@ -136,7 +136,7 @@ class Zips(Archive):
                     self.add(info.filename, (archive, info))
 
     def describe(self, path: str) -> str:
-        """The path, after the name of the zip that holds it."""
+        """The path, preceded by the name of the zip that holds it."""
         content = self._folders.get(os.path.dirname(path), {}).get(os.path.basename(path))
         return f"{content[0].filename}: {path}" if isinstance(content, tuple) else super().describe(path)
 
@@ -154,5 +154,5 @@ def _zip_fault(path: Path, error: Exception) -> str:
 
 
 def open_archive(path: Path) -> Archive:
-    """The files of a zip or a tar, by its first bytes; ValueError for another form."""
+    """The files of a zip or a tar, recognized by its first bytes; ValueError for another form."""
     return Zips([path]) if form_of(path) == "zip" else Tar(path)

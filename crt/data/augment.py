@@ -1,4 +1,4 @@
-"""Changes of colour and angle to whole batches of training images, on the device."""
+"""Changes of colours and angles in whole batches of training images, on the device."""
 
 import numpy as np
 import torch
@@ -11,14 +11,14 @@ CONTRAST, SATURATION = 1, 2
 """Kinds of jitter; brightness is 0."""
 VARIANCES = np.array((0.2175, 0.0188, 0.0045))
 COLOURS = np.array(((-0.5675, -0.5808, -0.5836), (0.7192, -0.0045, -0.6948), (0.4009, -0.8140, 0.4203)))
-"""ImageNet's principal colours, a row each, and the variance along each (Krizhevsky et al., 2012, section 4.1)."""
+"""ImageNet's principal colours, one in each row, and the variance along each (Krizhevsky et al., 2012, section 4.1)."""
 
 
 class Changes:
-    """A pipeline's augmentation in one epoch, after crop and flip: bytes in, float32 in [0, 1] out.
+    """A pipeline's augmentation in one epoch, after crop and flip: from bytes to float32 in [0, 1].
 
-    It depends on seed, epoch and image alone. Colours and angles are changed in whole values of 0 to 255, as
-    torchvision changes bytes, so that the pixels of every loader are multiples of 1/255 until `lighting` shifts them.
+    It depends only on seed, epoch and image. Colours and angles change in whole values of 0 to 255, as in torchvision
+    on bytes, so that the pixels of every loader are multiples of 1/255 until `lighting` shifts them.
     """
 
     def __init__(self, pipeline: Pipeline, n: int, seed: int, epoch: int, device: torch.device):
@@ -47,9 +47,9 @@ class Changes:
 
 
 def jitter(x: Tensor, kinds: Tensor, factors: Tensor) -> Tensor:
-    """`x` after three changes in place, in the order of `kinds` (B, 3), each by its kind's factor of `factors` (B, 3).
+    """`x` after three in-place changes in the order of `kinds` (B, 3), each by its kind's factor in `factors` (B, 3).
 
-    All are one blend: with black, with the mean grey, or with each pixel's grey.
+    Each change is a blend: with black, with the mean grey, or with each pixel's grey.
     """
     for kind in kinds.unbind(1):
         factor = factors.gather(1, kind[:, None])[:, :, None, None]
@@ -63,7 +63,7 @@ def jitter(x: Tensor, kinds: Tensor, factors: Tensor) -> Tensor:
 
 
 def rotate(x: Tensor, degrees: Tensor) -> Tensor:
-    """Each image turned about its centre, counterclockwise: the nearest pixel, black where there is none."""
+    """Each image rotated counterclockwise about its centre, with the nearest pixel, or black outside the image."""
     height, width = x.shape[2:]
     radians = torch.deg2rad(degrees)[:, None, None]
     cos, sin = torch.cos(radians), torch.sin(radians)
@@ -74,8 +74,8 @@ def rotate(x: Tensor, degrees: Tensor) -> Tensor:
 
 
 def lighting(x: Tensor, shifts: Tensor) -> Tensor:
-    """Pixels in [0, 1], all of an image shifted by its colour of `shifts` (B, 3).
+    """Pixels in [0, 1], with all pixels of an image shifted by its colour of `shifts` (B, 3).
 
-    What leaves [0, 1] is cut off: methods are promised pixels in it, and the first layer would do the same.
+    Values outside [0, 1] are clipped, since methods rely on this range.
     """
     return x.add(shifts[:, :, None, None]).clamp_(0, 1)

@@ -1,4 +1,4 @@
-"""CIFAR-10's batches, as they are published: the python version, pickled, and the binary version, of records."""
+"""CIFAR-10's published batch files: the pickled python version and the binary version of records."""
 
 import io
 import pickle
@@ -21,16 +21,16 @@ _ARRAYS = {
     ("numpy._core.multiarray", "_reconstruct"),
     ("numpy._core.numeric", "_frombuffer"),
 }
-"""All that a pickled batch may call: how NumPy pickles an array."""
+"""All objects that a pickled batch may refer to: those with which NumPy pickles an array."""
 
 
 def holds_batches(names: dict[str, bool]) -> bool:
-    """True where any of the batches' files is among the names of a folder."""
+    """True if any name in the folder is that of a batch file."""
     return any(name in names or f"{name}.bin" in names for split in _NAMES.values() for name in split)
 
 
 def read_batches(files: Files, folder: str) -> dict[str, Images]:
-    """The images of both splits from the batches in a folder; ValueError for one that is missing or not whole."""
+    """The images of both splits from the batches in a folder; ValueError for a missing or incomplete batch."""
     names = files.entries(folder)
     binary = not any(name in names for split in _NAMES.values() for name in split)
     suffix, read = (".bin", _records) if binary else ("", _unpickled)
@@ -50,10 +50,10 @@ def read_batches(files: Files, folder: str) -> dict[str, Images]:
 
 
 class _Arrays(pickle.Unpickler):
-    """Loads arrays, numbers, texts, lists and dictionaries; a file that asks to call anything else is refused."""
+    """Loads arrays, numbers, texts, lists and dictionaries; refuses a file that refers to anything else."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """How NumPy makes an array, by its present or its former place."""
+        """NumPy's function or type for arrays, from its present or its former module."""
         module = module.replace("numpy.core", "numpy._core")
         if (module, name) not in _ARRAYS:
             raise pickle.UnpicklingError(f"it calls {module}.{name}, which no batch of images does")
@@ -61,13 +61,13 @@ class _Arrays(pickle.Unpickler):
 
 
 def _unpickled(place: str, content: bytes) -> tuple[NDArray, list[int]]:
-    """A batch of the python version: pixels (N, 3072) and labels."""
+    """Pixels (N, 3072) and labels of a batch of the python version."""
     try:
         loaded = _Arrays(io.BytesIO(content), encoding="latin1").load()
         batch: dict[str, Any] = {
             key.decode() if isinstance(key, bytes) else key: value for key, value in loaded.items()
         }
-    except Exception as error:  # a broken pickle may raise anything
+    except Exception as error:  # a damaged pickle may raise any error
         raise ValueError(
             f"{place}: {len(content):,} bytes, no batch of CIFAR-10: {error} (allowed: a whole batch of the python"
             " version)"
@@ -84,7 +84,7 @@ def _unpickled(place: str, content: bytes) -> tuple[NDArray, list[int]]:
 
 
 def _records(place: str, content: bytes) -> tuple[NDArray, NDArray]:
-    """A batch of the binary version: pixels (N, 3072) and labels, of records of a label and its pixels."""
+    """Pixels (N, 3072) and labels of a batch of the binary version, whose records are a label and its pixels."""
     if not content or len(content) % _RECORD:
         raise ValueError(
             f"{place}: {len(content):,} bytes, cut off or no batch of CIFAR-10 (allowed: whole records of"

@@ -1,4 +1,4 @@
-"""The contract of loaders: an order of images, and batches of it on the device."""
+"""Base class of loaders: an order of images, and their batches on the device."""
 
 import math
 from collections.abc import Iterator
@@ -17,30 +17,30 @@ Batch = tuple[Tensor, Tensor, Tensor]
 
 
 def epoch_order(n: int, seed: int, epoch: int, rank: int = 0, world: int = 1, shuffle: bool = True) -> np.ndarray:
-    """This rank's images of an epoch, int64: every `world`-th of one order that depends on seed and epoch alone.
+    """This rank's images of an epoch, int64: every `world`-th of an order that depends only on seed and epoch.
 
-    The ranks' k-th batches together are the k-th batch of one process. What `world` does not divide is left out.
+    The k-th batches of all ranks together are the k-th batch of one process. The remainder of n / `world` is left out.
     """
     order = np.random.default_rng((seed, epoch)).permutation(n) if shuffle else np.arange(n)
     return order[: n - n % world][rank::world].copy()
 
 
 class Order:
-    """Which images a rank delivers, epoch by epoch."""
+    """Order of the images that a rank delivers in each epoch."""
 
     def __init__(self, n: int, seed: int, rank: int, world: int, shuffle: bool):
         self.n, self.seed, self.rank, self.world, self.shuffle = n, seed, rank, world, shuffle
 
     def of(self, epoch: int) -> np.ndarray:
-        """See `epoch_order`."""
+        """The order of one epoch; see `epoch_order`."""
         return epoch_order(self.n, self.seed, epoch, self.rank, self.world, self.shuffle)
 
 
 class Loader:
     """Batches of (images (B, C, H, W) float32 in [0, 1], labels (B,) int64, indices (B,) int64) on the device.
 
-    A batch is the consumer's to keep, and the last one may be smaller. Each iteration takes the order of `epoch` and
-    moves it on by one; set it to resume. `images` is what one epoch of this rank delivers.
+    A batch belongs to the consumer; the last one of an epoch may be smaller. Each iteration uses the order of `epoch`
+    and increments it; set `epoch` to resume. `images` is the number of images that this rank delivers in an epoch.
     """
 
     def __init__(
@@ -70,19 +70,19 @@ class Loader:
         return self.batches(epoch)
 
     def batches(self, epoch: int) -> Iterator[Batch]:
-        """One epoch."""
+        """Yield the batches of one epoch."""
         raise NotImplementedError
 
     def changes(self, epoch: int, **others) -> Changes:
-        """The augmentation of an epoch's cropped images; `others` are fields of another pipeline."""
+        """Augmentation of an epoch's cropped images; `others` replace fields of the pipeline."""
         return Changes(replace(self.pipeline, **others), self.order.n, self.order.seed, epoch, self.device)
 
     def own(self, tensor: Tensor) -> Tensor:
-        """A copy on the device; through pinned memory of its own to a GPU, so that nobody waits for the copy."""
+        """A copy on the device; to a GPU, through its own pinned memory, so that the copy is asynchronous."""
         if self.device.type != "cuda":
             return tensor.to(self.device, copy=True)
         pinned = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
         return pinned.copy_(tensor).to(self.device, non_blocking=True)
 
     def close(self) -> None:
-        """Let go of threads and memory."""
+        """Release threads and memory."""

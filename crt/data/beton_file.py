@@ -1,4 +1,4 @@
-"""The images of a .beton file: read, checked and written."""
+"""Reading, checking and writing of .beton files."""
 
 import io
 import tempfile
@@ -24,9 +24,9 @@ def _again() -> str:
 
 
 class Beton:
-    """The images of a .beton file by number, read without FFCV; ValueError that names a file that is not whole.
+    """The images of a .beton file by number, read without FFCV; ValueError that names an incomplete file.
 
-    Raw images are of one `height` and `width`; where `jpeg`, they are JPEGs of any size.
+    Raw images have one `height` and `width`; if `jpeg`, the images are JPEGs of any size.
     """
 
     def __init__(self, path: Path):
@@ -74,7 +74,7 @@ class Beton:
             return np.array(Image.open(io.BytesIO(content.data)))
         return content.reshape(self.height, self.width, 3)
 
-    def images(self, indices: Sequence[int]) -> NDArray[np.uint8]:
+    def images(self, indices: Sequence[int] | NDArray[np.int64]) -> NDArray[np.uint8]:
         """The raw images at `indices`, of shape (B, H, W, 3)."""
         out = np.empty((len(indices), self.height, self.width, 3), np.uint8)
         for row, index in enumerate(indices):
@@ -83,7 +83,7 @@ class Beton:
 
 
 def ensure(dataset: Dataset, split: str, data: Path) -> Path:
-    """The split's whole .beton file; digits are written on first use, others must have been. ValueError if not."""
+    """The split's complete .beton file; digits are written on first use. ValueError where other files are missing."""
     path = dataset.path(split, data)
     if dataset.name == "digits" and not path.exists():
         write(dataset, split, data, *digits(split), show=False)
@@ -101,7 +101,7 @@ def ensure(dataset: Dataset, split: str, data: Path) -> Path:
 
 
 def held(dataset: Dataset, split: str, data: Path) -> int:
-    """How many images the split's file holds; as many as were published, where it is missing or cannot hold fewer."""
+    """Number of images in the split's file; the published number where the file is missing or is always complete."""
     path = dataset.path(split, data)
     return len(Beton(path)) if dataset.resize and path.exists() else dataset.images(split)
 
@@ -109,7 +109,7 @@ def held(dataset: Dataset, split: str, data: Path) -> int:
 def write(
     dataset: Dataset, split: str, data: Path, images: NDArray[np.uint8], labels: NDArray[np.int64], show: bool = True
 ) -> Path:
-    """Check and write a split of images (N, H, W, 3); several processes may do so at once. ValueError if unlike."""
+    """Check and write a split of images (N, H, W, 3), safely for several processes at once; ValueError from `check`."""
     check(dataset, split, images, labels)
     path = dataset.path(split, data)
     part = None
@@ -148,7 +148,7 @@ def _lay_out(file: IO[bytes], name: str, images: NDArray[np.uint8], labels: NDAr
 
 
 def check(dataset: Dataset, split: str, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> None:
-    """ValueError where number, shape, classes or channel statistics are not the dataset's, as far as they are known."""
+    """Raise ValueError where number, shape, classes or channel statistics differ from the dataset's known ones."""
     where = f"{dataset.name}-{split}"
     expected = (dataset.images(split), *dataset.shape[1:], 3)
     if images.shape != expected or images.dtype != np.uint8:

@@ -1,4 +1,4 @@
-"""CIFAR-10 as people have it: the python and the binary version, or a tree of images, in folders or archives."""
+"""CIFAR-10 in its usual forms: the python version, the binary version, or a tree of images, in folders or archives."""
 
 import hashlib
 import io
@@ -30,15 +30,15 @@ _OTHERS = {
     "fine_label_names.txt": "CIFAR-100",
     "meta": "CIFAR-100",
 }
-"""Names that tell what else a folder holds."""
+"""Names by which other contents of a folder are recognized."""
 _PUBLISHED = {"train": "0b042288facb4ac2bbbf7ac094b03d3b", "test": "2d4b638242c1782d318a6cd0409081b7"}
-"""`digest` of CIFAR-10 as it is published."""
+"""`digest` of CIFAR-10 as published."""
 
 
 def read_cifar10(dataset: Dataset, source: Path) -> tuple[dict[str, Images], bool]:
-    """The train and test images (N, 32, 32, 3) with their labels, and True where the form keeps every pixel.
+    """The train and test images (N, 32, 32, 3) with their labels, and True if the form preserves every pixel.
 
-    ValueError, with the file, for what is not CIFAR-10 or not whole.
+    ValueError, with the file, for an incomplete source or one that is not CIFAR-10.
     """
     try:
         sources: list[Files] = [open_archive(source) if source.is_file() else Folder(source)]
@@ -63,7 +63,7 @@ def read_cifar10(dataset: Dataset, source: Path) -> tuple[dict[str, Images], boo
 
 
 def _archives(source: Path) -> list[Files]:
-    """The zips of a folder, taken together, and its tars that are named after CIFAR-10."""
+    """All zips of a folder as one, and its tars that are named after CIFAR-10."""
     files = [path for path in sorted(source.iterdir()) if path.is_file() and not is_hidden(path.name)]
     zips = [path for path in files if path.suffix.lower() == ".zip"]
     tars = [path for path in files if path.name.lower().endswith((".tar", ".tgz", ".tar.gz"))]
@@ -72,7 +72,7 @@ def _archives(source: Path) -> list[Files]:
 
 
 def _places(files: Files) -> list[str]:
-    """The folders in which CIFAR-10's files may lie: the topmost, and those below, on a disk those named after it."""
+    """Folders that may hold CIFAR-10's files: the top folder and those below, on a disk only those named after it."""
     named = [
         name
         for name, is_folder in files.entries("").items()
@@ -118,10 +118,11 @@ def _what_is_there(sources: list[Files]) -> str:
 
 
 def list_tree(dataset: Dataset, split: str, files: Files, root: str) -> list[tuple[str, int]]:
-    """The paths and labels of a tree CLASS/IMAGE, in the order of the images' names over all classes.
+    """Paths and labels of a tree CLASS/IMAGE, sorted by the images' names over all classes.
 
-    So a numbered set keeps its shuffled order, and its first K images are a fair part. Classes are named, or numbered
-    by their labels. ValueError for class folders or a number of images that are not the dataset's.
+    A numbered set thus keeps its shuffled order, and its first K images are a representative part. Class folders have
+    the classes' names, or their labels as numbers. ValueError for class folders or a number of images that are not the
+    dataset's.
     """
     classes, members = class_folders(files, root)
     numbers = [str(label) for label in range(len(dataset.classes))]
@@ -141,21 +142,21 @@ def list_tree(dataset: Dataset, split: str, files: Files, root: str) -> list[tup
 
 
 def read_tree(dataset: Dataset, split: str, files: Files, members: list[tuple[str, int]]) -> Images:
-    """The images of a tree's members; ValueError for one that is broken, of another size or grey."""
+    """The images of a tree's members; ValueError for a broken or grey image, or one of another size."""
     paths = [path for path, _ in members]
     images, labels = (
         np.empty((len(paths), *dataset.shape[1:], 3), np.uint8),
         np.array([k for _, k in members], np.int64),
     )
     rows = list(range(len(paths)))
-    if isinstance(files, Tar):  # a compressed one is read in its own order
+    if isinstance(files, Tar):  # a compressed archive is read in its own order
         rows.sort(key=lambda row: files.content(paths[row]) or ())
     grey = []
     for row in track(rows, f"reading {split}", len(paths)):
         image, mode = _decoded(files, paths[row], images.shape[1:])
         images[row] = image
         grey += [paths[row]] if mode in ("1", "L", "LA", "I", "I;16", "F") else []
-    if grey and not is_published(split, images, labels):  # some published images are grey, and may be kept so
+    if grey and not is_published(split, images, labels):  # some published images are grey, and a tree may store them so
         raise ValueError(f"{files.describe(min(grey))}: greyscale, as are {len(grey) - 1} others (allowed: RGB)")
     return images, labels
 
@@ -165,7 +166,7 @@ def _decoded(files: Files, path: str, shape: tuple[int, ...]) -> tuple[NDArray[n
         with Image.open(io.BytesIO(files.read(path))) as opened:
             mode = opened.mode
             image = np.asarray(opened.convert("RGB"))
-    except Exception as error:  # a decoder given broken bytes may raise anything
+    except Exception as error:  # a decoder may raise any error on broken bytes
         raise ValueError(f"{files.describe(path)}: cannot be read: {error} (allowed: a whole image)") from None
     if image.shape != shape:
         size = "x".join(map(str, image.shape[:2]))
@@ -174,12 +175,12 @@ def _decoded(files: Files, path: str, shape: tuple[int, ...]) -> tuple[NDArray[n
 
 
 def digest(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> str:
-    """A digest of the images with their labels, whatever their order: the sum of each one's BLAKE2b, modulo 2**128."""
+    """Digest of the images with their labels, in any order: the sum of their BLAKE2b digests modulo 2**128."""
     pairs = zip(images, labels, strict=True)
     hashes = (hashlib.blake2b(bytes([label]) + image.tobytes(), digest_size=16) for image, label in pairs)
     return f"{sum(int.from_bytes(found.digest()) for found in hashes) % 2**128:032x}"
 
 
 def is_published(split: str, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> bool:
-    """True for the images and labels of CIFAR-10 as it is published, in any order."""
+    """True for the published images and labels of CIFAR-10, in any order."""
     return digest(images, labels) == _PUBLISHED[split]

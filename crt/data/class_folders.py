@@ -1,4 +1,4 @@
-"""The class folders of a split, wherever they lie, and the images in them."""
+"""Class folders of a split, at any depth of the source, and their images."""
 
 import posixpath
 
@@ -7,15 +7,15 @@ from crt.data.progress import track
 
 
 def find_split(files: Files, name: str) -> str | None:
-    """The path of the folder of a split; None where there is none. ValueError where there are several.
+    """Path of a split's folder; None where there is none. ValueError where there are several.
 
-    Archives may have folders above it; the topmost that holds images counts. A folder or an archive of nothing but
-    ILSVRC2012_val_* is itself `val`.
+    In archives it may lie below other folders; the topmost folder that holds images counts. A folder or an archive that
+    holds only ILSVRC2012_val_* is itself `val`.
     """
     if isinstance(files, Archive):
         found = files.find(name)
         found = [path for path in found if not path.startswith(found[0] + "/")]
-        if len(found) > 1:  # beside images there may be annotations in folders of the same name
+        if len(found) > 1:  # folders of the same name beside the images may hold annotations
             found = [path for path in found if holds_images(files, path)]
             found = [path for path in found if path.count("/") == found[0].count("/")]
         if len(found) > 1:
@@ -29,7 +29,7 @@ def find_split(files: Files, name: str) -> str | None:
 
 
 def holds_images(files: Files, folder: str, levels: int = 4) -> bool:
-    """True for a folder with an image in it or in the folders of so many levels below."""
+    """True for a folder with an image in it or at most `levels` levels below."""
     entries = files.entries(folder)
     below = (posixpath.join(folder, name) for name, is_folder in entries.items() if is_folder)
     return any(map(is_image, entries)) or (levels > 0 and any(holds_images(files, path, levels - 1) for path in below))
@@ -44,7 +44,7 @@ def is_flat(files: Files, root: str) -> bool:
 def class_folders(files: Files, root: str) -> tuple[list[str], list[tuple[str, str]]]:
     """The class folders of a split, and its images (class, name), both sorted.
 
-    ValueError, with a place, for images that are in no class folder or in a folder below one.
+    ValueError, with the place, for images outside class folders or in a folder below one.
     """
     entries = files.entries(root)
     for name, is_folder in entries.items():
@@ -74,5 +74,5 @@ def class_folders(files: Files, root: str) -> tuple[list[str], list[tuple[str, s
 
 
 def first_of(names: list[str]) -> str:
-    """The first three names, and how many there are besides."""
+    """The first three names, and the number of the others."""
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,4 +1,4 @@
-"""From images as people have them to a dataset's .beton files."""
+"""Conversion of a dataset's images, in their usual forms, to its .beton files."""
 
 import sys
 from pathlib import Path
@@ -18,10 +18,10 @@ def convert(
     quality: int = 90,
     labels: Path | None = None,
 ) -> list[str]:
-    """Read, check and write both splits; without `source`, download them. ValueError where they are others.
+    """Read, check and write both splits; without `source`, download them. ValueError for images of another dataset.
 
-    `labels` is a file of the classes of ImageNet's validation images. Gives back a line for each split that is neither
-    written nor there, because the source holds none of it.
+    `labels` is a file of the classes of ImageNet's validation images. Returns a line for each split that is neither
+    written nor already there, because the source does not hold it.
     """
     if source is not None and not source.exists():
         raise ValueError(f"{source}: no such folder, tar or zip (allowed for --source: a folder or an archive)")

@@ -1,4 +1,4 @@
-"""The loader of torchvision's transforms in torch's DataLoader: where FFCV is not installed, and the reference."""
+"""Loader of torchvision's transforms in torch's DataLoader: the reference, and the loader for machines without FFCV."""
 
 from collections.abc import Callable, Iterator
 
@@ -11,10 +11,10 @@ from crt.data.beton_file import Beton
 
 
 class Torch(Loader):
-    """torchvision's transforms image by image in a DataLoader: the reference for the other two.
+    """torchvision's transforms for each image in a DataLoader: the reference for the other two loaders.
 
-    How an image is changed depends on seed, epoch and image alone, not on ranks or workers. Lighting, which
-    torchvision has not, is added to whole batches.
+    The changes to an image depend only on seed, epoch and image, not on ranks or workers. Lighting, which torchvision
+    lacks, is added to whole batches.
     """
 
     def batches(self, epoch: int) -> Iterator[Batch]:
@@ -23,7 +23,7 @@ class Torch(Loader):
             batch_size=self.batch_size,
             sampler=self.order.of(epoch).tolist(),
             num_workers=self.workers or 0,
-            generator=torch.Generator().manual_seed(epoch),  # else it draws from the network's generator
+            generator=torch.Generator().manual_seed(epoch),  # otherwise it would draw from the network's generator
         )
         changes = self.changes(epoch, jitter=0.0, degrees=0.0)
         for x, y, index in data:
@@ -47,7 +47,7 @@ class Torch(Loader):
         return v2.Compose([v2.Identity(), *steps])
 
     def centre(self, image: Tensor) -> Tensor:
-        """The centre crop that FFCV takes of an image of any size, resized."""
+        """The centre crop of a resized image of any size, as FFCV takes it."""
         from torchvision.transforms.v2 import functional
 
         height, width = image.shape[1:]

@@ -1,4 +1,4 @@
-"""The loader that holds the images on the device: for small datasets on fast devices."""
+"""Loader that holds the images on the device, for small datasets on fast devices."""
 
 from collections.abc import Iterator
 
@@ -8,13 +8,13 @@ import torch
 from crt.data.batches import Batch, Loader
 
 _TOGETHER = 1024
-"""Images that are made at once, where a batch has fewer: launching the work for 32 costs more than doing it."""
+"""Number of images made at once if batches are smaller: launching the work for 32 images takes longer than the work."""
 
 
 class Device(Loader):
-    """The images lie on the device as bytes, zero-padded once; some batches together are one gather of crops.
+    """Holds the images on the device as bytes, zero-padded once; one gather makes the crops of several batches.
 
-    How an image is cropped and flipped depends on seed, epoch and image alone, not on the number of ranks.
+    The crop and flip of an image depend only on seed, epoch and image, not on the number of ranks.
     """
 
     def __init__(self, *args):
@@ -22,11 +22,11 @@ class Device(Loader):
         if self.beton.jpeg:
             raise ValueError(f"loader device: {self.file} holds JPEGs of any size (allowed for it: ffcv, torch)")
         pad, n = self.pad, self.order.n
-        # A fourth byte makes a pixel one int32: gathered and mirrored as one number, not as three.
+        # A fourth byte makes a pixel one int32, which is gathered and mirrored as one number instead of three.
         padded = np.pad(self.beton.images(np.arange(n)), ((0, 0), (pad, pad), (pad, pad), (0, 1)))
         pixels = torch.from_numpy(padded.view(np.int32)[..., 0]).to(self.device)
         image, row, pixel = pixels.stride()
-        # Every crop of every image, (n, top, left, H, W), in the same memory.
+        # A view of every crop of every image, (n, top, left, H, W), in the same memory.
         sizes = (n, 2 * pad + 1, 2 * pad + 1, self.height, self.width)
         self._crops = pixels.as_strided(sizes, (image, row, pixel, row, pixel))
         self._labels = torch.from_numpy(self.beton.labels[:n]).to(self.device)

@@ -1,4 +1,4 @@
-"""The loader of FFCV (https://github.com/libffcv/ffcv), with its pitfalls closed off."""
+"""Loader of FFCV (https://github.com/libffcv/ffcv), with workarounds for its pitfalls."""
 
 import os
 import time
@@ -10,22 +10,22 @@ import torch
 from crt.data.batches import Batch, Loader
 
 STALL = 300.0
-"""Seconds without a batch after which FFCV's thread is given up; its first batch waits for a compiler."""
+"""Seconds without a batch after which FFCV's thread counts as stalled; the first batch waits for a compiler."""
 
 
 class FFCV(Loader):
     """FFCV with the file in the operating system's cache.
 
-    The order is exact; the crops and flips come from numba's per-thread generators, which nothing can seed
-    (https://github.com/libffcv/ffcv/issues/164). What else a pipeline does is done to whole batches on the device, as
-    in the loader device. JPEGs are decoded by a faster, less exact transform than Pillow's
-    and resized without torchvision's smoothing against aliasing.
+    The order is exact; crops and flips come from numba's per-thread generators, which cannot be seeded
+    (https://github.com/libffcv/ffcv/issues/164). The pipeline's other changes are made to whole batches on the device,
+    as in the loader `device`. FFCV decodes JPEGs by a faster, less exact transform than Pillow's and resizes them
+    without torchvision's antialiasing.
     """
 
     def __init__(self, *args):
         super().__init__(*args)
         self._running = None
-        # FFCV sets torch's threads to its own number, and to one when it is imported.
+        # FFCV sets torch's threads to its own number, and to one on import.
         threads = torch.get_num_threads()
         try:
             from ffcv.fields.basics import IntDecoder
@@ -46,7 +46,7 @@ class FFCV(Loader):
             def __init__(self):
                 pass
 
-            def __call__(self, reader):  # FFCV wants an instance, and calls it
+            def __call__(self, reader):  # FFCV expects an instance, and calls it
                 return self
 
             def sample_order(self, epoch):
@@ -87,7 +87,7 @@ class FFCV(Loader):
             for _ in range(len(self)):
                 x, y, index = self._next(running)
                 torch.set_num_threads(threads)
-                # FFCV's own ToDevice reuses its pinned buffers by count, whether or not the device has copied them
+                # FFCV's own ToDevice reuses its pinned buffers by count, even if the device has not copied them yet
                 index = self.own(index.flatten())
                 yield changes(self.own(x), index), self.own(y.flatten()), index
         finally:
@@ -95,7 +95,7 @@ class FFCV(Loader):
             torch.set_num_threads(threads)
 
     def _next(self, running) -> Batch:
-        """FFCV's next batch; RuntimeError where its thread died or stalls, for which FFCV itself waits for ever."""
+        """FFCV's next batch; RuntimeError where its thread died or stalled, since FFCV itself would wait forever."""
         deadline = time.monotonic() + STALL
         while True:
             alive = running.is_alive()
@@ -108,7 +108,7 @@ class FFCV(Loader):
                     raise RuntimeError(f"{self.file}: FFCV's thread {what}") from None
 
     def _stop(self, running) -> None:
-        """End FFCV's thread: left alone, it can abort the process at exit."""
+        """End FFCV's thread, which could otherwise abort the process at exit."""
         running.iter_ixes = iter(())
         while running.is_alive():
             try:

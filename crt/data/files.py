@@ -1,4 +1,4 @@
-"""Files of a folder, or of archives, by their path: one interface for every form in which images are kept."""
+"""Files of a folder or of archives by path: one interface for all forms in which images are kept."""
 
 import os
 import posixpath
@@ -8,16 +8,16 @@ from typing import Protocol
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".pgm", ".tif", ".tiff")
 _DEBRIS = ("__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini")
-"""Names that operating systems leave behind, beside those that begin with a dot."""
+"""Names that operating systems leave behind, besides those that begin with a dot."""
 _MOST_LINKS = 40
-"""Links in one path, as Linux allows them."""
+"""Largest number of links in one path; Linux has the same limit."""
 
 
 class Files(Protocol):
-    """Files by paths whose parts are separated by `/`; the path of the topmost folder is empty."""
+    """Files by path; `/` separates the parts of a path, and the top folder's path is empty."""
 
     def describe(self, path: str) -> str:
-        """The path as messages name it."""
+        """The path for messages."""
         ...
 
     def is_folder(self, path: str) -> bool:
@@ -25,7 +25,7 @@ class Files(Protocol):
         ...
 
     def entries(self, folder: str) -> dict[str, bool]:
-        """The names in a folder in their order, each with True for a folder; no hidden files.
+        """The names in a folder in its order, each with True for a folder, without hidden files.
 
         ValueError for a link that leads nowhere.
         """
@@ -42,7 +42,7 @@ def is_image(name: str) -> bool:
 
 
 def is_hidden(name: str) -> bool:
-    """True for a name that people do not see or did not make."""
+    """True for a name that is hidden or that an operating system left behind."""
     return name.startswith(".") or name in _DEBRIS
 
 
@@ -61,7 +61,7 @@ class Folder:
         return os.path.isdir(self._root / path)
 
     def entries(self, folder: str) -> dict[str, bool]:
-        """The names in a folder; only links are looked at one by one, for there may be a million files."""
+        """The names in a folder; only links are examined one by one, since there may be a million files."""
         found = {}
         with os.scandir(self._root / folder) as entries:
             for entry in entries:
@@ -82,25 +82,25 @@ class Folder:
 
 @dataclass(frozen=True)
 class Link:
-    """A link within an archive; the target of a hard one begins at the top, that of a symbolic one at its folder."""
+    """A link within an archive; a hard link's target is relative to the top, a symbolic link's to the link's folder."""
 
     target: str
     hard: bool = False
 
 
 class Archive:
-    """The files of archives by path; links are followed within. `name` is how messages name the archives."""
+    """The files of archives by path; links within them are followed. Messages name the archives by `name`."""
 
     def __init__(self, name: str):
         self.name = name
         self._folders: dict[str, dict[str, tuple | Link | None]] = {"": {}}
 
     def describe(self, path: str) -> str:
-        """The path, after the archive's name."""
+        """The path, preceded by the archive's name."""
         return f"{self.name}: {path}" if path else self.name
 
     def add_folder(self, path: str) -> str:
-        """Add a folder and those above it; the path as it is kept: relative, without `.` and `..`."""
+        """Add a folder and those above it; the normalized path: relative, without `.` and `..`."""
         path = posixpath.normpath("/" + path.lstrip("/"))[1:]
         if path not in self._folders:
             parent, name = posixpath.split(path)
@@ -109,7 +109,7 @@ class Archive:
         return path
 
     def add(self, path: str, content: tuple | Link) -> None:
-        """Add a link, or a file by what `load` takes; it replaces what had its path, as unpacking would."""
+        """Add a link, or a file by the argument of `load`; it replaces an earlier one at its path, as in unpacking."""
         parent, name = posixpath.split(path)
         self._folders[self.add_folder(parent)][name] = content
 
@@ -118,7 +118,7 @@ class Archive:
         raise NotImplementedError
 
     def resolve(self, path: str) -> str:
-        """The path after every link in it; ValueError for one that leaves the archive, dangles or loops."""
+        """The path with every link resolved; ValueError for one that leaves the archive, dangles or loops."""
         here, rest, links = "", path.split("/") if path else [], 0
         link = None
         while rest:
@@ -156,7 +156,7 @@ class Archive:
         return path in self._folders or (linked and self.resolve(path) in self._folders)
 
     def find(self, name: str) -> list[str]:
-        """The paths of folders of that name, links to one among them, outside hidden folders; the topmost first."""
+        """Paths of folders and links to folders with this name, outside hidden folders, the topmost first."""
         paths = (posixpath.join(folder, name) for folder, names in self._folders.items() if name in names)
         shown = [path for path in paths if not any(map(is_hidden, path.split("/"))) and self.is_folder(path)]
         return sorted(shown, key=lambda path: (path.count("/"), path))
@@ -172,7 +172,7 @@ class Archive:
         return found
 
     def content(self, path: str) -> tuple | None:
-        """The member at a path, links followed; None for a folder."""
+        """The member at a path, with links followed; None for a folder."""
         parent, name = posixpath.split(self.resolve(path))
         content = self._folders[parent].get(name)
         return content if isinstance(content, tuple) else None

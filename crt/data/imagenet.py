@@ -1,4 +1,4 @@
-"""ImageNet or a part of it, from a tree of classes or a tar of one, to .beton files: resumable, in bounded memory."""
+"""Conversion of ImageNet or a part of it, from a class tree or a tar, to .beton files: resumable, in bounded memory."""
 
 import fcntl
 import hashlib
@@ -19,25 +19,25 @@ from crt.data.progress import progress, say
 from crt.data.trees import FOLDERS, Tree, trees_of
 
 _ROUND = 512
-"""Images between two notes of what is done."""
+"""Images between two saves of the notes."""
 _DONE = np.dtype([("image", layout.IMAGE), ("label", "<i8"), ("size", "<u8")])
-"""The note of an image; one that cannot be read has size 0."""
+"""Note of a written image; an unreadable one has size 0."""
 
 Encoded = tuple[int, int, int, bytes]
-"""Mode, height, width and bytes of an image as it is written."""
+"""Mode, height, width and bytes of an image for the file."""
 
 
 def convert(
     dataset: Dataset, source: Path, data: Path, side: int, quality: int, labels: Path | None = None
 ) -> list[str]:
-    """Write the splits that `source` holds and `data` does not; a write that was cut short goes on.
+    """Write the splits that `source` holds and `data` does not; an interrupted write continues.
 
-    Training images become JPEGs whose longer side is at most `side`, in an order shuffled once and for all, so that
-    the first K are a fair part. Test images become the raw pixels that are judged: the shorter side resized, the
-    centre cut out, nothing compressed again. They keep ImageFolder's order, so that `every: 100, images: 500` judges
-    the 500 images of https://github.com/locuslab/smoothing. `labels` sorts validation images without class folders.
-    Gives back a line for each split that is neither in `source` nor in `data`. ValueError where the class folders are
-    not the dataset's.
+    Training images become JPEGs whose longer side is at most `side`, in an order shuffled once and for all, so that the
+    first K are a representative part. Test images become raw pixels: the shorter side is resized, the centre is
+    cropped, and nothing is compressed again. They keep ImageFolder's order, so that `every: 100, images: 500` evaluates
+    the 500 images of https://github.com/locuslab/smoothing. `labels` assigns classes to validation images without class
+    folders. Returns a line for each split that is neither in `source` nor in `data`. ValueError where the class folders
+    are not the dataset's.
     """
     trees = trees_of(dataset, source, labels)
 
@@ -84,10 +84,10 @@ def convert(
 def write(
     path: Path, tree: Tree, encode: Callable[[Image.Image], Encoded], settings: str, shuffle: bool
 ) -> list[str] | None:
-    """Write the tree's images as `encode` makes them of upright RGB ones, going on where a write was cut short.
+    """Write the tree's images with `encode`, which takes upright RGB images; continue an interrupted write.
 
-    `settings` say what `encode` does. Gives back the names of the images that cannot be read, None where `path` is
-    there already. ValueError where another process is writing, or nothing can be read; OSError where a disk fails.
+    `settings` describe `encode`. Returns the names of unreadable images, or None where `path` exists already.
+    ValueError where another process is writing or no image can be read; OSError where a disk fails.
     """
     part, journal = (path.with_name(f".{path.name}.{suffix}") for suffix in ("part", "done"))
     part.touch()
@@ -96,7 +96,7 @@ def write(
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ValueError(f"{part}: another process is writing it") from None
-        if path.exists():  # asked under the lock: what was opened may be what another process has just finished
+        if path.exists():  # checked under the lock, since another process may have just finished the opened file
             part.unlink(missing_ok=True)
             journal.unlink(missing_ok=True)
             return None
@@ -116,7 +116,7 @@ def write(
                     done = np.concatenate([done, new])
                 advance(len(tree.images))
         finally:
-            pool.shutdown(cancel_futures=True)  # who interrupts does not wait for a round
+            pool.shutdown(cancel_futures=True)  # so that an interruption does not wait for a round
         kept = done[done["size"] > 0]
         if len(kept) == 0:
             raise ValueError(f"{path}: none of {len(done)} images can be read")
@@ -131,10 +131,10 @@ def write(
 
 
 def _resume(file: BinaryIO, notes: BinaryIO, version: bytes, images: int) -> NDArray:
-    """The notes of what `file` holds already; none, and both emptied, where they are of other images or settings."""
+    """Notes of the images that `file` already holds; none, and both emptied, if images or settings differ."""
     notes.seek(0)
     written, content = notes.read(len(version)), notes.read()
-    whole = len(content) // _DONE.itemsize * _DONE.itemsize  # the last note may be torn
+    whole = len(content) // _DONE.itemsize * _DONE.itemsize  # the last note may be incomplete
     done = np.frombuffer(content[:whole], _DONE)
     if written != version or os.fstat(file.fileno()).st_size < _end(done, images):
         done = done[:0]
@@ -147,12 +147,12 @@ def _resume(file: BinaryIO, notes: BinaryIO, version: bytes, images: int) -> NDA
 
 
 def _end(done: NDArray, images: int) -> int:
-    """Offset at which the next image may lie."""
+    """Offset where the next image may begin."""
     return max([layout.start(images), *(done["image"]["pointer"] + done["size"])[-1:].tolist()])
 
 
 def _append(file: BinaryIO, encoded: Iterable[Encoded | None], end: int) -> NDArray:
-    """Write images from `end` on, none across two pages, and bring them to the disk; their notes, without labels."""
+    """Write images from `end` on, none across two pages, and sync them to disk; their notes, without labels."""
     notes = []
     for image in encoded:
         mode, height, width, content = image or (0, 0, 0, b"")
@@ -168,9 +168,9 @@ def _append(file: BinaryIO, encoded: Iterable[Encoded | None], end: int) -> NDAr
 
 
 def _encoded(content: bytes, encode: Callable[[Image.Image], Encoded]) -> Encoded | None:
-    """The image in `content`, whatever its format, colours and orientation; None where it cannot be read."""
+    """The image in `content`, of any format, colours and orientation; None where it cannot be read."""
     try:
         with Image.open(io.BytesIO(content)) as image:
             return encode(ImageOps.exif_transpose(image).convert("RGB"))
-    except Exception:  # a decoder given broken bytes may raise anything
+    except Exception:  # a decoder may raise any error on broken bytes
         return None

@@ -1,6 +1,6 @@
-"""How a .beton file lies on disk: header, fields, a row an image, pages of whole images, the table of allocations.
+"""Layout of a .beton file: header, fields, one row for each image, pages of whole images, and the table of allocations.
 
-FFCV's own writer is not used: it forks, and on a full disk it waits for ever.
+FFCV's own writer is not used, because it forks and waits forever on a full disk.
 """
 
 import os
@@ -17,19 +17,19 @@ IMAGE = np.dtype([("mode", "<u1"), ("width", "<u2"), ("height", "<u2"), ("pointe
 ROW = np.dtype([("image", IMAGE), ("label", "<i8"), ("index", "<i8")], align=True)
 FIELDS = [(2, "image"), (1, "label"), (1, "index")]
 ALLOCATION = np.dtype([("image", "<u8"), ("pointer", "<u8"), ("size", "<u8")])
-"""The table with which a whole file ends: an entry an image."""
+"""Table at the end of a complete file, with an entry for each image."""
 VERSION, PAGE = 2, 2**23
 JPEG, RAW = 0, 1
 """Modes of an image."""
 
 
 def start(images: int) -> int:
-    """Offset of the first page in a file of at most so many images."""
+    """Offset of the first page in a file of at most this many images."""
     return -(-(HEADER.itemsize + len(FIELDS) * FIELD.itemsize + images * ROW.itemsize) // PAGE) * PAGE
 
 
 def seal(file: IO[bytes], rows: NDArray, sizes: NDArray[np.uint64]) -> None:
-    """Write all but the images, which lie already where the rows (of `ROW`) point, and bring the file to the disk."""
+    """Write all but the images, which already lie where the rows (of `ROW`) point, and sync the file to disk."""
     fields = np.zeros(len(FIELDS), FIELD)
     for field, (kind, name) in zip(fields, FIELDS, strict=True):
         field["type"] = kind

@@ -1,4 +1,4 @@
-"""Three loaders behind one interface: FFCV, torchvision's transforms in a DataLoader, and a dataset on the device."""
+"""Loaders behind one interface: FFCV, torchvision's transforms in a DataLoader, and a dataset on the device."""
 
 from pathlib import Path
 
@@ -32,10 +32,11 @@ def loader(
     workers: int | None = None,
     shuffle: bool = True,
 ) -> Loader:
-    """The loader of one rank; `batch_size` is this rank's, `images` are the first of the file.
+    """The loader of one rank; `batch_size` is this rank's; `images` selects the first of the file.
 
-    A file of images of any size may lack one in a thousand, for some copies cannot be read whole; to train on fewer,
-    say how many. `workers` are FFCV's threads or the DataLoader's processes. ValueError lists what is allowed.
+    A file of images of any size may lack one in a thousand, because some copies contain unreadable images; to train on
+    fewer, set `images`. `workers` are FFCV's threads or the DataLoader's processes. ValueError lists the allowed
+    values.
     """
     if kind not in LOADERS:
         raise ValueError(f"unknown loader {kind!r} (allowed: {', '.join(LOADERS)})")

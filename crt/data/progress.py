@@ -1,4 +1,4 @@
-"""Messages of long work on data: its progress and its result."""
+"""Messages about long work on data: its progress and its result."""
 
 import sys
 import time
@@ -12,12 +12,12 @@ from crt import screen
 from crt.text import printable
 
 SECONDS = 10.0
-"""Between two plain lines, where there is no terminal."""
+"""Seconds between two plain lines where there is no terminal."""
 Item = TypeVar("Item")
 
 
 def say(text: str, file: TextIO | None = None) -> None:
-    """Print one line; what it cannot hold or the terminal cannot show, in a file's name for one, is escaped."""
+    """Print one line; unprintable characters, such as some in a file's name, are escaped."""
     file = file or sys.stdout
     encoding = file.encoding or "utf-8"
     print(printable(text).encode(encoding, "look-alike").decode(encoding), file=file, flush=True)
@@ -27,7 +27,7 @@ def say(text: str, file: TextIO | None = None) -> None:
 def progress(description: str, total: int | None, unit: str = "images") -> Iterator[Callable[[int], None]]:
     """Show on stderr how many of `total` are done: a bar on a terminal, else a line every 10 seconds.
 
-    It gives the function to call with the number done. Where `total` is None, it is not known.
+    Yields the function to call with the number done. `total` is None if it is unknown.
     """
     if sys.stderr.isatty():
         text = TextColumn("{task.description}", markup=False)
@@ -49,7 +49,7 @@ def progress(description: str, total: int | None, unit: str = "images") -> Itera
 
 
 def track(items: Iterable[Item], description: str, total: int, unit: str = "images") -> Iterator[Item]:
-    """The items, while their number is shown as `progress` shows it."""
+    """Yield the items and show their number with `progress`."""
     with progress(description, total, unit) as advance:
         for done, item in enumerate(items):
             advance(done)

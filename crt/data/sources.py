@@ -1,4 +1,4 @@
-"""Images that need no source: the bundled digits, and CIFAR-10 by download."""
+"""Images without a source of the user's: the bundled digits, and CIFAR-10 by download."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ _TRAIN_DIGITS = 1_437
 
 
 def digits(split: str) -> Images:
-    """scikit-learn's 1,797 handwritten digits, 8x8 enlarged 4x to 32x32x3, split 1,437 / 360 once and for all."""
+    """scikit-learn's 1,797 handwritten digits, 8x8 enlarged 4x to 32x32x3, with a fixed split of 1,437 / 360."""
     from sklearn.datasets import load_digits
 
     images, labels = load_digits(return_X_y=True)
@@ -23,7 +23,7 @@ def digits(split: str) -> Images:
 
 
 def download(data: Path) -> Path:
-    """The folder of CIFAR-10's python version, downloaded into `data` where it is not there and whole.
+    """Folder of CIFAR-10's python version, downloaded into `data` unless it is there and complete.
 
     ValueError without a network.
     """

@@ -1,4 +1,4 @@
-"""Copies of .beton files on a node's own storage, made once a node and held against the original's checksum."""
+"""Copies of .beton files on a node's own storage, made once for each node and verified by checksum."""
 
 import fcntl
 import hashlib
@@ -14,13 +14,13 @@ _BLOCK = 2**24
 
 
 def stage(dataset: Dataset, split: str, data: Path, local: Path) -> Path:
-    """The folder under `local` that holds the split; processes of a node that ask at once wait for one copy.
+    """Folder under `local` that holds the split; concurrent processes of a node wait for one copy.
 
-    ValueError where the storage cannot be written, is too small, or gives back other bytes than were put there.
+    ValueError where the storage is not writable, is too small, or returns other bytes than were written.
     """
     source = ensure(dataset, split, data)
     found = source.stat()
-    # The original's place, size and time name the copy: a file written anew is copied anew.
+    # The original's path, size and time name the copy, so that a rewritten file is copied anew.
     version = hashlib.sha256(f"{source.absolute()} {found.st_size} {found.st_mtime_ns}".encode()).hexdigest()[:12]
     folder = local / f"beton-{version}"
     copy, note = folder / source.name, folder / f"{source.name}.json"

@@ -1,4 +1,4 @@
-"""The WordNet IDs of the 1,000 classes of ImageNet (ILSVRC 2012), by which folders too many or too few are named."""
+"""WordNet IDs of the 1,000 classes of ImageNet (ILSVRC 2012), with which missing and extra folders are named."""
 
 _OFFSETS = """
 01440764 01443537 01484850 01491361 01494475 01496331 01498041 01514668 01514859 01518878 01530575 01531178 01532829

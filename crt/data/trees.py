@@ -1,4 +1,4 @@
-"""Trees of images in class folders, and the part of one that a dataset takes."""
+"""Trees of images in class folders, and the part of a tree that a dataset uses."""
 
 import posixpath
 import re
@@ -15,9 +15,9 @@ from crt.data.synsets import SYNSETS
 from crt.data.val_labels import read_labels
 
 FOLDERS = {"train": "train", "test": "val"}
-"""Each split's folder in the source: ImageNet's own test images have no labels."""
+"""Folder of each split in the source; ImageNet's own test images have no labels."""
 OFFICIAL = {"train": "ILSVRC2012_img_train.tar", "val": "ILSVRC2012_img_val.tar"}
-"""The archives in which ImageNet is published: class tars in one, images without folders in the other."""
+"""Archives in which ImageNet is published: one of class tars, one of images without folders."""
 _FORMS = "train/CLASS/IMAGE and val/CLASS/IMAGE in a folder, an uncompressed tar or a zip, or ILSVRC2012_img_*.tar"
 _SORT = (
     "allowed: val/CLASS/IMAGE, as soumith's valprep.sh sorts them, or --val-labels FILE with the class of each, such as"
@@ -27,18 +27,18 @@ _SORT = (
 
 @dataclass(frozen=True)
 class Tree:
-    """A split's images (class, name), sorted by class and then by name, as torchvision's ImageFolder has them."""
+    """A split's images (class, name), sorted by class and then by name, like torchvision's ImageFolder."""
 
     classes: dict[str, int]
-    """The label of each class folder."""
+    """Label of each class folder."""
     images: list[tuple[str, str]]
     read: Callable[[str, str], bytes]
 
 
 def trees_of(dataset: Dataset, source: Path, labels: Path | None = None) -> dict[str, Tree]:
-    """The dataset's splits that a folder, a tar or a zip holds; `labels` sorts a `val` without class folders.
+    """The dataset's splits in a folder, a tar or a zip; `labels` assigns classes to a `val` without class folders.
 
-    ValueError for class folders that are not the dataset's, and for images that cannot be sorted or reached.
+    ValueError for class folders that are not the dataset's, and for images that cannot be assigned or reached.
     """
     try:
         trees = _chosen(dataset, _all_trees(source, labels))
@@ -99,7 +99,7 @@ def _tree(files: Files, root: str) -> Tree:
 
 
 def _sorted(files: Files, root: str, labels: Path) -> Tree:
-    """The tree of a folder without class folders, by a file of its labels."""
+    """Tree of a folder without class folders, from a file of its labels."""
     names = [name for name, is_folder in files.entries(root).items() if not is_folder and is_image(name)]
     kinds = read_labels(labels, names)
     images = sorted((kinds[name], name) for name in names)
@@ -111,7 +111,7 @@ def _numbered(classes: Iterable[str]) -> dict[str, int]:
 
 
 def _chosen(dataset: Dataset, trees: dict[str, Tree]) -> dict[str, Tree]:
-    """The dataset's part of the trees: all of them, or what its superclasses hold under their labels."""
+    """The dataset's part of the trees: all of them, or its superclasses' folders with their labels."""
     if dataset.superclasses is None:
         return trees
     ranges = list(enumerate(dataset.superclasses))
@@ -123,13 +123,13 @@ def _chosen(dataset: Dataset, trees: dict[str, Tree]) -> dict[str, Tree]:
 
 
 def check_classes(dataset: Dataset, source: Path, folder: str, classes: dict[str, int]) -> None:
-    """ValueError where the class folders are not the dataset's, with the names of those too many and too few."""
+    """Raise ValueError, with the extra and missing names, where the class folders are not the dataset's."""
     names = classes.keys()
     counts = [count for *_, count in dataset.superclasses or ()] or [1] * len(dataset.classes)
     ranges = dataset.superclasses or (("n", "o", 0),)
     published = {kind for kind in SYNSETS if any(low <= kind <= high for low, high, _ in ranges)}
     extra, missing = sorted(names - published), sorted(published - names)
-    if 2 * len(missing) >= len(published):  # the folders have names of their own, most of them alike
+    if 2 * len(missing) >= len(published):  # the folders are named in another way, and most of them alike
         shapes = {name: re.sub(r"\d+", "0", name) for name in names}
         common = Counter(shapes.values()).most_common(1)
         extra, missing = sorted(name for name in names if (shapes[name], sum(counts)) not in common), []
@@ -147,7 +147,7 @@ def check_classes(dataset: Dataset, source: Path, folder: str, classes: dict[str
 
 
 def _check_aliases(files: Files) -> None:
-    """ValueError for validation images in a folder of another name; the official test images have no labels."""
+    """Raise ValueError for validation images in a folder of another name; the official test images have no labels."""
     for alias in ("validation", "valid", "test"):
         root = find_split(files, alias)
         if root is not None and holds_images(files, root) and not (alias == "test" and is_flat(files, root)):
@@ -158,7 +158,7 @@ def _check_aliases(files: Files) -> None:
 
 
 def _what_is_there(files: Files) -> str:
-    """The contents of a source without train and val, with a remedy where one is known."""
+    """Contents of a source without train and val, with a remedy where one is known."""
     entries = files.entries("")
     if not entries:
         return "empty"

@@ -1,4 +1,4 @@
-"""The class of each ImageNet validation image, from a file of labels as people have them."""
+"""Classes of ImageNet's validation images, from the usual files of labels."""
 
 import re
 from collections.abc import Iterable
@@ -14,11 +14,11 @@ _ALLOWED = (
 
 
 def read_labels(file: Path, images: Iterable[str]) -> dict[str, str]:
-    """The WordNet ID of each image, from lines that name both, in any order and with anything else between them.
+    """WordNet ID of each image, from lines that contain both, in any order and with anything else in between.
 
-    Or from lines of a WordNet ID alone, of which line K is for the image whose name ends with number K. ValueError,
-    with the line, for images without a class or with two, and for numbers, which mean different classes in different
-    lists.
+    Alternatively, each line is a WordNet ID alone, and line K is for the image whose name ends with number K.
+    ValueError, with the line, for images without a class or with two, and for numbers, since they mean different
+    classes in different lists.
     """
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
@@ -70,7 +70,7 @@ def _named(file: Path, lines: list[str], stems: dict[str, str]) -> dict[str, str
 
 
 def _numbers(lines: list[str]) -> str:
-    """The refusal of a file that gives numbers; empty for any other file."""
+    """Error message for a file of numbers; empty for any other file."""
     if not lines or not re.fullmatch(r"(\S+[\s,]+)?\d{1,4}", lines[0].strip()):
         return ""
     return (

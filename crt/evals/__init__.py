@@ -1,4 +1,4 @@
-"""Evaluations: how often a trained network is right, and how robust it is; one file each."""
+"""Evaluations of a trained network's accuracy and robustness, one file each."""
 
 from crt.lazy import lazily
 

@@ -1,6 +1,6 @@
-"""Attacks as evaluations: restart after restart on the images that still stand, and the proof of what broke the others.
+"""Attacks as evaluations: restarts on the images that are still robust, with proof of each successful attack.
 
-An image is broken where an attack found a point of the ball and of [0, 1] that the network puts in another class.
+An image is broken where an attack found a point in the ball and in [0, 1] that the network puts in another class.
 """
 
 from abc import abstractmethod
@@ -26,10 +26,10 @@ __all__: list[str] = []
 
 @dataclass(kw_only=True, config=ConfigDict(extra="forbid"))
 class Attacker(Switches):
-    """An attack; a subclass has `eps` among its arguments, None by default.
+    """An attack; every subclass has an argument `eps`, None by default.
 
-    Attacked, and asked whether it was fooled, is the network as it is run here: with `precision: bf16` one whose
-    rounding hides small differences of its loss, so that its robustness is not that of the network in float32.
+    The network is attacked and evaluated as it is run here: with `precision: bf16`, rounding hides small differences of
+    the loss, so that its robustness is not that of the float32 network.
     """
 
     fold: bool = False
@@ -40,7 +40,7 @@ class Attacker(Switches):
     @property
     @abstractmethod
     def eps(self) -> float | None:
-        """The radius, if not the threat's; an argument of every subclass."""
+        """Radius of the attack, None for the threat's; an argument of every subclass."""
 
     @model_validator(mode="after")
     def _has_a_radius(self) -> "Attacker":
@@ -50,21 +50,21 @@ class Attacker(Switches):
 
     @property
     def ball(self) -> Threat:
-        """The threat, with the radius of the attack."""
+        """The threat with the radius of the attack."""
         return self.threat.model_copy(update={"eps": self.eps or self.threat.eps})
 
     def target(self, model: Classifier, batch: int) -> nn.Module:
-        """The network to attack; where it is compiled, for batches of whole quarters of `batch` images."""
+        """The network to attack; if it is compiled, its batches are whole quarters of `batch` images."""
         return self.ready(fold(model).network if self.fold else model, -(-batch // 4))
 
 
 def withstand(
     model: nn.Module, questions: Iterable[Question], attack: Attack, threat: Threat, restarts: int, batch: int
 ) -> Iterator[Judgement]:
-    """Judgements in the order of the questions, made `batch` images at a time; the model stays as it is.
+    """Yield judgements in the order of the questions, `batch` images at a time; the model does not change.
 
-    The prediction is the network's own; the radius is `eps` where no attack broke it, else 0. Images that the network
-    puts in another class than their label's are not attacked.
+    The prediction is that of the unperturbed image; the radius is `eps` where no attack broke the image, else 0.
+    Misclassified images are not attacked.
     """
     questions = iter(questions)
     while group := list(islice(questions, batch)):
@@ -100,7 +100,7 @@ def _judge(model: nn.Module, group: list[Question], attack: Attack, threat: Thre
 
 
 def _proof(x: Tensor, found: Found, threat: Threat, restart: int) -> list[dict[str, Any]]:
-    """Details of each broken image; RuntimeError where an adversarial image leaves the ball or [0, 1]."""
+    """Details of each broken image; RuntimeError where an adversarial image lies outside the ball or [0, 1]."""
     at = found.adversarial[found.broken]
     d = (at.double() - x[found.broken].double()).flatten(1)
     norms = torch.linalg.vector_norm(d, ord=torch.inf if threat.norm == "linf" else 2, dim=1)

@@ -1,4 +1,4 @@
-"""AutoAttack (Croce and Hein, 2020, https://arxiv.org/abs/2003.01690), the standard one, by the authors' package."""
+"""Standard AutoAttack (Croce and Hein, 2020, https://arxiv.org/abs/2003.01690), by the authors' package."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -18,24 +18,24 @@ from crt.quantity import Count, Positive
 __all__ = ["AutoAttack"]
 
 ATTACKS = ("apgd-ce", "apgd-t", "fab-t", "square")
-"""In their order; each is run on what withstood those before it."""
+"""Names of the attacks in order; each runs on the images that are robust to the previous ones."""
 
 
 @dataclass(kw_only=True, config=ConfigDict(extra="forbid"))
 class AutoAttack(Attacker):
-    """The radius is `eps` where none of the four attacks broke an image, else 0.
+    """Four attacks by the authors' package; the radius is `eps` where none of them broke the image, else 0.
 
-    The package draws for whole batches: a judgement is of an image among those asked for with it. Its details number
-    the attack that broke the image, in the order of `ATTACKS`.
+    The package draws random numbers for whole batches, so a judgement depends on the images of its batch. Its details
+    contain the number of the attack that broke the image, in the order of `ATTACKS`.
     """
 
     eps: Positive | None = None
-    """By default the threat's."""
+    """Radius of the attack; by default the threat's."""
     batch: Count = 250
-    """Images attacked side by side."""
+    """Batch size."""
 
     forwards = 200 + 9 * 200 + 9 * 300 + 5000
-    """Passes of the four attacks, with nine targets, on an image that withstands them all."""
+    """Passes of the four attacks, with nine targets, on an image that is robust to all of them."""
     budget = (len(ATTACKS), 0)
 
     @model_validator(mode="after")
@@ -45,7 +45,7 @@ class AutoAttack(Attacker):
         return self
 
     def judge_many(self, model: Classifier, questions: Iterable[Question]) -> Iterator[Judgement]:
-        """Attack batch after batch a model that stays as it is; ValueError where it has fewer than 4 classes."""
+        """Attack one batch after another; the model does not change. ValueError where it has fewer than 4 classes."""
         network = self.target(model, self.batch)
 
         def attack(x: Tensor, y: Tensor, names: Sequence[Name], number: int) -> Found:
@@ -68,7 +68,7 @@ class AutoAttack(Attacker):
         ensemble = pyautoattack.AutoAttack(model, eps=self.ball.eps, norm=norm, seed=seed, device=x.device)
         ensemble.attacks_to_run = [attack]
         ensemble.apgd_targeted.n_target_classes = ensemble.fab.n_target_classes = min(9, others)
-        # The package seeds the generators that all share.
+        # The package seeds the global generators.
         with torch.random.fork_rng([x.device] if x.is_cuda else []):
             adversarial, _ = ensemble.run_standard_evaluation(x, y, batch_size=len(x))
         found = Found.nothing(x)

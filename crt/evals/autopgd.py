@@ -23,20 +23,25 @@ LOSSES = {"ce": cross_entropy, "dlr": dlr}
 
 @dataclass(kw_only=True, config=ConfigDict(extra="forbid"))
 class AutoPGD(Attacker):
-    """The radius is `eps` where no restart broke an image, else 0; defaults as in the RRM paper's tables 1 and 2."""
+    """AutoPGD; the radius is `eps` where no restart broke the image, else 0.
+
+    The defaults are those of the RRM paper's tables 1 and 2.
+    """
 
     steps: Count = 50
     restarts: Count = 10
     loss: Literal["ce", "dlr"] = "ce"
     rho: Share = 0.75
-    """Share of the steps between checkpoints that have to increase the loss."""
+    """Share of the steps between two checkpoints that must increase the loss."""
     form: Literal["reference", "art17"] = "reference"
-    """The authors' algorithm, each image for itself; or that of the toolbox that the RRM paper used, in which a batch
-    shares its step size: there a judgement is of an image among those asked for with it, 50 at a time."""
+    """Version of the algorithm: the authors', or that of the toolbox used in the RRM paper.
+
+    In the toolbox, a batch of 50 shares its step size, so that a judgement depends on the images of its batch.
+    """
     eps: Positive | None = None
-    """By default the threat's."""
+    """Radius of the attack; by default the threat's."""
     batch: Count = 500
-    """Images in one forward pass of the reference form."""
+    """Batch size of the reference form."""
 
     execution: ClassVar[frozenset[str]] = frozenset({"batch"})
     quick: ClassVar[dict[str, int]] = {"steps": 20, "restarts": 2}
@@ -51,9 +56,9 @@ class AutoPGD(Attacker):
         return 1, self.steps * self.restarts
 
     def judge_many(self, model: Classifier, questions: Iterable[Question]) -> Iterator[Judgement]:
-        """Attack image after image, batch after batch, a model that stays as it is.
+        """Attack one batch after another, each image separately; the model does not change.
 
-        ValueError where the loss is not for its number of classes.
+        ValueError where the loss does not suit the number of classes.
         """
         batch = BATCH if self.form == "art17" else self.batch
         network = self.target(model, batch)

@@ -1,4 +1,4 @@
-"""The contract of evaluations: how often a trained network is right, and how robust it is, image by image."""
+"""Base class of evaluations, which measure accuracy and robustness of a trained network image by image."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
@@ -16,10 +16,10 @@ from crt.threat import Threat
 from crt.training.precision import products
 
 Kind = Literal["clean", "noisy", "attack", "bound", "smoothing"]
-"""The claim that a judgement makes of an image.
+"""The claim that a judgement makes about an image.
 
 - clean: the network classifies the image as this class.
-- noisy: it classifies the image so under one draw of noise.
+- noisy: the network classifies the image as this class under one draw of noise.
 - attack: no perturbation within eps was found that changes the class; an upper bound of robust accuracy.
 - bound: no perturbation within the radius changes the class; a proof.
 - smoothing: the smoothed network has this class within the radius; a proof that fails with probability alpha at most.
@@ -28,44 +28,44 @@ Kind = Literal["clean", "noisy", "attack", "bound", "smoothing"]
 
 @dataclass(kw_only=True, config=ConfigDict(extra="forbid"))
 class Evaluation(Plugin, ABC):
-    """Judges single images by a network in eval mode, which it leaves as it is.
+    """Base class of evaluations: it judges single images by a network in eval mode, which it does not change.
 
-    A subclass stands in a file of `crt/evals` that names it in `__all__`; manifests find it by that name. Its fields
-    are its arguments. It declares `kind` and `forwards` and implements `judge_many` or `judge`. Where it judges within
-    a ball, an argument `eps` may stand for the threat's radius. Reports place it by its kind.
+    A subclass is in a file of `crt/evals` that lists it in `__all__`; manifests refer to it by its name. Its fields are
+    its arguments. It declares `kind` and `forwards` and implements `judge_many` or `judge`. If it judges within a ball,
+    an argument `eps` may replace the threat's radius. Reports group evaluations by kind.
     """
 
     threat: Threat
 
     draws: ClassVar[str | None] = None
-    """The argument that counts draws of noise; a quick run takes as many draws as its time allows."""
+    """Name of the argument for the number of noise draws; a quick run reduces it to the time available."""
 
     @property
     @abstractmethod
     def kind(self) -> Kind:
-        """The claim that its judgements make; a constant of the class."""
+        """Claim of its judgements; a constant of the class."""
 
     @property
     @abstractmethod
     def forwards(self) -> int:
-        """Forward passes of an image, and gradients, that a judgement takes at most: its cost in estimates."""
+        """Largest number of forward passes and gradients that an image needs: its cost in estimates."""
 
     @property
     def measures_radius(self) -> bool:
-        """True where the radius is the image's own, so that its mean over images (ACR) has a meaning."""
+        """True if the radius is a property of the image, so that its mean over images (ACR) has a meaning."""
         return self.kind == "smoothing"
 
     @property
     def budget(self) -> tuple[int, int]:
-        """How much an attack tries: the number of different attacks, then steps x restarts. Larger is stronger."""
+        """Effort of an attack: the number of different attacks, then steps x restarts. A larger budget is stronger."""
         return 1, 0
 
     def judge(self, model: Classifier, x: torch.Tensor, y: int, generator_seed: tuple[int, int]) -> Judgement:
-        """Judge one image (C, H, W) in [0, 1] with label `y`; the seed of its draws is (run's seed, image's index)."""
+        """Judge one image (C, H, W) in [0, 1] with label `y`; its draws have the seed (run's seed, image's index)."""
         return next(iter(self.judge_many(model, [(x, y, generator_seed)])))
 
     def judge_many(self, model: Classifier, questions: Iterable[Question]) -> Iterator[Judgement]:
-        """Judge images in their order, as the judgements are asked for."""
+        """Yield judgements of the images in their order, each computed on demand."""
         if type(self).judge is Evaluation.judge:
             raise NotImplementedError(f"{type(self).__name__} implements neither judge nor judge_many")
         for x, y, seed in questions:
@@ -74,19 +74,19 @@ class Evaluation(Plugin, ABC):
     def arithmetic(self) -> AbstractContextManager[None]:
         """Context in which judgements are computed.
 
-        Products of float32 have all their bits; by itself a GPU rounds the inputs of convolutions to TF32.
+        Products of float32 keep all their bits; by default, a GPU rounds the inputs of convolutions to TF32.
         """
         return products("fp32", trial=False)
 
     def check_device(self, where: str, device: torch.device) -> None:
-        """ValueError, which names an argument behind `where`, for what this device or installation cannot do."""
+        """Raise ValueError, with the argument's place `where`, for what the device or installation does not support."""
 
 
 def judge_each(evaluation: Evaluation, model: Classifier, questions: Iterable[Question]) -> Iterator[Judgement]:
-    """Judgements in the order of the questions, each computed when it is asked for, in the evaluation's arithmetic."""
+    """Judgements in the order of the questions, each computed on demand and in the evaluation's arithmetic."""
     judgements = iter(evaluation.judge_many(model, questions))
     while True:
-        # Not round the loop: the arithmetic of the code that takes a judgement stays as it is.
+        # Not around the loop, so that the arithmetic of the consuming code does not change.
         with evaluation.arithmetic():
             judgement = next(judgements, None)
         if judgement is None:

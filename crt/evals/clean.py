@@ -1,4 +1,4 @@
-"""Clean accuracy: the network's own class, certified nowhere."""
+"""Clean accuracy: the network's own class, without a certificate."""
 
 import torch
 from pydantic import ConfigDict
@@ -14,7 +14,7 @@ __all__ = ["Clean"]
 
 @dataclass(kw_only=True, config=ConfigDict(extra="forbid"))
 class Clean(Evaluation):
-    """The class of the largest logit, radius 0."""
+    """Class of the largest logit, with radius 0."""
 
     kind = "clean"
     forwards = 1

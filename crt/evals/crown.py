@@ -1,5 +1,4 @@
-"""Deterministic l2 certificates of ReLU networks by CROWN-IBP (Zhang et al., 2020,
-https://arxiv.org/abs/1906.06316)."""
+"""Deterministic l2 certificates of ReLU networks: CROWN-IBP (Zhang et al., 2020, https://arxiv.org/abs/1906.06316)."""
 
 import copy
 from collections.abc import Iterable, Iterator
@@ -22,25 +21,28 @@ from crt.quantity import Positive
 __all__ = ["CROWN"]
 
 BATCH = 32
-"""Images judged at once, each with as many copies of its layers as there are other classes."""
+"""Batch size; each image needs as many copies of its layers as there are other classes."""
 DECIMALS = 6
-"""Decimals of losses: more would depend on which images are judged at once."""
+"""Decimals of losses; further ones would depend on the other images of the batch."""
 
 
 @dataclass(kw_only=True, config=ConfigDict(extra="forbid"))
 class CROWN(Evaluation):
-    """The network's own class within eps where linear bounds or intervals prove it, computed in float64.
+    """The network's class, certified within eps where linear bounds or intervals prove it, computed in float64.
 
-    Besides, the cross-entropy (`loss`) and that of the worst logits within eps (`worst_loss`).
+    Details are the cross-entropy (`loss`) and the cross-entropy of the worst logits within eps (`worst_loss`).
     """
 
     eps: Positive | None = None
-    """By default the threat's."""
+    """Radius of the ball; by default the threat's."""
 
     kind = "bound"
     forwards = 270
-    """The image's own, two twice for its intervals and one back for each other of ten classes; and, where the class is
-    wrong, those of its label. Two cores take ten times as long for each in float64."""
+    """Cost in float32 passes, ten for each in float64 on two cores.
+
+    They are one for the image, two for its intervals twice, one backward for each other of ten classes, and those of
+    its label where the class is wrong.
+    """
 
     @model_validator(mode="after")
     def _has_a_ball(self) -> "CROWN":
@@ -48,12 +50,12 @@ class CROWN(Evaluation):
         return self
 
     def fits(self, model: Classifier) -> None:
-        """ValueError that names a layer which has no bound."""
+        """Raise ValueError with the name of a layer that has no bound."""
         check_relu(model)
 
     @torch.no_grad()
     def judge_many(self, model: Classifier, questions: Iterable[Question]) -> Iterator[Judgement]:
-        """Certify images (C, H, W) in [0, 1] by a model in eval mode, which stays as it is; NaN logits abstain."""
+        """Certify images (C, H, W) in [0, 1] by a model in eval mode, which does not change; NaN logits abstain."""
         questions, model = iter(questions), copy.deepcopy(model).double()
         while group := list(islice(questions, BATCH)):
             x = torch.stack([image for image, _, _ in group]).double()
@@ -64,7 +66,7 @@ class CROWN(Evaluation):
             sure, wrong = (least > 0).all(1), classes != labels
             if wrong.any():
                 least[wrong] = self._margins(model, layers, x[wrong], labels[wrong])
-            # A class's own margin is 0, and the first.
+            # A class's margin to itself is 0 and comes first.
             worst = F.cross_entropy(F.pad(-least, (1, 0)), torch.zeros_like(labels), reduction="none")
             loss = F.cross_entropy(logits, labels, reduction="none")
             columns = (torch.where(logits.isnan().any(1), -1, classes), sure, loss, worst)
@@ -80,5 +82,5 @@ class CROWN(Evaluation):
         return self.eps or self.threat.eps
 
     def _margins(self, model: Classifier, layers: tuple[Layer, ...], x: Tensor, classes: Tensor) -> Tensor:
-        """Lower bounds (B, classes - 1) of the margins, the better of linear bounds' and of intervals'."""
+        """Lower bounds (B, classes - 1) of the margins, each the better one from linear bounds or intervals."""
         return torch.maximum(*(margins(model, layers, x, classes, self._eps, beta) for beta in (1.0, 0.0)))

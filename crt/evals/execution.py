@@ -1,4 +1,4 @@
-"""How an evaluation runs the network that it judges: number formats, memory order, compilation."""
+"""Execution of the network in an evaluation: number formats, memory order and compilation."""
 
 import copy
 from contextlib import AbstractContextManager
@@ -19,17 +19,17 @@ __all__: list[str] = []
 
 @dataclass(kw_only=True, config=ConfigDict(extra="forbid"))
 class Switches(Evaluation):
-    """An evaluation with arguments that recipes have too. A judgement is of the network as it is run here."""
+    """Evaluation whose arguments set, like a recipe's, how the network runs; its judgements are of that network."""
 
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
-    """Number format of the network's arithmetic, whose rounding is part of the network; tf32 needs a GPU."""
+    """Number format of the network's arithmetic, whose rounding is a part of the network; tf32 needs a GPU."""
     channels_last: bool = False
     compile: Literal[False, "default", "reduce-overhead"] = False
-    """Mode of torch.compile for its body; reduce-overhead needs a GPU."""
+    """Mode of torch.compile for the network's body; reduce-overhead needs a GPU."""
 
     unsaid: ClassVar[frozenset[str]] = frozenset({"precision", "channels_last", "compile", "fold"})
     steady: ClassVar[bool] = False
-    """True where its passes are of few sizes, so that it pays to try which kernels are the fastest."""
+    """True if batches have few sizes, so that it pays to search for the fastest kernels."""
 
     def arithmetic(self) -> AbstractContextManager[None]:
         return products(self.precision, trial=self.steady)
@@ -38,10 +38,10 @@ class Switches(Evaluation):
         able(where, self.precision, self.compile, device, "fp32, bf16")
 
     def ready(self, network: Classifier, unit: int) -> nn.Module:
-        """A copy that runs so; the network itself where nothing is switched on.
+        """A copy of the network that runs with these arguments; the network itself if all are off.
 
-        Where it is compiled, each pass is filled up to a multiple of `unit` images, so that few sizes are compiled.
-        ValueError for what the device or installation cannot do.
+        If it is compiled, each batch is padded to a multiple of `unit` images, so that few sizes are compiled.
+        ValueError for anything that the device or installation does not support.
         """
         if not (self.channels_last or self.compile or self.precision != "fp32"):
             return network
@@ -50,7 +50,7 @@ class Switches(Evaluation):
         if self.channels_last:
             network.to(memory_format=torch.channels_last)
         if self.precision == "bf16":
-            # What autocast would do to them in every pass.
+            # Autocast would convert the weights in every pass.
             for module in network.modules():
                 if isinstance(module, nn.Conv2d | nn.Linear):
                     module.bfloat16()
@@ -60,7 +60,7 @@ class Switches(Evaluation):
 
 
 class Ready(nn.Module):
-    """A network as an evaluation's switches have it, with logits in float32 at least."""
+    """A network run with an evaluation's arguments, with logits in at least float32."""
 
     def __init__(self, network: nn.Module, switches: Switches, unit: int):
         super().__init__()
@@ -73,7 +73,7 @@ class Ready(nn.Module):
         if lacking := -size % self.unit:
             x = torch.cat([x, x[:1].expand(lacking, *x.shape[1:])])
         if self.mode == "reduce-overhead":
-            # What CUDA graphs gave for the last images may be overwritten.
+            # CUDA graphs may overwrite the logits of the previous images.
             torch.compiler.cudagraph_mark_step_begin()
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.low):
             return wide(self.network(x))[:size]

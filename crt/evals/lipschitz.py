@@ -26,29 +26,29 @@ from crt.quantity import Positive
 __all__ = ["Lipschitz"]
 
 BATCH = 256
-"""Images judged at once."""
+"""Batch size."""
 GRAIN = 1e6
-"""Radii are rounded down to a millionth, so that they do not hang on which images are judged at once."""
+"""Reciprocal of the unit that radii are rounded down to, so that they do not depend on the batch's other images."""
 FLOAT64 = 10
-"""Forward passes that take two cores as long as one in float64, of networks of such a size."""
+"""Cost of a forward pass in float64, in passes in float32, for such networks on two cores."""
 DECIMALS = 6
-"""Decimals of losses, for the same reason."""
+"""Decimals of losses, rounded for the same reason."""
 
 
 @dataclass(kw_only=True, config=ConfigDict(extra="forbid"))
 class Lipschitz(Evaluation):
-    """The network's own class within the radius that its Lipschitz constant proves, or within eps where boxes prove it.
+    """The network's class, certified within the radius from its Lipschitz constant, or within eps by boxes.
 
-    Computed in float64. With norms by power iteration, which finds them from below, it is as published but no proof.
-    Local bounds are boxes with norms of each image's own (https://arxiv.org/abs/2111.01395). Those start from random
-    vectors, and as bounds they hold with probability 1 - 1e-9 for each layer and image.
-    Besides, the cross-entropy (`loss`) and that of the worst logits within eps (`worst_loss`).
+    It is computed in float64. Norms by power iteration are lower bounds: the result is then as published, but no proof.
+    Local bounds are boxes with norms of each image's own (https://arxiv.org/abs/2111.01395); they start from random
+    vectors, and as bounds they hold with probability 1 - 1e-9 for each layer and image. Details are the cross-entropy
+    (`loss`) and the cross-entropy of the worst logits within eps (`worst_loss`).
     """
 
     bounds: Literal["global", "box", "local"] = "global"
     norms: Norms = "fft_upper"
     eps: Positive | None = None
-    """The radius that boxes and the worst logits are of; by default the threat's."""
+    """Radius for boxes and worst logits; by default the threat's."""
 
     kind = "bound"
     named: ClassVar[tuple[str, ...]] = ("bounds", "norms")
@@ -60,21 +60,21 @@ class Lipschitz(Evaluation):
 
     @property
     def forwards(self) -> int:
-        """The image's own, its ball's and its box's two; and those of its own norms; as passes in float32."""
+        """Cost in float32 passes: one for the image, two for its ball and its box, and those for its own norms."""
         return FLOAT64 * (4 + (self.bounds == "local") * local_forwards(self.norms))
 
     @property
     def measures_radius(self) -> bool:
-        """The other bounds know no radius but eps."""
+        """True for bounds by the Lipschitz constant alone; the others know no radius but eps."""
         return self.bounds == "global"
 
     def fits(self, model: Classifier) -> None:
-        """ValueError that names a layer which has no bound."""
+        """Raise ValueError with the name of a layer that has no bound."""
         check(model)
 
     @torch.no_grad()
     def judge_many(self, model: Classifier, questions: Iterable[Question]) -> Iterator[Judgement]:
-        """Certify images (C, H, W) in [0, 1] by a model in eval mode, which stays as it is; NaN logits abstain."""
+        """Certify images (C, H, W) in [0, 1] by a model in eval mode, which does not change; NaN logits abstain."""
         questions = iter(questions)
         layers: tuple[Layer, ...] = ()
         while group := list(islice(questions, BATCH)):
@@ -106,7 +106,7 @@ class Lipschitz(Evaluation):
     def _moves(
         self, model: Classifier, layers: tuple[Layer, ...], norms: dict[str, Tensor], x: Tensor, seeds: list[int]
     ) -> Callable[[Tensor], Tensor]:
-        """A function of classes (B,): how far each logit (B, classes) can rise within eps against the class's own."""
+        """Function of classes (B,): largest increase within eps of each logit (B, classes) relative to the class's."""
         weight = model.head.weight
         if self.bounds == "global":
             rho = self._eps * features_constant(model, layers, norms)

@@ -1,4 +1,4 @@
-"""Accuracy under one draw of noise: what a smoothed classifier's base network is watched by while it trains."""
+"""Accuracy under one draw of noise, a measure of a smoothed classifier's base network during training."""
 
 import torch
 from pydantic import ConfigDict
@@ -14,7 +14,7 @@ __all__ = ["Noisy"]
 
 @dataclass(kw_only=True, config=ConfigDict(extra="forbid"))
 class Noisy(Evaluation):
-    """The most likely class of x + noise, one draw an image, with radius 0."""
+    """Most likely class of x + noise, with one draw for each image and radius 0."""
 
     kind = "noisy"
     forwards = 1

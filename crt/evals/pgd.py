@@ -21,18 +21,18 @@ __all__ = ["PGD"]
 
 @dataclass(kw_only=True, config=ConfigDict(extra="forbid"))
 class PGD(Attacker):
-    """The radius is `eps` where no iterate of any restart is misclassified, else 0."""
+    """Projected gradient ascent; the radius is `eps` where no iterate of any restart is misclassified, else 0."""
 
     steps: Count = 20
     alpha: Positive | None = None
     """Step size; by default 2.5 eps / steps."""
     restarts: Count = 1
     start: Literal["random", "none"] = "random"
-    """Uniform in the ball, or the image itself."""
+    """Start of the attack: a uniformly random point of the ball, or the image itself."""
     eps: Positive | None = None
-    """By default the threat's."""
+    """Radius of the attack; by default the threat's."""
     batch: Count = 500
-    """Images in one forward pass; each is attacked for itself."""
+    """Batch size; each image is attacked separately."""
 
     execution: ClassVar[frozenset[str]] = frozenset({"batch"})
     quick: ClassVar[dict[str, int]] = {"steps": 20, "restarts": 2}
@@ -53,9 +53,9 @@ class PGD(Attacker):
         return 1, self.steps * self.restarts
 
     def judge_many(self, model: Classifier, questions: Iterable[Question]) -> Iterator[Judgement]:
-        """Attack image after image, batch after batch, a model that stays as it is.
+        """Attack one batch after another, each image separately; the model does not change.
 
-        `steps` + 1 forward and `steps` backward passes a restart, of the images that still stand.
+        A restart takes `steps` + 1 forward and `steps` backward passes, over the images that are still robust.
         """
         network = self.target(model, self.batch)
 

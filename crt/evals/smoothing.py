@@ -22,11 +22,11 @@ from crt.quantity import Count, Real
 __all__ = ["Smoothing"]
 
 BLOCK = 100
-"""Draws of one generator: the unit of noise, so that the noise does not depend on the size of a forward pass."""
+"""Draws from one generator: the unit of noise, so that the noise does not depend on the batch size."""
 
 
 def pa_low(nA: int, n: int, alpha: float) -> float:
-    """The Clopper-Pearson lower bound, at confidence 1 - alpha, of a probability seen `nA` times in `n`."""
+    """Clopper-Pearson lower bound, with confidence 1 - alpha, of a probability after `nA` successes in `n`."""
     return float(betaincinv(nA, n - nA + 1, alpha)) if nA else 0.0
 
 
@@ -37,20 +37,20 @@ def least(n: int, alpha: float) -> int:
 
 @dataclass(kw_only=True, config=ConfigDict(extra="forbid"))
 class Smoothing(Switches):
-    """With probability at least 1 - alpha the smoothed classifier returns this class within this l2 radius.
+    """With probability at least 1 - alpha, the smoothed classifier returns this class within this l2 radius.
 
-    The smoothed classifier is that of the network as it is run here: with its BatchNorm folded, in `precision`.
+    The smoothed classifier is that of the network as it is run here: with folded BatchNorm and in `precision`.
     """
 
     n0: Count = 100
-    """Draws that select the class."""
+    """Number of draws that select the class."""
     n: Count = 100_000
-    """Fresh draws that estimate its probability."""
+    """Number of fresh draws that estimate its probability."""
     alpha: Annotated[Real, Field(gt=0, lt=1)] = 0.001
     skip_wrong: bool = True
-    """Estimate nothing where the selected class is not the label: ACR and certified accuracy stay what they are."""
+    """Skip the estimation where the selected class is not the label; ACR and certified accuracy do not change."""
     batch: Count | None = None
-    """Draws in one forward pass, in whole blocks of 100; by default 1000 where there is a GPU, else 100."""
+    """Draws in one forward pass, a multiple of 100; by default 1000 on a GPU, else 100."""
 
     execution: ClassVar[frozenset[str]] = frozenset({"batch"})
     unsaid: ClassVar[frozenset[str]] = frozenset({"compile"})
@@ -74,14 +74,14 @@ class Smoothing(Switches):
 
     @property
     def most(self) -> int:
-        """Draws in one forward pass at most."""
+        """Largest number of draws in one forward pass."""
         return max(1, (self.batch or (1000 if torch.cuda.is_available() else 100)) // BLOCK) * BLOCK
 
     def judge_many(self, model: Classifier, questions: Iterable[Question]) -> Iterator[Judgement]:
-        """Certify image after image by a model in eval mode, which stays as it is.
+        """Certify one image after another by a model in eval mode, which does not change.
 
-        Classes are selected for as many images at once as fill a forward pass. What each image is found to be
-        depends on its own draws alone.
+        Classes are selected for as many images at once as fill a forward pass. The judgement of an image depends only
+        on its own draws.
         """
         folded = fold(model)
         folding = {"folded": folded.gone, "unfolded": folded.left}
@@ -94,7 +94,7 @@ class Smoothing(Switches):
                     yield Judgement(prediction=cA, radius=0.0, skipped=True, details=folding)
                     continue
                 nA, drawn = self._estimate(network, x, cA, seed, spare)
-                # Draws that were not made count against the class, so that the bound holds for any stop.
+                # Draws that were not made count against the class, so that the bound holds however early it stops.
                 bound = pa_low(nA, self.n, self.alpha)
                 sure = bound >= 0.5
                 yield Judgement(
@@ -105,17 +105,17 @@ class Smoothing(Switches):
 
     @torch.no_grad()
     def _select(self, network: nn.Module, group: list[Question]) -> list[int]:
-        """The most frequent class of each image in n0 draws, the first of equals."""
+        """Most frequent class of each image in n0 draws, the first of a tie."""
         passes = zip(*(self.noisy(x, self.n0, (*seed, 0)) for x, _, seed in group), strict=True)
         votes = sum(_votes(network(torch.cat(noisy))).unflatten(0, (len(group), -1)).sum(1) for noisy in passes)
         return votes.argmax(1).tolist()
 
     @torch.no_grad()
     def _estimate(self, network: nn.Module, x: Tensor, cA: int, seed: tuple[int, int], spare: int) -> tuple[int, int]:
-        """How often `cA` was found, in how many draws: all n, or fewer once more than `spare` missed it.
+        """Number of draws that gave `cA`, and number of draws: n, or fewer once more than `spare` gave another class.
 
-        The count stays on the device, and is read no sooner than when every draw since it was read last being a miss
-        would end the estimation.
+        The count stays on the device. It is read only when enough draws have passed since the last reading that, were
+        all of them misses, the estimation would end.
         """
         hits, drawn, due = torch.zeros((), dtype=torch.long, device=x.device), 0, spare + 1
         for noisy in self.noisy(x, self.n, (*seed, 1)):
@@ -129,7 +129,7 @@ class Smoothing(Switches):
         return int(hits), drawn
 
     def noisy(self, x: Tensor, n: int, stream: tuple[int, ...]) -> Iterator[Tensor]:
-        """`n` noisy copies of `x`, as many at once as one forward pass takes."""
+        """Yield `n` noisy copies of `x`, as many at once as one forward pass takes."""
         generator = torch.Generator(x.device)
         for start in range(0, n, self.most):
             size = min(self.most, n - start)
@@ -140,11 +140,11 @@ class Smoothing(Switches):
 
 
 def _votes(logits: Tensor) -> Tensor:
-    """True (B, classes) for the class of the largest logit; for no class where a logit is NaN."""
-    # torch.bincount would count as well, and wait for the device to learn the largest class.
+    """True (B, classes) for the class of the largest logit; False for all classes where a logit is NaN."""
+    # torch.bincount would also count, but waits for the device to learn the largest class.
     return classes(logits)[:, None] == torch.arange(logits.shape[1], device=logits.device)
 
 
 def _seed(*words: int) -> int:
-    """63 bits that share nothing with those of any other words."""
+    """A seed of 63 bits, independent of those of all other words."""
     return int.from_bytes(hashlib.sha256(repr(words).encode()).digest()[:8], "big") >> 1

@@ -1,1 +1,1 @@
-"""Deterministic l2 bounds of networks that are chains of layers: norms, balls, boxes, worst logits."""
+"""Deterministic l2 bounds for networks that are chains of layers: norms, balls, boxes, worst logits."""

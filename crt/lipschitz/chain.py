@@ -1,4 +1,4 @@
-"""Networks as the chains of layers that bounds walk along, and the arithmetic that bounds are computed in."""
+"""Networks as chains of layers, over which bounds are computed, and the arithmetic of bounds."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -16,7 +16,7 @@ _ALLOWED = "Linear, Conv2d without groups, dilation and padding other than zeros
 
 
 class Layer(NamedTuple):
-    """A layer where it stands in a network."""
+    """A layer and its position in a network."""
 
     name: str
     module: nn.Module
@@ -25,14 +25,14 @@ class Layer(NamedTuple):
 
     @property
     def affine(self) -> nn.Conv2d | nn.Linear:
-        """The module of a layer with weights; TypeError for another."""
+        """Module of a layer with weights; TypeError for another layer."""
         if not isinstance(self.module, AFFINE):
             raise TypeError(f"{self.name}: {type(self.module).__name__} has no weights (allowed: Conv2d, Linear)")
         return self.module
 
 
 def check(model: Classifier) -> None:
-    """ValueError that names a layer of the body which has no bound."""
+    """Raise ValueError with the name of a layer of the body that has no bound."""
     for name, module in _modules("body", model.body):
         match module:
             case nn.Conv2d(groups=1, dilation=(1, 1), padding_mode="zeros", padding=tuple()):
@@ -43,7 +43,7 @@ def check(model: Classifier) -> None:
 
 
 def chain(model: Classifier, shape: tuple[int, ...]) -> tuple[Layer, ...]:
-    """The layers for images of a shape (C, H, W), those of the body in order, then the head; ValueError as `check`."""
+    """Layers for images of a shape (C, H, W), those of the body in order, then the head; ValueError from `check`."""
     check(model)
     layers = []
     for name, module in (*_modules("body", model.body), ("head", model.head)):
@@ -53,17 +53,17 @@ def chain(model: Classifier, shape: tuple[int, ...]) -> tuple[Layer, ...]:
 
 
 def weighted(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
-    """Those that have weights and a norm."""
+    """Layers that have weights, and thus a norm."""
     return tuple(layer for layer in layers if isinstance(layer.module, AFFINE))
 
 
 def scale(model: Classifier) -> Tensor:
-    """The Lipschitz constant of the normalization."""
+    """Lipschitz constant of the normalization."""
     return 1 / model.normalize.std.min()
 
 
 def multiply(module: nn.Conv2d | nn.Linear, x: Tensor, weight: Tensor | None = None) -> Tensor:
-    """The layer's linear map, without its bias and with other weights if there are some, of inputs (B, *shape)."""
+    """Linear map of the layer on inputs (B, *shape), without its bias and optionally with other weights."""
     weight = module.weight if weight is None else weight
     if isinstance(module, nn.Linear):
         return F.linear(x, weight)
@@ -71,7 +71,7 @@ def multiply(module: nn.Conv2d | nn.Linear, x: Tensor, weight: Tensor | None = N
 
 
 def transposed(module: nn.Conv2d | nn.Linear, y: Tensor, shape: tuple[int, ...], weight: Tensor) -> Tensor:
-    """The transposed map of outputs `y`, to inputs of `shape`."""
+    """Transposed map of outputs `y` to inputs of `shape`."""
     if isinstance(module, nn.Linear):
         return F.linear(y, weight.T)
     zeros = padding(module)
@@ -81,7 +81,7 @@ def transposed(module: nn.Conv2d | nn.Linear, y: Tensor, shape: tuple[int, ...],
 
 
 def padding(module: nn.Conv2d) -> tuple[int, ...]:
-    """The zeros on each side of a convolution's inputs; TypeError where they are given by name, as `check` refuses."""
+    """Zeros on each side of a convolution's inputs; TypeError for padding given by name, which `check` refuses."""
     if isinstance(module.padding, str):
         raise TypeError(f"padding={module.padding!r} (allowed: numbers)")
     return module.padding
@@ -89,14 +89,14 @@ def padding(module: nn.Conv2d) -> tuple[int, ...]:
 
 @contextmanager
 def exact(device: torch.device) -> Iterator[None]:
-    """Within: no autocast and no TF32, in which a bound would not be one. A backward pass may still use either."""
-    # torch makes the first when it is imported.
+    """Turn off autocast and TF32, which would invalidate bounds; a backward pass may still use either."""
+    # torch creates this attribute on import.
     parts = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
     before = [part.fp32_precision for part in parts]
     for part in parts:
         part.fp32_precision = "ieee"
     try:
-        # On meta, where operations are counted, there is no autocast to turn off.
+        # The meta device, where operations are counted, has no autocast to turn off.
         known = torch.amp.is_autocast_available(device.type)
         with torch.autocast(device.type, enabled=False) if known else nullcontext():
             yield

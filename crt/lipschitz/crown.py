@@ -1,7 +1,7 @@
 """Linear bounds of ReLU networks over l2 balls: CROWN-IBP (Zhang et al., 2020, https://arxiv.org/abs/1906.06316).
 
-Intervals go forwards; a linear lower bound of each margin then goes backwards from the logits to the image, with each
-ReLU between two lines that hold in its interval.
+Intervals are propagated forwards; then a linear lower bound of each margin is propagated backwards from the logits to
+the image, with each ReLU between two lines that hold in its interval.
 """
 
 from typing import NamedTuple
@@ -15,14 +15,14 @@ from crt.models.classifier import Classifier
 
 
 class Box(NamedTuple):
-    """An interval of each neuron, (B, *shape)."""
+    """Interval of each neuron, (B, *shape)."""
 
     low: Tensor
     high: Tensor
 
 
 def check_relu(model: Classifier) -> None:
-    """ValueError that names a layer of the body which has no linear bound."""
+    """Raise ValueError with the name of a layer of the body that has no linear bound."""
     check(model)
     for name, module in model.body.named_modules():
         if isinstance(module, ReLUTheta | MaxMin):
@@ -30,9 +30,9 @@ def check_relu(model: Classifier) -> None:
 
 
 def boxes(model: Classifier, layers: tuple[Layer, ...], x: Tensor, eps: float | Tensor) -> list[Box]:
-    """The interval of each layer's input, for images `x` (B, C, H, W) in the ball of radius `eps`."""
+    """Interval of each layer's input for images `x` (B, C, H, W) in the ball of radius `eps`."""
     centre = model.normalize(x)
-    # Up to the first layer with weights: what moves by 1 in pixels is a ball, which that layer's rows meet as one.
+    # Up to the first layer with weights, the region is a ball, which the rows of that layer meet as a ball.
     squares = (1 / model.normalize.std.square()).expand(1, *x.shape[1:])
     half = (eps * squares.sqrt()).expand_as(centre)
     ball: Tensor | None = squares
@@ -46,7 +46,7 @@ def boxes(model: Classifier, layers: tuple[Layer, ...], x: Tensor, eps: float | 
             if ball is None:
                 half = multiply(module, half, module.weight.abs())
             else:
-                # A row of zeros has no gradient then, rather than an infinite one.
+                # A row of zeros then has no gradient instead of an infinite one.
                 rows = multiply(module, ball, module.weight.square()).clamp_min(torch.finfo(x.dtype).tiny).sqrt()
                 half, ball = (eps * rows).expand(len(x), *rows.shape[1:]), None
             centre = module(centre)
@@ -64,16 +64,16 @@ def margins(
     eps: float | Tensor,
     beta: float | Tensor = 1.0,
 ) -> Tensor:
-    """Lower bounds (B, classes - 1) of the logits of classes `y` (B,) less each other, in the ball of radius `eps`.
+    """Lower bounds (B, classes - 1) of the logit of `y` (B,) minus each other logit, in the ball of radius `eps`.
 
-    They are `beta` of the backward bounds and the rest of those of intervals alone.
+    They are the mean of backward bounds, with weight `beta`, and bounds of intervals alone, with the remaining weight.
     """
     inputs, head = boxes(model, layers, x, eps), model.head
     others = (y[:, None] + torch.arange(1, head.out_features, device=y.device)) % head.out_features
     rows = head.weight.index_select(0, y)[:, None] - _rows(head.weight, others)
     constants = head.bias.index_select(0, y)[:, None] - _rows(head.bias, others)
     bounds = x.new_zeros(())
-    # Bounds of no weight are left out, which a tensor does not tell.
+    # Bounds with weight zero are skipped, if `beta` is a number; a tensor's value is not read.
     both = isinstance(beta, Tensor)
     if both or beta < 1:
         centre, half = (inputs[-1].low + inputs[-1].high) / 2, (inputs[-1].high - inputs[-1].low) / 2
@@ -93,7 +93,7 @@ def _backward(
     x: Tensor,
     eps: float | Tensor,
 ) -> Tensor:
-    """Lower bounds (B, rows) of `slopes` (B, rows, width) times the features, plus `constants` (B, rows)."""
+    """Lower bounds (B, rows) of `slopes` (B, rows, width) times the features plus `constants` (B, rows)."""
     for layer, box in reversed(list(zip(layers[:-1], inputs[:-1], strict=True))):
         module = layer.module
         if isinstance(module, AFFINE):
@@ -113,22 +113,22 @@ def _backward(
 
 
 def _relu(slopes: Tensor, box: Box) -> tuple[Tensor, Tensor]:
-    """Slopes (B, rows, *shape) before a ReLU and a constant (B, rows), that bound those behind it from below."""
+    """Slopes (B, rows, *shape) before a ReLU and a constant (B, rows) that bound the slopes behind it from below."""
     low, high = box.low.clamp_max(0)[:, None], box.high.clamp_min(0)[:, None]
-    # The upper line goes through the interval's ends; a neuron that is always 0 has none, and its slope is 0.
+    # The upper line goes through the interval's ends; a neuron that is always 0 has slope 0 instead.
     upper = high / (high - low).clamp_min(torch.finfo(low.dtype).tiny)
-    # Of the lower lines, 0 and the identity, that with the smaller area to the upper one.
+    # The lower line is 0 or the identity, whichever has the smaller area to the upper line.
     lower = (high > -low).to(low.dtype)
     negative = slopes.clamp_max(0) * upper
     return slopes.clamp_min(0) * lower + negative, -_along(negative, low)
 
 
 def _along(slopes: Tensor, point: Tensor) -> Tensor:
-    """Products (B, rows) of slopes (B, rows, *shape) with each image's point (B, 1, *shape)."""
-    # A product summed by itself would be as large as the slopes.
+    """Products (B, rows) of slopes (B, rows, *shape) and each image's point (B, 1, *shape)."""
+    # An elementwise product followed by a sum would need as much memory as the slopes.
     return (slopes.flatten(2) @ point.flatten(2).mT).squeeze(-1)
 
 
 def _rows(values: Tensor, index: Tensor) -> Tensor:
-    """Entries of the first dimension at each of `index` (B, n)."""
+    """Entries of the first dimension at each index (B, n)."""
     return values.index_select(0, index.flatten()).view(*index.shape, *values.shape[1:])

@@ -1,9 +1,9 @@
 """Norms of layers without the neurons that are constant near an image (Huang et al., 2021, arxiv.org/abs/2111.01395).
 
-A neuron that is the same in the whole ball carries no difference on, and may be left out of the layers before and
-behind it. Their norms are then an image's own. While training they are estimated; for certificates they are bounded by
-Lanczos' algorithm from a random start, whose error is bounded in all but a share of starts whatever the layer is
-(Kuczynski and Wozniakowski, 1992, https://doi.org/10.1137/0613066, theorem 4.2).
+A neuron that is constant in the whole ball transmits no difference and may be left out of the layers before and behind
+it. The norms of the remaining parts are specific to an image. In training they are estimated; for certificates they are
+bounded by Lanczos' algorithm from a random start, whose error is bounded for all but a small share of starts, whatever
+the layer (Kuczynski and Wozniakowski, 1992, https://doi.org/10.1137/0613066, theorem 4.2).
 """
 
 import math
@@ -20,26 +20,26 @@ from crt.models.activations import ReLUTheta
 from crt.models.classifier import Classifier
 
 LANCZOS = 200
-"""Steps of Lanczos' algorithm, which leave a norm of 32,768 inputs uncertain by a quarter of a percent."""
+"""Steps of Lanczos' algorithm; they leave a norm over 32,768 inputs uncertain by a quarter of a percent."""
 FAILURE = 1e-9
-"""The probability that the random start makes an image's norm of a layer too small."""
+"""Probability that the random start makes an image's norm of a layer too small."""
 PUBLISHED = 2000
-"""Power iterations of each image's norm at most, as its authors evaluate with; and how far a vector may still move."""
+"""Most power iterations for each image's norm in the authors' evaluation, and the largest final move of a vector."""
 TOLERANCE = 1e-3
 
 
 class Part(NamedTuple):
-    """A layer without what is constant round each image."""
+    """A layer without the neurons that are constant near each image."""
 
     layer: Layer
     inner: Tensor
     """1 where an input varies, else 0, (B, *shape)."""
     outer: Tensor | float
-    """1 where an output varies behind the activation; 1 for all where that mixes outputs."""
+    """1 where an output varies behind the activation, else 0; 1 for all outputs where the activation mixes them."""
 
 
 def parts(layers: tuple[Layer, ...], regions: list[Region]) -> tuple[Part, ...]:
-    """The varying parts of all layers with weights but the head, each over its input's region."""
+    """Varying parts of all layers with weights except the head, each over its input's region."""
     found = []
     for i, layer in enumerate(layers[:-1]):
         if isinstance(layer.module, AFFINE):
@@ -58,10 +58,10 @@ def local_region(
     how: Norms,
     seeds: list[int],
 ) -> Region:
-    """The region of the features of images `x` (B, C, H, W), its ball by norms of their own.
+    """Region of the features of images `x` (B, C, H, W), whose ball is computed from the images' own norms.
 
-    Those are bounds, which hold with probability 1 - FAILURE each, or as published. An image's start is drawn from its
-    seed.
+    The norms are bounds that hold with probability 1 - FAILURE each, or as published. An image's start is drawn from
+    its seed.
     """
     found, own = regions(model, layers, x, eps, norms), []
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -73,19 +73,19 @@ def local_region(
 
 
 def local_forwards(how: Norms) -> int:
-    """Forward passes that the norms of an image's own take at most."""
+    """Largest number of forward passes for an image's own norms."""
     return 2 * LANCZOS if how == "fft_upper" else 2 * PUBLISHED + 1
 
 
 def last_ball(model: Classifier, eps: float | Tensor, norms: Iterable[Tensor]) -> Tensor:
-    """The radius (B,) of the ball that the features are in, by each layer's local norms (B,)."""
+    """Radius (B,) of the ball that contains the features, from each layer's local norms (B,)."""
     return eps * scale(model) * math.prod(norms)
 
 
 def local_estimate(part: Part, v: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
-    """Local norms (B,), from below, after power iterations from `v` (B, *shape); and the vectors after them.
+    """Lower estimates (B,) of local norms after power iterations from `v` (B, *shape), and the resulting vectors.
 
-    As with `norms.estimates`, the iterations have no gradient and the norm's is that of |W v|.
+    As in `norms.estimates`, the iterations have no gradient, and the norm's gradient is that of |W v|.
     """
     v = _iterated(part, v, iterations)
     return _length(part.outer * multiply(part.layer.affine, v)), v
@@ -93,12 +93,12 @@ def local_estimate(part: Part, v: Tensor, iterations: int) -> tuple[Tensor, Tens
 
 @torch.no_grad()
 def local_converged(part: Part, v: Tensor) -> Tensor:
-    """Local norms (B,) as published: power iteration from `v` (B, *shape) until it hardly moves, thus from below."""
+    """Local norms (B,) as published: power iteration from `v` (B, *shape) until it hardly moves; a lower bound."""
     moving = torch.ones(len(v), dtype=torch.bool, device=v.device)
     for _ in range(PUBLISHED):
         after = _iterated(part, v, 1)
         moved = _length(after - v) >= TOLERANCE
-        # An image's vector stands still by itself, so that its norm does not hang on the others'.
+        # The vector of each image stops by itself, so that its norm does not depend on the others'.
         v, moving = torch.where(_beside(moving, v), after, v), moving & moved
         if not moving.any():
             break
@@ -107,7 +107,7 @@ def local_converged(part: Part, v: Tensor) -> Tensor:
 
 @torch.no_grad()
 def local_upper(part: Part, v: Tensor, norm: Tensor) -> Tensor:
-    """Upper bounds (B,) of local norms, `norm` at most, from random directions `v` (B, *shape).
+    """Upper bounds (B,) of local norms, at most `norm`, from random directions `v` (B, *shape).
 
     Each holds with probability 1 - FAILURE.
     """
@@ -120,7 +120,7 @@ def local_upper(part: Part, v: Tensor, norm: Tensor) -> Tensor:
         w = w - _beside(diagonal[-1], v) * v
         off = _length(w)
         beside.append(off)
-        # Where nothing is left, the steps that follow add zeros.
+        # Where the remainder is zero, further steps add zeros.
         before, v = v, torch.where(_beside(off > 0, w), w / _beside(off, w), 0)
     ritz = torch.diag_embed(torch.stack(diagonal, 1)) + torch.diag_embed(torch.stack(beside[:-1], 1), -1)
     largest = torch.linalg.eigvalsh(ritz)[:, -1].clamp_min(0)
@@ -128,7 +128,7 @@ def local_upper(part: Part, v: Tensor, norm: Tensor) -> Tensor:
 
 
 def uncertain(inputs: int, steps: int, failure: float) -> float:
-    """The share by which Lanczos' algorithm may miss the largest eigenvalue of a matrix of so many rows."""
+    """Relative error of Lanczos' algorithm for the largest eigenvalue of a matrix with this many rows."""
     return min((math.log(1.648 * math.sqrt(inputs) / failure) / (2 * steps - 1)) ** 2, 1 - 1e-9)
 
 
@@ -143,14 +143,14 @@ def _iterated(part: Part, v: Tensor, iterations: int) -> Tensor:
 
 
 def _squared(part: Part, v: Tensor) -> Tensor:
-    """Apply the part of the layer, then its transpose, to inputs (B, *shape) that are 0 where none varies."""
+    """Apply the part of the layer and its transpose to inputs (B, *shape), which are 0 where none varies."""
     module = part.layer.affine
     u = part.outer * multiply(module, v)
     return part.inner * transposed(module, u, part.layer.shape, module.weight)
 
 
 def _varies(region: Region) -> Tensor:
-    # An activation maps the box of a neuron that it makes constant to a point.
+    # The activation maps the interval of a neuron that it makes constant to a point.
     return (region.high > region.low).to(region.mu.dtype)
 
 
@@ -159,5 +159,5 @@ def _length(v: Tensor) -> Tensor:
 
 
 def _beside(values: Tensor, v: Tensor) -> Tensor:
-    """One value an image, so that it fits tensors (B, ...)."""
+    """One value for each image, shaped to broadcast over tensors (B, ...)."""
     return values.view(-1, *[1] * (v.dim() - 1))

@@ -1,4 +1,4 @@
-"""Measures beside a network's certificates: products of norms, and how much tighter boxes make its bounds."""
+"""Measures besides a network's certificates: products of norms, and the factor by which boxes tighten its bounds."""
 
 import math
 from typing import NamedTuple
@@ -22,13 +22,13 @@ class Products(NamedTuple):
 
 
 def features_constant(model: Classifier, layers: tuple[Layer, ...], norms: dict[str, Tensor]) -> Tensor:
-    """The Lipschitz constant of the features, by the norms of all layers before the head."""
+    """Lipschitz constant of the features, from the norms of all layers before the head."""
     return scale(model) * math.prod(norms[layer.name] for layer in layers[:-1] if layer.name in norms)
 
 
 @torch.no_grad()
 def products(model: Classifier, layers: tuple[Layer, ...], norms: dict[str, Tensor]) -> Products:
-    """By norms of all layers with weights, the head's included."""
+    """Lipschitz constants from the norms of all layers with weights, including the head's."""
     before = features_constant(model, layers, norms)
     return Products(float(before * norms["head"]), float(before * distances(model.head.weight).max()))
 
@@ -37,7 +37,7 @@ def products(model: Classifier, layers: tuple[Layer, ...], norms: dict[str, Tens
 def tightness(
     model: Classifier, layers: tuple[Layer, ...], x: Tensor, y: Tensor, eps: float, norms: dict[str, Tensor]
 ) -> float:
-    """The sum of exact translations over ball and box by that over the ball, of images `x` (B, C, H, W): 1 at most."""
+    """Sum of exact translations over ball and box of images `x` (B, C, H, W), over that over the ball; at most 1."""
     with exact(x.device):
         region = before_head(model, layers, x, eps, norms)
         both = over_both(model.head.weight, y, region, None).sum()

@@ -1,6 +1,6 @@
-"""Operator norms of layers, at their input's own size: estimated while training, and bounded for certificates.
+"""Operator norms of layers at their own input sizes: estimates for training, and bounds for certificates.
 
-The bound of convolutions is that of Sedghi et al., 2019 (https://arxiv.org/abs/1805.10408), on the padded input: a
+The bound for convolutions is that of Sedghi et al., 2019 (https://arxiv.org/abs/1805.10408), on the padded input: a
 convolution without padding is a part of the circular one.
 """
 
@@ -17,7 +17,7 @@ SHIFT = 1e-18
 
 
 def first_vectors(layers: tuple[Layer, ...]) -> dict[str, Tensor]:
-    """First vectors of power iterations, equal on every rank: normal (1, *shape) for each layer with weights."""
+    """Initial vectors of power iterations, equal on every rank: normal (1, *shape) for each layer with weights."""
     found = {}
     for seed, layer in enumerate(weighted(layers)):
         generator = torch.Generator().manual_seed(seed)
@@ -28,10 +28,10 @@ def first_vectors(layers: tuple[Layer, ...]) -> dict[str, Tensor]:
 def estimates(
     layers: tuple[Layer, ...], vectors: dict[str, Tensor], iterations: int
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The norms of layers with weights, from below, after power iterations from `vectors`; and the vectors after them.
+    """Lower estimates of the norms of layers with weights after power iterations from `vectors`, and the new vectors.
 
-    The iterations have no gradient; the norm's is that of |W v|, which is the exact norm's once v has converged. They
-    belong within `exact`.
+    The iterations have no gradient; the norm's gradient is that of |W v|, which equals the exact norm's once v has
+    converged. The call belongs inside `exact`.
     """
     norms, after = {}, {}
     for layer in weighted(layers):
@@ -42,19 +42,19 @@ def estimates(
 
 @torch.no_grad()
 def final_norms(layers: tuple[Layer, ...], how: Norms) -> dict[str, Tensor]:
-    """The norms of layers with weights in float64, from above or by power iteration until it stands still."""
+    """Norms of layers with weights in float64: upper bounds, or power iteration until convergence."""
     norm = upper_norm if how == "fft_upper" else converged_norm
     return {layer.name: norm(layer).to(layer.affine.weight.device) for layer in weighted(layers)}
 
 
 def upper_norm(layer: Layer) -> Tensor:
-    """An upper bound: of a linear layer the norm, of a convolution the largest norm over all frequencies."""
+    """Upper bound of the norm: exact for a linear layer; for a convolution the largest norm over all frequencies."""
     module = layer.affine
     weight = module.weight.detach().double().cpu()
     if isinstance(module, nn.Linear):
         return torch.linalg.matrix_norm(weight, 2)
     (outputs, _, *kernel), (s, t) = weight.shape, module.stride
-    # In its s t phases side by side, as channels of a smaller grid, the input is met with stride 1.
+    # With its s t phases as channels of a smaller grid, the input is convolved with stride 1.
     rows, columns = -(-kernel[0] // s), -(-kernel[1] // t)
     weight = nn.functional.pad(weight, (0, columns * t - kernel[1], 0, rows * s - kernel[0]))
     weight = weight.view(outputs, -1, rows, s, columns, t).permute(0, 1, 3, 5, 2, 4).reshape(outputs, -1, rows, columns)

@@ -1,7 +1,7 @@
-"""How like a network's rotations are to a teacher's: six readings of what the Duet paper calls similarity (table 1).
+"""Similarity of a network's rotations to a teacher's, in six readings of the Duet paper's term (table 1).
 
-A layer's rotation is U V' of its weights U S V', as a matrix a row per output channel. Not in all readings is a network
-that knows nothing of the teacher at 0: a report needs the values of one beside it.
+A layer's rotation is U V' of its weights U S V', as a matrix with a row per output channel. Not all readings are 0 for
+a network that is unrelated to the teacher, so a report also needs the values of such a network.
 """
 
 import math
@@ -17,11 +17,11 @@ from crt.models.fold_batchnorm import plain
 
 @torch.no_grad()
 def similarity(model: Classifier, teacher: Classifier, x: Tensor, share: float = 0.5) -> dict[str, float]:
-    """Means over layers, and images `x` (B, C, H, W) where they matter, of networks in eval mode with equal layers.
+    """Means over layers, and over images `x` (B, C, H, W) where they matter, for equal networks in eval mode.
 
-    M1: the cosine of the rotations. M2: of what they make of each network's own layer inputs; M3: of the model's.
-    M4: the linear kernel alignment of the layers' outputs. M5: the overlap, 0 to 1, of the leading `share` of the
-    directions among inputs. M6: M1 moved to between 0 and 1.
+    M1: cosine of the rotations. M2: cosine of the rotations' outputs for each network's own layer inputs; M3: for the
+    model's inputs. M4: linear kernel alignment of the layers' outputs. M5: overlap, from 0 to 1, of the leading `share`
+    of the directions among inputs. M6: M1 mapped to between 0 and 1.
     """
     rows = []
     with exact(x.device):
@@ -37,7 +37,7 @@ def similarity(model: Classifier, teacher: Classifier, x: Tensor, share: float =
 
 
 def _walk(model: Classifier, x: Tensor) -> Iterator[tuple[Layer, Tensor, Tensor]]:
-    """Each layer with weights, its input and its output; BatchNorm is folded."""
+    """Yield each layer with weights, its input and its output; BatchNorm is folded."""
     model = plain(model)
     flow = model.normalize(x)
     for layer in chain(model, x.shape[1:]):
@@ -58,7 +58,9 @@ def _cosines(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _alignment(a: Tensor, b: Tensor) -> Tensor:
-    """Alignment of the centred kernels of outputs (B, ...) (Kornblith et al., 2019,
-    https://arxiv.org/abs/1905.00414)."""
+    """Alignment of the centred kernels of outputs (B, ...).
+
+    Kornblith et al., 2019 (https://arxiv.org/abs/1905.00414).
+    """
     a, b = (part.flatten(1) - part.flatten(1).mean(0) for part in (a, b))
     return torch.cosine_similarity((a @ a.T).flatten(), (b @ b.T).flatten(), 0)

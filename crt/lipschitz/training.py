@@ -1,4 +1,4 @@
-"""Parts shared by methods that train on worst logits: a rising radius, norms kept between steps, the mixed loss."""
+"""Base classes of methods that train on worst logits: a rising radius, norms kept between steps, and the mixed loss."""
 
 from abc import abstractmethod
 from dataclasses import field
@@ -17,16 +17,16 @@ from crt.training.method import STRICT, Method
 
 
 def needs_ball(threat: Threat) -> None:
-    """ValueError where the threat is no l2 ball."""
+    """Raise ValueError where the threat is no l2 ball."""
     if threat.norm != "l2" or threat.eps <= 0:
         raise ValueError(f"the threat is norm: {threat.norm}, eps: {threat.eps:g} (allowed: norm: l2, eps above 0)")
 
 
 @dataclass(kw_only=True, config=STRICT)
 class Ramped(Method):
-    """Trains for `warmup` epochs without a radius, which then rises to its full size for `ramp` epochs.
+    """Trains with radius 0 for `warmup` epochs; the radius then rises to its full size over `ramp` epochs.
 
-    A subclass has the two among its fields, with its paper's numbers.
+    A subclass has both among its fields, with its paper's values.
     """
 
     epochs_of: ClassVar[tuple[str, ...]] = ("warmup", "ramp")
@@ -34,12 +34,12 @@ class Ramped(Method):
     @property
     @abstractmethod
     def warmup(self) -> float:
-        """Epochs without a radius."""
+        """Number of epochs with radius 0."""
 
     @property
     @abstractmethod
     def ramp(self) -> float:
-        """Epochs in which the radius then rises."""
+        """Number of epochs over which the radius then rises."""
 
     @model_validator(mode="after")
     def _has_a_ball(self) -> "Ramped":
@@ -55,20 +55,20 @@ class Ramped(Method):
         return self.warmup + self.ramp
 
     def share(self, now: float | Tensor) -> float | Tensor:
-        """From 0 at the end of the warm-up to 1 at the end of the ramp."""
+        """Progress of the ramp: 0 at the end of the warm-up, 1 at the end of the ramp."""
         share = (now - self.warmup) / self.ramp
         return share.clamp(0, 1) if isinstance(share, Tensor) else min(max(share, 0.0), 1.0)
 
 
 @dataclass(kw_only=True, config=STRICT)
 class Normed(Ramped):
-    """Estimates norms of layers from where the last step left them.
+    """Estimates norms of layers, continuing from the previous step's vectors.
 
     A subclass has `power_iterations` among its fields, besides those of `Ramped`.
     """
 
     vectors: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
-    """The vector of each layer's power iteration."""
+    """Vector of each layer's power iteration."""
 
     @property
     @abstractmethod
@@ -79,21 +79,21 @@ class Normed(Ramped):
         check(model)
 
     def norms(self, layers: tuple[Layer, ...]) -> dict[str, Tensor]:
-        """Norms of layers with weights, as `followed` estimates them, within `exact`."""
+        """Norms of layers with weights, estimated by `followed` inside `exact`."""
         return followed(layers, self.vectors, self.power_iterations)
 
     def state(self) -> dict[str, Tensor]:
         return dict(self.vectors)
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        # Steps write into them.
+        # Steps write into these tensors.
         self.vectors = {name: v.clone() for name, v in state.items()}
 
 
 def followed(layers: tuple[Layer, ...], vectors: dict[str, Tensor], iterations: int) -> dict[str, Tensor]:
-    """The norms of layers with weights, estimated from `vectors`, which go on in their places; made if there are none.
+    """Norms of layers with weights, estimated from `vectors`, which are created on first use and updated in place.
 
-    A step that is recorded and repeated finds them there.
+    A recorded step finds them in the same memory when it is repeated.
     """
     if not vectors:
         vectors.update(first_vectors(layers))
@@ -104,5 +104,5 @@ def followed(layers: tuple[Layer, ...], vectors: dict[str, Tensor], iterations: 
 
 
 def mixed(logits: Tensor, worst: Tensor, y: Tensor, kappa: float | Tensor) -> Tensor:
-    """`kappa` of the cross-entropy of logits (B, classes), and the rest of that of worst logits."""
+    """`kappa` times the cross-entropy of logits (B, classes) plus 1 - `kappa` times that of worst logits."""
     return kappa * F.cross_entropy(logits, y) + (1 - kappa) * F.cross_entropy(worst, y)

@@ -1,8 +1,8 @@
-"""How far logits can move against that of a class: over a ball, and over a ball and a box.
+"""Largest changes of logits relative to a class's logit: over a ball, and over a ball and a box.
 
-Over the ball as in Tsuzuku et al., 2018 (https://arxiv.org/abs/1802.04034), over both as in Lee et al., 2020
-(https://arxiv.org/abs/2010.06182, section 4). Translations are (B, classes), 0 for the class itself, and worst logits
-are logits plus translations.
+The change over the ball is that of Tsuzuku et al., 2018 (https://arxiv.org/abs/1802.04034), the one over both that of
+Lee et al., 2020 (https://arxiv.org/abs/2010.06182, section 4). Translations are (B, classes), 0 for the class itself,
+and worst logits are logits plus translations.
 """
 
 import torch
@@ -13,21 +13,21 @@ from crt.lipschitz.boxes import Region
 
 def distances(weight: Tensor) -> Tensor:
     """The l2 distances (classes, classes) of the head's rows, with gradient 0 where they are 0."""
-    # By differences: the default multiplies out, which loses the digits of small ones.
+    # The distances come from differences: the default expands the square, which cancels digits of small distances.
     return torch.cdist(weight, weight, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def over_ball(weight: Tensor, y: Tensor, rho: Tensor) -> Tensor:
-    """Translations against the classes `y` (B,), for features in balls of radius `rho`, () or (B,)."""
+    """Translations relative to the classes `y` (B,), for features in balls of radius `rho`, () or (B,)."""
     return rho.view(-1, 1) * distances(weight).index_select(0, y)
 
 
 def over_both(weight: Tensor, y: Tensor, region: Region, rounds: int | None = 1) -> Tensor:
-    """Translations against the classes `y` (B,), for features in a region; the exact maximum without `rounds`.
+    """Translations relative to the classes `y` (B,), for features in a region; the exact maximum without `rounds`.
 
     The maximum of c d over the ball and the box is at d = clip(t c) for some t > 0. A round adds the coordinates that
-    are beyond the box at the t of the last round to those that are held at its ends; those not held yet are free to
-    leave the box, so that the value after any round is an upper bound.
+    exceed the box at the previous round's t to those that are held at its ends; the others may leave the box, so that
+    the value after any round is an upper bound.
     """
     c = weight - weight.index_select(0, y)[:, None]
     up, down = (region.high - region.mu).clamp_min(0), (region.mu - region.low).clamp_min(0)
@@ -36,11 +36,12 @@ def over_both(weight: Tensor, y: Tensor, region: Region, rounds: int | None = 1)
     c2, end2 = c.square(), end.square()
     held, room, free = torch.zeros_like(c, dtype=torch.bool), rho2, c2.sum(-1)
     while rounds is None or rounds > 0:
-        # Multiplied out, because there may be nothing free to divide by.
+        # The comparison is multiplied out, because the divisor may be zero.
         before, held = held, held | (room[..., None] * c2 >= free[..., None] * end2)
         if rounds is None and torch.equal(held, before):
             break
-        # What the held coordinates leave of the ball's squared radius, and the squared length of c along the free ones.
+        # The rest of the ball's squared radius without the held coordinates, and the squared length of c along the free
+        # ones.
         room = (rho2 - torch.where(held, end2, 0).sum(-1)).clamp_min(0)
         free = torch.where(held, 0, c2).sum(-1)
         rounds = rounds and rounds - 1
@@ -48,7 +49,7 @@ def over_both(weight: Tensor, y: Tensor, region: Region, rounds: int | None = 1)
 
 
 def _root(values: Tensor) -> Tensor:
-    """The square root, with gradient 0 at 0."""
+    """Square root, with gradient 0 at 0."""
     positive = values > 0
     return torch.where(positive, torch.where(positive, values, 1).sqrt(), 0)
 
@@ -61,7 +62,7 @@ def wins(logits: Tensor, worst: Tensor, classes: Tensor) -> Tensor:
 
 
 def radius(logits: Tensor, weight: Tensor, classes: Tensor, lipschitz: Tensor) -> Tensor:
-    """The radius (B,) in which `classes` (B,) stay, for features with a Lipschitz constant; 0 for those not found."""
+    """Radius (B,) in which `classes` (B,) do not change, for features with a Lipschitz constant; 0 where they lose."""
     gap = logits.gather(1, classes[:, None]) - logits
     ratio = torch.where(gap > 0, gap / (lipschitz * distances(weight).index_select(0, classes)), 0)
     return ratio.scatter(1, classes[:, None], torch.inf).amin(1)

@@ -18,14 +18,14 @@ __all__ = ["BCP"]
 
 @dataclass(kw_only=True, config=STRICT)
 class BCP(Normed):
-    """The cross-entropy at the worst logits over the ball and the box that the features are in."""
+    """Cross-entropy of the worst logits over the ball and the box that contain the features."""
 
     warmup: NonNegative = 10.0
     """Epochs of cross-entropy alone."""
     ramp: Positive = 121.0
-    """Epochs in which the radius then rises to the threat's, and the clean loss's weight falls to its last."""
+    """Epochs over which the radius then rises to the threat's, and the clean loss's weight falls to its final value."""
     kappa_final: Share = 0.0
-    """Last weight of the clean loss."""
+    """Final weight of the clean loss."""
     power_iterations: Count = 1
     """Power iterations of each layer's norm in each step."""
 

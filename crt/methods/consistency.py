@@ -1,4 +1,4 @@
-"""Consistency regularization (Jeong and Shin, 2020, https://arxiv.org/abs/2006.04062) of Gaussian augmentation."""
+"""Gaussian augmentation with consistency regularization (Jeong and Shin, 2020, https://arxiv.org/abs/2006.04062)."""
 
 from pydantic.dataclasses import dataclass
 from torch import Tensor
@@ -14,12 +14,12 @@ __all__ = ["Consistency"]
 
 @dataclass(kw_only=True, config=STRICT)
 class Consistency(Method):
-    """Gaussian augmentation whose noisy copies of an image are to agree, and to be confident together."""
+    """Gaussian augmentation that rewards agreement among an image's noisy copies and confidence of their mean."""
 
     m: Count = 2
-    """Noise vectors of each image, and parts of a loaded batch."""
+    """Noise vectors of each image, and number of parts of a loaded batch."""
     lbd: NonNegative = 20.0
-    """Weight of the disagreement (the paper's lambda); the authors' results are for 10 and 20 at sigma 0.25."""
+    """Weight of the disagreement (the paper's lambda); the authors report results for 10 and 20 at sigma 0.25."""
     eta: NonNegative = 0.5
     """Weight of the entropy of the mean prediction."""
 

@@ -19,22 +19,22 @@ __all__ = ["CROWNIBP"]
 
 @dataclass(kw_only=True, config=STRICT)
 class CROWNIBP(Ramped):
-    """The cross-entropy of the least margins that intervals and linear bounds leave."""
+    """Cross-entropy of the smallest margins allowed by intervals and linear bounds."""
 
     warmup: NonNegative = 10
     """Epochs of cross-entropy alone."""
     ramp: Positive = 121
-    """Epochs in which the radius then rises to the threat's."""
+    """Epochs over which the radius then rises to the threat's."""
     beta_final: Share = 1.0
-    """Last weight of linear bounds, from 1; the rest is of intervals, with which the authors end, in l-inf."""
+    """Final weight of linear bounds, from 1; intervals have the rest, and end alone in the authors' l-inf runs."""
     kappa_final: Share | None = None
-    """Last weight of the clean loss, from 1; by default there is none after the warm-up."""
+    """Final weight of the clean loss, from 1; by default there is no clean loss after the warm-up."""
 
     named: ClassVar[tuple[str, ...]] = ("beta_final",)
 
     @property
     def phase_boundaries(self) -> tuple[float, ...]:
-        # From then on linear bounds may have no weight.
+        # After this epoch, linear bounds may have no weight.
         return super().phase_boundaries if self.beta_final == 1 else (self.warmup, self.steady_from_epoch)
 
     def fits(self, model: Classifier) -> None:
@@ -46,7 +46,7 @@ class CROWNIBP(Ramped):
         share, layers = self.share(step.now), chain(model, x.shape[1:])
         with exact(x.device):
             least = margins(model, layers, x, y, share * self.threat.eps, self._beta(step))
-            # A class's own margin is 0, and the first.
+            # A class's margin to itself is 0 and comes first.
             robust = F.cross_entropy(F.pad(-least, (1, 0)), y.new_zeros(len(y)))
         if self.kappa_final is None:
             return robust
@@ -54,7 +54,7 @@ class CROWNIBP(Ramped):
         return kappa * F.cross_entropy(wide(model(x)), y) + (1 - kappa) * robust
 
     def _beta(self, step: Step) -> float | Tensor:
-        """The weight of linear bounds at this step."""
+        """Weight of linear bounds at this step."""
         if self.beta_final == 1 or step.epoch >= self.steady_from_epoch:
             return self.beta_final
         return 1 - (1 - self.beta_final) * self.share(step.now)

@@ -17,12 +17,12 @@ __all__ = ["CRT"]
 
 @dataclass(kw_only=True, config=STRICT)
 class CRT(Method):
-    """The l2 distance of student and teacher at the same noisy images."""
+    """The l2 distance between student and teacher on the same noisy images."""
 
     alpha: Share = 1.0
-    """Weight of the transfer; the rest goes to the cross-entropy."""
+    """Weight of the transfer; the cross-entropy has the rest."""
     target: Literal["logits", "softmax"] = "logits"
-    """Outputs that are matched: the authors' code takes the logits, the paper's text the softmax."""
+    """Outputs that are matched: the authors' code matches logits, the paper's text the softmax."""
 
     needs_teacher: ClassVar[bool] = True
     named: ClassVar[tuple[str, ...]] = ("target",)
@@ -38,6 +38,6 @@ class CRT(Method):
         return self.alpha * transfer + (1 - self.alpha) * F.cross_entropy(logits, y)
 
     def _scores(self, logits: Tensor) -> Tensor:
-        # Differences of near-equal bf16 numbers would be mostly rounding.
+        # Differences of nearly equal bf16 numbers would mostly be rounding.
         logits = wide(logits)
         return logits.softmax(1) if self.target == "softmax" else logits

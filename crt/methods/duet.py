@@ -1,4 +1,4 @@
-"""Duet: BCP that turns each layer's inputs as a standard teacher does (the Duet paper, algorithm 1 and section 4)."""
+"""Duet: BCP that rotates each layer's inputs like a standard teacher (the Duet paper, algorithm 1 and section 4)."""
 
 from dataclasses import field
 from functools import cached_property
@@ -23,45 +23,46 @@ from crt.training.method import STRICT, Step
 __all__ = ["Duet"]
 
 Met = tuple[Layer, Tensor, Tensor]
-"""A layer, its input and its output."""
+"""A layer with its input and its output."""
 
 
 @dataclass(kw_only=True, config=STRICT)
 class Duet(Normed):
-    """BCP, plus how far the rotations in the layers are from those of a teacher of the same architecture.
+    """BCP plus the distance of the layers' rotations from those of a teacher with the same architecture.
 
-    A teacher's rotation is the leading part of its weights' polar factor, found once, with BatchNorm folded into them.
+    A teacher's rotation is the leading part of its weights' polar factor, computed once with BatchNorm folded into the
+    weights.
     """
 
     similarity: Literal["eq11", "relative", "cosine"] = "eq11"
-    """Loss on rotated inputs: equation 11 in lengths of the teacher's, without its ratio of norms, or 1 - cosine."""
+    """Loss on rotated inputs: equation 11 over the teacher's length, that without its ratio of norms, or 1 - cosine."""
     lbd: NonNegative = 0.1
-    """Weight of the similarity, the mean over images and the sum over layers; the paper names none."""
+    """Weight of the similarity loss, a mean over images and a sum over layers; the paper gives no value."""
     rotation: Literal["normalized", "polar", "rank_one"] = "normalized"
-    """The student's: its weights over their norm (algorithm 1) or their polar factor; or both by the leading pair."""
+    """Student's rotation: weights over their norm (algorithm 1) or their polar factor; or leading pairs of both."""
     rank: Share = 0.5
-    """The share of the teacher's singular directions that counts."""
+    """Share of the teacher's singular directions that is compared."""
     project: bool = True
-    """Compare only in the directions of the teacher's output that count, so that others are left to the student."""
+    """Compare only in those directions of the teacher's outputs; the student is free in the others."""
     scaled: bool = True
-    """Scale polar factors to an operator norm of 1 where their layer stands; else their singular values are 1."""
+    """Scale polar factors to an operator norm of 1 at the layer's input size; otherwise their singular values are 1."""
     inputs: Literal["own", "shared"] = "own"
-    """Each network turns its own layer inputs, or both turn the student's."""
+    """Each network rotates its own layer inputs, or both rotate the student's."""
     layers: Literal["all", "convs"] = "all"
-    """Which are compared."""
+    """Layers that are compared."""
     through_norms: bool = False
-    """Let equation 11 change the student's norms by its ratio of norms."""
+    """Let the ratio of norms in equation 11 have a gradient for the student's norms."""
     warmup: NonNegative = 10
     """Epochs of cross-entropy and similarity alone."""
     ramp: Positive = 121
-    """Epochs in which the radius then rises to the threat's, and the clean loss's weight falls to its last."""
+    """Epochs over which the radius then rises to the threat's, and the clean loss's weight falls to its final value."""
     kappa_final: Share = 0.0
-    """Last weight of the clean loss."""
+    """Final weight of the clean loss."""
     power_iterations: Count = 1
     """Power iterations of each layer's norm in each step."""
 
     pairs: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
-    """The same of the teacher's, where leading pairs are compared."""
+    """Vectors of the power iterations for the teacher's leading pairs, where these are compared."""
     guides: dict[str, Guide] = field(default_factory=dict, init=False, repr=False)
     """The teacher's rotations, computed before the first step."""
 
@@ -74,7 +75,7 @@ class Duet(Normed):
         return plain(self.required_teacher)
 
     def fits(self, model: Classifier) -> None:
-        """ValueError, too, where the teacher's layers have other shapes."""
+        """Raise ValueError where a layer has no bound or the teacher's layers have other shapes."""
         alike(model, self.folded)
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, step: Step) -> Tensor:
@@ -99,7 +100,7 @@ class Duet(Normed):
             return goal + self.lbd * self._apart(mine, others, norms)
 
     def _apart(self, mine: list[Met], others: list[Met], norms: dict[str, Tensor]) -> Tensor | float:
-        """The sum over layers of how far the student's rotation is from the teacher's, as mean over the images."""
+        """Sum over layers of the distance between the student's and the teacher's rotations, a mean over images."""
         total: Tensor | float = 0.0
         for (layer, met, out), (other, before, _) in zip(mine, others, strict=True):
             if layer.name not in self.guides:
@@ -110,7 +111,7 @@ class Duet(Normed):
         return total
 
     def _measured(self, teachers: Tensor, students: Tensor, ratio: Tensor) -> Tensor:
-        """How far (B,) rotated inputs are apart, in networks whose norms have this ratio."""
+        """Distance (B,) of rotated inputs, for networks whose norms have this ratio."""
         match self.similarity:
             case "cosine":
                 return cosine(teachers, students)
@@ -121,7 +122,7 @@ class Duet(Normed):
     def _turned(
         self, of: Guide, layer: Layer, met: Tensor, out: Tensor, norm: Tensor, other: Layer, before: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The inputs `before` turned by the teacher's layer, and `met` by the student's, whose output is `out`."""
+        """The inputs `before` rotated by the teacher's layer, and `met` by the student's, whose output is `out`."""
         if self.rotation == "rank_one":
             with torch.no_grad():
                 teachers = rank_one(other, self.pairs[other.name], before)
@@ -136,7 +137,7 @@ class Duet(Normed):
         return (teachers, to_frame(of, students)) if self.project else (from_frame(of, teachers), students)
 
     def _met(self, layers: tuple[Layer, ...], flow: list[Tensor]) -> list[Met]:
-        """The layers that are compared, each with its input and output."""
+        """Layers that are compared, each with its input and output."""
         kinds = AFFINE if self.layers == "all" else nn.Conv2d
         return [at for at in zip(layers, flow, flow[1:], strict=False) if isinstance(at[0].module, kinds)]
 
@@ -151,7 +152,7 @@ class Duet(Normed):
 
 
 def alike(model: Classifier, teacher: Classifier) -> None:
-    """ValueError where networks without BatchNorm have a layer without a bound, or layers of other shapes."""
+    """Raise ValueError where networks without BatchNorm have a layer without a bound, or layers of other shapes."""
     check(model)
     check(teacher)
     for mine, taught in zip_longest(_shapes(model), _shapes(teacher), fillvalue="no layer"):
@@ -160,7 +161,7 @@ def alike(model: Classifier, teacher: Classifier) -> None:
 
 
 def _flow(layers: tuple[Layer, ...], x: Tensor) -> list[Tensor]:
-    """The input of each layer, and the last one's output."""
+    """Input of each layer, and output of the last."""
     found = [x]
     for layer in layers:
         found.append(layer.module(found[-1]))

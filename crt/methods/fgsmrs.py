@@ -17,18 +17,18 @@ __all__ = ["FGSMRS"]
 
 @dataclass(kw_only=True, config=STRICT)
 class FGSMRS(Method):
-    """The cross-entropy after one long step of attack; the network is in train mode throughout."""
+    """Cross-entropy after one long attack step; the network stays in train mode."""
 
     alpha: Positive | None = None
     """Length of the step, in pixels of [0, 1]; by default 1.25 eps."""
     init: Literal["random", "zero", "previous"] = "random"
-    """Start of the attack: random, the image, or the image plus the last batch's perturbation in its place.
+    """Start of the attack: random, the image, or the image plus the previous batch's perturbation at the same position.
 
     As in the authors' code, a carried perturbation is clamped to the new image's box after the step, not before it.
     """
 
     delta: Tensor | None = field(default=None, init=False, repr=False)
-    """Perturbations of the last batch, which a shorter one takes the first of."""
+    """Perturbations of the previous batch; a smaller batch uses the first of them."""
 
     needs_eps: ClassVar[bool] = True
 
@@ -43,7 +43,7 @@ class FGSMRS(Method):
         return losses(model, adversarial, y).mean()
 
     def _carried(self, model: Classifier, x: Tensor, y: Tensor, alpha: float) -> Tensor:
-        """The images after the step from the last batch's perturbations, which are then this batch's."""
+        """Images after the step from the previous batch's perturbations, which this batch's then replace."""
         if self.delta is None:
             self.delta = torch.zeros_like(x)
         eps, norm, delta = self.threat.eps, self.threat.norm, self.delta[: len(x)]

@@ -17,18 +17,18 @@ __all__ = ["FreeAT"]
 
 @dataclass(kw_only=True, config=STRICT)
 class FreeAT(Method):
-    """The cross-entropy at perturbed images, replayed: each backward pass moves the weights and the perturbations."""
+    """Cross-entropy of perturbed images, replayed: each backward pass updates the weights and the perturbations."""
 
     m: Count = 8
     """Replays of each batch."""
     reset: bool = False
-    """Start each batch without perturbations, as RRM's paper words it; the authors' code carries them over."""
+    """Start each batch without perturbations, as in RRM's text; the authors' code carries them over."""
 
     delta: Tensor | None = field(default=None, init=False, repr=False)
-    """Perturbations of a full batch, which a shorter one takes the first of."""
+    """Perturbations of a full batch; a smaller batch uses the first of them."""
     clean: Tensor | None = field(default=None, init=False, repr=False)
     leaf: Tensor | None = field(default=None, init=False, repr=False)
-    """A step's images, and what their perturbations' gradient is taken of."""
+    """Images of a step, with respect to which the perturbations' gradient is taken."""
 
     needs_eps: ClassVar[bool] = True
     named: ClassVar[tuple[str, ...]] = ("reset",)
@@ -44,7 +44,7 @@ class FreeAT(Method):
         if self.reset and step.replay == 0:
             delta.zero_()
         self.clean, self.leaf = x, (x + delta).requires_grad_()
-        # Carried to another image, a perturbation may leave [0, 1]; there it has no gradient.
+        # On another image, a carried perturbation may leave [0, 1], where it has no gradient.
         return losses(model, boxed(self.leaf), y).mean()
 
     def after(self, model: Classifier) -> None:
@@ -52,7 +52,7 @@ class FreeAT(Method):
         if x is None or self.delta is None or self.leaf is None or self.leaf.grad is None:
             raise RuntimeError("FreeAT moves its perturbations by the gradient of a step's loss, and there is none yet")
         delta = self.delta[: len(x)]
-        # Where the loss scale of fp16 overflows, the gradient is infinite or NaN, which would never leave again.
+        # When the loss scale of fp16 overflows, the gradient is infinite or NaN and would stay in the perturbation.
         delta.copy_(confine(delta + eps * ascend(self.leaf.grad.nan_to_num(), norm), x, eps, norm))
 
     def state(self) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ __all__ = ["Gaussian"]
 
 @dataclass(kw_only=True, config=STRICT)
 class Gaussian(Method):
-    """The cross-entropy at one noisy copy of each image."""
+    """Cross-entropy of one noisy copy of each image."""
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, step: Step) -> Tensor:
         return F.cross_entropy(model(x + self.threat.sigma * torch.randn_like(x)), y)

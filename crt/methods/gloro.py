@@ -22,21 +22,22 @@ __all__ = ["GloRo"]
 
 @dataclass(kw_only=True, config=STRICT)
 class GloRo(Normed):
-    """One more class, "not robust", whose logit is the largest that another class than the predicted can reach.
+    """Loss with one more class, "not robust", whose logit is the largest that a class besides the predicted can reach.
 
-    The authors' loss and schedules; their first weights (orthogonal, or Glorot's) and augmentation are not here.
+    The loss and the schedules are the authors'; their initial weights (orthogonal, or Glorot's) and augmentation are
+    not used.
     """
 
     objective: Literal["ce", "trades"] = "ce"
-    """The cross-entropy of all classes; or that of the real ones, and how far all diverge from them."""
+    """Cross-entropy over all classes; or that over the real ones, and the divergence of all from them."""
     lbd: NonNegative = 1.2
     """Weight of the divergence (the authors' lambda)."""
     warmup: NonNegative = 20.0
     """Epochs of cross-entropy alone."""
     ramp: Positive = 400.0
-    """Epochs in which the radius then rises, as a logarithm of the time, to its full size."""
+    """Epochs over which the radius then rises, logarithmically in time, to its full size."""
     widening: Positive = 1.1
-    """The full radius, in the threat's."""
+    """Full radius as a multiple of the threat's."""
     power_iterations: Count = 5
     """Power iterations of each layer's norm in each step."""
 
@@ -60,7 +61,7 @@ class GloRo(Normed):
             return F.cross_entropy(logits, y) + self.lbd * divergence(clean, extended).mean()
 
     def radius(self, now: float | Tensor) -> float | Tensor:
-        """The training radius at an epoch: a hundredth of the full one at the end of the warm-up."""
+        """Training radius at an epoch: one hundredth of the full radius at the end of the warm-up."""
         first = math.exp(0.01)
         risen = first + (math.e - first) * self.share(now)
         return self.widening * self.threat.eps * (risen.log() if isinstance(risen, Tensor) else math.log(risen))

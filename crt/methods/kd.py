@@ -16,20 +16,20 @@ __all__ = ["KD"]
 
 @dataclass(kw_only=True, config=STRICT)
 class KD(Method):
-    """The divergence of the student's softened softmax from the teacher's on the same clean images.
+    """Divergence of the student's softened softmax from the teacher's on the same clean images.
 
     Goldblum et al., 2020 (https://arxiv.org/abs/1905.09747), and RRM's equation 6.
     """
 
     alpha: Share = 1.0
-    """Weight of the distillation; the rest goes to the cross-entropy."""
+    """Weight of the distillation; the cross-entropy has the rest."""
     t: Positive = 30.0
     """Temperature that softens both networks."""
     form: Literal["textbook", "paper"] = "textbook"
-    """Equation 6, or the loss of RRM's code, which softens twice and divides the divergence by the classes.
+    """Equation 6, or the loss of RRM's code, which softens twice and divides the divergence by the number of classes.
 
-    There both networks end in a division by t, in training and at the test; here it is a part of the loss alone, with
-    a teacher that was trained without it, and the student's own logits are left about t times as large.
+    In that code, both networks end with a division by t, in training and in tests. Here the division is a part of the
+    loss only: the teacher was trained without it, and the student's own logits are about t times as large.
     """
 
     needs_teacher: ClassVar[bool] = True

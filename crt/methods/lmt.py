@@ -21,16 +21,16 @@ __all__ = ["LMT"]
 
 @dataclass(kw_only=True, config=STRICT)
 class LMT(Normed):
-    """The cross-entropy at the worst logits over the ball that the features are in."""
+    """Cross-entropy of the worst logits over the ball that contains the features."""
 
     margin: Literal["full", "original"] = "full"
-    """All of the translation, as Lee et al., 2020, compare with; or the part that the logits bear, without `kappa`."""
+    """The full translation, as in Lee et al., 2020; or the part under which the class still wins, without `kappa`."""
     warmup: NonNegative = 10.0
     """Epochs of cross-entropy alone; LMT's authors have none."""
     ramp: Positive = 121.0
-    """Epochs in which the radius then rises to the threat's; LMT's authors take 5."""
+    """Epochs over which the radius then rises to the threat's; LMT's authors use 5."""
     kappa_final: Share = 0.0
-    """Last weight of the clean loss, which falls from 1 while the radius rises."""
+    """Final weight of the clean loss, which falls from 1 while the radius rises."""
     power_iterations: Count = 1
     """Power iterations of each layer's norm in each step."""
 
@@ -52,10 +52,10 @@ class LMT(Normed):
 
 @torch.no_grad()
 def _borne(logits: Tensor, moved: Tensor, y: Tensor) -> Tensor:
-    """The largest share (B, 1), 1 at most, of the translations under which the classes `y` still win; 0 if they do not.
+    """Largest share (B, 1), at most 1, of the translations under which the classes `y` still win; 0 if they do not win.
 
-    Section 5 of the paper; it counts as a constant.
+    Section 5 of the paper; the share has no gradient.
     """
     margins = logits.gather(1, y[:, None]) - logits
-    # A class with neither margin nor translation, such as the image's own, bears all.
+    # A class with neither margin nor translation, such as the image's own, allows the full share.
     return (margins / moved).nan_to_num(1.0).clamp(0, 1).amin(1, keepdim=True)

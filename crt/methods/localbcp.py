@@ -24,27 +24,27 @@ __all__ = ["LocalBCP"]
 
 @dataclass(kw_only=True, config=STRICT)
 class LocalBCP(Normed):
-    """BCP whose ball of features is by the norms of layers without the neurons that are constant near the image."""
+    """BCP whose ball of features uses norms of layers without the neurons that are constant near the image."""
 
     warmup: NonNegative = 20
     """Epochs of cross-entropy alone."""
     ramp: Positive = 400
-    """Epochs in which the radius then rises to its full size, and the clean loss's weight falls to its last."""
+    """Epochs over which the radius then rises to its full size, and the clean loss's weight falls to its last value."""
     widening: Positive = 1.1
-    """The full radius, in the threat's."""
+    """Full radius as a multiple of the threat's."""
     kappa_final: Share = 0.0
-    """Last weight of the clean loss."""
+    """Final weight of the clean loss."""
     power_iterations: Count = 2
-    """Power iterations of each layer's norm in each step, both of the image's own and of the network's."""
+    """Power iterations of each layer's norm in each step, both for the images' own norms and for the network's."""
     stored: Whole = 0
-    """Images whose own vectors are kept for their next visit, which the authors do: all of the training set.
+    """Number of images whose own vectors are kept for their next visit; the authors keep the whole training set's.
 
-    They lie in half precision where the network does, 227 kB an image of 6C2F: 11 GB for CIFAR-10, in each rank and in
-    each checkpoint. With none, every visit begins with the vectors of the network.
+    They are in half precision where the network is, 227 kB an image for 6C2F: 11 GB for CIFAR-10, in each rank and in
+    each checkpoint. With 0, every visit starts from the network's vectors.
     """
 
     own: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
-    """The same of each image, (stored, *shape), zeros before its first visit."""
+    """Each image's own vectors, (stored, *shape), zeros before its first visit."""
 
     named: ClassVar[tuple[str, ...]] = ("stored",)
     quick: ClassVar[dict[str, int]] = {"stored": 1000}
@@ -63,14 +63,14 @@ class LocalBCP(Normed):
             return mixed(logits, worst, y, 1 - (1 - self.kappa_final) * share)
 
     def _norm(self, part: Part, index: Tensor) -> Tensor:
-        """The layer's norm (B,) of each image, from its own vector if there is one."""
+        """The layer's norm (B,) for each image, from the image's own vector if there is one."""
         name = part.layer.name
         first = self.vectors[name].expand_as(part.inner)
         if not self.stored:
             return local_estimate(part, first, self.power_iterations)[0]
         if name not in self.own:
             self.own[name] = first.new_zeros((self.stored, *part.layer.shape), dtype=torch.half)
-        # Beyond the store, images share places: a vector that is another's is a start like any other.
+        # Beyond the store, images share positions: another image's vector is as valid a start as any.
         place = index % self.stored
         kept = self.own[name].index_select(0, place).to(first.dtype)
         visited = kept.flatten(1).any(1).view(-1, *[1] * len(part.layer.shape))

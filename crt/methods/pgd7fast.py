@@ -1,6 +1,7 @@
-"""PGD training as "Fast AT" of RRM's tables (Vaishnavi et al., 2022, https://arxiv.org/abs/2202.09994) is run.
+"""PGD training as run for "Fast AT" in RRM's tables (Vaishnavi et al., 2022, https://arxiv.org/abs/2202.09994).
 
-Adversarial training with the fast recipe of Wong et al., 2020 (https://arxiv.org/abs/2001.03994), not its FGSM.
+It is adversarial training with the fast recipe of Wong et al., 2020 (https://arxiv.org/abs/2001.03994), without its
+FGSM.
 """
 
 from typing import ClassVar
@@ -18,7 +19,7 @@ __all__ = ["PGD7Fast"]
 
 @dataclass(kw_only=True, config=STRICT)
 class PGD7Fast(Method):
-    """The cross-entropy at the attack's last iterate; the network is in train mode throughout."""
+    """Cross-entropy of the attack's last iterate; the network stays in train mode."""
 
     K: Count = 7
     """Steps of the attack."""

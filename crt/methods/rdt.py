@@ -15,13 +15,13 @@ __all__ = ["RDT"]
 
 @dataclass(kw_only=True, config=STRICT)
 class RDT(Method):
-    """The cross-entropy on images that hold what a robust teacher sees.
+    """Cross-entropy on images that contain the features of a robust teacher.
 
-    `crt.attacks.robust_images` makes them before training.
+    `crt.attacks.robust_images` generates them before training.
     """
 
     steps: Count = 1000
-    """Descents that make an image, from another drawn uniformly from the training set."""
+    """Descents for each image, starting from another image drawn uniformly from the training set."""
     step: Positive = 0.1
     """l2 length of a descent, in pixels of [0, 1]."""
 

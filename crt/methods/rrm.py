@@ -20,17 +20,17 @@ __all__ = ["RRM"]
 
 @dataclass(kw_only=True, config=STRICT)
 class RRM(Method):
-    """The student's features are to be the robust teacher's on the same clean images."""
+    """Distance of the student's features from the robust teacher's on the same clean images, plus cross-entropy."""
 
     lbd: Real = 5e-3
-    """Weight of the cross-entropy (the paper's lambda); the paper takes 5e-5 for l2 on CIFAR-10, 1e-3 on ImageNet."""
+    """Weight of the cross-entropy (the paper's lambda); the paper uses 5e-5 for l2 on CIFAR-10 and 1e-3 on ImageNet."""
     distance: Literal["cosine", "l2", "relative"] = "cosine"
-    """Distance of features: minus the cosine, l2, or l2 divided by the length of the teacher's."""
+    """Distance of features: minus the cosine, l2, or l2 divided by the length of the teacher's features."""
     replays: Count = 1
-    """Optimizer steps on each batch, which share the teacher's pass."""
+    """Optimizer steps on each batch, which share the teacher's forward pass."""
 
     target: Tensor | None = field(default=None, init=False, repr=False)
-    """The teacher's features of a full batch that is replayed, which a shorter one takes the first of."""
+    """The teacher's features of a full batch that is replayed; a smaller batch uses the first of them."""
 
     needs_teacher: ClassVar[bool] = True
     named: ClassVar[tuple[str, ...]] = ("lbd", "distance")
@@ -69,7 +69,7 @@ class RRM(Method):
         return kept
 
     def _apart(self, features: Tensor, target: Tensor) -> Tensor:
-        """The distance (B,) of features (B, width) to the teacher's."""
+        """Distance (B,) of features (B, width) from the teacher's."""
         if self.distance == "cosine":
             return -F.cosine_similarity(features, target, eps=1e-6)
         length = torch.linalg.vector_norm(features - target, dim=1)

@@ -1,6 +1,6 @@
-"""Adversarial training (Madry et al., 2018, https://arxiv.org/abs/1706.06083), by the options of RRM's commands.
+"""Adversarial training (Madry et al., 2018, https://arxiv.org/abs/1706.06083), with the options of RRM's commands.
 
-They run MadryLab's package robustness, which starts at the image unless it is told `--random-start 1`, as they tell it.
+They run MadryLab's package robustness, which starts at the image without `--random-start 1`; they set that option.
 """
 
 from typing import ClassVar
@@ -19,14 +19,14 @@ __all__ = ["SAT"]
 
 @dataclass(kw_only=True, config=STRICT)
 class SAT(Method):
-    """The cross-entropy at adversarial images alone, which are made in eval mode."""
+    """Cross-entropy of adversarial images alone, which are generated in eval mode."""
 
     K: Count = 7
     """Steps of the attack."""
     alpha: Positive | None = None
     """Length of a step, in pixels of [0, 1]; by default eps / 4 in linf and eps / 5 in l2."""
     best_of: bool = True
-    """Train on the iterate of largest loss, the start included, or on the last."""
+    """Train on the iterate with the largest loss, the start included, or on the last."""
 
     needs_eps: ClassVar[bool] = True
 

@@ -17,23 +17,23 @@ __all__ = ["SmoothMix"]
 
 @dataclass(kw_only=True, config=STRICT)
 class SmoothMix(Method):
-    """Gaussian augmentation, and less confidence the nearer a mix lies to a smoothed adversarial example."""
+    """Gaussian augmentation, and less confidence for mixes closer to a smoothed adversarial example."""
 
     T: Count = 4
     """Steps of the attack."""
     m: Count = 2
-    """Noise vectors of each image, and parts of a loaded batch."""
+    """Noise vectors of each image, and number of parts of a loaded batch."""
     eta: NonNegative = 5.0
     """Weight of the mixing loss."""
     alpha: Positive = 0.5
-    """l2 length of an attack's step; the paper takes 0.5, 1 and 2 at sigma 0.25, 0.5 and 1."""
+    """l2 length of an attack step; the paper uses 0.5, 1 and 2 at sigma 0.25, 0.5 and 1."""
     mix_step: Literal[0, 1] = 0
     """Mix from the image (0) or from the attack's first iterate (1, the paper's one-step adversary).
 
-    The authors' code takes the iterate that the second step begins at: with one step alone (T=1) it is the image.
+    The authors' code uses the iterate at which the second step begins; with a single step (T=1) that is the image.
     """
     warmup: Count = 10
-    """Epochs in which the mixing loss and the one-step radius rise to their full size."""
+    """Epochs over which the mixing loss and the one-step radius rise to their full size."""
 
     epochs_of: ClassVar[tuple[str, ...]] = ("warmup",)
 
@@ -48,7 +48,7 @@ class SmoothMix(Method):
         if 0 < self.mix_step < self.T:
             x = (x + within(iterates[0] - x, rise * self.alpha)).clamp(0, 1)
         share = 0.5 * torch.rand((len(x), 1, 1, 1), dtype=x.dtype, device=x.device)
-        # Two calls, so that each has its own batch statistics, as in the paper's code.
+        # Two calls, so that each has its own batch statistics, as in the authors' code.
         clean = noisy_logits(model, x, noise)
         mixed = noisy_logits(model, (1 - share) * x + share * iterates[-1], noise)
         smoothed = clean.softmax(-1).mean(0)

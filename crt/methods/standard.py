@@ -1,4 +1,4 @@
-"""Standard training: the cross-entropy on clean images."""
+"""Standard training: cross-entropy on clean images."""
 
 from typing import ClassVar
 
@@ -14,7 +14,7 @@ __all__ = ["Standard"]
 
 @dataclass(kw_only=True, config=STRICT)
 class Standard(Method):
-    """No robustness: the clock's baseline."""
+    """Standard training, the baseline of timings."""
 
     has_bare_loop: ClassVar[bool] = True
 

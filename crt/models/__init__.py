@@ -1,4 +1,4 @@
-"""Networks: the classifier, its layers, and weights from elsewhere."""
+"""Networks: the classifier, its layers, and imported weights."""
 
 from crt.lazy import lazily
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class ReLUTheta(nn.Module):
-    """min(max(x, 0), theta) on tensors (B, *shape), one threshold a neuron."""
+    """min(max(x, 0), theta) on tensors (B, *shape), with one threshold for each neuron."""
 
     def __init__(self, shape: Sequence[int], theta: float):
         super().__init__()
@@ -19,7 +19,7 @@ class ReLUTheta(nn.Module):
 
     @torch.no_grad()
     def project(self) -> None:
-        """Thresholds below 0, which an optimizer step can leave, become 0."""
+        """Set negative thresholds, which an optimizer step may produce, to 0."""
         self.theta.clamp_(min=0)
 
 

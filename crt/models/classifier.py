@@ -1,4 +1,4 @@
-"""The network that is trained: normalization, body, linear head."""
+"""The trained network: normalization, body and linear head."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -11,16 +11,16 @@ if TYPE_CHECKING:
 
 
 def boxed(x: Tensor) -> Tensor:
-    """The pixels clamped to [0, 1], with the gradient of those that are 0 or 1 passed on.
+    """Pixels clamped to [0, 1]; the gradient passes where they are exactly 0 or 1.
 
-    `Tensor.clamp` stops it from torch 2.15 on (https://github.com/pytorch/pytorch/pull/191142), and no black or white
-    pixel could then be attacked.
+    From torch 2.15 on, `Tensor.clamp` stops it there (https://github.com/pytorch/pytorch/pull/191142), so that no black
+    or white pixel could be attacked.
     """
     return x.masked_fill(x < 0, 0.0).masked_fill(x > 1, 1.0)
 
 
 class Normalize(nn.Module):
-    """(x - mean) / std per channel, the first layer: noise and attacks live in pixel space.
+    """(x - mean) / std per channel, the first layer, so that noise and attacks are in pixel space.
 
     With `clamp`, pixels outside [0, 1] count as 0 or 1.
     """
@@ -41,17 +41,17 @@ class Normalize(nn.Module):
 
 @runtime_checkable
 class HasHeadDropout(Protocol):
-    """A body of a network with dropout between its features and its head."""
+    """A network's body with dropout between its features and its head."""
 
     head_dropout: float
-    """The probability that a feature is dropped in training."""
+    """Probability that a feature is dropped in training."""
 
 
 class Classifier(nn.Module):
-    """Pixels in [0, 1] of shape (B, C, H, W) to logits of shape (B, classes)."""
+    """Network from pixels in [0, 1] of shape (B, C, H, W) to logits of shape (B, classes)."""
 
     twin: "Twin[Classifier] | None" = None
-    """The copy without BatchNorm that is attacked in its place, where a recipe says `fold: true`."""
+    """Copy without BatchNorm that is attacked instead, where a recipe has `fold: true`."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class Classifier(nn.Module):
         self.normalize = Normalize(mean, std, clamp)
         self.body = body
         self.dropout = nn.Dropout(body.head_dropout if isinstance(body, HasHeadDropout) else 0.0)
-        """Between features and head, of the networks that have one there."""
+        """Dropout between features and head, in networks that have one there."""
         self.head = nn.Linear(width, classes)
 
     def features(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A network for evaluation with each BatchNorm folded into the layer that it directly follows."""
+"""Networks for evaluation, with each BatchNorm folded into the layer that it directly follows."""
 
 import copy
 import warnings
@@ -16,7 +16,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 class Folded(NamedTuple, Generic[Network]):
-    """The same function up to rounding, and how many of its BatchNorms are gone and are left."""
+    """An equal function up to rounding, and the numbers of folded and remaining BatchNorms."""
 
     network: Network
     gone: int
@@ -24,7 +24,7 @@ class Folded(NamedTuple, Generic[Network]):
 
 
 def fold(model: Network) -> Folded[Network]:
-    """Fold what can be folded of a model in eval mode, which stays as it is; a warning says why nothing could."""
+    """Fold what can be folded in a model in eval mode, which does not change; warn with the reason if nothing can."""
     found, norms = twin(model), _norms(model)
     if found is None:
         return Folded(model, 0, norms)
@@ -32,20 +32,20 @@ def fold(model: Network) -> Folded[Network]:
 
 
 def twin(model: Network) -> "Twin[Network] | None":
-    """The copy to attack; nothing where there is nothing to fold, and a warning where that is for a reason."""
+    """The copy to attack; None where nothing can be folded, with a warning if there is a reason."""
     pairs = _pairs(model)
     return Twin(model, pairs) if pairs else None
 
 
 class Twin(Generic[Network]):
-    """A copy in eval mode without the BatchNorms that can be folded, of a model that may go on training."""
+    """A copy in eval mode, without the BatchNorms that can be folded, of a model whose training may continue."""
 
     def __init__(self, model: Network, pairs: list[tuple[str, str]]):
         self.network = copy.deepcopy(model).eval().requires_grad_(False)
         self.folded: list[tuple[nn.Conv2d | nn.Linear, _BatchNorm, nn.Conv2d | nn.Linear]] = []
-        """Layer, BatchNorm, and the layer that stands for both."""
+        """Layer, BatchNorm, and the layer that replaces both."""
         for layer, norm in pairs:
-            # `_pairs` names convolutions and linear layers with a BatchNorm each.
+            # `_pairs` lists convolutions and linear layers that each have a BatchNorm.
             source, fused = (
                 cast("nn.Conv2d | nn.Linear", network.get_submodule(layer)) for network in (model, self.network)
             )
@@ -60,7 +60,7 @@ class Twin(Generic[Network]):
 
     @torch.no_grad()
     def now(self) -> Network:
-        """The network by the model's present weights and statistics, in tensors that stay in their places."""
+        """The network with the model's present weights and statistics, in tensors whose memory stays the same."""
         for layer, norm, fused in self.folded:
             mean, variance = _statistics(norm)
             scale = norm.weight * torch.rsqrt(variance + norm.eps)
@@ -73,10 +73,10 @@ class Twin(Generic[Network]):
 
 
 def plain(model: Classifier) -> Classifier:
-    """The chain of layers that is the same function in eval mode, up to rounding, without BatchNorm.
+    """A chain of layers without BatchNorm that is the same function in eval mode, up to rounding.
 
-    What has no BatchNorm is shared with the model; a model without any, and without one's place, is returned itself.
-    ValueError: a BatchNorm stands elsewhere than directly behind a convolution or linear layer of a chain.
+    It shares all other layers with the model; a model without BatchNorm, and without its placeholder, is returned
+    itself. ValueError where a BatchNorm does not directly follow a convolution or linear layer of a chain.
     """
     if not any(isinstance(module, _BatchNorm | nn.Identity) for module in model.body.modules()):
         return model
@@ -112,7 +112,7 @@ def _fused(layer: nn.Conv2d | nn.Linear, norm: _BatchNorm) -> nn.Conv2d | nn.Lin
 
 
 def _statistics(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
-    """Running mean and variance; ValueError where a BatchNorm keeps none."""
+    """Running mean and variance; ValueError where a BatchNorm has none."""
     if norm.running_mean is None or norm.running_var is None:
         raise ValueError(f"{norm} has no running statistics (allowed: track_running_stats=True)")
     return norm.running_mean, norm.running_var
@@ -127,18 +127,18 @@ def _tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _pairs(model: nn.Module) -> list[tuple[str, str]]:
-    """The layers and BatchNorms by name of which each layer feeds its BatchNorm and nothing else."""
+    """Names of layers and BatchNorms, where each layer's only consumer is its BatchNorm."""
     if not _norms(model):
         return []
     try:
         traced = fx.symbolic_trace(model)
-    except Exception as error:  # what a network's own code raises when it is given no numbers
+    except Exception as error:  # errors that a network's own code raises on tensors without values
         return _none(f"the network cannot be traced ({type(error).__name__}: {str(error).partition('. ')[0]})")
     modules, calls = dict(model.named_modules()), [n for n in traced.graph.nodes if n.op == "call_module"]
     times = Counter(node.target for node in calls)
     if any(times[name] > 1 for name, module in modules.items() if next(module.parameters(False), None) is not None):
         return _none("a layer is used twice")
-    # Tracing loses hooks, and those of weight_norm would undo the folding.
+    # Tracing loses hooks, and weight_norm's hooks would undo the folding.
     if any(module._forward_hooks or module._forward_pre_hooks for module in modules.values()):
         return _none("the network has hooks")
     follows = [(node.args[0], node.target) for node in calls if isinstance(modules[node.target], _BatchNorm)]

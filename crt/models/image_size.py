@@ -1,4 +1,4 @@
-"""The images that a network takes, where it does not take images of any size."""
+"""Image sizes of networks that take only one size."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -6,11 +6,11 @@ from typing import TypeVar
 Factory = TypeVar("Factory", bound=Callable)
 
 SIDES: dict[str, int] = {}
-"""Height and width of the images that a network takes, by name, of networks that take no others."""
+"""Height and width of the only images that a network takes, by the network's name."""
 
 
 def takes_only(side: int) -> Callable[[Factory], Factory]:
-    """Mark a factory whose network takes images of `side` x `side` pixels and no others."""
+    """Mark a factory whose network takes only images of `side` x `side` pixels."""
 
     def mark(factory: Factory) -> Factory:
         SIDES[factory.__name__] = side

@@ -1,4 +1,4 @@
-"""Training steps as CUDA graphs: recorded once each, then repeated by one launch."""
+"""Training steps as CUDA graphs, each recorded once and then repeated by one launch."""
 
 import gc
 from collections import Counter
@@ -11,20 +11,20 @@ from torch.optim import Optimizer
 from crt.training.method import Step
 
 Update = Callable[[Tensor, Tensor, Step], Tensor]
-"""An optimizer step on images, labels and where in training they are; its loss."""
+"""An optimizer step on images, labels and their place in training; its loss."""
 EAGER = 2
-"""Steps of each kind before one is recorded: they make what stays, such as momentum, and choose kernels."""
+"""Steps of each kind before one is recorded: they create lasting state, such as momentum, and choose kernels."""
 
 
 class Recorder:
-    """Records what is done on a stream of its own, in memory that all its recordings share."""
+    """Recorder of work on its own stream, in memory that all its recordings share."""
 
     def __init__(self, device: torch.device):
         self.stream = torch.cuda.Stream(device)
         self.pool = torch.cuda.graph_pool_handle()
 
     def eager(self, work: Callable[[], Tensor]) -> Tensor:
-        """Do it as it is, on that stream."""
+        """Run the work on that stream without recording it."""
         here = torch.cuda.current_stream()
         self.stream.wait_stream(here)
         with torch.cuda.stream(self.stream):
@@ -33,13 +33,13 @@ class Recorder:
         return found
 
     def record(self, work: Callable[[], Tensor]) -> Callable[[], Tensor]:
-        """A function that repeats it, once a call."""
+        """A function that repeats the work once each call."""
         graph = torch.cuda.CUDAGraph()
-        # A dead recording that is collected meanwhile spoils this one (https://github.com/pytorch/pytorch/pull/161037).
+        # Garbage collection of a dead recording would spoil this one (https://github.com/pytorch/pytorch/pull/161037).
         gc.collect()
         gc.disable()
         try:
-            # Loaders' threads may allocate meanwhile.
+            # Loaders' threads may allocate memory during the recording.
             with torch.cuda.graph(graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"):
                 found = work()
         finally:
@@ -53,22 +53,22 @@ class Recorder:
 
 
 class Graphs:
-    """Does the same as `update`, by a recording for each replay of a batch and each stage between a method's turns.
+    """Does the same as `update`, with a recording for each replay of a batch and each phase of the method.
 
-    A recording holds addresses and numbers: what changes from step to step reaches it in places of its own, and what a
-    method or optimizer remembers has to stay where it is. Batches of another size than the first are not recorded.
+    A recording holds addresses and numbers: values that change between steps are copied to fixed addresses, and lasting
+    state of a method or optimizer must keep its address. Batches of another size than the first are not recorded.
     """
 
     def __init__(self, update: Update, optimizer: Optimizer, phase_boundaries: tuple[float, ...], recorder: Recorder):
         self.update, self.optimizer, self.recorder = update, optimizer, recorder
         self.phase_boundaries = phase_boundaries
         self.places: tuple[Tensor, ...] = ()
-        """Images, labels, indices, epoch and step size."""
+        """Tensors at fixed addresses: images, labels, indices, epoch and step size."""
         self.seen: Counter[tuple[int, int]] = Counter()
         self.recorded: dict[tuple[int, int], Callable[[], Tensor]] = {}
 
     def __call__(self, x: Tensor, y: Tensor, step: Step) -> Tensor:
-        """The optimizer's step sizes are numbers before the call, and the place that holds them after it."""
+        """Run one step; the optimizer's step sizes are numbers before it, and a tensor at a fixed address after it."""
         if not self.places:
             numbers = x.new_zeros(2, dtype=torch.float32)
             self.places = (*map(torch.empty_like, (x, y, step.index)), *numbers)
@@ -91,5 +91,5 @@ class Graphs:
             if self.seen[kind] <= EAGER:
                 return self.recorder.eager(work)
             self.recorded[kind] = self.recorder.record(work)
-        # The next step's loss takes the same place.
+        # The next step's loss has the same address.
         return self.recorded[kind]().clone()

@@ -1,4 +1,4 @@
-"""The only training loop: the code that the clock is put on."""
+"""The only training loop, which the clock times."""
 
 import inspect
 from collections.abc import Iterator
@@ -17,11 +17,11 @@ from crt.training.precision import arithmetic, begin, prepare
 from crt.training.recipe import Recipe
 
 LOW = {"bf16": torch.bfloat16, "fp16": torch.float16}
-"""Number formats under autocast; weights, losses and updates stay float32."""
+"""Number formats under autocast; weights, losses and updates remain float32."""
 
 
 class Batches(Protocol):
-    """An epoch's batches: images (B, C, H, W) in [0, 1], labels (B,) and places in the dataset (B,)."""
+    """Batches of an epoch: images (B, C, H, W) in [0, 1], labels (B,) and indices in the dataset (B,)."""
 
     def __len__(self) -> int: ...
 
@@ -29,11 +29,11 @@ class Batches(Protocol):
 
 
 def objective(method: Method, model: Classifier, ranks: int) -> nn.Module:
-    """The method bound to the model; DDP goes round both, so that no method has to know of ranks."""
+    """The method bound to the model; DDP wraps both, so that no method has to handle ranks."""
     bound = Objective(method, model)
     if ranks == 1:
         return bound
-    # Each rank keeps its own BatchNorm statistics while it trains; torch renamed the option in 2.13.
+    # Each rank keeps its own BatchNorm statistics in training; torch renamed the option in 2.13.
     known = inspect.signature(DistributedDataParallel).parameters
     buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
     options: dict[str, Any] = {buffers: False}
@@ -41,9 +41,9 @@ def objective(method: Method, model: Classifier, ranks: int) -> nn.Module:
 
 
 def optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """The recipe's optimizer over every parameter, weight decay on BN and biases included (the papers' way)."""
-    # Only the fused ones skip a step whose gradients overflowed, and read a step size from its place, without asking
-    # the device first.
+    """The recipe's optimizer over all parameters, with weight decay on BatchNorm and biases, as in the papers."""
+    # Only the fused optimizers skip a step whose gradients overflowed, and read a step size at its address, without
+    # synchronizing with the device.
     fused = recipe.fused or recipe.cuda_graph or recipe.precision == "fp16" or None
     lr, decay = recipe.lr, recipe.weight_decay
     if recipe.optimizer == "adam":
@@ -54,16 +54,16 @@ def optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         model.parameters(), lr, recipe.momentum, weight_decay=decay, nesterov=recipe.nesterov, fused=fused
     )
     if fused and recipe.momentum:
-        # A first step that overflows in fp16 would leave in them what the memory held.
+        # A first step that overflows in fp16 would leave uninitialized memory in them.
         for weight in model.parameters():
             steps.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
     return steps
 
 
 class Training:
-    """A method that trains a network by a recipe, and all that its epochs change; together with all `ranks`.
+    """A method that trains a network by a recipe, with all state that its epochs change, together with all `ranks`.
 
-    ValueError for what the recipe asks and this device or installation cannot do.
+    ValueError for anything in the recipe that this device or installation does not support.
     """
 
     def __init__(self, method: Method, model: Classifier, recipe: Recipe, ranks: int | None = None):
@@ -78,7 +78,7 @@ class Training:
             self.update = Graphs(self._update, self.optimizer, method.phase_boundaries, Recorder(device))
 
     def epoch(self, batches: Batches, epoch: int) -> Tensor:
-        """Train on every batch; the mean loss, left on the device so that nothing in here waits for it."""
+        """Train on every batch; the mean loss, left on the device so that nothing here waits for it."""
         losses = []
         self.objective.train()
         with arithmetic(self.recipe):
@@ -103,7 +103,7 @@ class Training:
 
 
 def _steps(batches: Batches, method: Method, epoch: int) -> Iterator[tuple[Tensor, Tensor, Step]]:
-    """The input of each optimizer step: the parts of every batch, as often as the method replays them."""
+    """Yield the input of each optimizer step: the parts of every batch, as often as the method replays them."""
     for i, (x, y, index) in enumerate(batches):
         size = len(x) // method.chunks
         for start in range(0, size * method.chunks, size or 1):

@@ -1,4 +1,4 @@
-"""The contract of training methods: hyperparameters and a loss."""
+"""Base class of training methods: hyperparameters and a loss."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -20,45 +20,45 @@ STRICT = ConfigDict(extra="forbid", arbitrary_types_allowed=True, validate_defau
 
 
 class Step(NamedTuple):
-    """The place of a batch in training."""
+    """Place of a batch in training."""
 
     epoch: float
-    """Compare it with the method's `phase_boundaries` alone."""
+    """Number of the epoch; compare it only with the method's `phase_boundaries`."""
     index: Tensor  # type: ignore[assignment]  # hides tuple.index, for which nobody asks a step
-    """The images' places in the dataset, for methods that remember something of each."""
+    """Indices of the images in the dataset, for methods that store something for each."""
     replay: int = 0
-    """Which of the method's steps on the same images this is."""
+    """Number of this step among the method's steps on the same images."""
     clock: Tensor | None = None
-    """The epoch as a 0-d float32 of the device, where a recorded step is repeated; see `crt.training.cuda_graph`."""
+    """The epoch as a 0-d float32 tensor on the device, for a step that is recorded; see `crt.training.cuda_graph`."""
 
     @property
     def now(self) -> float | Tensor:
-        """The epoch, for amounts that change with it."""
+        """The epoch, for quantities that change with it."""
         return self.epoch if self.clock is None else self.clock
 
 
 @dataclass(kw_only=True, config=STRICT)
 class Method(Plugin, ABC):
-    """Subclasses say what to minimize; their fields are hyperparameters, defaulting to the paper's."""
+    """Base class of methods: a subclass defines the loss; its fields are hyperparameters with the paper's defaults."""
 
     threat: Threat
     teacher: Classifier | None = None
     stream: torch.cuda.Stream | None = field(default=None, init=False, repr=False)
-    """CUDA stream of the teacher, if not the student's."""
+    """CUDA stream of the teacher, if it differs from the student's."""
 
     needs_teacher: ClassVar[bool] = False
     needs_eps: ClassVar[bool] = False
-    """True where it attacks within the threat's radius, which must then be above 0."""
+    """True if the method attacks within the threat's radius, which must then be above 0."""
     epochs_of: ClassVar[tuple[str, ...]] = ()
     """Arguments that count epochs, which a quick run shortens with the recipe."""
     makes_dataset: ClassVar[bool] = False
-    """True where it trains on images that are made from its teacher, in a job of their own."""
+    """True if it trains on images that are generated from its teacher in a separate job."""
     has_bare_loop: ClassVar[bool] = False
-    """True where `bench.measure.bare_loop` has a plain training loop that does the same, to compare with."""
+    """True if `bench.measure.bare_loop` has an equivalent plain training loop to compare with."""
 
     @property
     def chunks(self) -> int:
-        """Parts that a loaded batch is split in, each with an optimizer step of its own (the m-chunk rule)."""
+        """Number of parts of a loaded batch, each with its own optimizer step (the m-chunk rule)."""
         return 1
 
     @property
@@ -68,28 +68,28 @@ class Method(Plugin, ABC):
 
     @property
     def phase_boundaries(self) -> tuple[float, ...]:
-        """The epochs from which on a step does something else."""
+        """Epochs at which the method's steps change."""
         return ()
 
     @property
     def steady_from_epoch(self) -> float:
-        """The epoch from which on every step costs the same: times and operations are taken there."""
+        """Epoch from which all steps have the same cost; times and operations are measured there."""
         return 0.0
 
     @property
     def required_teacher(self) -> Classifier:
-        """The teacher of a method that needs one; ValueError where there is none."""
+        """Teacher of a method that needs one; ValueError where there is none."""
         if self.teacher is None:
             raise ValueError(f"{type(self).__name__} has no teacher (allowed: a Classifier)")
         return self.teacher
 
     @abstractmethod
     def loss(self, model: Classifier, x: Tensor, y: Tensor, step: Step) -> Tensor:
-        """The scalar to minimize on images `x` (B, C, H, W) in [0, 1] with labels `y` (B,)."""
+        """Scalar loss on images `x` (B, C, H, W) in [0, 1] with labels `y` (B,)."""
 
     @torch.no_grad()
     def run_teacher(self, work: Callable[[], Told]) -> Callable[[], Told]:
-        """Begin what the teacher computes, without gradients; a call gives it, and waits for it where it must."""
+        """Start the teacher's work, without gradients; the returned function waits for its result and returns it."""
         stream = self.stream
         if stream is None:
             found = work()
@@ -115,11 +115,11 @@ class Method(Plugin, ABC):
         return {}
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Take up what `state` gave."""
+        """Restore the result of `state`."""
 
 
 class Objective(nn.Module):
-    """A method bound to a model, so that what DDP wraps is one call: batch in, loss out."""
+    """A method bound to a model, so that DDP wraps a single call from batch to loss."""
 
     def __init__(self, method: Method, model: Classifier):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Arithmetic switches of a recipe: number formats, memory order, compilation, folding."""
+"""Arithmetic of a recipe: number formats, memory order, compilation, folding."""
 
 import inspect
 import os
@@ -17,21 +17,21 @@ from crt.training.method import Method
 from crt.training.recipe import Recipe
 
 _SIZES = 64
-"""Largest number of input sizes that a network is compiled for."""
+"""Largest number of input sizes for which a network is compiled."""
 
 
 def prepare(method: Method, model: Classifier, recipe: Recipe) -> None:
-    """Set up the network and the method's teacher in place, on their device, before anything holds their weights.
+    """Set up the network and the method's teacher in place, on their device, before anything refers to their weights.
 
-    Compiled are the bodies alone, as often as they are met in another mode or size, and each as one graph or not at
-    all; normalization, head, losses and what walks from layer to layer run as they are.
-    ValueError for what this device or installation cannot do.
+    Only the bodies are compiled, once for each mode and size, each as one graph or not at all; normalization, head,
+    losses and code that iterates over layers are not compiled. ValueError for anything that this device or installation
+    does not support.
     """
     check(recipe, next(model.parameters()).device)
     networks = [network for network in (model, method.teacher) if network is not None]
     if recipe.channels_last:
         for network in networks:
-            # Convolutions hand it on. Images keep their order, in which noise is drawn.
+            # Convolutions propagate it. Images keep their order, in which noise is drawn.
             network.to(memory_format=torch.channels_last)
     if recipe.fold:
         if method.teacher is not None:
@@ -47,17 +47,17 @@ def prepare(method: Method, model: Classifier, recipe: Recipe) -> None:
 
 
 def arithmetic(recipe: Recipe) -> AbstractContextManager[None]:
-    """Within: products as the recipe has them, and cuDNN's fastest kernels by trial."""
+    """Context of the recipe's product precision, in which cuDNN chooses the fastest kernels by trial."""
     return products(recipe.precision, trial=True)
 
 
 @contextmanager
 def products(precision: str, trial: bool) -> Iterator[None]:
-    """Within: float32 products with all their bits or, for `tf32`, as TF32; cuDNN's kernels by trial or as it guesses.
+    """Context in which float32 products keep all bits or, for `tf32`, use TF32; cuDNN picks kernels by `trial` or not.
 
-    Trials pay where few sizes come often.
+    Trials pay where few sizes occur often.
     """
-    # torch makes the first when it is imported.
+    # torch creates this attribute on import.
     parts = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
     before, tried = [part.fp32_precision for part in parts], torch.backends.cudnn.benchmark
     for part in parts:
@@ -72,7 +72,7 @@ def products(precision: str, trial: bool) -> Iterator[None]:
 
 
 def begin(recipe: Recipe) -> None:
-    """Say that other images come: what CUDA graphs gave for the last may be overwritten."""
+    """Mark the start of new images: CUDA graphs may overwrite the results for the previous ones."""
     if recipe.compile == "reduce-overhead":
         torch.compiler.cudagraph_mark_step_begin()
 
@@ -80,12 +80,12 @@ def begin(recipe: Recipe) -> None:
 def compile_body(body: nn.Module, mode: str) -> None:
     """Compile in place, each size as one graph or not at all."""
     _separate_caches()
-    # A last, smaller batch is a graph of its own: graphs for any size would be slower.
-    # Arms of one process share code, and with it a cache that every call searches, unless they are isolated.
+    # A smaller last batch has its own graph, since a graph for all sizes would be slower.
+    # Arms of one process share code, and thus a cache that every call searches, unless they are isolated.
     if "isolate_recompiles" in inspect.signature(torch.compile).parameters:
         body.compile(fullgraph=True, dynamic=False, mode=mode, recompile_limit=_SIZES, isolate_recompiles=True)
     else:
-        # torch 2.11 has one limit for all, and compiles its own modules, such as Sequential, within others' code alone.
+        # torch 2.11 has one limit for all, and compiles its own modules, such as Sequential, only inside others' code.
         torch._dynamo.config.recompile_limit = _SIZES
         body._compiled_call_impl = torch.compile(partial(_forward, body), fullgraph=True, dynamic=False, mode=mode)
 
@@ -95,10 +95,10 @@ def _forward(body: nn.Module, x: Tensor) -> Tensor:
 
 
 def _separate_caches() -> None:
-    """Keep torch's compiled code apart by the CPU's vector instructions and by the number of threads.
+    """Separate torch's compiled code by the CPU's vector instructions and by the number of threads.
 
-    The code's loops are written for both, and torch keeps it on disk under a key that names neither in every release:
-    code that was written for AVX-512 and is built again for AVX2 leaves half of its output unwritten.
+    The code's loops depend on both, and torch stores it on disk under a key that, in some releases, contains neither:
+    code written for AVX-512 and built again for AVX2 leaves half of its output unwritten.
     """
     mark = f" {torch.backends.cpu.get_cpu_capability()} {torch.get_num_threads()} threads"
     config = torch.compiler.config
@@ -107,7 +107,7 @@ def _separate_caches() -> None:
 
 
 def check(recipe: Recipe, device: torch.device) -> None:
-    """ValueError for what this device or installation cannot do."""
+    """Raise ValueError for anything in the recipe that this device or installation does not support."""
     able("recipe.", recipe.precision, recipe.compile, device, "fp32, bf16, fp16")
     gpu = device.type == "cuda"
     for key in ("cuda_graph", "teacher_stream"):
@@ -120,7 +120,7 @@ def check(recipe: Recipe, device: torch.device) -> None:
 
 
 def able(where: str, precision: str, mode: str | bool, device: torch.device, others: str) -> None:
-    """ValueError, of `where`, for a precision (allowed: `others`) or a mode of compilation that there is not here."""
+    """Raise ValueError, with the place `where`, for an unsupported precision (allowed: `others`) or compile mode."""
     gpu = device.type == "cuda"
     if precision == "tf32" and not (gpu and torch.cuda.get_device_capability(device) >= (8, 0)):
         raise ValueError(f"{where}precision: 'tf32' needs a GPU that has it (allowed here: {others})")

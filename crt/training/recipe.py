@@ -1,4 +1,4 @@
-"""How long, in what batches and with what step sizes a network is trained."""
+"""Recipe of training: number of epochs, batch size and schedule of step sizes."""
 
 import math
 from typing import TYPE_CHECKING, Literal
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Recipe(BaseModel):
-    """Optimization of one network; `batch_size` counts loaded images over all ranks together."""
+    """Optimization of one network; `batch_size` is the global batch size of loaded images over all ranks."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -26,29 +26,29 @@ class Recipe(BaseModel):
     factor: Positive = 0.1
     """Factor of the step size at each step or milestone."""
     lr_min: NonNegative = 0.0
-    """Last step size of the cosine and geometric schedules."""
+    """Final step size of the cosine and geometric schedules."""
     decay_from: Count | None = None
-    """The epoch at which geometric begins to fall."""
+    """Epoch at which the geometric schedule begins to fall."""
     momentum: Share = 0.9
     nesterov: bool = False
     """Nesterov's momentum for SGD (Sutskever et al., 2013)."""
     cycle_momentum: bool = False
-    """Lower the momentum by 0.1 while a cyclic step size rises, the default of torch's CyclicLR."""
+    """Lower the momentum by 0.1 while a cyclic step size rises, as torch's CyclicLR does by default."""
     weight_decay: NonNegative = 0.0
     precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
     """Number format of the networks' arithmetic; losses, bounds and updates are float32. tf32 needs a GPU."""
     channels_last: bool = False
-    """Keep the weights of convolutions in the order in which channels vary fastest."""
+    """Store the weights of convolutions with channels as the fastest dimension."""
     compile: Literal[False, "default", "reduce-overhead"] = False
-    """Compile the networks' bodies, by a mode of torch.compile; reduce-overhead needs a GPU."""
+    """Compile the networks' bodies with a mode of torch.compile; reduce-overhead needs a GPU."""
     fused: bool = False
-    """Update all weights by one kernel."""
+    """Update all weights with one kernel."""
     fold: bool = False
-    """Fold BatchNorm into convolutions where it is fixed: in the teacher, and in attacks in eval mode."""
+    """Fold BatchNorm into convolutions where its statistics are fixed: in the teacher, and in attacks in eval mode."""
     cuda_graph: bool = False
     """Record whole steps and repeat them; needs one GPU. See `crt.training.cuda_graph`."""
     teacher_stream: bool = False
-    """Let the teacher compute beside the student; needs a GPU."""
+    """Run the teacher in parallel with the student; needs a GPU."""
 
     @model_validator(mode="after")
     def _schedule_has_its_own(self) -> "Recipe":
@@ -75,13 +75,14 @@ class Recipe(BaseModel):
 
     @property
     def portable(self) -> bool:
-        """True where every device and installation can train so."""
+        """True if every device and installation supports this recipe."""
         return self.precision != "tf32" and not (self.compile or self.cuda_graph or self.teacher_stream)
 
     def lr_at(self, epoch: float) -> float:
-        """The step size at a (fractional, 0-based) epoch; a drop is in force from its epoch on.
+        """Step size at a (fractional, 0-based) epoch; a drop takes effect from its epoch on.
 
-        Cyclic (Wong et al., 2020, https://arxiv.org/abs/2001.03994) rises from 0 to `lr` and falls back to 0.
+        The cyclic schedule (Wong et al., 2020, https://arxiv.org/abs/2001.03994) rises from 0 to `lr` and falls back to
+        0.
         """
         match self.schedule:
             case "step" if self.step_epochs is not None:
@@ -103,11 +104,11 @@ class Recipe(BaseModel):
         return self.momentum - 0.1 * self._risen(epoch) if self.cycle_momentum else self.momentum
 
     def _risen(self, epoch: float) -> float:
-        """0 at both ends of training, 1 in its middle."""
+        """Triangle over the epochs: 0 at both ends of training, 1 in the middle."""
         return max(0.0, 1 - abs(2 * epoch / self.epochs - 1))
 
     def set(self, optimizer: "Optimizer", epoch: float) -> None:
-        """Give the optimizer the step size and momentum of an epoch."""
+        """Set the optimizer's step size and momentum for an epoch."""
         for group in optimizer.param_groups:
             group["lr"] = self.lr_at(epoch)
             if "momentum" in group:
@@ -115,7 +116,7 @@ class Recipe(BaseModel):
 
 
 ARITHMETIC = ("precision", "channels_last", "compile", "fused", "fold", "cuda_graph", "teacher_stream")
-"""Keys that say how it is computed and not what: times are compared where they agree."""
+"""Fields that determine how, not what, is computed; times are compared where these are equal."""
 
 _OWNERS = {
     "milestones": ("multistep",),
@@ -125,5 +126,5 @@ _OWNERS = {
     "decay_from": ("geometric",),
     "cycle_momentum": ("cyclic",),
 }
-"""Keys of the schedules that alone have them."""
+"""Fields that belong to particular schedules only."""
 _NEEDED = ("milestones", "step_epochs", "decay_from")

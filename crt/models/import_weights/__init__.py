@@ -1,1 +1,1 @@
-"""Weights trained elsewhere, read into a classifier."""
+"""Import of weights trained elsewhere into a classifier."""

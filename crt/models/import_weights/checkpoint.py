@@ -1,6 +1,6 @@
-"""Read a checkpoint of torch.save or safetensors: what it holds, with tensors that are read when they are asked for.
+"""Reading of checkpoints of torch.save or safetensors, whose tensors are read on demand.
 
-The file is mapped into memory, so that optimizer states and other weights beside those that are wanted cost nothing.
+The file is mapped into memory, so that optimizer states and other unused weights cost nothing.
 """
 
 import mmap
@@ -17,16 +17,16 @@ from crt.models.import_weights.inert_pickle import InertUnpickler, Stored, dtype
 
 
 def read(path: Path) -> Any:
-    """Read the content of a checkpoint, as plain containers, `Record`s and, from safetensors, `Stored`.
+    """Read the content of a checkpoint as plain containers, `Record`s and, from safetensors, `Stored`.
 
-    ValueError, without the path, that says what the file is where it is no checkpoint or damaged.
+    ValueError, without the path, that describes a file that is no checkpoint or is damaged.
     """
     reader = {"zip": _read_zip, "legacy": _read_legacy, "safetensors": _read_safetensors}[file_format(path)]
     try:
         return reader(path)
     except OSError:
         raise
-    except Exception as error:  # bytes that are no checkpoint make a reader raise anything
+    except Exception as error:  # a reader may raise any error on bytes that are no checkpoint
         raise ValueError(
             f"is truncated or damaged: download or copy it again ({type(error).__name__}: {error})"
         ) from error
@@ -47,7 +47,7 @@ def _read_safetensors(path: Path) -> dict[str, Stored]:
 
 
 def _read_zip(path: Path) -> Any:
-    """A file of torch.save: `data.pkl`, and beside it a file `data/KEY` for each storage."""
+    """Read a zip file of torch.save: `data.pkl` and a file `data/KEY` for each storage."""
     archive, content = zipfile.ZipFile(path), _mapped(path)
     names = {info.filename: info for info in archive.infolist()}
     pickled = next(name for name in names if name.rsplit("/", 1)[-1] == "data.pkl")
@@ -62,14 +62,14 @@ def _read_zip(path: Path) -> Any:
         if info.compress_type != zipfile.ZIP_STORED:
             return bytearray(archive.read(info)), 0
         lengths = content[info.header_offset + 26 : info.header_offset + 30]
-        # The header in the file itself may be longer than its copy in the directory, which aligns what follows.
+        # The header in the file may be longer than its copy in the directory, because it aligns the data behind it.
         return content, info.header_offset + 30 + sum(int.from_bytes(lengths[i : i + 2], "little") for i in (0, 2))
 
     return InertUnpickler(BytesIO(archive.read(pickled)), find).load()
 
 
 def _read_legacy(path: Path) -> Any:
-    """A file of torch.save before 1.6: five pickles, then each storage's number of elements and the elements."""
+    """Read a file of torch.save before 1.6: five pickles, then each storage's number of elements and its elements."""
     content = _mapped(path)
     places: dict[str, int] = {}
 
@@ -93,5 +93,5 @@ def _read_legacy(path: Path) -> Any:
 
 def _mapped(path: Path) -> mmap.mmap:
     with path.open("rb") as file:
-        # Private to this process, and writable there, which torch.frombuffer asks for: the file is never written.
+        # A private mapping is writable, as torch.frombuffer requires, but the file is never written.
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)

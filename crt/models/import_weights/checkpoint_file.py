@@ -1,4 +1,4 @@
-"""Tell by its first bytes what a file is: a checkpoint of PyTorch or safetensors, or what people take for one."""
+"""Recognition of a file by its first bytes: a checkpoint of PyTorch or safetensors, or a common mistake for one."""
 
 import hashlib
 import tarfile
@@ -7,7 +7,7 @@ from pathlib import Path
 
 _READABLE = "allowed: a state dict in a file of torch.save or safetensors"
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C.to_bytes(10, "little")
-"""The number that begins a file of torch.save before 1.6, inside a pickle."""
+"""The number at the start of a file of torch.save before 1.6, inside a pickle."""
 
 _UNPACK = "unpack it first"
 _SAVE_STATE = "save its state_dict() alone, where you trust the file"
@@ -29,7 +29,7 @@ _BEGINNINGS = (
 
 
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file's content; ValueError where there is no file that can be read."""
+    """SHA-256 of a file's content; ValueError where the file is missing or unreadable."""
     try:
         if path.is_dir():
             raise ValueError(f"{path}: is a folder ({_READABLE})")
@@ -42,7 +42,7 @@ def sha256_of(path: Path) -> str:
 
 
 def file_format(path: Path) -> str:
-    """`zip` or `legacy` (torch.save since 1.6, and before) or `safetensors`; ValueError that names any other kind."""
+    """`zip` or `legacy` (torch.save since and before 1.6) or `safetensors`; ValueError that names any other kind."""
     with path.open("rb") as file:
         head = file.read(1024)
     if head[:2] == b"PK":
@@ -59,7 +59,7 @@ def file_format(path: Path) -> str:
 
 
 def _zip_kind(path: Path) -> str | None:
-    """Name a zip archive that is no checkpoint of torch.save."""
+    """Name of a zip archive's kind if it is no checkpoint of torch.save, else None."""
     try:
         with zipfile.ZipFile(path) as archive:
             names, encrypted = archive.namelist(), any(info.flag_bits & 1 for info in archive.infolist())
@@ -103,7 +103,7 @@ def _kind(path: Path, head: bytes) -> str:
     try:
         text = head.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        # A letter may be cut by the end of what is looked at.
+        # The end of the inspected bytes may split a character.
         text = head[: error.start].decode("utf-8-sig") if error.start > len(head) - 4 else ""
     if text.strip() and not any(ord(letter) < 32 and letter not in "\t\n\r\f" for letter in text):
         return _text_kind(text.strip())

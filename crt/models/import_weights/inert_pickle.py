@@ -1,11 +1,10 @@
-"""Unpickle without running anything: whatever a pickle names becomes a record of its name.
+"""Unpickling without running anything: every name in a pickle becomes a record.
 
 A pickle is a program: it names classes and functions, and the usual unpickler imports and calls them. An allow-list of
-harmless ones (`torch.load(weights_only=True)`) refuses many of the files that people have, for the sake of a
-`defaultdict`, a configuration object or a NumPy number beside the weights. Here the pickle machine runs on nothing but
-plain containers and `Record`s: every name becomes a new class that only keeps what it is called with. Nothing is
-imported, looked up or called, and there is no list to get wrong. Afterwards, the records that stand for tensors are
-read as descriptions of tensors.
+harmless ones (`torch.load(weights_only=True)`) refuses many common files, because of a `defaultdict`, a configuration
+object or a NumPy number beside the weights. Here the pickle machine only produces plain containers and `Record`s: every
+name becomes a new class that stores its arguments. Nothing is imported, looked up or called, and no list can be wrong.
+Afterwards, records that represent tensors are read as descriptions of tensors.
 """
 
 import pickle
@@ -23,17 +22,17 @@ _STORAGES = {
     **{"ComplexFloatStorage": "complex64", "ComplexDoubleStorage": "complex128"},
     **{"QInt8Storage": "qint8", "QUInt8Storage": "quint8", "QInt32Storage": "qint32"},
 }
-"""The element type of what torch.save calls a storage."""
+"""Element type of each of torch.save's storage classes."""
 
 
 class Record(dict):
-    """Stands for an object that a pickle would make: its items, its arguments and its state."""
+    """Record of an object that a pickle would create: its items, its arguments and its state."""
 
     __slots__ = ("args", "state")
     args: tuple[Any, ...]
     state: Any
     path = ""
-    """The class or function that the pickle names."""
+    """Class or function that the pickle names."""
 
     def __new__(cls, *args, **_kwargs):
         self = super().__new__(cls)
@@ -50,40 +49,40 @@ class Record(dict):
         return Record(self, *args)
 
     def append(self, _item):
-        """Take an item of a list that is more than a list."""
+        """Add an item, as to an object of a subclass of list."""
 
     extend = add = append
     __hash__, __eq__ = object.__hash__, object.__eq__  # type: ignore[assignment]  # a dict has no hash, a record has
 
     @property
     def is_module(self) -> bool:
-        """Tell whether it stands for a pickled nn.Module."""
+        """True if the record represents a pickled nn.Module."""
         return isinstance(self.state, dict) and "_modules" in self.state
 
 
 class _Storage(NamedTuple):
-    """A run of numbers in a checkpoint."""
+    """A contiguous run of numbers in a checkpoint."""
 
     dtype: str
     numel: int
     offset: int
-    """Elements that a view of another storage leaves out before its first."""
+    """Number of elements before its first, if it is a view of another storage."""
     find: Callable[[int], tuple[Any, int]]
-    """The buffer and the byte where the storage begins, if it has so many bytes."""
+    """Function from a number of bytes to the buffer and the offset of the storage, if it has so many bytes."""
 
 
 @dataclass(frozen=True, eq=False)
 class Stored:
-    """A tensor in a checkpoint: what it is, and how to read it."""
+    """Description of a tensor in a checkpoint, with which it can be read."""
 
     kind: str
-    """Its element type by torch's name, or another kind of tensor: `sparse`, `quantized`, `meta`, …"""
+    """Element type by torch's name, or another kind of tensor: `sparse`, `quantized`, `meta`, …"""
     shape: tuple[int, ...]
     load: Callable[[], Tensor]
 
 
 class InertUnpickler(pickle.Unpickler):
-    """Makes records of all that a pickle names."""
+    """Unpickler that creates a record for everything that a pickle names."""
 
     def __init__(self, file: BinaryIO, find: Callable[[str, int], tuple[Any, int]]):
         super().__init__(file, encoding="latin-1")  # Python 2's strings
@@ -100,9 +99,9 @@ class InertUnpickler(pickle.Unpickler):
     def persistent_load(self, pid: Any) -> Any:
         match pid:
             case ("storage", type() as kind, str(key), _, int(numel), *view) if issubclass(kind, Record):
-                # Another kind of storage is named when its tensor is asked for.
+                # Other kinds of storage raise an error when their tensor is read.
                 dtype = self.dtypes[key] = _STORAGES.get(kind.path.rsplit(".", 1)[-1], kind.path)
-                # Before torch 0.4, a view of a storage was written with its key, offset and size.
+                # Before torch 0.4, a view of a storage was saved with its key, offset and size.
                 offset, numel = view[0][1:3] if view and view[0] else (0, numel)
                 return _Storage(dtype, numel, offset, lambda size: self.find(key, size))
             case ("module", type() as kind, *_):
@@ -111,7 +110,7 @@ class InertUnpickler(pickle.Unpickler):
 
 
 def stored(value: Any) -> Stored | None:
-    """The tensor that a value in a checkpoint stands for, None if it is none."""
+    """Tensor that a value in a checkpoint represents; None if it is none."""
     if not isinstance(value, Record):
         return value if isinstance(value, Stored) else None
     function, args = value.path.rsplit(".", 1)[-1], value.args
@@ -149,7 +148,7 @@ def _dense(storage: _Storage, dtype: str, offset: int, size: tuple, stride: tupl
 
 
 def dtype_of(name: str) -> torch.dtype:
-    """The element type of a storage; ValueError where torch has none of the name."""
+    """Element type of a storage; ValueError where torch has none of that name."""
     found = vars(torch).get(name)
     if not isinstance(found, torch.dtype):
         raise ValueError(f"a storage of {name}")
@@ -161,7 +160,7 @@ def _refuse(kind: str) -> Tensor:
 
 
 def _first_size(args: Any) -> tuple[int, ...]:
-    """The first shape among a tensor's arguments."""
+    """First shape among a tensor's arguments."""
     for value in args if isinstance(args, tuple | list) else ():
         value = value.args[0] if isinstance(value, Record) and value.path == "torch.Size" and value.args else value
         if isinstance(value, tuple) and all(isinstance(length, int) for length in value):

@@ -1,4 +1,4 @@
-"""Name a network's tensors as our architectures do, whatever another project calls its layers."""
+"""Conversion of other projects' names of layers to those of this project's architectures."""
 
 import re
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ _ALIASES = (
     (r"\.msa\.", ".attention."),
     (r"\.mlp\.3\.", ".mlp.2."),
 )
-"""Names of the last layer, and of the parts of a body that is no plain sequence: in other projects, and here."""
+"""Names of the last layer, and of parts of a body that is not a plain sequence, in other projects and here."""
 
 _BLOCK_ALIASES = (
     (r"\.downsample\.", ".shortcut."),
@@ -33,11 +33,11 @@ _BLOCK_ALIASES = (
     (r"\.root\.conv\.", ".root.0."),
     (r"\.root\.bn\.", ".root.1."),
 )
-"""The same inside the blocks of a body that is a plain sequence."""
+"""Names of parts inside the blocks of a body that is a plain sequence, in other projects and here."""
 
 
 def named(network: dict[str, Stored], body: nn.Module) -> dict[str, Stored]:
-    """The network's tensors under the model's names; ValueError where two would have the same."""
+    """The network's tensors by the model's names; ValueError where two would have the same name."""
     if all(name.startswith(("body.", "head.")) for name in network):
         return network
     names = [_renamed(name, _ALIASES) for name in network]
@@ -59,10 +59,10 @@ def _renamed(name: str, aliases: Iterable[tuple[str, str]]) -> str:
 
 
 def _placed(names: list[str], tensors: Iterable[Stored], body: nn.Sequential) -> list[str]:
-    """Names that begin with a block's place in the body, for those that begin with what its project calls the block.
+    """Names that begin with a block's number in the body, for names that begin with another project's block name.
 
-    Both are chains, and the blocks of both are numbered along them: they correspond one to one in the order of their
-    numbers. Only a stem's convolution and BatchNorm share a number (`conv1`, `bn1`): of blocks that do, each place
+    Both are chains whose blocks are numbered along them, so that they correspond one to one in the order of their
+    numbers. Only a stem's convolution and BatchNorm share a number (`conv1`, `bn1`); of such blocks, each position
     takes the first that fits.
     """
     split = [re.match(r"(\w+(?:\.\d+)?)\.(.+)", name) for name in names]

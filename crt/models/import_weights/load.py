@@ -1,4 +1,4 @@
-"""Weights trained elsewhere, read into a Classifier whatever their project calls its layers."""
+"""Reading of weights trained elsewhere into a Classifier, for any project's names of layers."""
 
 import warnings
 from collections.abc import Collection, Mapping
@@ -25,16 +25,16 @@ def load_weights(
 ) -> str:
     """Fill a network with a file's weights; returns the file's SHA-256.
 
-    The file is one of torch.save or safetensors. It holds a state dict, at its top or in its dictionaries (`key`
-    chooses among several): of a Classifier, of a network alone, or of an nn.Sequential of normalization and network
-    (`1.`), behind any wrappers' prefixes (`module.`, `_orig_mod.`, …). Nothing in the file is run. Half and double
-    precision become float32, and BatchNorm's counts of batches may be missing.
-    `normalize` says whether the network takes normalized pixels, and must be given where the file does not tell.
-    Without (MACER's own code), the model's constants become 0 and 1. Those that a file leaves out are the model's.
+    The file is one of torch.save or safetensors. It holds a state dict at the top or in nested dictionaries (`key`
+    chooses one of several): of a Classifier, of a network alone, or of an nn.Sequential of normalization and network
+    (`1.`), with any wrappers' prefixes (`module.`, `_orig_mod.`, …). Nothing in the file is run. Half and double
+    precision become float32, and BatchNorm's counts of batches may be missing. `normalize` is True if the network takes
+    normalized pixels; it is required if the file does not show it. If False (MACER's own code), the model's constants
+    become 0 and 1. The model keeps its own constants where the file has none.
 
-    Warns of what the file holds besides: other state dicts, an average, tensors that are no layers.
-    ValueError, and the model as it was: a file that is missing, has another SHA-256 or is no checkpoint; other
-    constants than the model's; other layers or shapes; tensors that are not finite numbers in full.
+    Warns about other contents of the file: other state dicts, an average, tensors that are no layers. ValueError, with
+    an unchanged model, for a file that is missing, has another SHA-256 or is no checkpoint; for other constants than
+    the model's; for other layers or shapes; and for tensors with missing or non-finite numbers.
     """
     digest = sha256_of(path)
     if sha256 is not None and digest != sha256.lower():
@@ -63,7 +63,7 @@ def load_weights(
 
 
 def _check_kinds(tensors: Mapping[str, Stored], allowed: Collection[str]) -> None:
-    """ValueError that names tensors of other kinds than those: complex, sparse, quantized, …"""
+    """Raise ValueError that names tensors of other kinds than the allowed: complex, sparse, quantized, …"""
     wrong: dict[str, list[str]] = {}
     for name, tensor in tensors.items():
         if tensor.kind not in allowed:
@@ -77,15 +77,15 @@ def _check_kinds(tensors: Mapping[str, Stored], allowed: Collection[str]) -> Non
 
 
 def _numbers(tensor: Stored, name: str) -> Tensor:
-    """Read a tensor, floating-point ones in float32; ValueError where it is damaged, or has numbers that are none."""
+    """Read a tensor, floating-point ones as float32; ValueError where it is damaged or has non-finite numbers."""
     try:
         values = tensor.load()
-    except Exception as error:  # damaged sizes make a tensor's constructor raise anything
+    except Exception as error:  # a tensor's constructor may raise any error on damaged sizes
         raise ValueError(f"is truncated or damaged at {name} ({type(error).__name__}: {error})") from error
     if tensor.kind in _INTEGERS:
         return values
     values = values.float()
-    # The extremes are NaN where any value is, and need no copy of the values.
+    # The extremes are NaN if any value is, and need no copy of the values.
     if not torch.stack(values.aminmax()).isfinite().all():
         bad = values.numel() - int(values.isfinite().sum())
         raise ValueError(
@@ -95,7 +95,7 @@ def _numbers(tensor: Stored, name: str) -> Tensor:
 
 
 def _with_counts(network: dict[str, Stored], wanted: dict[str, Tensor]) -> dict[str, Stored]:
-    """Add BatchNorm's counts of batches, which no output depends on, where a file leaves them out."""
+    """Add BatchNorm's counts of batches, which do not affect the output, where a file has none."""
     absent = [name for name in wanted if name.endswith(".num_batches_tracked") and name not in network]
     for name in absent:
         if f"{name.removesuffix('num_batches_tracked')}running_mean" in network:
@@ -104,7 +104,7 @@ def _with_counts(network: dict[str, Stored], wanted: dict[str, Tensor]) -> dict[
 
 
 def _constants(model: Classifier, found: Unwrapped, normalize: bool | None) -> dict[str, Tensor]:
-    """The normalization that the network was trained with, under the model's names."""
+    """Normalization that the network was trained with, under the model's names."""
     if not found.normalized and normalize is None:
         raise ValueError("does not tell whether its network takes normalized pixels (say so by normalize)")
     if found.normalized and not found.constants and normalize is False:
@@ -114,7 +114,7 @@ def _constants(model: Classifier, found: Unwrapped, normalize: bool | None) -> d
         wanted = {"mean": torch.zeros_like(wanted["mean"]), "std": torch.ones_like(wanted["std"])}
     for kind, tensor in found.constants:
         theirs, ours = _numbers(tensor, kind).flatten(), wanted[kind].flatten().cpu()
-        # Half precision rounds the constants, too.
+        # Half precision also rounds the constants.
         if not torch.equal(theirs, ours.to(getattr(torch, tensor.kind)).float()):
             why = "it goes by pipeline and dataset: choose the file's"
             raise ValueError(
@@ -125,7 +125,7 @@ def _constants(model: Classifier, found: Unwrapped, normalize: bool | None) -> d
 
 
 def _compare(found: Mapping[str, Stored], wanted: Mapping[str, Tensor]) -> None:
-    """ValueError that lists the layers where a network differs from the one that is wanted."""
+    """Raise ValueError with a list of the layers in which the network differs from the wanted one."""
     shapes = {name: tuple(tensor.shape) for name, tensor in wanted.items()}
     differences = {
         "missing": [name for name in shapes if name not in found],

@@ -1,4 +1,4 @@
-"""Choose the state dict of a network among the dictionaries of a checkpoint."""
+"""Choice of a network's state dict among the dictionaries of a checkpoint."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -8,10 +8,10 @@ from crt.models.import_weights.inert_pickle import Record, Stored, stored
 from crt.models.import_weights.wrappers import components, has_matrix, some, strippable, stripped, under
 
 _DEPTH = 4
-"""Dictionaries in one another that are looked into."""
+"""Largest depth of nested dictionaries that are searched."""
 
 _AVERAGE = re.compile(r"(?<![a-z])(ema|swa|avg|average|averaged|polyak|shadow)(?![a-z])", re.IGNORECASE)
-"""Names that say that weights are an average of those that the optimizer trained."""
+"""Names of weights that are averages of those that the optimizer trained."""
 
 
 class Chosen(NamedTuple):
@@ -19,20 +19,20 @@ class Chosen(NamedTuple):
 
     state: dict[str, Stored]
     remarks: tuple[str, ...]
-    """Decisions that a user may want to change, in words."""
+    """Messages about decisions that a user may want to change."""
 
 
 def choose(tree: Any, key: str | None) -> Chosen:
-    """The state dict under a key or, without one, the only one that holds a network.
+    """The state dict under a key or, without a key, the only one that holds a network.
 
-    Of weights and their averages (`ema`, `swa`, …), those that the optimizer trained. ValueError where there is none,
-    where several may be meant, and where there is none under the key.
+    Trained weights are preferred to their averages (`ema`, `swa`, …). ValueError where there is none, where several are
+    possible, and where there is none under the key.
     """
     states, modules = dict(_states(tree, "")), list(_modules(tree))
     for path, state in list(states.items()):
         states |= _copies(path, state)
     networks = {path: state for path, state in states.items() if has_matrix(state)} or states
-    # A dictionary that holds others is a holder, whatever tensors lie in it as well.
+    # A dictionary of dictionaries is not a state dict, even if it also contains tensors.
     inner = [path for path in networks if not any(other != path and _within(other, path) for other in networks)]
     names = [path for path in states if path]
     if key is not None and key not in names:
@@ -59,7 +59,7 @@ def _remarks(path: str, key: str | None, states: Mapping[str, dict[str, Stored]]
 
 
 def _has_numbers(state: Mapping[str, Stored]) -> bool:
-    """Tell whether tensors may be weights or constants: a random state is none, nor is an accuracy."""
+    """True if the tensors may be weights or constants, unlike a random state or an accuracy."""
     return any(tensor.shape and "float" in tensor.kind for tensor in state.values())
 
 
@@ -75,7 +75,7 @@ def _none_or_several(tree: Any, found: list[str], modules: list[str]) -> str:
 
 
 def _described(node: Any, path: str, depth: int = _DEPTH) -> Iterator[str]:
-    """The values in a file's dictionaries, in words."""
+    """Descriptions of the values in a file's dictionaries."""
     if isinstance(node, dict) and node and depth:
         for key, value in node.items():
             yield from _described(value, _joined(path, key.path if isinstance(key, Record) else str(key)), depth - 1)
@@ -94,7 +94,7 @@ def _what(value: Any) -> str:
 
 
 def _states(node: Any, path: str, above: tuple[int, ...] = ()) -> Iterator[tuple[str, dict[str, Stored]]]:
-    """Dictionaries that hold tensors by name, by the keys that lead to them; not an optimizer's."""
+    """Yield dictionaries that hold tensors by name, with the path of their keys; an optimizer's are left out."""
     if not isinstance(node, dict | list | tuple) or id(node) in above or len(above) == _DEPTH:
         return
     named = node if isinstance(node, dict) else {str(place): value for place, value in enumerate(node)}
@@ -109,14 +109,14 @@ def _states(node: Any, path: str, above: tuple[int, ...] = ()) -> Iterator[tuple
 
 
 def _modules(tree: Any) -> Iterator[str]:
-    """The classes of pickled modules, at the top or one below it."""
+    """Class names of pickled modules at the top or one level below."""
     for value in (tree, *(tree.values() if isinstance(tree, dict) else ())):
         if isinstance(value, Record) and value.is_module:
             yield value.path
 
 
 def _within(path: str, other: str) -> bool:
-    """Tell whether a path is another or leads on from it."""
+    """True if a path is equal to another or continues it."""
     return not other or path == other or path.startswith(f"{other}.")
 
 
@@ -125,7 +125,7 @@ def _joined(path: str, name: str) -> str:
 
 
 def _copies(path: str, state: dict[str, Stored]) -> dict[str, dict[str, Stored]]:
-    """Networks in one state dict that are copies of one another, such as `model.` and `ema_model.`, by their paths."""
+    """Networks in one state dict that are copies of each other, such as `model.` and `ema_model.`, by their paths."""
     before, heads = "", components(state)
     while len(heads) == 1 and strippable(state):
         before, state = f"{before}{heads[0]}.", stripped(state, heads[0])

@@ -1,4 +1,4 @@
-"""Take wrappers' prefixes off the names of a state dict, in any nesting, and what is no layer of its network."""
+"""Removal of wrappers' prefixes, in any nesting, and of tensors that are no layers from a state dict."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping
@@ -7,7 +7,7 @@ from typing import NamedTuple
 from crt.models.import_weights.inert_pickle import Stored
 
 _WRAPPERS = {"module", "model", "net", "network", "_orig_mod", "ema_model"}
-"""Prefixes of DataParallel and AveragedModel, Lightning, torch.compile, …: beside one stands no part of its network."""
+"""Prefixes of DataParallel, AveragedModel, Lightning, torch.compile, …; the whole network has the prefix."""
 
 _CONSTANTS = {
     **dict.fromkeys(("mean", "means", "mu", "new_mean", "pixel_mean", "image_mean"), "mean"),
@@ -16,10 +16,10 @@ _CONSTANTS = {
 """Names of a normalization layer's buffers in other projects."""
 
 _COUNTERS = {"n_averaged", "num_updates", "decay", "total_ops", "total_params", "initted", "step"}
-"""Numbers that averaging and profilers leave among a network's tensors."""
+"""Names of numbers that averaging and profilers store among a network's tensors."""
 
 _LOSS = re.compile(r"(.*_)?(loss|criterion|loss_fn|criterion_fn|metrics?|acc|accuracy)\d*", re.IGNORECASE)
-"""Names of the parts of a LightningModule that its network's output does not depend on."""
+"""Names of the parts of a LightningModule that do not affect its network's output."""
 
 
 class Unwrapped(NamedTuple):
@@ -27,18 +27,18 @@ class Unwrapped(NamedTuple):
 
     network: dict[str, Stored]
     constants: tuple[tuple[str, Stored], ...]
-    """`mean` or `std` of the normalization layer, and the tensor."""
+    """`mean` or `std` of the normalization layer, each with its tensor."""
     normalized: bool
-    """True where the file shows that a normalization layer stands before the network."""
+    """True if the file shows that a normalization layer precedes the network."""
     ignored: tuple[str, ...]
     """Names of tensors that are no layers."""
 
 
 def unwrap(state: Mapping[str, Stored]) -> Unwrapped:
-    """Take off the prefixes that all names share, one after another, and set constants and harmless tensors apart.
+    """Remove the prefixes that all names share, one after another, and set constants and harmless tensors apart.
 
-    The normalization layer and the harmless tensors may stand inside any of the wrappers. ValueError where tensors that
-    may be layers stand beside a wrapped network.
+    The normalization layer and the harmless tensors may be inside any of the wrappers. ValueError where tensors that
+    may be layers are outside a wrapped network.
     """
     state, constants, normalized, ignored = dict(state), [], False, []
     while True:
@@ -50,7 +50,7 @@ def unwrap(state: Mapping[str, Stored]) -> Unwrapped:
         heads = components(state)
         if len(heads) != 1 or not strippable(state):
             break
-        # In an nn.Sequential, what stands before the network and has no tensors is a normalization layer.
+        # In an nn.Sequential, a part before the network without tensors is a normalization layer.
         normalized |= heads[0] == "1"
         state = stripped(state, heads[0])
     for wrapped in _WRAPPERS.intersection(heads):
@@ -61,10 +61,10 @@ def unwrap(state: Mapping[str, Stored]) -> Unwrapped:
 
 
 def _harmless(name: str, state: Mapping[str, Stored]) -> bool:
-    """Tell whether a tensor does not bear on the network's output: a counter, a loss's, a metric's, an attack's."""
+    """True if a tensor does not affect the network's output: a counter, or part of a loss, a metric or an attack."""
     head, leaf = name.split(".")[0], name.rsplit(".", 1)[-1]
     if head == "attacker":
-        # MadryLab's robustness: its attack holds the network and the normalization layer a second time.
+        # In MadryLab's robustness, the attack holds the network and the normalization layer a second time.
         return any(other.startswith("model.") for other in state)
     if leaf in _COUNTERS:
         return sum(state[name].shape) <= 1
@@ -72,7 +72,7 @@ def _harmless(name: str, state: Mapping[str, Stored]) -> bool:
 
 
 def _is_constant(name: str, state: Mapping[str, Stored]) -> bool:
-    """Tell whether a tensor is a constant of normalization: of a layer that has no other tensors, or of the wrapper."""
+    """True if a tensor is a normalization constant, of a layer without other tensors or of the wrapper."""
     parent, _, leaf = name.rpartition(".")
     if leaf not in _CONSTANTS or "." in parent or max((1, *state[name].shape)) > 4:
         return False
@@ -80,22 +80,22 @@ def _is_constant(name: str, state: Mapping[str, Stored]) -> bool:
 
 
 def has_matrix(state: Mapping[str, Stored]) -> bool:
-    """Tell whether a state dict has a weight of two or more dimensions, as every network has."""
+    """True if a state dict has a weight of two or more dimensions, as every network has."""
     return any(len(tensor.shape) > 1 for tensor in state.values())
 
 
 def components(state: Iterable[str]) -> list[str]:
-    """The first components of the names, each once."""
+    """The distinct first components of the names."""
     return list(dict.fromkeys(name.split(".")[0] for name in state))
 
 
 def under(state: Mapping[str, Stored], head: str) -> dict[str, Stored]:
-    """The tensors whose names begin with a component."""
+    """Tensors whose names begin with a component."""
     return {name: tensor for name, tensor in state.items() if name.startswith(f"{head}.")}
 
 
 def strippable(state: Collection[str]) -> bool:
-    """Tell whether the component that all names begin with is a wrapper, and not the network's only layer."""
+    """True if the component that all names begin with is a wrapper and not the network's only layer."""
     return all("." in name for name in state) and any(name.count(".") > 1 for name in state)
 
 
