@@ -36,16 +36,16 @@ def plugins(package: str) -> dict[str, Any]:
 
     A module called `base` holds their base class and offers no plug-in.
     """
-    found: dict[str, Any] = {}
+    members: dict[str, Any] = {}
     for info in iter_modules(import_module(package).__path__):
         if info.name == "base":
             continue
         module = import_module(f"{package}.{info.name}")
         for name in module.__all__:
-            if name in found:
+            if name in members:
                 raise ValueError(f"{name} is offered twice in {package}")
-            found[name] = getattr(module, name)
-    return found
+            members[name] = getattr(module, name)
+    return members
 
 
 def find(package: str, name: str) -> Any:

@@ -23,7 +23,7 @@ _BYTES = 255
 
 def printable(text: str, keep: str = "") -> str:
     r"""The text with escapes such as `\n` and `\x1b` for control characters, except those to `keep`."""
-    return CONTROL.sub(lambda found: found[0] if found[0] in keep else _escaped(found[0]), text)
+    return CONTROL.sub(lambda match: match[0] if match[0] in keep else _escaped(match[0]), text)
 
 
 def _escaped(char: str) -> str:
@@ -81,7 +81,7 @@ def check_folder_name(name: str, suffix: int) -> None:
 
 
 def replace_missing_characters() -> None:
-    """Make standard output and error write similar characters for those that their encoding lacks, instead of failing."""
+    """Make standard output and error write similar characters for those that their encoding lacks."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="look-alike")

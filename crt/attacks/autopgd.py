@@ -50,7 +50,7 @@ def autopgd(
     It takes `steps` + 1 forward and `steps` backward passes, over the images that are not broken yet. Checkpoints
     follow the authors' code, which differs from the paper in them.
     """
-    found, ends = Found.nothing(x), windows(steps)
+    result, ends = Found.nothing(x), windows(steps)
     value, g, prediction = look(model, start, y, loss)
     place = torch.arange(len(x), device=x.device)
     # The authors' code compares the first loss with zero and skips the second condition at the first checkpoint.
@@ -59,17 +59,17 @@ def autopgd(
         best=start, best_g=g, best_value=value, size=torch.full_like(x[:, :1, :1, :1], 2 * threat.eps),
         rises=torch.zeros_like(place), halved=torch.ones_like(place, dtype=torch.bool), mark=value,
     )  # fmt: skip
-    walk = _standing(walk, found.note(place, start, y, prediction, 0))
+    walk = _unbroken(walk, result.note(place, start, y, prediction, 0))
     for i in range(1, steps + 1):
         if not len(walk.place):
             break
         now = _step(walk, threat, MOMENTUM if i > 1 else 1.0)
         value, g, prediction = look(model, now, walk.y, loss, differentiate=i < steps)
-        fooled = found.note(walk.place, now, walk.y, prediction, i)
-        walk = _standing(_moved(walk, now, value, g), fooled)
+        fooled = result.note(walk.place, now, walk.y, prediction, i)
+        walk = _unbroken(_moved(walk, now, value, g), fooled)
         if i in ends:
             walk = _checkpoint(walk, rho * ends[i])
-    return found
+    return result
 
 
 def windows(steps: int) -> dict[int, int]:
@@ -93,8 +93,8 @@ def dlr(logits: Tensor, y: Tensor) -> Tensor:
     if logits.shape[1] < 3:
         raise ValueError(f"loss 'dlr' needs 3 classes, and the network has {logits.shape[1]} (allowed: ce)")
     first, second, third = logits.topk(3).values.unbind(1)
-    other = torch.where(logits.argmax(1) == y, second, first)
-    return (other - logits.gather(1, y[:, None])[:, 0]) / (first - third + 1e-12)
+    rival = torch.where(logits.argmax(1) == y, second, first)
+    return (rival - logits.gather(1, y[:, None])[:, 0]) / (first - third + 1e-12)
 
 
 def _step(walk: Walk, threat: Threat, momentum: float) -> Tensor:
@@ -125,6 +125,6 @@ def _checkpoint(walk: Walk, enough: float) -> Walk:
     )  # fmt: skip
 
 
-def _standing(walk: Walk, fooled: Tensor) -> Walk:
+def _unbroken(walk: Walk, fooled: Tensor) -> Walk:
     """The walk without the images that are broken, which need no further search."""
     return Walk(*(tensor[~fooled] for tensor in walk)) if fooled.any() else walk

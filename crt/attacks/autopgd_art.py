@@ -39,9 +39,9 @@ def art17(
 
     A misclassified start breaks an image, too: the toolbox returns it where it finds nothing better.
     """
-    found, place, ends = Found.nothing(x), torch.arange(len(x), device=x.device), windows(steps)
+    result, place, ends = Found.nothing(x), torch.arange(len(x), device=x.device), windows(steps)
     value, g, prediction = look(model, start, y, loss)
-    found.note(place, start, y, prediction, 0)
+    result.note(place, start, y, prediction, 0)
     now = best = Point(start, start, g, prediction)
     most = mark = value.mean()
     size, rises = 2 * threat.eps, 0
@@ -60,8 +60,8 @@ def art17(
             if rises < rho * ends[i] or most == mark:
                 size, now = size / 2, best
             rises, mark = 0, most
-    found.note(place, now.at, y, now.prediction, steps)
-    return found
+    result.note(place, now.at, y, now.prediction, steps)
+    return result
 
 
 def wandering(x: Tensor, threat: Threat, names: Sequence[Name], restart: int) -> Tensor:

@@ -17,11 +17,11 @@ def robustify(
     Each starts at its image of `starts` and takes `steps` descents of l2 length `step` on the l2 distance of the
     features, without a ball; the nearest of all iterates, the start included, is returned. The teacher is in eval mode.
     """
-    found = []
+    batches = []
     with frozen(teacher), products("fp32", trial=True):
         for pair in zip(targets.split(batch), starts.split(batch), strict=True):
-            found.append(_descend(teacher, *pair, steps, step))
-    images, distances = zip(*found, strict=True)
+            batches.append(_descend(teacher, *pair, steps, step))
+    images, distances = zip(*batches, strict=True)
     return torch.cat(images), torch.cat(distances)
 
 

@@ -117,7 +117,7 @@ class Zips(Archive):
     def __init__(self, paths: Iterable[Path]):
         paths = list(paths)
         super().__init__(", ".join(map(str, paths)))
-        seen: dict[str, Path] = {}
+        owners: dict[str, Path] = {}
         for path in paths:
             try:
                 archive = zipfile.ZipFile(path)
@@ -127,12 +127,12 @@ class Zips(Archive):
                 if info.is_dir():
                     self.add_folder(info.filename)
                 elif not any(map(is_hidden, PurePosixPath(info.filename).parts)):
-                    if info.filename in seen and is_image(info.filename):
-                        both = sorted({str(seen[info.filename]), str(path)})
+                    if info.filename in owners and is_image(info.filename):
+                        both = sorted({str(owners[info.filename]), str(path)})
                         raise ValueError(
                             f"{' and '.join(both)}: {info.filename} is there twice (allowed: each image once)"
                         )
-                    seen[info.filename] = path
+                    owners[info.filename] = path
                     self.add(info.filename, (archive, info))
 
     def describe(self, path: str) -> str:

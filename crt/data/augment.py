@@ -57,8 +57,8 @@ def jitter(x: Tensor, kinds: Tensor, factors: Tensor) -> Tensor:
         r, g, b = x.split(1, 1)
         grey = (0.2989 * r).add_(g, alpha=0.587).add_(b, alpha=0.114).floor_()
         mean = grey.mean((1, 2, 3), keepdim=True)
-        other = grey.mul_(kind == SATURATION).add_(mean * (kind == CONTRAST))
-        x.mul_(factor).addcmul_(other, 1 - factor).clamp_(0, 255).floor_()
+        blended = grey.mul_(kind == SATURATION).add_(mean * (kind == CONTRAST))
+        x.mul_(factor).addcmul_(blended, 1 - factor).clamp_(0, 255).floor_()
     return x
 
 

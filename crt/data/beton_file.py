@@ -91,12 +91,12 @@ def ensure(dataset: Dataset, split: str, data: Path) -> Path:
         source = ["--source", "FOLDER"] if dataset.resize else []
         write_it = invocation("crt.data.beton", dataset.name, *source, "--data", data)
         raise ValueError(f"{path}: missing (write it: {write_it})")
-    found = Beton(path)
-    if not dataset.resize and len(found) != dataset.images(split):
-        raise ValueError(f"{path}: {len(found)} images, {dataset.name}-{split} has {dataset.images(split)}")
+    beton = Beton(path)
+    if not dataset.resize and len(beton) != dataset.images(split):
+        raise ValueError(f"{path}: {len(beton)} images, {dataset.name}-{split} has {dataset.images(split)}")
     allowed = dataset.shape[1:]
-    if (dataset.resize is None or split == "test") and (found.jpeg or (found.height, found.width) != allowed):
-        raise ValueError(f"{path}: images of {found.height}x{found.width} (allowed: raw, {allowed[0]}x{allowed[1]})")
+    if (dataset.resize is None or split == "test") and (beton.jpeg or (beton.height, beton.width) != allowed):
+        raise ValueError(f"{path}: images of {beton.height}x{beton.width} (allowed: raw, {allowed[0]}x{allowed[1]})")
     return path
 
 
@@ -162,6 +162,6 @@ def check(dataset: Dataset, split: str, images: NDArray[np.uint8], labels: NDArr
         flat = images.reshape(-1, 3)
         mean = flat.mean(0, dtype=np.float64) / 255
         std = np.sqrt((flat.astype(np.float32) ** 2).mean(0, dtype=np.float64) / 255**2 - mean**2)
-        for name, found, wanted in zip(("mean", "std"), (mean, std), dataset.measured, strict=True):
-            if np.abs(found - wanted).max() > _TOLERANCE:
-                raise ValueError(f"{where}: channel {name} {found.round(4).tolist()} (expected: {list(wanted)})")
+        for name, measured, wanted in zip(("mean", "std"), (mean, std), dataset.measured, strict=True):
+            if np.abs(measured - wanted).max() > _TOLERANCE:
+                raise ValueError(f"{where}: channel {name} {measured.round(4).tolist()} (expected: {list(wanted)})")

@@ -96,7 +96,7 @@ def _find_batches(sources: list[Files]) -> tuple[Files, str] | None:
 
 def _find_trees(sources: list[Files]) -> dict[str, tuple[Files, str]]:
     """Class folders of each split."""
-    found: dict[str, tuple[Files, str]] = {}
+    trees: dict[str, tuple[Files, str]] = {}
     for split, names in {"train": ("train",), "test": ("test", "val", "valid", "validation")}.items():
         for name, files in ((name, files) for name in names for files in sources):
             if isinstance(files, Archive):
@@ -105,8 +105,8 @@ def _find_trees(sources: list[Files]) -> dict[str, tuple[Files, str]]:
                 roots = (posixpath.join(place, name) for place in _places(files))
                 root = next((root for root in roots if files.is_folder(root)), None)
             if root is not None:
-                found.setdefault(split, (files, root))
-    return found
+                trees.setdefault(split, (files, root))
+    return trees
 
 
 def _what_is_there(sources: list[Files]) -> str:
@@ -178,7 +178,7 @@ def digest(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> str:
     """Digest of the images with their labels, in any order: the sum of their BLAKE2b digests modulo 2**128."""
     pairs = zip(images, labels, strict=True)
     hashes = (hashlib.blake2b(bytes([label]) + image.tobytes(), digest_size=16) for image, label in pairs)
-    return f"{sum(int.from_bytes(found.digest()) for found in hashes) % 2**128:032x}"
+    return f"{sum(int.from_bytes(hasher.digest()) for hasher in hashes) % 2**128:032x}"
 
 
 def is_published(split: str, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> bool:

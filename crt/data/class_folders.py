@@ -13,15 +13,15 @@ def find_split(files: Files, name: str) -> str | None:
     holds only ILSVRC2012_val_* is itself `val`.
     """
     if isinstance(files, Archive):
-        found = files.find(name)
-        found = [path for path in found if not path.startswith(found[0] + "/")]
-        if len(found) > 1:  # folders of the same name beside the images may hold annotations
-            found = [path for path in found if holds_images(files, path)]
-            found = [path for path in found if path.count("/") == found[0].count("/")]
-        if len(found) > 1:
-            raise ValueError(f"{files.describe(found[0])}: {found[1]} is there too (allowed: one folder {name})")
-        if found:
-            return found[0]
+        folders = files.find(name)
+        folders = [path for path in folders if not path.startswith(folders[0] + "/")]
+        if len(folders) > 1:  # folders of the same name beside the images may hold annotations
+            folders = [path for path in folders if holds_images(files, path)]
+            folders = [path for path in folders if path.count("/") == folders[0].count("/")]
+        if len(folders) > 1:
+            raise ValueError(f"{files.describe(folders[0])}: {folders[1]} is there too (allowed: one folder {name})")
+        if folders:
+            return folders[0]
     elif files.is_folder(name):
         return name
     top = files.entries("") if name == "val" else {}

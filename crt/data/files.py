@@ -62,7 +62,7 @@ class Folder:
 
     def entries(self, folder: str) -> dict[str, bool]:
         """The names in a folder; only links are examined one by one, since there may be a million files."""
-        found = {}
+        names = {}
         with os.scandir(self._root / folder) as entries:
             for entry in entries:
                 if is_hidden(entry.name):
@@ -72,8 +72,8 @@ class Folder:
                         f"{entry.path}: a link to {os.readlink(entry.path)}, which leads nowhere"
                         " (allowed: links to files and folders that exist)"
                     )
-                found[entry.name] = entry.is_dir()
-        return dict(sorted(found.items()))
+                names[entry.name] = entry.is_dir()
+        return dict(sorted(names.items()))
 
     def read(self, path: str) -> bytes:
         """The bytes of a file."""
@@ -164,12 +164,12 @@ class Archive:
     def entries(self, folder: str) -> dict[str, bool]:
         """The names in a folder, each with True for a folder; ValueError for a link that leads nowhere."""
         real = self.resolve(folder)
-        found = {}
+        names = {}
         for name, content in sorted(self._folders[real].items()):
             if not is_hidden(name):
                 path = posixpath.join(real, name)
-                found[name] = (self.resolve(path) in self._folders) if isinstance(content, Link) else content is None
-        return found
+                names[name] = (self.resolve(path) in self._folders) if isinstance(content, Link) else content is None
+        return names
 
     def content(self, path: str) -> tuple | None:
         """The member at a path, with links followed; None for a folder."""

@@ -43,7 +43,7 @@ def loader(
     if pipeline not in PIPELINES:
         raise ValueError(f"unknown pipeline {pipeline!r} (allowed: {', '.join(PIPELINES)})")
     if dataset.name not in PIPELINES[pipeline].datasets:
-        fitting = [name for name, other in PIPELINES.items() if dataset.name in other.datasets]
+        fitting = [name for name, candidate in PIPELINES.items() if dataset.name in candidate.datasets]
         raise ValueError(f"pipeline {pipeline!r} is not for {dataset.name} (allowed: {', '.join(fitting)})")
     file = ensure(dataset, split, Path(data))
     beton = Beton(file)

@@ -37,12 +37,12 @@ def progress(description: str, total: int | None, unit: str = "images") -> Itera
             task = bar.add_task(printable(description), total=total)
             yield lambda done: bar.update(task, completed=done)
     else:
-        said = time.monotonic()
+        printed = time.monotonic()
 
         def line(done: int) -> None:
-            nonlocal said
-            if time.monotonic() - said >= SECONDS:
-                said = time.monotonic()
+            nonlocal printed
+            if time.monotonic() - printed >= SECONDS:
+                printed = time.monotonic()
                 say(f"{description}: {done:,}{f' of {total:,}' if total else ''} {unit}", sys.stderr)
 
         yield line

@@ -19,17 +19,17 @@ def stage(dataset: Dataset, split: str, data: Path, local: Path) -> Path:
     ValueError where the storage is not writable, is too small, or returns other bytes than were written.
     """
     source = ensure(dataset, split, data)
-    found = source.stat()
+    status = source.stat()
     # The original's path, size and time name the copy, so that a rewritten file is copied anew.
-    version = hashlib.sha256(f"{source.absolute()} {found.st_size} {found.st_mtime_ns}".encode()).hexdigest()[:12]
+    version = hashlib.sha256(f"{source.absolute()} {status.st_size} {status.st_mtime_ns}".encode()).hexdigest()[:12]
     folder = local / f"beton-{version}"
     copy, note = folder / source.name, folder / f"{source.name}.json"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with open(folder / "lock", "w", encoding="utf-8") as lock:
             fcntl.lockf(lock, fcntl.LOCK_EX)
-            if not (note.exists() and copy.exists() and copy.stat().st_size == found.st_size):
-                _copy(source, copy, note, found.st_size)
+            if not (note.exists() and copy.exists() and copy.stat().st_size == status.st_size):
+                _copy(source, copy, note, status.st_size)
     except OSError as error:
         raise ValueError(
             f"{folder}: {error.strerror} (allowed for stage: a folder on the node that can be written)"

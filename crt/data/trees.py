@@ -59,20 +59,20 @@ def _all_trees(source: Path, labels: Path | None) -> dict[str, Tree]:
     files = open_source(source)
     trees, sorted_by = {}, labels
     for split, name in FOLDERS.items():
-        root, found = find_split(files, name), files
+        root, holder = find_split(files, name), files
         if root is None and (source / OFFICIAL[name]).is_file():
-            found = Tar(source / OFFICIAL[name])
-            root = find_split(found, name)
+            holder = Tar(source / OFFICIAL[name])
+            root = find_split(holder, name)
         if root is None:
             if name == "val":
                 _check_aliases(files)
             continue
-        if name != "val" or not is_flat(found, root):
-            trees[split] = _tree(found, root)
+        if name != "val" or not is_flat(holder, root):
+            trees[split] = _tree(holder, root)
         elif labels is None:
-            raise ValueError(f"{found.describe(root)}: its images lie in no class folders ({_SORT})")
+            raise ValueError(f"{holder.describe(root)}: its images lie in no class folders ({_SORT})")
         else:
-            trees[split], sorted_by = _sorted(found, root, labels), None
+            trees[split], sorted_by = _sorted(holder, root, labels), None
     trees = {split: tree for split, tree in trees.items() if tree.images}
     if not trees:
         raise ValueError(f"{source}: {_what_is_there(files)} (allowed: {_FORMS})")

@@ -60,12 +60,12 @@ def _named(file: Path, lines: list[str], stems: dict[str, str]) -> dict[str, str
         images = {stems[stem] for word in words for stem in (word, PurePosixPath(word).stem) if stem in stems}
         synsets = set(_SYNSET.findall(line))
         if len(images) == 1 and synsets:
-            found = {*synsets, *([labels[image]] if (image := min(images)) in labels else [])}
-            if len(found) > 1:
+            classes = {*synsets, *([labels[image]] if (image := min(images)) in labels else [])}
+            if len(classes) > 1:
                 raise ValueError(
-                    f"{file}:{number}: {image} is of {' and of '.join(sorted(found))} (allowed: one WordNet ID each)"
+                    f"{file}:{number}: {image} is of {' and of '.join(sorted(classes))} (allowed: one WordNet ID each)"
                 )
-            labels[image] = found.pop()
+            labels[image] = classes.pop()
     return labels
 
 

@@ -78,16 +78,16 @@ def _judge(model: nn.Module, group: list[Question], attack: Attack, threat: Thre
     y = torch.tensor([label for _, label, _ in group], device=x.device)
     with torch.no_grad():
         clean = classes(model(x))
-    standing = (clean == y).nonzero().flatten()
+    robust = (clean == y).nonzero().flatten()
     broken: dict[int, dict[str, Any]] = {}
     for restart in range(restarts):
-        if not len(standing):
+        if not len(robust):
             break
-        names = [group[place][2] for place in standing.tolist()]
-        found = attack(x[standing], y[standing], names, restart)
-        broken |= zip(standing[found.broken].tolist(), _proof(x[standing], found, threat, restart), strict=True)
-        standing = standing[~found.broken]
-    kept = set(standing.tolist())
+        names = [group[place][2] for place in robust.tolist()]
+        result = attack(x[robust], y[robust], names, restart)
+        broken |= zip(robust[result.broken].tolist(), _proof(x[robust], result, threat, restart), strict=True)
+        robust = robust[~result.broken]
+    kept = set(robust.tolist())
     return [
         Judgement(
             prediction=prediction,
@@ -99,16 +99,16 @@ def _judge(model: nn.Module, group: list[Question], attack: Attack, threat: Thre
     ]
 
 
-def _proof(x: Tensor, found: Found, threat: Threat, restart: int) -> list[dict[str, Any]]:
+def _proof(x: Tensor, result: Found, threat: Threat, restart: int) -> list[dict[str, Any]]:
     """Details of each broken image; RuntimeError where an adversarial image lies outside the ball or [0, 1]."""
-    at = found.adversarial[found.broken]
-    d = (at.double() - x[found.broken].double()).flatten(1)
+    at = result.adversarial[result.broken]
+    d = (at.double() - x[result.broken].double()).flatten(1)
     norms = torch.linalg.vector_norm(d, ord=torch.inf if threat.norm == "linf" else 2, dim=1)
     # Pixels near 1 are rounded by this much, however small eps is.
     rounding = torch.finfo(x.dtype).eps * (1 if threat.norm == "linf" else d[:1].numel() ** 0.5)
     if not bool((norms <= threat.eps * (1 + 1e-5) + rounding).all() & (at >= 0).all() & (at <= 1).all()):
         raise RuntimeError(f"an adversarial image left the {threat.norm} ball of radius {threat.eps:g} or [0, 1]")
-    columns = (norms, found.iterations[found.broken], found.prediction[found.broken])
+    columns = (norms, result.iterations[result.broken], result.prediction[result.broken])
     return [
         {"norm": norm, "iterations": iterations, "restart": restart, "adversarial": prediction}
         for norm, iterations, prediction in zip(*(column.tolist() for column in columns), strict=True)

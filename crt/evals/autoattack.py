@@ -52,8 +52,8 @@ class AutoAttack(Attacker):
             return self._run(network, x, y, names[0][0], ATTACKS[number])
 
         for judged in withstand(network, questions, attack, self.ball, len(ATTACKS), self.batch):
-            if told := judged.details:
-                kept = {"attack": told["restart"], "norm": told["norm"], "adversarial": told["adversarial"]}
+            if details := judged.details:
+                kept = {"attack": details["restart"], "norm": details["norm"], "adversarial": details["adversarial"]}
                 judged = replace(judged, details=kept)
             yield judged
 
@@ -71,7 +71,7 @@ class AutoAttack(Attacker):
         # The package seeds the global generators.
         with torch.random.fork_rng([x.device] if x.is_cuda else []):
             adversarial, _ = ensemble.run_standard_evaluation(x, y, batch_size=len(x))
-        found = Found.nothing(x)
+        result = Found.nothing(x)
         with torch.no_grad():
-            found.note(torch.arange(len(x), device=x.device), adversarial, y, classes(model(adversarial)), 0)
-        return found
+            result.note(torch.arange(len(x), device=x.device), adversarial, y, classes(model(adversarial)), 0)
+        return result

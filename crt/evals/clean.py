@@ -23,5 +23,5 @@ class Clean(Evaluation):
         """Judge `x` (C, H, W) in [0, 1] by a model in eval mode; NaN logits abstain."""
         with torch.no_grad():
             logits = model(x[None])[0]
-            found = torch.where(logits.isnan().any(), -1, logits.argmax())
-        return Judgement(prediction=int(found), radius=0.0)
+            prediction = torch.where(logits.isnan().any(), -1, logits.argmax())
+        return Judgement(prediction=int(prediction), radius=0.0)

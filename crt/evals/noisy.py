@@ -26,5 +26,5 @@ class Noisy(Evaluation):
         noise = torch.randn(x.shape, generator=generator, device=x.device)
         with torch.no_grad():
             logits = model((x + self.threat.sigma * noise)[None])[0]
-            found = torch.where(logits.isnan().any(), -1, logits.argmax())
-        return Judgement(prediction=int(found), radius=0.0)
+            prediction = torch.where(logits.isnan().any(), -1, logits.argmax())
+        return Judgement(prediction=int(prediction), radius=0.0)

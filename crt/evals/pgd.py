@@ -65,17 +65,17 @@ class PGD(Attacker):
         return withstand(network, questions, attack, self.ball, self.restarts, self.batch)
 
     def _run(self, model: nn.Module, x: Tensor, y: Tensor, names: Sequence[Name], restart: int) -> Found:
-        found, ball = Found.nothing(x), self.ball
+        result, ball = Found.nothing(x), self.ball
         alpha = self.alpha or 2.5 * ball.eps / self.steps
         place = torch.arange(len(x), device=x.device)
         now = x if self.start == "none" else project(x + offsets(x, ball, names, restart), x, ball.eps, ball.norm)
         for i in range(self.steps + 1):
             _, g, prediction = look(model, now, y, cross_entropy, differentiate=i < self.steps)
-            fooled = found.note(place, now, y, prediction, i)
+            fooled = result.note(place, now, y, prediction, i)
             if fooled.any():
                 x, y, now, g, place = (tensor[~fooled] for tensor in (x, y, now, g, place))
             if not len(place):
                 break
             if i < self.steps:
                 now = project(now + alpha * steepest(g, ball), x, ball.eps, ball.norm)
-        return found
+        return result

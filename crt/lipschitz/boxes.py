@@ -56,10 +56,10 @@ def regions(
     model: Classifier, layers: tuple[Layer, ...], x: Tensor, eps: float | Tensor, norms: dict[str, Tensor]
 ) -> list[Region]:
     """Region of each layer's input, the head's last; they are all in memory at once."""
-    found = [around(model, x, eps)]
+    inputs = [around(model, x, eps)]
     for layer in layers[:-1]:
-        found.append(through(layer, found[-1], norms))
-    return found
+        inputs.append(through(layer, inputs[-1], norms))
+    return inputs
 
 
 def _beside(values: Tensor, outputs: Tensor) -> Tensor:

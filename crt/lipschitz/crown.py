@@ -36,7 +36,7 @@ def boxes(model: Classifier, layers: tuple[Layer, ...], x: Tensor, eps: float | 
     squares = (1 / model.normalize.std.square()).expand(1, *x.shape[1:])
     half = (eps * squares.sqrt()).expand_as(centre)
     ball: Tensor | None = squares
-    found = [Box(centre - half, centre + half)]
+    intervals = [Box(centre - half, centre + half)]
     for layer in layers[:-1]:
         module = layer.module
         if isinstance(module, nn.ReLU):
@@ -52,8 +52,8 @@ def boxes(model: Classifier, layers: tuple[Layer, ...], x: Tensor, eps: float | 
             centre = module(centre)
         else:
             centre, half, ball = module(centre), module(half), None if ball is None else module(ball)
-        found.append(Box(centre - half, centre + half))
-    return found
+        intervals.append(Box(centre - half, centre + half))
+    return intervals
 
 
 def margins(

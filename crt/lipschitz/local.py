@@ -40,12 +40,12 @@ class Part(NamedTuple):
 
 def parts(layers: tuple[Layer, ...], regions: list[Region]) -> tuple[Part, ...]:
     """Varying parts of all layers with weights except the head, each over its input's region."""
-    found = []
+    varying = []
     for i, layer in enumerate(layers[:-1]):
         if isinstance(layer.module, AFFINE):
             alone = isinstance(layers[i + 1].module, nn.ReLU | ReLUTheta)
-            found.append(Part(layer, _varies(regions[i]), _varies(regions[i + 2]) if alone else 1.0))
-    return tuple(found)
+            varying.append(Part(layer, _varies(regions[i]), _varies(regions[i + 2]) if alone else 1.0))
+    return tuple(varying)
 
 
 @torch.no_grad()
@@ -63,13 +63,13 @@ def local_region(
     The norms are bounds that hold with probability 1 - FAILURE each, or as published. An image's start is drawn from
     its seed.
     """
-    found, own = regions(model, layers, x, eps, norms), []
+    inputs, own = regions(model, layers, x, eps, norms), []
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    for part in parts(layers, found):
+    for part in parts(layers, inputs):
         draws = [torch.randn(part.layer.shape, generator=generator, dtype=x.dtype) for generator in generators]
         v = torch.stack(draws).to(x.device)
         own.append(local_upper(part, v, norms[part.layer.name]) if how == "fft_upper" else local_converged(part, v))
-    return found[-1]._replace(rho=last_ball(model, eps, own))
+    return inputs[-1]._replace(rho=last_ball(model, eps, own))
 
 
 def local_forwards(how: Norms) -> int:

@@ -18,11 +18,11 @@ SHIFT = 1e-18
 
 def first_vectors(layers: tuple[Layer, ...]) -> dict[str, Tensor]:
     """Initial vectors of power iterations, equal on every rank: normal (1, *shape) for each layer with weights."""
-    found = {}
+    vectors = {}
     for seed, layer in enumerate(weighted(layers)):
         generator = torch.Generator().manual_seed(seed)
-        found[layer.name] = torch.randn((1, *layer.shape), generator=generator, device="cpu").to(layer.affine.weight)
-    return found
+        vectors[layer.name] = torch.randn((1, *layer.shape), generator=generator, device="cpu").to(layer.affine.weight)
+    return vectors
 
 
 def estimates(

@@ -89,13 +89,13 @@ def _norm(layer: Layer, weight: Tensor) -> Tensor:
     if weight.is_meta:  # while operations are counted, there are no values
         return weight.new_ones(())
     module = layer.affine
-    other: nn.Conv2d | nn.Linear
+    reweighted: nn.Conv2d | nn.Linear
     with torch.device("meta"):
         if isinstance(module, nn.Linear):
-            other = nn.Linear(module.in_features, len(weight))
+            reweighted = nn.Linear(module.in_features, len(weight))
         else:
             sizes = module.in_channels, len(weight), module.kernel_size, module.stride, module.padding
             # torch declares a convolution's pairs as tuples of any length.
-            other = nn.Conv2d(*sizes)  # type: ignore[arg-type]
-    other.weight = nn.Parameter(weight, requires_grad=False)
-    return upper_norm(layer._replace(module=other)).to(weight)
+            reweighted = nn.Conv2d(*sizes)  # type: ignore[arg-type]
+    reweighted.weight = nn.Parameter(weight, requires_grad=False)
+    return upper_norm(layer._replace(module=reweighted)).to(weight)

@@ -25,13 +25,13 @@ def similarity(model: Classifier, teacher: Classifier, x: Tensor, share: float =
     """
     rows = []
     with exact(x.device):
-        for (layer, a, out), (other, b, told) in zip(_walk(model, x), _walk(teacher, x), strict=True):
-            (mine, left), (taught, right) = _rotation(layer, share), _rotation(other, share)
-            turned = multiply(layer.affine, a, mine)
-            m1 = _cosines(mine[None], taught[None])
-            m2 = _cosines(turned, multiply(other.affine, b, taught))
-            m3 = _cosines(turned, multiply(other.affine, a, taught))
-            rows.append([m1, m2, m3, _alignment(out, told), (left @ right.T).square().sum() / len(left)])
+        for (layer, a, out), (teacher_layer, b, teacher_out) in zip(_walk(model, x), _walk(teacher, x), strict=True):
+            (rotation, left), (teacher_rotation, right) = _rotation(layer, share), _rotation(teacher_layer, share)
+            rotated = multiply(layer.affine, a, rotation)
+            m1 = _cosines(rotation[None], teacher_rotation[None])
+            m2 = _cosines(rotated, multiply(teacher_layer.affine, b, teacher_rotation))
+            m3 = _cosines(rotated, multiply(teacher_layer.affine, a, teacher_rotation))
+            rows.append([m1, m2, m3, _alignment(out, teacher_out), (left @ right.T).square().sum() / len(left)])
     means = [sum(float(value) for value in column) / len(rows) for column in zip(*rows, strict=True)]
     return {f"M{k}": mean for k, mean in enumerate([*means, (1 + means[0]) / 2], 1)}
 
@@ -41,9 +41,9 @@ def _walk(model: Classifier, x: Tensor) -> Iterator[tuple[Layer, Tensor, Tensor]
     model = plain(model)
     flow = model.normalize(x)
     for layer in chain(model, x.shape[1:]):
-        met, flow = flow, layer.module(flow)
+        inputs, flow = flow, layer.module(flow)
         if isinstance(layer.module, AFFINE):
-            yield layer, met, flow
+            yield layer, inputs, flow
 
 
 def _rotation(layer: Layer, share: float) -> tuple[Tensor, Tensor]:

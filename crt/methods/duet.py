@@ -22,7 +22,7 @@ from crt.training.method import STRICT, Step
 
 __all__ = ["Duet"]
 
-Met = tuple[Layer, Tensor, Tensor]
+LayerFlow = tuple[Layer, Tensor, Tensor]
 """A layer with its input and its output."""
 
 
@@ -83,30 +83,32 @@ class Duet(Normed):
         with exact(x.device):
             norms = self.norms(layers)
             if self.inputs == "own":
-                told = self.run_teacher(lambda: _flow(theirs, self.folded.normalize(x)))
+                teacher_flow = self.run_teacher(lambda: _flow(theirs, self.folded.normalize(x)))
             if step.epoch < self.warmup:
                 flow = _flow(layers, model.normalize(x))
                 goal = F.cross_entropy(flow[-1], y)
             else:
-                found = regions(model, layers, x, share * self.threat.eps, norms)
-                flow = [region.mu for region in found] + [model.head(found[-1].mu)]
-                worst = flow[-1] + over_both(model.head.weight, y, found[-1])
+                balls = regions(model, layers, x, share * self.threat.eps, norms)
+                flow = [region.mu for region in balls] + [model.head(balls[-1].mu)]
+                worst = flow[-1] + over_both(model.head.weight, y, balls[-1])
                 goal = mixed(flow[-1], worst, y, 1 - (1 - self.kappa_final) * share)
-            mine = self._met(layers, flow)
-            others = self._met(theirs, told() if self.inputs == "own" else flow)
+            mine = self._compared(layers, flow)
+            others = self._compared(theirs, teacher_flow() if self.inputs == "own" else flow)
             if self.rotation == "rank_one":
                 with torch.no_grad():
                     followed(theirs, self.pairs, self.power_iterations)
             return goal + self.lbd * self._apart(mine, others, norms)
 
-    def _apart(self, mine: list[Met], others: list[Met], norms: dict[str, Tensor]) -> Tensor | float:
+    def _apart(self, mine: list[LayerFlow], others: list[LayerFlow], norms: dict[str, Tensor]) -> Tensor | float:
         """Sum over layers of the distance between the student's and the teacher's rotations, a mean over images."""
         total: Tensor | float = 0.0
-        for (layer, met, out), (other, before, _) in zip(mine, others, strict=True):
+        for (layer, inputs, out), (teacher_layer, teacher_inputs, _) in zip(mine, others, strict=True):
             if layer.name not in self.guides:
-                self.guides[layer.name] = guide(other, self.rank)
+                self.guides[layer.name] = guide(teacher_layer, self.rank)
             of = self.guides[layer.name]
-            teachers, students = self._turned(of, layer, met, out, norms[layer.name], other, before.detach())
+            teachers, students = self._turned(
+                of, layer, inputs, out, norms[layer.name], teacher_layer, teacher_inputs.detach()
+            )
             total = total + self._measured(teachers, students, norms[layer.name] / of.norm).mean()
         return total
 
@@ -120,23 +122,30 @@ class Duet(Normed):
         return eq11(teachers, students, ratio if self.through_norms else ratio.detach())
 
     def _turned(
-        self, of: Guide, layer: Layer, met: Tensor, out: Tensor, norm: Tensor, other: Layer, before: Tensor
+        self,
+        of: Guide,
+        layer: Layer,
+        inputs: Tensor,
+        out: Tensor,
+        norm: Tensor,
+        teacher_layer: Layer,
+        teacher_inputs: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """The inputs `before` rotated by the teacher's layer, and `met` by the student's, whose output is `out`."""
+        """`teacher_inputs` rotated by the teacher's layer, and `inputs` by the student's, whose output is `out`."""
         if self.rotation == "rank_one":
             with torch.no_grad():
-                teachers = rank_one(other, self.pairs[other.name], before)
-            return teachers, rank_one(layer, self.vectors[layer.name], met)
+                teachers = rank_one(teacher_layer, self.pairs[teacher_layer.name], teacher_inputs)
+            return teachers, rank_one(layer, self.vectors[layer.name], inputs)
         length = 1 if self.scaled else of.length
         if self.rotation == "polar":
-            students = multiply(layer.affine, met, polar(layer.affine.weight) * (length / of.length))
+            students = multiply(layer.affine, inputs, polar(layer.affine.weight) * (length / of.length))
         else:
             bias = layer.affine.bias
             students = (out if bias is None else out - bias.view(-1, *[1] * (out.dim() - 2))) / norm
-        teachers = multiply(layer.affine, before, of.basis * length)
+        teachers = multiply(layer.affine, teacher_inputs, of.basis * length)
         return (teachers, to_frame(of, students)) if self.project else (from_frame(of, teachers), students)
 
-    def _met(self, layers: tuple[Layer, ...], flow: list[Tensor]) -> list[Met]:
+    def _compared(self, layers: tuple[Layer, ...], flow: list[Tensor]) -> list[LayerFlow]:
         """Layers that are compared, each with its input and output."""
         kinds = AFFINE if self.layers == "all" else nn.Conv2d
         return [at for at in zip(layers, flow, flow[1:], strict=False) if isinstance(at[0].module, kinds)]
@@ -162,10 +171,10 @@ def alike(model: Classifier, teacher: Classifier) -> None:
 
 def _flow(layers: tuple[Layer, ...], x: Tensor) -> list[Tensor]:
     """Input of each layer, and output of the last."""
-    found = [x]
+    flow = [x]
     for layer in layers:
-        found.append(layer.module(found[-1]))
-    return found
+        flow.append(layer.module(flow[-1]))
+    return flow
 
 
 def _shapes(model: Classifier) -> list[str]:

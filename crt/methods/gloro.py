@@ -51,9 +51,9 @@ class GloRo(Normed):
         with exact(x.device):
             norms = self.norms(layers[:-1])
             rho = self.radius(step.now) * features_constant(model, layers, norms)
-            found = logits.argmax(1)
-            reached = logits + over_ball(model.head.weight, found, rho)
-            bottom = reached.scatter(1, found[:, None], -torch.inf).amax(1, keepdim=True)
+            predicted = logits.argmax(1)
+            reached = logits + over_ball(model.head.weight, predicted, rho)
+            bottom = reached.scatter(1, predicted[:, None], -torch.inf).amax(1, keepdim=True)
             extended = torch.cat([logits, bottom], 1)
             if self.objective == "ce":
                 return F.cross_entropy(extended, y)

@@ -56,10 +56,10 @@ class LocalBCP(Normed):
         eps = share * self.widening * self.threat.eps
         with exact(x.device):
             norms = self.norms(layers[:-1])
-            found = regions(model, layers, x, eps, norms)
-            logits = model.head(found[-1].mu)
-            rho = last_ball(model, eps, [self._norm(part, step.index) for part in parts(layers, found)])
-            worst = logits + over_both(model.head.weight, y, found[-1]._replace(rho=rho))
+            inputs = regions(model, layers, x, eps, norms)
+            logits = model.head(inputs[-1].mu)
+            rho = last_ball(model, eps, [self._norm(part, step.index) for part in parts(layers, inputs)])
+            worst = logits + over_both(model.head.weight, y, inputs[-1]._replace(rho=rho))
             return mixed(logits, worst, y, 1 - (1 - self.kappa_final) * share)
 
     def _norm(self, part: Part, index: Tensor) -> Tensor:

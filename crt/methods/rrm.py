@@ -47,26 +47,26 @@ class RRM(Method):
             raise ValueError(f"the student has {student} features, its teacher {teacher} (allowed: equal numbers)")
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, step: Step) -> Tensor:
-        told = self._told(x, step)
+        wait = self._teacher_features(x, step)
         features = model.features(x)
         cross_entropy = F.cross_entropy(wide(model.logits(features)), y)
-        return self.lbd * cross_entropy + self._apart(wide(features), told()).mean()
+        return self.lbd * cross_entropy + self._apart(wide(features), wait()).mean()
 
-    def _told(self, x: Tensor, step: Step) -> Callable[[], Tensor]:
-        """A function that returns the teacher's features."""
+    def _teacher_features(self, x: Tensor, step: Step) -> Callable[[], Tensor]:
+        """A function that waits for the teacher's features and returns them."""
         if step.replay > 0 and (target := self.target) is not None:
             return lambda: target[: len(x)]
-        told = self.run_teacher(lambda: wide(self.required_teacher.features(x)))
+        wait = self.run_teacher(lambda: wide(self.required_teacher.features(x)))
         if self.replays == 1:
-            return told
+            return wait
 
-        def kept() -> Tensor:
-            found = told()
+        def store() -> Tensor:
+            features = wait()
             if self.target is None:
-                self.target = torch.empty_like(found)
-            return self.target[: len(x)].copy_(found)
+                self.target = torch.empty_like(features)
+            return self.target[: len(x)].copy_(features)
 
-        return kept
+        return store
 
     def _apart(self, features: Tensor, target: Tensor) -> Tensor:
         """Distance (B,) of features (B, width) from the teacher's."""

@@ -28,9 +28,9 @@ class Recorder:
         here = torch.cuda.current_stream()
         self.stream.wait_stream(here)
         with torch.cuda.stream(self.stream):
-            found = work()
+            result = work()
         here.wait_stream(self.stream)
-        return found
+        return result
 
     def record(self, work: Callable[[], Tensor]) -> Callable[[], Tensor]:
         """A function that repeats the work once each call."""
@@ -41,15 +41,15 @@ class Recorder:
         try:
             # Loaders' threads may allocate memory during the recording.
             with torch.cuda.graph(graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"):
-                found = work()
+                result = work()
         finally:
             gc.enable()
 
-        def again() -> Tensor:
+        def repeat() -> Tensor:
             graph.replay()
-            return found
+            return result
 
-        return again
+        return repeat
 
 
 class Graphs:

@@ -14,7 +14,7 @@ from crt.models.classifier import Classifier
 from crt.plugins import Plugin
 from crt.threat import Threat
 
-Told = TypeVar("Told", Tensor, list[Tensor])
+Result = TypeVar("Result", Tensor, list[Tensor])
 
 STRICT = ConfigDict(extra="forbid", arbitrary_types_allowed=True, validate_default=True)
 
@@ -88,22 +88,22 @@ class Method(Plugin, ABC):
         """Scalar loss on images `x` (B, C, H, W) in [0, 1] with labels `y` (B,)."""
 
     @torch.no_grad()
-    def run_teacher(self, work: Callable[[], Told]) -> Callable[[], Told]:
+    def run_teacher(self, work: Callable[[], Result]) -> Callable[[], Result]:
         """Start the teacher's work, without gradients; the returned function waits for its result and returns it."""
         stream = self.stream
         if stream is None:
-            found = work()
-            return lambda: found
+            result = work()
+            return lambda: result
         here = torch.cuda.current_stream()
         stream.wait_stream(here)
         with torch.cuda.stream(stream):
-            found = work()
+            result = work()
 
-        def wait() -> Told:
+        def wait() -> Result:
             here.wait_stream(stream)
-            for tensor in [found] if isinstance(found, Tensor) else found:
+            for tensor in [result] if isinstance(result, Tensor) else result:
                 tensor.record_stream(here)
-            return found
+            return result
 
         return wait
 

@@ -38,12 +38,12 @@ def _read_safetensors(path: Path) -> dict[str, Stored]:
     kinds |= {
         f"{letter}{bits}": f"{word}{bits}" for letter, word in (("I", "int"), ("U", "uint")) for bits in (8, 16, 32, 64)
     }
-    found = {}
+    tensors = {}
     for name in file.keys():
         part = file.get_slice(name)
         kind = kinds.get(part.get_dtype(), part.get_dtype())
-        found[name] = Stored(kind, tuple(part.get_shape()), partial(file.get_tensor, name))
-    return found
+        tensors[name] = Stored(kind, tuple(part.get_shape()), partial(file.get_tensor, name))
+    return tensors
 
 
 def _read_zip(path: Path) -> Any:

@@ -46,15 +46,15 @@ def file_format(path: Path) -> str:
     with path.open("rb") as file:
         head = file.read(1024)
     if head[:2] == b"PK":
-        other = _zip_kind(path)
+        kind = _zip_kind(path)
     elif head[:1] == b"\x80" and _LEGACY_MAGIC in head[:64]:
         return "legacy"
     elif head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 100_000_000:
         return "safetensors"
     else:
-        other = _kind(path, head)
-    if other:
-        raise ValueError(f"is {other} ({_READABLE})")
+        kind = _kind(path, head)
+    if kind:
+        raise ValueError(f"is {kind} ({_READABLE})")
     return "zip"
 
 

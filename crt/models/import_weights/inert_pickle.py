@@ -149,10 +149,10 @@ def _dense(storage: _Storage, dtype: str, offset: int, size: tuple, stride: tupl
 
 def dtype_of(name: str) -> torch.dtype:
     """Element type of a storage; ValueError where torch has none of that name."""
-    found = vars(torch).get(name)
-    if not isinstance(found, torch.dtype):
+    dtype = vars(torch).get(name)
+    if not isinstance(dtype, torch.dtype):
         raise ValueError(f"a storage of {name}")
-    return found
+    return dtype
 
 
 def _refuse(kind: str) -> Tensor:

@@ -67,19 +67,19 @@ def _placed(names: list[str], tensors: Iterable[Stored], body: nn.Sequential) ->
     """
     split = [re.match(r"(\w+(?:\.\d+)?)\.(.+)", name) for name in names]
     shapes: dict[str, dict[str, tuple[int, ...]]] = {}
-    for found, tensor in zip(split, tensors, strict=True):
-        if found and found[1] != "head":
-            shapes.setdefault(found[1], {})[found[2]] = tensor.shape
+    for match, tensor in zip(split, tensors, strict=True):
+        if match and match[1] != "head":
+            shapes.setdefault(match[1], {})[match[2]] = tensor.shape
     wanted = {name: _shapes(module) for name, module in body.named_children() if module.state_dict()}
     if len(shapes) != len(wanted):
         raise ValueError(f"its body has {len(shapes)} blocks ({some([*shapes])}), the model's has {len(wanted)}")
     place, left = {"head": "head"}, sorted(shapes, key=_numbers_in)
     for name, shape in wanted.items():
-        alike = [block for block in left if _numbers_in(block) == _numbers_in(left[0])]
-        block = next((block for block in alike if shapes[block].items() <= shape.items()), alike[0])
+        candidates = [block for block in left if _numbers_in(block) == _numbers_in(left[0])]
+        block = next((block for block in candidates if shapes[block].items() <= shape.items()), candidates[0])
         place[block] = name
         left.remove(block)
-    return [f"{place[found[1]]}.{found[2]}" if found else name for name, found in zip(names, split, strict=True)]
+    return [f"{place[match[1]]}.{match[2]}" if match else name for name, match in zip(names, split, strict=True)]
 
 
 def _numbers_in(block: str) -> list[int]:

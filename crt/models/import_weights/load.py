@@ -41,14 +41,14 @@ def load_weights(
         raise ValueError(f"{path}: its SHA-256 is {digest}, not {sha256}")
     try:
         chosen = choose(read(path), key)
-        found = unwrap(chosen.state)
+        unwrapped = unwrap(chosen.state)
         wanted = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("normalize.")}
-        _check_kinds(dict(found.constants), _FLOATS)
-        _check_kinds(found.network, (*_FLOATS, *_INTEGERS))
-        network = _with_counts(named(found.network, model.body), wanted)
+        _check_kinds(dict(unwrapped.constants), _FLOATS)
+        _check_kinds(unwrapped.network, (*_FLOATS, *_INTEGERS))
+        network = _with_counts(named(unwrapped.network, model.body), wanted)
         _compare(network, wanted)
         _check_kinds({name: network[name] for name in wanted if wanted[name].is_floating_point()}, _FLOATS)
-        state = _constants(model, found, normalize) | {name: _numbers(network[name], name) for name in wanted}
+        state = _constants(model, unwrapped, normalize) | {name: _numbers(network[name], name) for name in wanted}
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     except OSError as error:
@@ -56,7 +56,7 @@ def load_weights(
     except RecursionError as error:
         raise ValueError(f"{path}: is damaged: containers in containers without end") from error
     model.load_state_dict(state)
-    ignored = [f"ignores {some([*found.ignored])} (not part of the network)"] if found.ignored else []
+    ignored = [f"ignores {some([*unwrapped.ignored])} (not part of the network)"] if unwrapped.ignored else []
     if remarks := [*chosen.remarks, *ignored]:
         warnings.warn(f"{path}: {'; '.join(remarks)}", stacklevel=2)
     return digest
@@ -69,11 +69,11 @@ def _check_kinds(tensors: Mapping[str, Stored], allowed: Collection[str]) -> Non
         if tensor.kind not in allowed:
             wrong.setdefault(tensor.kind, []).append(name)
     if wrong:
-        said = "; ".join(
+        kinds = "; ".join(
             f"{len(names)} {kind} tensor{'s' if len(names) > 1 else ''} ({some(names)})"
             for kind, names in wrong.items()
         )
-        raise ValueError(f"{said} (allowed for weights: dense tensors of {', '.join(_FLOATS)})")
+        raise ValueError(f"{kinds} (allowed for weights: dense tensors of {', '.join(_FLOATS)})")
 
 
 def _numbers(tensor: Stored, name: str) -> Tensor:
@@ -103,16 +103,16 @@ def _with_counts(network: dict[str, Stored], wanted: dict[str, Tensor]) -> dict[
     return network
 
 
-def _constants(model: Classifier, found: Unwrapped, normalize: bool | None) -> dict[str, Tensor]:
+def _constants(model: Classifier, unwrapped: Unwrapped, normalize: bool | None) -> dict[str, Tensor]:
     """Normalization that the network was trained with, under the model's names."""
-    if not found.normalized and normalize is None:
+    if not unwrapped.normalized and normalize is None:
         raise ValueError("does not tell whether its network takes normalized pixels (say so by normalize)")
-    if found.normalized and not found.constants and normalize is False:
+    if unwrapped.normalized and not unwrapped.constants and normalize is False:
         raise ValueError("its network stands behind another layer, and normalize says that there is none")
     wanted = {"mean": model.normalize.mean, "std": model.normalize.std}
     if normalize is False:
         wanted = {"mean": torch.zeros_like(wanted["mean"]), "std": torch.ones_like(wanted["std"])}
-    for kind, tensor in found.constants:
+    for kind, tensor in unwrapped.constants:
         theirs, ours = _numbers(tensor, kind).flatten(), wanted[kind].flatten().cpu()
         # Half precision also rounds the constants.
         if not torch.equal(theirs, ours.to(getattr(torch, tensor.kind)).float()):
@@ -124,13 +124,13 @@ def _constants(model: Classifier, found: Unwrapped, normalize: bool | None) -> d
     return {f"normalize.{name}": tensor for name, tensor in wanted.items()}
 
 
-def _compare(found: Mapping[str, Stored], wanted: Mapping[str, Tensor]) -> None:
+def _compare(network: Mapping[str, Stored], wanted: Mapping[str, Tensor]) -> None:
     """Raise ValueError with a list of the layers in which the network differs from the wanted one."""
     shapes = {name: tuple(tensor.shape) for name, tensor in wanted.items()}
     differences = {
-        "missing": [name for name in shapes if name not in found],
-        "unexpected": [name for name in found if name not in shapes],
-        "of another shape": [name for name in found if found[name].shape != shapes.get(name, found[name].shape)],
+        "missing": [name for name in shapes if name not in network],
+        "unexpected": [name for name in network if name not in shapes],
+        "of another shape": [name for name in network if network[name].shape != shapes.get(name, network[name].shape)],
     }
     if any(differences.values()):
         raise ValueError(

@@ -51,7 +51,9 @@ def _remarks(path: str, key: str | None, states: Mapping[str, dict[str, Stored]]
     parts = {other: state for other, state in states.items() if other not in holders}
     loose = {_joined(holder, name): {name: tensor} for holder in holders for name, tensor in states[holder].items()}
     beside = [other for other, state in parts.items() if other != path and _has_numbers(state)]
-    beside += [name for name, one in loose.items() if _has_numbers(one) and not any(_within(name, p) for p in parts)]
+    beside += [
+        name for name, state in loose.items() if _has_numbers(state) and not any(_within(name, p) for p in parts)
+    ]
     if beside:
         yield f"uses {path or 'the tensors at its top'}, and not {some(beside)} (key chooses)"
     elif _AVERAGE.search(path):
@@ -63,9 +65,9 @@ def _has_numbers(state: Mapping[str, Stored]) -> bool:
     return any(tensor.shape and "float" in tensor.kind for tensor in state.values())
 
 
-def _none_or_several(tree: Any, found: list[str], modules: list[str]) -> str:
-    if found:
-        return f"holds {len(found)} state dicts ({', '.join(found)}), and one is needed (choose it by key)"
+def _none_or_several(tree: Any, paths: list[str], modules: list[str]) -> str:
+    if paths:
+        return f"holds {len(paths)} state dicts ({', '.join(paths)}), and one is needed (choose it by key)"
     if modules:
         return (
             f"holds a pickled module ({', '.join(modules)}), which only running its own code can build (save its"
