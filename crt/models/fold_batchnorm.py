@@ -25,10 +25,10 @@ class Folded(NamedTuple, Generic[Network]):
 
 def fold(model: Network) -> Folded[Network]:
     """Fold what can be folded in a model in eval mode, which does not change; warn with the reason if nothing can."""
-    copy, norms = twin(model), _norms(model)
-    if copy is None:
+    folded, norms = twin(model), _norms(model)
+    if folded is None:
         return Folded(model, 0, norms)
-    return Folded(copy.now(), len(copy.folded), norms - len(copy.folded))
+    return Folded(folded.now(), len(folded.folded), norms - len(folded.folded))
 
 
 def twin(model: Network) -> "Twin[Network] | None":

@@ -36,9 +36,9 @@ def prepare(method: Method, model: Classifier, recipe: Recipe) -> None:
     if recipe.fold:
         if method.teacher is not None:
             method.teacher = networks[1] = fold(method.teacher).network
-        if copy := twin(model):
-            model.twin = copy
-            networks.append(copy.network)
+        if folded := twin(model):
+            model.twin = folded
+            networks.append(folded.network)
     if recipe.teacher_stream and method.teacher is not None:
         method.stream = torch.cuda.Stream()
     if recipe.compile:
