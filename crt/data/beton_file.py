@@ -83,7 +83,7 @@ class Beton:
 
 
 def ensure(dataset: Dataset, split: str, data: Path) -> Path:
-    """The split's complete .beton file; digits are written on first use. ValueError where other files are missing."""
+    """The split's complete .beton file; digits are written on first use. ValueError where it is missing or unfit."""
     path = dataset.path(split, data)
     if dataset.name == "digits" and not path.exists():
         write(dataset, split, data, *digits(split), show=False)

@@ -24,8 +24,9 @@ LANCZOS = 200
 FAILURE = 1e-9
 """Probability that the random start makes an image's norm of a layer too small."""
 PUBLISHED = 2000
-"""Most power iterations for each image's norm in the authors' evaluation, and the largest final move of a vector."""
+"""Largest number of power iterations for each image's norm in the authors' evaluation."""
 TOLERANCE = 1e-3
+"""Length of a step below which a vector of those iterations has converged."""
 
 
 class Part(NamedTuple):

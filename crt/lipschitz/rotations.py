@@ -14,7 +14,7 @@ from crt.lipschitz.chain import Layer, multiply
 from crt.lipschitz.norms import upper_norm
 
 NEWTON_SCHULZ = 14
-"""Iterations for a polar factor; a singular value of 1 % of the matrix's norm then deviates from 1 by 0.1 %."""
+"""Iterations for a polar factor; a singular value of 1 % of the matrix's norm is then within 0.1 % of 1."""
 
 
 class Guide(NamedTuple):

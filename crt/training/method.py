@@ -24,7 +24,7 @@ class Step(NamedTuple):
 
     epoch: float
     """Number of the epoch; compare it only with the method's `phase_boundaries`."""
-    index: Tensor  # type: ignore[assignment]  # hides tuple.index, for which nobody asks a step
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which no step needs
     """Indices of the images in the dataset, for methods that store something for each."""
     replay: int = 0
     """Number of this step among the method's steps on the same images."""
