@@ -129,7 +129,7 @@ def test_every_plugin_is_offered_with_its_arguments_their_defaults_and_what_they
 
 def test_keys_and_arguments_are_described():
     methods = SCHEMA["$defs"]["Method"]["anyOf"][1]["properties"]
-    assert methods["SmoothAdv"]["description"].startswith("The cross-entropy at noisy copies")
+    assert methods["SmoothAdv"]["description"].startswith("Cross-entropy of noisy copies")
     assert methods["SmoothAdv"]["anyOf"][0]["properties"]["T"]["description"] == "Steps of the attack."
     recipe = SCHEMA["$defs"]["Recipe"]["properties"]
     assert recipe["precision"]["enum"] == ["fp32", "tf32", "bf16", "fp16"]
