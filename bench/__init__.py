@@ -1,1 +1,1 @@
-"""The benchmark: from a manifest to records."""
+"""The benchmark: turns a manifest into records."""

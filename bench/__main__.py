@@ -1,4 +1,4 @@
-"""Every command in one: `robust-bench submit table4`, or `python -m bench submit table4`."""
+"""All commands under one name: `robust-bench submit table4`, or `python -m bench submit table4`."""
 
 import os
 from pathlib import Path
@@ -27,18 +27,18 @@ COMMANDS = {
 
 
 class _Commands(typer.core.TyperGroup):
-    """The commands; their common flags are off rather than missing.
+    """The group of commands. A flag without a default is set to False.
 
-    Typer asks pydantic about what is missing, whose import takes longer than a help.
+    Typer imports pydantic to handle a missing default, and that import takes longer than printing the help.
     """
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         if "_ROBUST_BENCH_COMPLETE" in os.environ:
-            # Typer folds explanations at this width, and fish takes each line for a completion.
+            # Typer wraps descriptions at this width, and fish reads each line as one completion.
             os.environ["TERMINAL_WIDTH"] = "1000"
         return super().main(*args, **kwargs)
 
-    def get_params(self, ctx: typer.Context) -> list:
+    def get_params(self, ctx: Any) -> list[Any]:
         params = super().get_params(ctx)
         for param in params:
             if param.default is None:
@@ -49,23 +49,23 @@ class _Commands(typer.core.TyperGroup):
 app = application(cls=_Commands, no_args_is_help=True, add_completion=True)
 
 
-def _version(asked: bool) -> None:
-    if not asked:
+def _print_version(requested: bool) -> None:
+    if not requested:
         return
     import tomllib
     from importlib.metadata import version
 
     checkout = Path(__file__).parents[1] / "pyproject.toml"
-    # What is installed beside a checkout may be another version of it.
-    known = tomllib.loads(checkout.read_text(encoding="utf-8"))["project"] if checkout.exists() else {}
-    print(NAME, known.get("version") or version("robust-training-bench"))
+    # A package installed next to a checkout may have another version than the checkout.
+    project = tomllib.loads(checkout.read_text(encoding="utf-8"))["project"] if checkout.exists() else {}
+    print(NAME, project.get("version") or version("robust-training-bench"))
     raise typer.Exit
 
 
 @app.callback()
 def main(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version, and exit.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version, and exit.")
     ] = False,
 ) -> None:
     """One clock for robust training of neural networks: what robustness costs, measured."""
@@ -75,5 +75,5 @@ for name, command in COMMANDS.items():
     app.command(name)(command.main)
 
 if __name__ == "__main__":
-    # Completion is set up for the command that is installed, however this is called.
+    # Completion is registered under the name of the installed command, however this module is run.
     app(prog_name=NAME)

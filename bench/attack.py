@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -24,14 +24,16 @@ app = application()
 def main(
     checkpoint: options.CheckpointFile,
     arch: options.Arch,
-    eps: Annotated[str, typer.Option(help="The radius, for pixels in [0, 1]: 8/255, 0.5.")],
-    norm: Annotated[Norm, typer.Option(help="The norm that the radius is of.")] = Norm.linf,
+    eps: Annotated[str, typer.Option(help="Radius of the ball, for pixels in [0, 1]: 8/255, 0.5.")],
+    norm: Annotated[Norm, typer.Option(help="Norm of the ball.")] = Norm.linf,
     attack: Annotated[
-        str, typer.Option(help="By its name in manifests: PGD, AutoPGD, or AutoAttack where it is installed.")
+        str, typer.Option(help="Name of the attack in manifests: PGD, AutoPGD, or AutoAttack if it is installed.")
     ] = "AutoPGD",
-    steps: Annotated[int | None, typer.Option(help="Steps of a restart (default: the attack's).")] = None,
-    restarts: Annotated[int | None, typer.Option(help="Restarts on what still stands (default: the attack's).")] = None,
-    loss: Annotated[str | None, typer.Option(help="What AutoPGD increases: ce (default) or dlr.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps per restart (default: the attack's).")] = None,
+    restarts: Annotated[
+        int | None, typer.Option(help="Restarts on the images not broken yet (default: the attack's).")
+    ] = None,
+    loss: Annotated[str | None, typer.Option(help="Loss that AutoPGD maximizes: ce (default) or dlr.")] = None,
     dataset: options.Dataset = "cifar10",
     pipeline: options.Pipeline = "crt",
     normalize: options.Normalize = None,
@@ -39,18 +41,18 @@ def main(
     precision: options.InPrecision = options.Precision.fp32,
     channels_last: options.ChannelsLast = False,
     compile: options.Compiled = options.Compile.off,
-    batch: Annotated[int | None, typer.Option(help="Images attacked side by side (default: the attack's).")] = None,
+    batch: Annotated[int | None, typer.Option(help="Images attacked in one batch (default: the attack's).")] = None,
     every: Annotated[int, typer.Option(help="Attack test images 0, EVERY, 2 EVERY, ...")] = 1,
     images: options.Images = None,
-    seed: Annotated[int, typer.Option(help="The seed of random starts.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the random starts.")] = 0,
     out: options.Out = None,
     runs: options.Runs = Path("runs"),
     data: options.Data = Path("data"),
 ) -> None:
-    """Attack test images within a ball; those that the table holds are not attacked again."""
-    asked = dict(steps=steps, restarts=restarts, loss=loss, batch=batch, images=images)
-    asked = {key: value for key, value in asked.items() if value is not None}
-    asked |= options.switches(precision, channels_last, compile) | dict(every=every)
+    """Attack test images within a ball; images already in the table are not attacked again."""
+    options_given = dict(steps=steps, restarts=restarts, loss=loss, batch=batch, images=images)
+    arguments: dict[str, Any] = {key: value for key, value in options_given.items() if value is not None}
+    arguments |= options.switches(precision, channels_last, compile) | dict(every=every)
     with report_errors():
         from bench.commands.attack_table import report
         from bench.commands.checkpoint import Checkpoint
@@ -58,7 +60,7 @@ def main(
         network = Checkpoint(
             file=checkpoint, arch=arch, dataset=dataset, pipeline=pipeline, normalize=normalize, key=key
         )
-        report(network, attack, asked, norm.value, eps, seed, out, runs, data)
+        report(network, attack, arguments, norm.value, eps, seed, out, runs, data)
 
 
 if __name__ == "__main__":

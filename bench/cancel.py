@@ -1,4 +1,4 @@
-"""Take a manifest's jobs out of the queue: `python -m bench.cancel manifests/table4.yaml`."""
+"""Cancel a manifest's queued and running jobs: `python -m bench.cancel manifests/table4.yaml`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,13 +12,15 @@ app = application()
 
 @app.command()
 def main(
-    manifest: Annotated[Path, typer.Argument(help="The YAML file of a table, or a shipped one's name: table4.")],
-    runs: Annotated[Path, typer.Option(help="Where the records are.")] = Path("runs"),
-    data: Annotated[Path, typer.Option(help="Where the .beton files are.")] = Path("data"),
-    quick: Annotated[bool, typer.Option("--quick", help="Of what was submitted with --quick.")] = False,
+    manifest: Annotated[
+        Path, typer.Argument(help="The manifest: a YAML file, or the name of a shipped one, such as table4.")
+    ],
+    runs: Annotated[Path, typer.Option(help="Folder of the records.")] = Path("runs"),
+    data: Annotated[Path, typer.Option(help="Folder of the .beton files.")] = Path("data"),
+    quick: Annotated[bool, typer.Option("--quick", help="Cancel the jobs submitted with --quick.")] = False,
     overrides: Overrides = [],  # noqa: B006
 ) -> None:
-    """Cancel what runs or waits; what is recorded stays, and submitting again goes on from it."""
+    """Cancel running and waiting jobs; records are kept, and submitting again resumes from them."""
     with report_errors():
         from bench.plan.cancellation import cancel
 

@@ -1,4 +1,4 @@
-"""Cells: a cell is one network to train, time and evaluate."""
+"""Cell: one network to train, time and evaluate."""
 
 import hashlib
 import json
@@ -19,12 +19,12 @@ _STRICT = ConfigDict(frozen=True, extra="forbid")
 
 
 class StepKey(NamedTuple):
-    """The part of a cell that decides which times of a step are of like things."""
+    """The part of a cell that must be equal for times of a training step to be comparable."""
 
     images: int
     """Global batch size: images of one optimizer step, over all ranks."""
     compute_settings: tuple[Any, ...]
-    """Values of the recipe's arithmetic, in the order of `ARITHMETIC`."""
+    """Values of the recipe's fields named in `ARITHMETIC`, in that order."""
 
 
 def digest(value: Any) -> str:
@@ -34,7 +34,7 @@ def digest(value: Any) -> str:
 
 
 class Spec(BaseModel):
-    """A plug-in's name, all its arguments (defaults included), and the label a report gives it."""
+    """A plug-in's name, all its arguments (defaults included), and its label in reports."""
 
     model_config = _STRICT
 
@@ -42,19 +42,18 @@ class Spec(BaseModel):
     args: dict[str, Any] = Field(default_factory=dict)
     label: str
     id: str
-    """The name and a digest of the arguments that bear on the answer."""
+    """The name and a digest of the arguments that affect the result."""
     every: Count = 1
     images: Count | None = None
-    """An evaluation judges images 0, every, 2 every, … and at most this many of them."""
+    """An evaluation judges images 0, every, 2 every, …, at most this many (None: no limit)."""
 
     def indices(self, available: int) -> range:
-        """The images that an evaluation judges, of those there are."""
-        chosen = range(0, available, self.every)
-        return chosen[: self.images]
+        """Indices of the images that an evaluation judges, out of `available` images."""
+        return range(0, available, self.every)[: self.images]
 
 
 class Paper(BaseModel):
-    """Published figures of a cell: never part of its identity, never mixed into measured columns."""
+    """Published figures of a cell. They are no part of its id and never enter a measured column."""
 
     model_config = _STRICT
 
@@ -62,65 +61,65 @@ class Paper(BaseModel):
     hours: Real | None = None
     hours_with_teacher: Real | None = None
     slowdown: Real | None = None
-    """Of an epoch."""
+    """Time per epoch divided by the baseline's."""
     total: Real | None = None
-    """Of the whole training, over the baseline's."""
+    """Time of the whole training divided by the baseline's."""
     clean: Real | None = None
     robust: Real | None = None
-    """Accuracy in percent, without an attack and under the paper's at the threat's radius."""
+    """Accuracy in percent: `clean` without an attack, `robust` under the paper's attack at the threat's radius."""
     acr: Real | None = None
     certified: dict[Real, Real] = Field(default_factory=dict)
     """Certified accuracy in percent by radius."""
     similarity: Real | None = None
-    """To a standard network, in percent."""
+    """Similarity to a standard network, in percent."""
     lipschitz: Real | None = None
-    """The Lipschitz constant."""
+    """Lipschitz constant of the network."""
 
 
 class Monitor(BaseModel):
-    """Evaluations while a network trains, outside the clock: after every so many epochs, and after the last."""
+    """Evaluations during training, outside the timed part: after every `every` epochs and after the last."""
 
     model_config = _STRICT
 
     every: Count = 1
     images: Count | None = None
-    """Test images 0 to this many; all, where not said."""
+    """Number of test images, from the first (None: all)."""
     evals: tuple[Spec, ...]
 
 
 class Weights(BaseModel):
-    """A teacher that was trained elsewhere, known by the content of its file."""
+    """A teacher trained elsewhere, identified by the SHA-256 of its file."""
 
     model_config = _STRICT
 
     dataset: str
     arch: str
     weights: str
-    """The file's path."""
+    """Path of the file."""
     sha256: str
     normalize: bool | None = None
-    """True where the network takes normalized pixels; None where the file tells."""
+    """True if the network expects normalized pixels; None to read it from the file."""
     key: str | None = None
-    """Which of the file's state dicts, where it holds several."""
+    """Key of the state dict to use in a file that holds several."""
     pipeline: str = "crt"
-    """Whose constants it normalizes with."""
+    """Pipeline whose constants normalize the pixels."""
     seed: Whole = 0
 
     def __setstate__(self, state: dict[Any, Any]) -> None:
-        # A job that was queued before a field came has none of it.
+        # A job pickled before this field was added lacks it.
         state["__dict__"].setdefault("key", None)
         super().__setstate__(state)
 
     @property
     def id(self) -> str:
-        with_own = self.dataset in PIPELINES[self.pipeline].constants
+        has_constants = self.dataset in PIPELINES[self.pipeline].constants
         raw = "-raw" if self.normalize is False else ""
-        chosen = "" if self.key is None else f"-{digest(self.key)}"
-        return f"{self.arch}-weights-{self.sha256[:8]}{raw}{chosen}" + (f"-{self.pipeline}" if with_own else "")
+        key = "" if self.key is None else f"-{digest(self.key)}"
+        return f"{self.arch}-weights-{self.sha256[:8]}{raw}{key}" + (f"-{self.pipeline}" if has_constants else "")
 
 
 class Cell(BaseModel):
-    """One network; `id` is a digest of all that determines its weights and its time."""
+    """One network. `id` contains a digest of everything that determines its weights and its training time."""
 
     model_config = _STRICT
 
@@ -135,21 +134,21 @@ class Cell(BaseModel):
     ranks: Count = 1
     nodes: Count = 1
     images: Count | None = None
-    """Training images used (the first of the file), where not all."""
+    """Number of training images, from the first (None: all)."""
     loop: Literal["train", "bare"] = "train"
-    """`bare`: a plain loop written out by hand, which shows what the harness costs."""
+    """`bare`: a hand-written training loop, which shows the overhead of the harness."""
     quick: bool = False
     teacher: "Cell | Weights | None" = None
     monitor: Monitor | None = None
     select: Literal["last", "best"] = "last"
-    """The epoch whose weights are kept; best: where most test images stood by the monitor's first evaluation."""
+    """Epoch whose weights are kept; `best`: the highest accuracy by the monitor's first evaluation."""
     evals: tuple[Spec, ...] = ()
     paper: Paper = Paper()
 
     @property
     def id(self) -> str:
         body = self.model_dump(mode="json", exclude={"evals", "paper", "teacher", "method", "recipe"})
-        # What a recipe does not say is no part of it, so that a new key changes nobody's cells.
+        # Defaults of the recipe are left out, so that a new key leaves the ids of existing cells as they are.
         body["recipe"] = self.recipe.model_dump(mode="json", exclude_defaults=True)
         body["method"] = [self.method.name, self.method.args]
         body["teacher"] = self.teacher.id if self.teacher else None
@@ -160,51 +159,58 @@ class Cell(BaseModel):
 
     @property
     def comparison_group(self) -> tuple:
-        """Fields that are equal in all cells that are timed in one process and compared."""
+        """Values that are equal in all cells that are timed in one process and compared."""
         return self.dataset, self.pipeline, self.loader, self.arch, self.ranks, self.nodes
 
     @property
     def per_step(self) -> int:
-        """Global batch size: images of one optimizer step, a part of a loaded batch, over all ranks."""
+        """Global batch size: images of one optimizer step over all ranks. A loaded batch may hold several steps."""
         return self.recipe.batch_size // self.build_method().chunks
 
     @property
     def compute_settings(self) -> dict[str, Any]:
-        """Fields of the recipe that decide how its arithmetic is done."""
+        """Fields of the recipe that set how its arithmetic is done, by name."""
         return {key: getattr(self.recipe, key) for key in ARITHMETIC}
 
     @property
     def step_key(self) -> StepKey:
-        """Times are comparable where it is equal."""
+        """Key that two cells share if their times are comparable."""
         return StepKey(self.per_step, tuple(self.compute_settings.values()))
 
     @property
     def replays(self) -> int:
-        """Optimizer steps on the same images; an epoch of a table is one of them."""
+        """Optimizer steps on the same images; each replay counts as one epoch in tables."""
         return self.build_method().replays
 
     def build_method(self) -> "Method":
-        """Its method, without a teacher, to ask what it declares."""
+        """The method built without a teacher, to read what it declares."""
         return declaration("crt.methods", self.method.name)(threat=self.threat, **self.method.args)
 
     @property
     def evals_digest(self) -> str:
-        """A digest of what its evaluations ask, images included: names the job that answers."""
+        """Digest of the evaluations and their images; it is part of the key of the job that runs them."""
         return digest([[spec.id, spec.every, spec.images] for spec in self.evals])
 
     @property
+    def required_teacher(self) -> "Cell | Weights":
+        """The teacher of a cell whose method needs one; ValueError for a cell without a teacher."""
+        if self.teacher is None:
+            raise ValueError(f"{self.id}: has no teacher")
+        return self.teacher
+
+    @property
     def robust(self) -> str | None:
-        """Name of the robust dataset generated from the teacher (of methods that make one, such as RDT)."""
+        """Name of the robust dataset generated from the teacher (None for methods other than RDT)."""
         if not declaration("crt.methods", self.method.name).makes_dataset:
             return None
         return f"rdt-{digest([self.dataset, self.method.args, self.images, self.seed])}"
 
     @property
     def wave(self) -> int:
-        """How many teachers are trained, and datasets made from them, before it."""
-        return len(self.lineage) + sum(one.robust is not None for one in (self, *self.lineage))
+        """Number of teachers to train and robust datasets to generate before this cell is trained."""
+        return len(self.lineage) + sum(cell.robust is not None for cell in (self, *self.lineage))
 
     @property
     def lineage(self) -> "tuple[Cell, ...]":
-        """The teachers that are trained before it, the nearest first."""
+        """Teachers to train before this cell, nearest first."""
         return (self.teacher, *self.teacher.lineage) if isinstance(self.teacher, Cell) else ()

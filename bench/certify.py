@@ -1,7 +1,7 @@
 """Certify a checkpoint: `python -m bench.certify model.pt --arch resnet20 --sigma 0.25`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,31 +15,31 @@ app = application()
 def main(
     checkpoint: options.CheckpointFile,
     arch: options.Arch,
-    sigma: Annotated[float, typer.Option(help="The noise, for pixels in [0, 1].")],
+    sigma: Annotated[float, typer.Option(help="Standard deviation of the noise, for pixels in [0, 1].")],
     dataset: options.Dataset = "cifar10",
     pipeline: options.Pipeline = "crt",
     normalize: options.Normalize = None,
     key: options.Key = None,
-    n: Annotated[int, typer.Option(help="Draws that estimate a class's probability.")] = 100_000,
-    n0: Annotated[int, typer.Option(help="Draws that select the class.")] = 100,
-    alpha: Annotated[float, typer.Option(help="How often a certificate may be wrong.")] = 0.001,
-    skip_wrong: Annotated[bool, typer.Option(help="Estimate nothing where the selected class is wrong.")] = True,
+    n: Annotated[int, typer.Option(help="Noise samples to estimate the class's probability.")] = 100_000,
+    n0: Annotated[int, typer.Option(help="Noise samples to select the class.")] = 100,
+    alpha: Annotated[float, typer.Option(help="Probability that a certificate may be wrong.")] = 0.001,
+    skip_wrong: Annotated[bool, typer.Option(help="Skip the estimate if the selected class is wrong.")] = True,
     precision: options.InPrecision = options.Precision.fp32,
     channels_last: options.ChannelsLast = False,
     compile: options.Compiled = options.Compile.off,
     batch: Annotated[
-        int | None, typer.Option(help="Draws in one forward pass (default: 1000 on a GPU, 100 without).")
+        int | None, typer.Option(help="Noise samples in one forward pass (default: 1000 on a GPU, 100 without).")
     ] = None,
     every: Annotated[int, typer.Option(help="Certify test images 0, EVERY, 2 EVERY, ...")] = 1,
     images: options.Images = None,
-    seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
     out: options.Out = None,
     runs: options.Runs = Path("runs"),
     data: options.Data = Path("data"),
 ) -> None:
-    """Certify test images by randomized smoothing; those that the table holds are not certified again."""
-    asked = dict(n=n, n0=n0, alpha=alpha, skip_wrong=skip_wrong)
-    asked |= options.switches(precision, channels_last, compile) | dict(batch=batch, every=every, images=images)
+    """Certify test images by randomized smoothing; images already in the table are not certified again."""
+    arguments: dict[str, Any] = dict(n=n, n0=n0, alpha=alpha, skip_wrong=skip_wrong)
+    arguments |= options.switches(precision, channels_last, compile) | dict(batch=batch, every=every, images=images)
     with report_errors():
         from bench.commands.certificate_table import report
         from bench.commands.checkpoint import Checkpoint
@@ -47,7 +47,7 @@ def main(
         network = Checkpoint(
             file=checkpoint, arch=arch, dataset=dataset, pipeline=pipeline, normalize=normalize, key=key
         )
-        report(network, asked, sigma, seed, out, runs, data)
+        report(network, arguments, sigma, seed, out, runs, data)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Shared by every command: its application, errors as one line, exit codes."""
+"""Parts shared by all commands: the typer application, one-line errors and exit codes."""
 
 import sys
 import warnings
@@ -13,12 +13,12 @@ from launchers.environment import cleaned
 
 Overrides = Annotated[
     list[str],
-    typer.Option("--set", metavar="PLACE=VALUE", help="Change the manifest: recipe.epochs=3; again for another place."),
+    typer.Option("--set", metavar="PLACE=VALUE", help="Change a value of the manifest: recipe.epochs=3; repeatable."),
 ]
 
 
 class _Application(typer.Typer):
-    """A command line that no terminal's encoding ends."""
+    """A command line that replaces characters which the terminal's encoding lacks, instead of failing."""
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         replace_missing_characters()
@@ -26,21 +26,21 @@ class _Application(typer.Typer):
 
 
 def application(**options: Any) -> typer.Typer:
-    """A command line whose help needs no more than typer itself to be printed; `options` are Typer's own."""
-    plain = {"add_completion": False, "rich_markup_mode": None, "pretty_exceptions_enable": False}
-    return _Application(**plain | options)
+    """A command line that prints its help with typer alone; `options` are passed on to Typer."""
+    defaults = {"add_completion": False, "rich_markup_mode": None, "pretty_exceptions_enable": False}
+    return _Application(**defaults | options)
 
 
 def set_options(overrides: list[str]) -> list[str]:
-    """The options that pass overrides on to another command."""
+    """Command-line words that repeat the overrides in another command."""
     return [word for words in overrides for word in ("--set", words)]
 
 
 @contextmanager
 def report_errors() -> Iterator[None]:
-    """Within: an error of the user ends the command with one line and exit code 2, ctrl-C with exit code 130."""
+    """Within this context, a user's error ends the command with one line and exit code 2; ctrl-C exits with 130."""
     try:
-        # A command is one process of its own: it takes neither a rank from torchrun nor a job from an allocation.
+        # A command is a single process: it must ignore ranks set by torchrun and the job of a Slurm allocation.
         with cleaned():
             yield
     except ValueError as error:
@@ -56,7 +56,7 @@ def report_errors() -> Iterator[None]:
 
 @contextmanager
 def warnings_as_notes() -> Iterator[None]:
-    """Within: a warning is one line for the user, without the place in the code that it comes from."""
+    """Within this context, a warning is printed as one line, without its place in the code."""
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_: print(f"note: {printable(str(message))}", file=sys.stderr)
         yield

@@ -12,16 +12,18 @@ app = application()
 
 @app.command()
 def main(
-    manifest: Annotated[Path, typer.Argument(help="The YAML file of a table, or a shipped one's name: table4.")],
+    manifest: Annotated[
+        Path, typer.Argument(help="The manifest: a YAML file, or the name of a shipped one, such as table4.")
+    ],
     teacher: Annotated[
-        str | None, typer.Option(help="Part of the id of the cell to compare with (default: the teacher of Duet).")
+        str | None, typer.Option(help="Part of the id of the cell to compare with (default: Duet's teacher).")
     ] = None,
-    runs: Annotated[Path, typer.Option(help="Where the networks are.")] = Path("runs"),
-    data: Annotated[Path, typer.Option(help="Where the .beton files are.")] = Path("data"),
-    images: Annotated[int, typer.Option(min=2, help="Of the test images the first so many.")] = 500,
-    quick: Annotated[bool, typer.Option("--quick", help="Of what was submitted with --quick.")] = False,
+    runs: Annotated[Path, typer.Option(help="Folder of the trained networks.")] = Path("runs"),
+    data: Annotated[Path, typer.Option(help="Folder of the .beton files.")] = Path("data"),
+    images: Annotated[int, typer.Option(min=2, help="Number of test images, from the first.")] = 500,
+    quick: Annotated[bool, typer.Option("--quick", help="Compare the networks submitted with --quick.")] = False,
     overrides: Overrides = [],  # noqa: B006
-    csv: Annotated[Path | None, typer.Option(help="Write the table here, in full precision.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write the table to this file, in full precision.")] = None,
 ) -> None:
     """Compare a manifest's trained networks with a teacher, and print their Lipschitz constants."""
     with report_errors():

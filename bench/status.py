@@ -1,4 +1,4 @@
-"""How far a manifest is: `python -m bench.status manifests/table4.yaml`."""
+"""Progress of a manifest's jobs: `python -m bench.status manifests/table4.yaml`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,16 +12,18 @@ app = application()
 
 @app.command()
 def main(
-    manifest: Annotated[Path, typer.Argument(help="The YAML file of a table, or a shipped one's name: table4.")],
-    runs: Annotated[Path, typer.Option(help="Where the records are.")] = Path("runs"),
-    data: Annotated[Path, typer.Option(help="Where the .beton files are.")] = Path("data"),
-    quick: Annotated[bool, typer.Option("--quick", help="Of what was submitted with --quick.")] = False,
+    manifest: Annotated[
+        Path, typer.Argument(help="The manifest: a YAML file, or the name of a shipped one, such as table4.")
+    ],
+    runs: Annotated[Path, typer.Option(help="Folder of the records.")] = Path("runs"),
+    data: Annotated[Path, typer.Option(help="Folder of the .beton files.")] = Path("data"),
+    quick: Annotated[bool, typer.Option("--quick", help="Show the jobs submitted with --quick.")] = False,
     overrides: Overrides = [],  # noqa: B006
     watch: Annotated[
-        bool, typer.Option("--watch", help="Again every few seconds, until nothing runs or waits.")
+        bool, typer.Option("--watch", help="Refresh every few seconds until no job runs or waits.")
     ] = False,
 ) -> None:
-    """Say which jobs are finished, run, wait or failed, and why."""
+    """Show which jobs are finished, running, waiting or failed, and why."""
     with report_errors():
         from bench.plan import job_states
 

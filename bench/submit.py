@@ -11,7 +11,7 @@ from bench.plan import devices
 
 
 class Launcher(StrEnum):
-    """Where jobs run."""
+    """Places to run jobs."""
 
     auto = "auto"
     inline = "inline"
@@ -22,8 +22,8 @@ class Launcher(StrEnum):
 app = application()
 
 
-def _print_schema(asked: bool) -> None:
-    if not asked:
+def _print_schema(requested: bool) -> None:
+    if not requested:
         return
     with report_errors():
         from bench.manifest.json_schema import schema_text
@@ -34,20 +34,23 @@ def _print_schema(asked: bool) -> None:
 
 @app.command()
 def main(
-    manifest: Annotated[Path, typer.Argument(help="The YAML file of a table, or a shipped one's name: table4.")],
-    launcher: Annotated[
-        Launcher, typer.Option(help="auto: slurm where a cluster answers, else local.")
-    ] = Launcher.auto,
+    manifest: Annotated[
+        Path, typer.Argument(help="The manifest: a YAML file, or the name of a shipped one, such as table4.")
+    ],
+    launcher: Annotated[Launcher, typer.Option(help="auto: slurm if a cluster answers, else local.")] = Launcher.auto,
     profile: Annotated[
-        Path | None, typer.Option(help="What Slurm is asked for: a YAML file, or a100, h100, default (the default).")
+        Path | None,
+        typer.Option(help="Resources to request from Slurm: a YAML file, or a100, h100, default (the default)."),
     ] = None,
-    runs: Annotated[Path, typer.Option(help="Where records and weights are kept.")] = Path("runs"),
-    data: Annotated[Path, typer.Option(help="Where the .beton files are.")] = Path("data"),
-    quick: Annotated[bool, typer.Option("--quick", help="The same cells, reduced to minutes on two cores.")] = False,
+    runs: Annotated[Path, typer.Option(help="Folder of records and weights.")] = Path("runs"),
+    data: Annotated[Path, typer.Option(help="Folder of the .beton files.")] = Path("data"),
+    quick: Annotated[bool, typer.Option("--quick", help="Reduce the cells to a few minutes on two cores.")] = False,
     only: Annotated[
         str | None, typer.Option(help="Only cells whose id or label contains PATTERN; * and ? stand for any.")
     ] = None,
-    failed: Annotated[bool, typer.Option("--failed", help="Only what was tried before and did not end well.")] = False,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="Only jobs that were tried before and did not finish.")
+    ] = False,
     max_gpu_hours: Annotated[
         float | None, typer.Option(min=0, help="Submit nothing if more GPU-hours are expected (hours x ranks).")
     ] = None,
@@ -55,20 +58,22 @@ def main(
         str | None, typer.Option(help=f"Estimate times for this device: {', '.join(devices.TABLE)}.")
     ] = None,
     overrides: Overrides = [],  # noqa: B006
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and do nothing.")] = False,
     schema: Annotated[
         bool,
-        typer.Option("--schema", callback=_print_schema, is_eager=True, help="Print manifests' JSON schema, and exit."),
+        typer.Option(
+            "--schema", callback=_print_schema, is_eager=True, help="Print the JSON schema of manifests and exit."
+        ),
     ] = False,
 ) -> None:
-    """Train, time and judge what the manifest asks for and the runs folder does not hold yet."""
+    """Train, time and evaluate the cells of a manifest that the runs folder does not hold yet."""
     with report_errors():
         from bench.plan.submission import submit
 
-        wrong = submit(
+        failures = submit(
             manifest, launcher, profile, runs, data, quick, only, failed, max_gpu_hours, device, overrides, dry_run
         )
-    raise typer.Exit(1 if wrong else 0)
+    raise typer.Exit(1 if failures else 0)
 
 
 if __name__ == "__main__":

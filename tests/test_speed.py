@@ -143,7 +143,7 @@ def test_command_times_what_it_is_asked_for_and_the_report_says_what_was_not_rea
     where = [str(tmp_path / "m.yaml"), "--runs", str(tmp_path / "runs")]
     asked = [*where, "--data", str(digits), "--methods", "Gaussian", "--seconds", str(HANG)]
     done = CliRunner().invoke(speed.app, asked)
-    assert done.exit_code == 0 and "1 of 1 are whole" in done.output, done.output
+    assert done.exit_code == 0 and "1 of 1 timing tasks are complete" in done.output, done.output
     told = CliRunner().invoke(reports.app, where)
     assert told.exit_code == 0, told.output
     for words in ("Not timed: 2 of 3 studies (cnn2c2f: Standard, SmoothMix)", "channels_last", "% of product"):

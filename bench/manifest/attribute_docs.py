@@ -1,4 +1,4 @@
-"""The strings below the attributes of a class, which are their documentation."""
+"""Attribute docstrings: the string literals below the attributes of a class."""
 
 import ast
 from importlib.util import find_spec
@@ -7,10 +7,10 @@ from pathlib import Path
 
 
 def attribute_docs(kind: type) -> dict[str, str]:
-    """Documentation by attribute, of base classes too.
+    """Docstring by attribute, base classes included.
 
-    It is read from the source file of each class, for pydantic's own way needs modules that stay imported, which those
-    of plug-ins in outline do not (see `crt.outline`).
+    They are parsed from the source file of each class. Pydantic's own reader needs the module to stay imported, and
+    the modules of plug-ins that are loaded in outline do not (see `crt.outline`).
     """
     docs: dict[str, str] = {}
     for base in reversed(kind.__mro__):

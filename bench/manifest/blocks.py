@@ -1,10 +1,10 @@
-"""A manifest as it is written: its blocks, before the lists of a block are multiplied out into cells.
+"""Models of a manifest as written, before the lists of its blocks are expanded into cells.
 
-The models check keys, types and ranges, and are what the JSON schema of `bench.manifest.json_schema` is made from.
-What the
-parts of a cell must be to one another is checked when the cell is built.
+The models check keys, types and ranges, and `bench.manifest.json_schema` generates the JSON schema from them.
+Conditions that involve several parts of a cell are checked when the cell is built.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema, create_model
@@ -20,18 +20,18 @@ from crt.training.recipe import Recipe
 T = TypeVar("T")
 
 
-def _listed(what: str, least: int = 0) -> BeforeValidator:
-    """Refuses what is no list of so many items."""
+def _list_of(item: str, least: int = 0) -> BeforeValidator:
+    """Validator that refuses anything but a list of `least` or more items; `item` names one in the message."""
 
     def check(value: Any) -> Any:
         if not isinstance(value, list) or len(value) < least:
-            raise refused(f"a list of {f'at least one {what}' if least else f'{what}s'}")
+            raise refused(f"a list of {f'at least one {item}' if least else f'{item}s'}")
         return value
 
     return BeforeValidator(check)
 
 
-def _one_or_list(value: Any) -> str:
+def _axis_form(value: Any) -> str:
     return "<list>" if isinstance(value, list) else "<one>"
 
 
@@ -42,7 +42,7 @@ def _teacher_form(value: Any) -> str:
 
 
 def _is(kind: Any, allowed: str) -> BeforeValidator:
-    """Refuses what is not of a type."""
+    """Validator that refuses values of other types than `kind`; `allowed` describes them in the message."""
 
     def check(value: Any) -> Any:
         if not isinstance(value, kind):
@@ -54,53 +54,53 @@ def _is(kind: Any, allowed: str) -> BeforeValidator:
 
 Axis = Annotated[
     Annotated[T, Tag("<one>")] | Annotated[tuple[T, ...], Field(min_length=1), Tag("<list>")],
-    Discriminator(_one_or_list),
+    Discriminator(_axis_form),
 ]
-"""One value, or a list of values that the block is multiplied by."""
-Evaluations = Annotated[tuple[Evaluation, ...], _listed("evaluation")]
+"""One value, or a list of values; the block stands for the product of its lists."""
+Evaluations = Annotated[tuple[Evaluation, ...], _list_of("evaluation")]
 
 
 class Block(BaseModel):
     """A mapping of known keys."""
 
-    # Validators are built when they are first needed: those of what is only described in the schema never are.
+    # Build validators on first use: models that only the schema describes never need one.
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class MonitorBlock(Block):
-    """Evaluations while a network trains: after every so many epochs, and after the last."""
+    """Evaluations during training: after every `every` epochs and after the last."""
 
     every: Count = 1
     images: Count | None = None
-    """Test images 0 to this many; all, where not said."""
-    evals: Annotated[tuple[Evaluation, ...], _listed("evaluation", least=1), Field(min_length=1)]
+    """Number of test images, from the first (default: all)."""
+    evals: Annotated[tuple[Evaluation, ...], _list_of("evaluation", least=1), Field(min_length=1)]
 
 
 class TeacherName(Block):
-    """A teacher that is a cell of this manifest."""
+    """Teacher that is a cell of this manifest."""
 
     cell: Annotated[Any, WithJsonSchema({"type": "string"})]
-    """The `name` of its block."""
+    """The `name` of the cell's block."""
 
 
 class TeacherFile(Block):
-    """A teacher that was trained elsewhere."""
+    """Teacher that was trained elsewhere."""
 
     weights: Annotated[str, _is(str, "the path of a file, as text")]
-    """The path of a checkpoint."""
+    """Path of a checkpoint."""
     sha256: Annotated[Any, WithJsonSchema({"type": "string"})] = None
-    """The SHA-256 of the file, in hex digits: another file is refused."""
+    """SHA-256 of the file in hex digits; another file is refused."""
     arch: Arch
     normalize: Annotated[bool | None, _is(bool | None, "true, false")] = None
-    """True where the network takes normalized pixels; not said where the file tells."""
+    """True if the network expects normalized pixels (default: read from the file)."""
     key: Annotated[str | None, _is(str | None, "the name of a state dict in the file")] = None
-    """Which of the file's state dicts, where it holds several."""
+    """Key of the state dict to use in a file that holds several."""
     pipeline: Pipeline = Pipeline("")
-    """The pipeline whose constants the network normalizes with (default: its student's)."""
+    """Pipeline whose constants normalize the pixels (default: the student's)."""
 
 
 class TeacherBlock(Block):
-    """A teacher that is trained first; it has the keys in `INHERITED` from its student, unless it says otherwise."""
+    """Teacher to train first. It inherits the keys in `INHERITED` from its student unless they are given."""
 
     dataset: Dataset = Dataset("")
     threat: Threat = Threat()
@@ -130,66 +130,74 @@ Teacher = (
     | None
 )
 
+
+def _figure(annotation: Any) -> Any:
+    """Type of a published figure in a block: a value of that type or null, or a list of them."""
+    axis: Any = Axis
+    return axis[annotation | None]
+
+
+_FIGURES: dict[str, Any] = {key: (_figure(field.annotation), None) for key, field in Paper.model_fields.items()}
 PaperBlock = create_model(
     "PaperBlock",
     __base__=Block,
-    __doc__="Published figures of a block; of several cells a list of each, null where nothing was printed.",
-    **{key: (Axis[field.annotation | None], None) for key, field in Paper.model_fields.items()},
+    __doc__="Published figures of a block. A block of several cells lists one per cell, null where none was printed.",
+    **_FIGURES,
 )
 
 
 class SharedKeys(Block):
-    """Keys that stand in a block or, for every block that does not have them, at the top."""
+    """Keys that a block may have. Given at the top of the file, they apply to every block that lacks them."""
 
     dataset: Axis[Dataset]
     arch: Axis[Arch]
     method: Axis[Method]
     threat: Axis[Threat] = Threat()
-    """What to withstand, in units of pixels in [0, 1]."""
+    """Perturbations to withstand, in units of pixels in [0, 1]."""
     recipe: Axis[Recipe]
     seed: Axis[Whole] = 0
     teacher: Axis[Teacher] = None
-    """The network that a method learns from."""
+    """Network that the method learns from."""
     ranks: Axis[Count] = 1
-    """Processes that train it together."""
+    """Processes that train the network together."""
     pipeline: Pipeline = Pipeline("crt")
     loader: Loader = Loader("ffcv")
     nodes: Count = 1
-    """Machines that the ranks are on."""
+    """Machines that the ranks are spread over."""
     images: Count | None = None
-    """The first so many training images, where not all."""
+    """Number of training images, from the first (default: all)."""
     evals: Evaluations = ()
-    """Evaluations of `crt/evals` after training."""
+    """Evaluations of `crt/evals` to run after training."""
     monitor: MonitorBlock | None = None
     select: Literal["last", "best"] = "last"
-    """`best`: the weights of the epoch at which most images stood by the monitor's first evaluation are kept."""
+    """Epoch whose weights are kept; `best`: the highest accuracy by the monitor's first evaluation."""
 
 
 class CellBlock(SharedKeys):
-    """A block of cells, for the product of its lists."""
+    """Block of cells: one for each element of the product of its lists."""
 
     loop: Literal["train", "bare"] = "train"
-    """`bare`: a plain loop written out by hand, in a timing study."""
+    """`bare`: a hand-written training loop (timing studies only)."""
     paper: Annotated[PaperBlock | None, _is(dict, f"a mapping of {', '.join(Paper.model_fields)}")] = None
     name: Annotated[str | None, _is(str, "a word")] = None
-    """What a teacher may be called by."""
+    """Name by which other blocks refer to this cell as their teacher."""
 
 
 class Head(Block):
-    """The keys of a manifest that no block has; the blocks themselves are as they are written."""
+    """Keys of a manifest that blocks do not have. The blocks stay unparsed here."""
 
     title: Annotated[Any, WithJsonSchema({"type": "string"})] = None
-    """The head of the report."""
+    """Title of the report."""
     baseline: Baseline | None = None
     timing: Annotated[Timing | None, _is(dict, f"a mapping of {', '.join(Timing.model_fields)}")] = None
-    """Makes it a timing study."""
+    """Settings of a timing study; their presence makes the manifest one."""
     recipes: list[Recipe] | Any = None
-    """A place for YAML anchors; nothing reads it."""
-    cells: Annotated[list[Any], _listed("cell", least=1)]
+    """Place for YAML anchors; it is ignored otherwise."""
+    cells: Annotated[Sequence[Any], _list_of("cell", least=1)]
 
 
 class ManifestFile(SharedKeys, Head):
-    """A manifest: a table of a paper, or of your own."""
+    """Manifest: a table of a paper, or your own table."""
 
     cells: Annotated[tuple[CellBlock, ...], Field(min_length=1)]
     """Blocks of cells."""

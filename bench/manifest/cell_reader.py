@@ -1,4 +1,4 @@
-"""The cells of a manifest: blocks multiplied out, teachers found or made, and each cell checked."""
+"""Expand the blocks of a manifest into cells, resolve their teachers, and check each cell."""
 
 import json
 import re
@@ -30,7 +30,7 @@ AXES = ("dataset", "arch", "method", "threat", "recipe", "seed", "teacher", "ran
 
 
 def _text(value: Any, where: str) -> str:
-    """One line of words, whatever lines it was written in; ValueError for what YAML reads as something else."""
+    """The text joined into one line; ValueError for a value that YAML does not read as text."""
     line = re.sub(r"[\t\n]+", " ", value).strip() if isinstance(value, str) else ""
     if not line:
         shown = json.dumps(value, default=str, ensure_ascii=False)
@@ -45,7 +45,7 @@ def _choice(value: Any, allowed: Any, where: str) -> str:
 
 
 class Reader:
-    """Reads one manifest; cells by name, so that a teacher may be one of them."""
+    """Reads one manifest. It keeps cells by name, so that a teacher may refer to one of them."""
 
     def __init__(self, content: dict):
         for key in content:
@@ -62,40 +62,40 @@ class Reader:
         self.done: dict[int, list[Cell]] = {}
         self.open: list[str] = []
         self.built: list[tuple[int, Cell, str]] = []
-        """Each cell and inline teacher as it was read: its block and its place, to be checked by its network."""
+        """Block number, cell and place of each cell and inline teacher, for `check_networks`."""
 
     def parsed(self, i: int) -> CellBlock:
-        """A block with the keys that it has from the top."""
+        """Block `i`, with the keys from the top of the file that it lacks."""
         if not isinstance(self.written[i], dict):
             raise ValueError(f"cells[{i}]: {no_mapping(self.written[i], tuple(CellBlock.model_fields))}")
         with self.pointing(i):
             return typed(CellBlock, self.defaults | self.written[i], f"cells[{i}]")
 
     def manifest(self, name: str) -> Manifest:
-        """The manifest called `name`, with all its cells."""
+        """The manifest called `name`, with all its cells; ValueError for cells or a baseline that do not fit."""
         timing, baseline = self.top.timing, self.top.baseline
-        cells: dict[str, tuple[Cell, str]] = {}
+        by_id: dict[str, tuple[Cell, str]] = {}
         for i in range(len(self.blocks)):
             for cell in self.block(i):
-                if cell.id in cells:
-                    raise ValueError(f"cells[{i}]: the same cell as {cells[cell.id][1]} ({cell.id})")
-                cells[cell.id] = (cell, f"cells[{i}]")
-        found = [cell for cell, _ in cells.values()]
+                if cell.id in by_id:
+                    raise ValueError(f"cells[{i}]: the same cell as {by_id[cell.id][1]} ({cell.id})")
+                by_id[cell.id] = (cell, f"cells[{i}]")
+        cells = tuple(cell for cell, _ in by_id.values())
         if baseline is not None:
-            bare = {BARE} if any(cell.loop == "bare" for cell in found) else set()
-            _choice(baseline, {cell.method.name for cell in found} | bare, "baseline")
+            bare = {BARE} if any(cell.loop == "bare" for cell in cells) else set()
+            _choice(baseline, {cell.method.name for cell in cells} | bare, "baseline")
         elif timing:
             raise ValueError("baseline: missing (a timing study needs the method that others are compared with)")
         title = _text(self.top.title, "title") if "title" in self.top.model_fields_set else name
-        manifest = Manifest(name=name, title=title, baseline=baseline, timing=timing, cells=tuple(found))
+        manifest = Manifest(name=name, title=title, baseline=baseline, timing=timing, cells=cells)
         if timing:
             study_fits(manifest)
-        elif any(cell.loop == "bare" for cell in found):
+        elif any(cell.loop == "bare" for cell in cells):
             raise ValueError("loop: 'bare' (allowed: in a timing study, for it trains nothing to an end)")
         return manifest
 
     def block(self, i: int) -> list[Cell]:
-        """The product of a block's axes, in the order in which the axes are written in the schema."""
+        """Cells of block `i`: the product of its axes, in the order of `AXES`."""
         if i in self.done:
             return self.done[i]
         where, block = f"cells[{i}]", self.blocks[i]
@@ -116,7 +116,7 @@ class Reader:
 
     @contextmanager
     def pointing(self, i: int) -> Iterator[None]:
-        """Within: an error of block `i` says where its key stands at the top of the file, once for all blocks."""
+        """Within this context, an error of block `i` says so if its key is given at the top of the file."""
         try:
             yield
         except ValueError as error:
@@ -126,14 +126,15 @@ class Reader:
             raise
 
     def check_networks(self) -> None:
-        """ValueError where a network cannot take its images, or a method or evaluation cannot take the network."""
+        """Raise ValueError if a network does not take its images, or a method or evaluation not the network."""
         for i, cell, where in self.built:
             with self.pointing(i):
                 networks_fit(cell, where)
 
     def papers(self, i: int, count: int) -> list[Paper]:
-        """A block's published figures, one for each of its cells: lists run along the product."""
-        block, rows = self.blocks[i].paper, [{} for _ in range(count)]
+        """Published figures of each of the `count` cells of block `i`; a list has one figure per cell."""
+        block = self.blocks[i].paper
+        rows: list[dict[str, Any]] = [{} for _ in range(count)]
         for key in [key for key in Paper.model_fields if block and key in block.model_fields_set]:
             figures = getattr(block, key)
             if count == 1 and not isinstance(figures, tuple):
@@ -147,7 +148,7 @@ class Reader:
         return [Paper(**row) for row in rows]
 
     def cell(self, values: dict[str, Any], where: str, block: int) -> Cell:
-        """The cell of a block's values, one of each axis, or of a teacher's; ValueError where they do not fit."""
+        """The cell with these values, one for each key of a block or of a teacher; ValueError if they do not fit."""
         threat = values["threat"]
         method, kind = spec("crt.methods", values["method"], threat, f"{where}.method")
         values = {key: value for key, value in values.items() if key in Cell.model_fields} | {
@@ -162,7 +163,7 @@ class Reader:
         return cell
 
     def teacher(self, student: dict[str, Any], where: str, block: int) -> Cell | Weights | None:
-        """The teacher that a student's values ask for: a cell with a name, weights in a file, or one to be trained."""
+        """The teacher in a student's values: a named cell, weights from a file, or a cell to train first."""
         teacher, where = student["teacher"], f"{where}.teacher"
         if isinstance(teacher, TeacherName):
             if not self.named:
@@ -184,7 +185,7 @@ def _evals(written: tuple[Any, ...], threat: Threat, where: str) -> tuple[Spec, 
 
 
 def _monitor(values: dict[str, Any], where: str) -> Monitor | None:
-    """The evaluations during training; the best weights cannot be told without them."""
+    """The evaluations during training; ValueError if they are missing and `select` needs them."""
     block, where = values["monitor"], f"{where}.monitor"
     if block is None:
         if values["select"] != "last":
@@ -195,18 +196,18 @@ def _monitor(values: dict[str, Any], where: str) -> Monitor | None:
 
 
 def _weights(teacher: TeacherFile, student: dict[str, Any], where: str) -> Weights:
-    """A teacher from elsewhere: its file is there, and is the one that is meant."""
+    """A teacher trained elsewhere; ValueError if its file is missing or has another SHA-256."""
     try:
-        held = sha256_of(Path(teacher.weights))
+        sha256 = sha256_of(Path(teacher.weights))
     except ValueError as error:
         raise ValueError(f"{where}.weights: {error}") from None
-    if "sha256" in teacher.model_fields_set and str(teacher.sha256).lower() != held:
-        raise ValueError(f"{where}.sha256: {teacher.sha256} (the file's is {held})")
+    if "sha256" in teacher.model_fields_set and str(teacher.sha256).lower() != sha256:
+        raise ValueError(f"{where}.sha256: {teacher.sha256} (the file's is {sha256})")
     return Weights(
         dataset=student["dataset"],
         arch=teacher.arch,
         weights=teacher.weights,
-        sha256=held,
+        sha256=sha256,
         normalize=teacher.normalize,
         key=teacher.key,
         pipeline=teacher.pipeline or student["pipeline"],

@@ -1,4 +1,4 @@
-"""The JSON schema of manifests, by which editors complete and check them: `python -m bench.submit --schema`."""
+"""JSON schema of manifests, with which editors complete and check them: `python -m bench.submit --schema`."""
 
 import json
 from typing import Any
@@ -14,36 +14,36 @@ _BOUNDS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "ex
 
 
 class _Generator(GenerateJsonSchema):
-    """Pydantic's generator, with the documentation of attributes and without titles that repeat their names."""
+    """Pydantic's generator, with attribute docstrings as descriptions and without titles that repeat the names."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:
         return False
 
     def model_schema(self, schema: core_schema.ModelSchema) -> dict[str, Any]:
-        made, docs = super().model_schema(schema), attribute_docs(schema["cls"])
-        del made["title"]  # the name of a class, which is none of a manifest's words
-        for key, field in made.get("properties", {}).items():
+        json_schema, docs = super().model_schema(schema), attribute_docs(schema["cls"])
+        del json_schema["title"]  # a class name, which means nothing to the author of a manifest
+        for key, field in json_schema.get("properties", {}).items():
             if key in docs:
                 field.setdefault("description", docs[key])
             if field.get("default") == "":
-                del field["default"]  # a teacher has its student's
+                del field["default"]  # a teacher inherits the value of its student
         if issubclass(schema["cls"], SharedKeys):
-            # What a block does not say may stand at the top, and the other way round.
-            made["required"] = [key for key in made["required"] if key not in SharedKeys.model_fields]
-        return made
+            # A shared key may be given in each block or at the top of the file, so neither place requires it.
+            json_schema["required"] = [key for key in json_schema["required"] if key not in SharedKeys.model_fields]
+        return json_schema
 
 
 def schema_text() -> str:
-    """The schema as a JSON document (draft 7, which every editor's YAML extension reads)."""
+    """The schema as a JSON document (draft 7, which the YAML extensions of editors support)."""
     schema = ManifestFile.model_json_schema(schema_generator=_Generator)
     schema = {"$schema": "http://json-schema.org/draft-07/schema#"} | _as_yaml_is_written(schema)
     return json.dumps(schema, indent=1, ensure_ascii=False) + "\n"
 
 
 def _as_yaml_is_written(node: Any) -> Any:
-    """The schema with numbers also as the words `8/255` and `1e-4`, and with the word `off` for false.
+    """The schema extended to numbers written as `8/255` or `1e-4`, and to `off` for false.
 
-    An editor reads YAML 1.2, in which `off` is a word.
+    Editors read YAML 1.2, in which `off` is a string.
     """
     if isinstance(node, list):
         return [_as_yaml_is_written(item) for item in node]

@@ -1,8 +1,9 @@
-"""What cells are called beside one another, for people: an id tells most apart by its digest alone."""
+"""Labels of cells for people. Most ids differ only in their digest."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import compress
+from typing import Any
 
 from rich.text import Text
 
@@ -10,43 +11,43 @@ from bench.cell import Cell, Weights
 
 
 class Names:
-    """What some cells are called beside one another."""
+    """Labels that tell the cells of a collection apart."""
 
     def __init__(self, cells: Iterable[Cell]):
-        alike: dict[tuple[str, str], list[tuple[str, ...]]] = {}
+        settings: dict[tuple[str, str], list[tuple[str, ...]]] = {}
         for cell in cells:
-            alike.setdefault((cell.arch, name(cell)), []).append(words(cell))
-        self._varies = {who: varying(rows) for who, rows in alike.items()}
+            settings.setdefault((cell.arch, name(cell)), []).append(words(cell))
+        self._varies = {key: varying(rows) for key, rows in settings.items()}
 
     def label(self, cell: Cell) -> str:
-        """The method and, where other cells of its architecture are called so, too, what tells them apart."""
-        mine = name(cell)
-        return ", ".join([mine, *compress(words(cell), self._varies[cell.arch, mine])])
+        """The cell's name, followed by the settings in which cells of the same architecture and name differ."""
+        own = name(cell)
+        return ", ".join([own, *compress(words(cell), self._varies[cell.arch, own])])
 
     def full_label(self, cell: Cell) -> str:
-        """What it is called, and always whom it learned from."""
+        """The label with the teacher, even where the label does not need it."""
         text, teacher = self.label(cell), lineage(cell.teacher)
         return text if teacher is None or f"from {teacher}" in text else f"{text} from {teacher}"
 
 
 def labels_beside_ids(cells: Mapping[str, Cell]) -> dict[str, str]:
-    """By their ids, or what else they go by, what those are called of which that does not say as much."""
+    """Full labels by key (ids, for example), without those that the key already contains."""
     names = Names(cells.values())
     return {key: text for key, cell in cells.items() if (text := names.full_label(cell)) not in key}
 
 
-def titled(what: str, said: str | None) -> Text:
-    """How a table's row begins: below an id, what the cell is called. Beside it, there is no room on a terminal."""
-    return Text(what) if said is None else Text(f"{what}\n") + Text(said, "dim")
+def titled(key: str, label: str | None) -> Text:
+    """First column of a table row: the key and, on a second line, the label. A terminal is too narrow for one line."""
+    return Text(key) if label is None else Text(f"{key}\n") + Text(label, "dim")
 
 
-def varying(rows: Iterable[Sequence]) -> list[bool]:
-    """In which places the rows differ."""
+def varying(rows: Iterable[Sequence[Any]]) -> list[bool]:
+    """For each column, True if the rows differ in it."""
     return [len(set(column)) > 1 for column in zip(*rows, strict=True)]
 
 
 def words(cell: Cell) -> tuple[str, ...]:
-    """What may tell cells of one architecture and method apart; the first is of the teacher."""
+    """Settings in which cells of one architecture and method may differ; the first is the teacher."""
     teacher, recipe = lineage(cell.teacher), cell.recipe
     return (
         f"from {teacher}" if teacher else "untaught",
@@ -60,28 +61,28 @@ def words(cell: Cell) -> tuple[str, ...]:
 
 
 def name(cell: Cell) -> str:
-    """The method as a report calls it: with the arguments that must be named, and its seed where it is not 0."""
+    """The method's label, with `bare loop` and a seed other than 0 where they apply."""
     bare = ", bare loop" if cell.loop == "bare" else ""
     return cell.method.label + bare + (f" seed {cell.seed}" if cell.seed else "")
 
 
 def lineage(teacher: Cell | Weights | None) -> str | None:
-    """The chain of teachers, nearest first."""
+    """The chain of teachers in words, nearest first; None without a teacher."""
     if teacher is None:
         return None
     if isinstance(teacher, Weights):
         return f"{teacher.arch} weights {teacher.sha256[:8]}" + (f" {teacher.key}" if teacher.key else "")
-    before = lineage(teacher.teacher)
-    return f"{teacher.arch} {name(teacher)}" + (f" <- {before}" if before else "")
+    ancestors = lineage(teacher.teacher)
+    return f"{teacher.arch} {name(teacher)}" + (f" <- {ancestors}" if ancestors else "")
 
 
 def epochs(cell: Cell) -> int:
-    """Of the recipe, each replay counting as one."""
+    """Epochs of training, in which each replay counts as one."""
     return cell.recipe.epochs * cell.replays
 
 
 def written(eps: float) -> str:
-    """As people write it: 8/255, 0.5."""
+    """A radius in its usual notation: 8/255, 0.5."""
     whole = round(255 * eps)
     short = float(f"{eps:.3g}") == eps or not math.isclose(255 * eps, whole, rel_tol=1e-6)
     return f"{eps:g}" if short else f"{whole}/255"

@@ -1,7 +1,7 @@
-"""A table: its cells, and the studies that time them side by side."""
+"""Manifest: the cells of a table, and the studies that time them side by side."""
 
 from itertools import product
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -12,7 +12,7 @@ _STRICT = ConfigDict(frozen=True, extra="forbid")
 
 
 class Certifying(BaseModel):
-    """How many test images certification is timed on, and with how many draws of each."""
+    """Number of test images to time certification on, and of noise samples per image."""
 
     model_config = _STRICT
 
@@ -21,22 +21,22 @@ class Certifying(BaseModel):
 
 
 class Timing(BaseModel):
-    """A timing study: `runs` fresh processes, each of `rounds` timed epochs of every arm after one of warm-up."""
+    """A timing study: `runs` fresh processes, each with `rounds` timed epochs of every arm after one warm-up epoch."""
 
     model_config = _STRICT
 
     runs: Count = 5
     rounds: Count = 10
     images: Count | None = None
-    """Images in a timed epoch, where not all; times are scaled to the whole set in the report."""
+    """Number of images in a timed epoch (default: all); reports scale times to the whole training set."""
     together: Literal["arch", "method"] = "arch"
-    """What one process times: all of an architecture, or one method of it in all its ways, beside the baseline."""
+    """Cells timed in one process: an architecture, or one method on it with all its settings and the baseline."""
     certify: Certifying | None = None
-    """What `bench.speed` times of certification, beside."""
+    """Certification for `bench.speed` to time as well."""
 
 
 class Study(BaseModel):
-    """The arms of one architecture, or of one method on it, timed side by side in one process."""
+    """Arms timed side by side in one process: those of one architecture, or of one method on it."""
 
     model_config = _STRICT
 
@@ -47,16 +47,16 @@ class Study(BaseModel):
     @property
     def id(self) -> str:
         arms = [arm.id for arm in self.arms]
-        shape = self.timing.model_dump(exclude={"runs", "together", "certify"})
-        return f"{self.name}-{self.arms[0].arch}-{digest([arms, shape])}"
+        settings = self.timing.model_dump(exclude={"runs", "together", "certify"})
+        return f"{self.name}-{self.arms[0].arch}-{digest([arms, settings])}"
 
 
 BARE = "bare loop"
-"""The baseline of a manifest that measures the harness itself."""
+"""Name of the baseline in a manifest that measures the overhead of the harness."""
 
 
 class Manifest(BaseModel):
-    """A table: its cells, and how they are timed where it is a timing study."""
+    """Cells of a table and, for a timing study, how they are timed."""
 
     model_config = _STRICT
 
@@ -68,59 +68,70 @@ class Manifest(BaseModel):
     cells: tuple[Cell, ...]
 
     @property
+    def study_timing(self) -> Timing:
+        """The `timing` of a timing study; ValueError for a manifest that is none."""
+        if self.timing is None:
+            raise ValueError(f"{self.name}: is no timing study")
+        return self.timing
+
+    @property
     def trained(self) -> tuple[Cell, ...]:
-        """The cells that are trained to the end: of a timing study those that are judged, too."""
+        """Cells that are trained to the end. A timing study trains only those with evaluations or a monitor."""
         return tuple(cell for cell in self.cells if cell.evals or cell.monitor or not self.timing)
 
     @property
     def studies(self) -> list[Study]:
-        """The cells of each comparison group, with the baseline at every step key."""
-        groups: dict[tuple, list[Cell]] = {}
+        """One study for each comparison group, with the baseline at every step key of the group."""
+        groups: dict[tuple[Any, ...], list[Cell]] = {}
         for cell in self.cells:
             groups.setdefault((*cell.comparison_group, self._timed_alone and cell.method.label), []).append(cell)
-        shared = self._in_ways(list(groups.values())) if self._timed_alone else list(groups.values())
-        arms = [(*cells, *self._companions(cells)) for cells in shared]
+        processes = _compiled_last(list(groups.values())) if self._timed_alone else list(groups.values())
+        studies = [[*cells, *self._companions(cells)] for cells in processes]
         if self._timed_alone:
-            # Each beside its baseline, so that a study that is cut short holds ratios all the same.
-            arms = [_by_settings(each) for each in arms]
-        return [Study(name=self.name, timing=self.timing, arms=tuple(each)) for each in arms]
+            # Each arm stands next to its baseline, so that a study that is cut short still yields ratios.
+            studies = [_by_settings(arms) for arms in studies]
+        return [Study(name=self.name, timing=self.study_timing, arms=tuple(arms)) for arms in studies]
 
     @property
     def _timed_alone(self) -> bool:
-        return self.timing.together == "method"
-
-    def _in_ways(self, methods: list[list[Cell]]) -> list[list[Cell]]:
-        """What is compiled last, beside what comes first of its method: it takes longer to set up than to time."""
-        apart = [[cell for cell in cells if not cell.recipe.compile] for cells in methods]
-        late = [[*cells[:1], *(cell for cell in cells[1:] if cell.recipe.compile)] for cells in methods]
-        return [cells for cells in apart if cells] + [cells for cells in late if len(cells) > 1]
+        return self.study_timing.together == "method"
 
     def is_baseline(self, cell: Cell) -> bool:
-        """True where others are compared with this cell."""
+        """True if other cells are compared with this one."""
         if self.baseline == BARE:
             return cell.loop == "bare"
         return cell.method.name == self.baseline and cell.loop == "train"
 
     def _companions(self, cells: list[Cell]) -> list[Cell]:
-        """Copies of the baseline at the step keys of the other arms, where it is not there itself.
+        """Copies of the baseline at those step keys of the other arms that no cell of the baseline has.
 
-        They make every ratio one of like things, and separate the factors of batch and arithmetic.
+        They make every ratio one of comparable times, and separate the effects of batch size and arithmetic.
         """
-        base = next(
+        baseline = next(
             cell for cell in self.cells if cell.comparison_group == cells[0].comparison_group and self.is_baseline(cell)
         )
-        there = [cell.step_key for cell in cells if self.is_baseline(cell)]
-        steps = dict.fromkeys(cell.per_step for cell in cells)
+        present = [cell.step_key for cell in cells if self.is_baseline(cell)]
+        batch_sizes = dict.fromkeys(cell.per_step for cell in cells)
         settings = {cell.step_key.compute_settings: cell.compute_settings for cell in cells}
         recipes = [
-            base.recipe.model_copy(update={"batch_size": images, **settings[values]})
-            for images, values in product(steps, settings)
-            if (images, values) not in there
+            baseline.recipe.model_copy(update={"batch_size": images, **settings[values]})
+            for images, values in product(batch_sizes, settings)
+            if (images, values) not in present
         ]
-        return [base.model_copy(update={"recipe": recipe}) for recipe in recipes]
+        return [baseline.model_copy(update={"recipe": recipe}) for recipe in recipes]
 
 
-def _by_settings(arms: tuple[Cell, ...]) -> list[Cell]:
-    """The arms in groups of equal compute settings, in the order in which these first occur."""
+def _compiled_last(methods: list[list[Cell]]) -> list[list[Cell]]:
+    """Split each method's cells in two, and put all compiled ones last with the method's first cell beside them.
+
+    Compiling a step takes longer than timing it.
+    """
+    eager = [[cell for cell in cells if not cell.recipe.compile] for cells in methods]
+    compiled = [[*cells[:1], *(cell for cell in cells[1:] if cell.recipe.compile)] for cells in methods]
+    return [cells for cells in eager if cells] + [cells for cells in compiled if len(cells) > 1]
+
+
+def _by_settings(arms: list[Cell]) -> list[Cell]:
+    """The arms grouped by compute settings, in the order in which these first occur."""
     order = [arm.compute_settings for arm in arms]
     return sorted(arms, key=lambda arm: order.index(arm.compute_settings))

@@ -1,4 +1,4 @@
-"""Errors of pydantic in the words of this project: place, value and what is allowed."""
+"""Turn errors of pydantic into messages with place, value and what is allowed."""
 
 import re
 from typing import Any, TypeVar, get_args
@@ -12,11 +12,11 @@ _UNKNOWN = ("extra_forbidden", "invalid_key")
 _REFUSED = "refused"
 _NO_MAPPING = ("model_type", "model_attributes_type", "dataclass_type")
 _TAG = re.compile(r"<\w+>")
-"""Names of the members of a union, which pydantic puts among the keys of a place."""
+"""Tag of a union's member, which pydantic inserts among the keys of an error's place."""
 
 
 def typed(kind: type[Model], value: Any, where: str) -> Model:
-    """The model that a mapping describes; ValueError with place, value and what is allowed."""
+    """The mapping validated as a model; ValueError with place, value and what is allowed."""
     try:
         return kind.model_validate(value)
     except ValidationError as error:
@@ -24,10 +24,10 @@ def typed(kind: type[Model], value: Any, where: str) -> Model:
 
 
 def explain(error: ValidationError, where: str, kind: type[BaseModel] | None = None) -> str:
-    """The first error in one line; `kind` is the model that was validated, where it may hold other models."""
+    """The first error in one line. `kind` is the model that was validated; it is needed if it holds other models."""
     errors = error.errors(include_url=False)
-    # An unknown key is told before what is missing: it is often the same key misspelt.
-    first = next((each for each in errors if each["type"] in _UNKNOWN), errors[0])
+    # Report an unknown key before a missing one: it is often the missing key misspelt.
+    first = next((entry for entry in errors if entry["type"] in _UNKNOWN), errors[0])
     loc, value, message = first["loc"], first["input"], first["msg"].removeprefix("Value error, ")
     if first["type"] in _UNKNOWN:
         return f"{_place(where, loc[:-1])}.{loc[-1]}: {unknown_key(_keys(kind, loc[:-1]))}"
@@ -40,31 +40,31 @@ def explain(error: ValidationError, where: str, kind: type[BaseModel] | None = N
         return f"{place}: an empty list"
     if first["type"] == _REFUSED:
         return f"{place}: {value!r} {message}"
-    # YAML has lists, which are kept as tuples.
+    # Manifests have lists; the models keep them as tuples.
     message = message.replace("valid tuple", "list")
     scalar = isinstance(value, str | int | float | list | tuple | None)
     return f"{place}: {value!r}: {message}" if scalar else f"{place}: {message}"
 
 
 def refused(allowed: str) -> PydanticCustomError:
-    """The error that a validator raises for a value which is none of those allowed."""
+    """Error for a validator to raise; `allowed` describes the allowed values."""
     return PydanticCustomError(_REFUSED, "(allowed: {allowed})", {"allowed": allowed})
 
 
 def unknown_key(allowed: tuple[str, ...]) -> str:
-    """What is wrong with a key that is none of those allowed."""
+    """Message for a key that is not among those allowed."""
     return f"unknown key (allowed: {', '.join(allowed) or 'none, for it takes no arguments'})"
 
 
 def no_mapping(value: Any, allowed: tuple[str, ...]) -> str:
-    """What is wrong with a value that is no mapping of the keys allowed."""
+    """Message for a value that is not a mapping; `allowed` are its keys."""
     if not allowed:
         return f"{value!r} (allowed: none, for it takes no arguments)"
     return f"{value!r} (allowed: a mapping of {', '.join(allowed)})"
 
 
 def _place(where: str, loc: tuple[str | int, ...]) -> str:
-    """A place as `cells[0].recipe.lr`."""
+    """A place written as `cells[0].recipe.lr`."""
     parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc if not _is_tag(part))
     return (where + "".join(parts)).removeprefix(".")
 
@@ -74,7 +74,7 @@ def _is_tag(part: str | int) -> bool:
 
 
 def _keys(kind: type[BaseModel] | None, loc: tuple[str | int, ...]) -> tuple[str, ...]:
-    """The keys of the model at a place within `kind`; the tags in `loc` choose among the members of a union."""
+    """Keys of the model at place `loc` within `kind`; tags in `loc` choose among the members of a union."""
     models = [kind] if kind else []
     for part in loc:
         if _is_tag(part):

@@ -1,4 +1,4 @@
-"""`--set recipe.epochs=3`: values put into a manifest as its file holds it, before anything of it is checked."""
+"""`--set recipe.epochs=3`: set values in the content of a manifest file, before it is checked."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,17 +10,17 @@ from bench.manifest.strict_yaml import parse_yaml
 from crt.plugins import declared
 
 _PLUGINS = {"method": "crt.methods", "evals": "crt.evals"}
-"""Keys whose values name plug-ins, and the packages of these."""
+"""Packages of the plug-ins, by the key whose values name them."""
 _ONLY_IN_BLOCKS = tuple(key for key in CellBlock.model_fields if key not in SharedKeys.model_fields)
 
 
 def override(content: dict, words: str) -> dict:
-    """The manifest with one value set, by words such as `recipe.epochs=3`, `method.eps=0.5` or `cells.0.seed=1`.
+    """The content with one value set, as `recipe.epochs=3`, `method.eps=0.5` or `cells.0.seed=1` says.
 
-    A key of a block is set in every block that has it, and at the top for the others; `cells.0.` names one block. On
-    the way, a list is entered in all its items, or by a number in one. After a method or an evaluation comes an
-    argument, which is set wherever there is such an argument, or a name and an argument. ValueError with what is
-    allowed.
+    A key of a block is set in every block that has it, and at the top for the other blocks; `cells.0.` selects one
+    block. A list in the path is followed into all its items, or into one item given by its number. `method.` and
+    `evals.` are followed by an argument, which is set in every plug-in that has it, or by a name and an argument.
+    ValueError with what is allowed.
     """
     place, equals, text = words.partition("=")
     keys = place.strip().replace("[", ".").replace("]", "").split(".")
@@ -38,7 +38,7 @@ def override(content: dict, words: str) -> dict:
 
 
 def _in_manifest(setter: "_Setter", content: dict, keys: list[str]) -> dict:
-    """Set at the top, in one block or in all."""
+    """Set the value at the top, in one block or in all blocks."""
     blocks = content.get("cells")
     if keys[0] == "cells" and len(keys) > 1 and isinstance(blocks, list):
         if keys[1].isdecimal():
@@ -51,24 +51,24 @@ def _in_manifest(setter: "_Setter", content: dict, keys: list[str]) -> dict:
     return setter.put(content, keys)
 
 
-def _in_block(setter: "_Setter", content: dict, blocks: list, which: int, keys: list[str]) -> list:
-    """The blocks with a value set in one, which gets a key of its own where it has it from the top."""
-    block = blocks[which]
+def _in_block(setter: "_Setter", content: dict, blocks: list, index: int, keys: list[str]) -> list:
+    """Set the value in one block, after copying the key into it if only the top of the file has it."""
+    block = blocks[index]
     if isinstance(block, dict):
         block = {key: content[key] for key in keys[:1] if key in content} | block
-    return [*blocks[:which], setter.put(block, keys), *blocks[which + 1 :]]
+    return [*blocks[:index], setter.put(block, keys), *blocks[index + 1 :]]
 
 
 def _in_every_block(setter: "_Setter", content: dict, blocks: list, keys: list[str]) -> dict:
-    """Set in the blocks that have the key and, for the others, at the top."""
+    """Set the value in the blocks that have the key and, for the other blocks, at the top."""
     key = keys[0]
-    own = [isinstance(block, dict) and (key in block or key in _ONLY_IN_BLOCKS) for block in blocks]
+    has_key = [isinstance(block, dict) and (key in block or key in _ONLY_IN_BLOCKS) for block in blocks]
     if blocks:
-        changed = [setter.put(block, keys) if has else block for block, has in zip(blocks, own, strict=True)]
+        changed = [setter.put(block, keys) if has else block for block, has in zip(blocks, has_key, strict=True)]
         content = content | {"cells": changed}
-    # A block without a teacher or a monitor does not get a part of one.
-    apart = len(keys) > 1 and any(own) and CellBlock.model_fields[key].get_default() is None
-    return setter.put(content, keys) if key in content or not (all(own) or apart) else content
+    # A block without a teacher or a monitor must not get a part of one through the top of the file.
+    optional = len(keys) > 1 and any(has_key) and CellBlock.model_fields[key].get_default() is None
+    return setter.put(content, keys) if key in content or not (all(has_key) or optional) else content
 
 
 def _index(word: str, items: list) -> int:
@@ -79,15 +79,15 @@ def _index(word: str, items: list) -> int:
 
 @dataclass
 class _Setter:
-    """Puts one value at every place that a path leads to, into copies of what is there."""
+    """Sets one value at every place that a path leads to, in copies of the content."""
 
     value: Any
     done: bool = False
     takers: dict[str, None] = field(default_factory=dict)
-    """Arguments of the plug-ins that were met, in their order."""
+    """Arguments of the plug-ins on the path, in order: the allowed places of an error message."""
 
     def put(self, node: Any, keys: list[str], package: str = "") -> Any:
-        """The node with the value at a path; `package` has the plug-ins that the node names."""
+        """The node with the value set at a path; `package` holds the plug-ins that the node names."""
         if not keys:
             self.done = True
             return self.value
@@ -102,16 +102,16 @@ class _Setter:
             raise ValueError(f"{key}: no key of {node!r} (allowed: the whole value)")
         node = node or {}
         if set(node) == {"cell"} != {key}:
-            return node  # a teacher by the name of its cell, which is set in that cell's own block
+            return node  # a teacher given by the name of its cell; the value is set in the block of that cell
         return node | {key: self.put(node.get(key), rest, _PLUGINS.get(key, ""))}
 
     def _put_argument(self, node: Any, keys: list[str], package: str) -> Any:
-        """A plug-in with an argument set, if it is the one named or, where none is named, has such an argument."""
+        """The plug-in with an argument set, if the path names it, or names no plug-in and it has the argument."""
         name, given = next(iter(node.items())) if isinstance(node, dict) and len(node) == 1 else (node, None)
         if not isinstance(name, str) or name not in declared(package):
             return node
-        own = (*arguments(declared(package)[name]), *judging_arguments(package))
-        self.takers |= dict.fromkeys(f"{name}.{argument}" for argument in own)
+        allowed = (*arguments(declared(package)[name]), *judging_arguments(package))
+        self.takers |= dict.fromkeys(f"{name}.{argument}" for argument in allowed)
         if keys[0] == name:
             return {name: self.put(given, keys[1:])}
-        return {name: self.put(given, keys)} if keys[0] in own else node
+        return {name: self.put(given, keys)} if keys[0] in allowed else node

@@ -1,4 +1,4 @@
-"""A plug-in as a manifest writes it, resolved and checked."""
+"""Resolve and check a plug-in as a manifest writes it."""
 
 import inspect
 import math
@@ -16,21 +16,23 @@ if TYPE_CHECKING:
     from crt.evals.base import Evaluation
 
 _IMAGES = ("every", "images")
-"""Arguments of every evaluation: judge images 0, every, 2 every, … and at most this many of them."""
+"""Arguments of every evaluation: judge images 0, every, 2 every, …, at most `images` of them."""
 
 
 def arguments(kind: Any) -> tuple[str, ...]:
-    """The arguments that a manifest may give a plug-in."""
+    """Names of the arguments that a manifest may give a plug-in."""
     return tuple(key for key in inspect.signature(kind).parameters if key not in ("threat", "teacher"))
 
 
 def judging_arguments(package: str) -> tuple[str, ...]:
-    """The arguments that a manifest may give every plug-in of a package: an evaluation's images."""
+    """Names of the arguments that every plug-in of a package takes: the choice of images of evaluations."""
     return _IMAGES if package == "crt.evals" else ()
 
 
 def spec(package: str, value: Any, threat: Threat, where: str) -> tuple[Spec, Any]:
-    """A plug-in as written (`Name` or `Name: {arguments}`), with every argument resolved and checked."""
+    """Spec and class of a plug-in written as `Name` or `Name: {arguments}`; ValueError for a wrong argument."""
+    name: str
+    given: Any
     if isinstance(value, str):
         name, given = value, {}
     elif isinstance(value, dict) and len(value) == 1:
@@ -43,25 +45,25 @@ def spec(package: str, value: Any, threat: Threat, where: str) -> tuple[Spec, An
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
     where = f"{where}.{name}"
-    names, judged = arguments(kind), judging_arguments(package)
-    _check_keys(given, (*names, *judged), where)
-    images = {key: _count(given[key], f"{where}.{key}") for key in judged if key in given}
+    names, image_keys = arguments(kind), judging_arguments(package)
+    _check_keys(given, (*names, *image_keys), where)
+    images = {key: _count(given[key], f"{where}.{key}") for key in image_keys if key in given}
     try:
-        built = kind(threat=threat, **{key: value for key, value in given.items() if key not in judged})
+        built = kind(threat=threat, **{key: value for key, value in given.items() if key not in image_keys})
     except ValidationError as error:
         raise ValueError(explain(error, where)) from None
     args = {key: getattr(built, key) for key in names}
     defaults = {key: parameter.default for key, parameter in inspect.signature(kind).parameters.items()}
-    unsaid = {key for key in kind.unsaid if args[key] == defaults[key]}
-    dumped = TypeAdapter(dict[str, Any]).dump_python(args, mode="json", exclude=unsaid)
-    bearing = {key: v for key, v in dumped.items() if key not in kind.execution}
+    omitted = {key for key in kind.unsaid if args[key] == defaults[key]}
+    dumped = TypeAdapter(dict[str, Any]).dump_python(args, mode="json", exclude=omitted)
+    relevant = {key: v for key, v in dumped.items() if key not in kind.execution}
     label = name + _arguments(kind, args, defaults)
-    ident = f"{name}-{digest([bearing, threat.model_dump()])}"
+    ident = f"{name}-{digest([relevant, threat.model_dump()])}"
     return Spec(name=name, args=dumped, label=label, id=ident, **images), kind
 
 
 def evaluation(spec: Spec, threat: Threat) -> "Evaluation":
-    """An evaluation, to ask what it declares: it may be unable to judge, for torch is not imported for it."""
+    """An evaluation, to read what it declares. It may be unable to judge, because torch is not imported for it."""
     return declaration("crt.evals", spec.name)(threat=threat, **spec.args)
 
 
@@ -81,9 +83,9 @@ def _count(value: Any, where: str) -> int | None:
 
 
 def _arguments(kind: Any, args: dict[str, Any], defaults: dict[str, Any]) -> str:
-    """The arguments that differ from the paper's, and those that a result must always name."""
-    named = {key: v for key, v in args.items() if v != defaults[key] or key in kind.named}
-    return f"({', '.join(f'{key}={_short(v)}' for key, v in named.items())})" if named else ""
+    """The arguments for a label: those that differ from the paper's, and those that results must always show."""
+    shown = {key: v for key, v in args.items() if v != defaults[key] or key in kind.named}
+    return f"({', '.join(f'{key}={_short(v)}' for key, v in shown.items())})" if shown else ""
 
 
 def _short(value: Any) -> str:

@@ -1,6 +1,6 @@
-"""Types of a manifest's fields that name a plug-in or another known thing.
+"""Types of manifest fields that name a plug-in, dataset, pipeline or loader.
 
-Their JSON schema lists the names and, of methods and evaluations, the arguments that each declares.
+Their JSON schema lists the names and, for methods and evaluations, the arguments that each declares.
 """
 
 from collections.abc import Iterable
@@ -23,7 +23,7 @@ JsonSchema = dict[str, Any]
 
 
 class _Name(str):
-    """A name among those known, which are asked for when a value is checked."""
+    """A name out of `names()`, which is called when a value is checked."""
 
     @staticmethod
     def names() -> Iterable[str]:
@@ -31,7 +31,7 @@ class _Name(str):
 
     @classmethod
     def check(cls, value: Any) -> str:
-        """The name itself; another value is refused."""
+        """The value, if it is one of the names; other values are refused."""
         known = cls.names()
         if not isinstance(value, str) or value not in known:
             raise refused(", ".join(sorted(known)))
@@ -53,13 +53,13 @@ class Dataset(_Name):
 
 
 class Pipeline(_Name):
-    """A pipeline of `crt/data`: what is done to training images, and what the network's first layer does."""
+    """A pipeline of `crt/data`: augmentation of the training images, and normalization in the network's first layer."""
 
     names = staticmethod(lambda: PIPELINES)
 
 
 class Loader(_Name):
-    """What loads batches."""
+    """Data loader of `crt/data`."""
 
     names = staticmethod(lambda: LOADERS)
 
@@ -71,15 +71,15 @@ class Arch(_Name):
 
 
 class _Plugin:
-    """`Name` or `Name: {arguments}` of a package's plug-ins.
+    """A plug-in of a package, written as `Name` or `Name: {arguments}`.
 
-    A value passes as it is: `bench.manifest.plugin_spec.spec` checks it, once the threat is known that the plug-in
-    is built with.
+    Any value is accepted here. `bench.manifest.plugin_spec.spec` checks it when the threat is known, which building the
+    plug-in needs.
     """
 
     package: ClassVar[str]
     more: ClassVar[dict[str, Any]] = {}
-    """Arguments that every plug-in of the package takes: types and defaults."""
+    """Types and defaults of the arguments that every plug-in of the package takes."""
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> CoreSchema:
@@ -88,17 +88,18 @@ class _Plugin:
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchema:
         kinds = dict(sorted(declared(cls.package).items()))
-        written = {}
+        by_name = {}
         for name, kind in kinds.items():
-            given = handler(cls._arguments(name, kind).__pydantic_core_schema__)
-            written[name] = {"description": getdoc(kind), "anyOf": [given, {"type": "null"}]}
-        one = {"type": "object", "properties": written, "additionalProperties": False, "maxProperties": 1}
-        return {"description": getdoc(cls), "anyOf": [{"enum": list(kinds)}, one | {"minProperties": 1}]}
+            arguments_schema = handler(cls._arguments(name, kind).__pydantic_core_schema__)
+            by_name[name] = {"description": getdoc(kind), "anyOf": [arguments_schema, {"type": "null"}]}
+        mapping = {"type": "object", "properties": by_name, "additionalProperties": False, "maxProperties": 1}
+        return {"description": getdoc(cls), "anyOf": [{"enum": list(kinds)}, mapping | {"minProperties": 1}]}
 
     @classmethod
     def _arguments(cls, name: str, kind: Any) -> type[BaseModel]:
-        """The arguments of a plug-in as a model, each with its documentation."""
-        docs, fields = attribute_docs(kind), {}
+        """The arguments of a plug-in as a model, with their docstrings as descriptions."""
+        docs = attribute_docs(kind)
+        fields: dict[str, Any] = {}
         for key in arguments(kind):
             field = copy(kind.__pydantic_fields__[key])
             field.description = docs.get(key)
@@ -108,7 +109,7 @@ class _Plugin:
 
 
 class Method(_Plugin):
-    """A method of `crt/methods`: its name, or its name with arguments; they default to the paper's."""
+    """A method of `crt/methods`: its name, or its name with arguments. Defaults are the paper's values."""
 
     package = "crt.methods"
 
@@ -119,14 +120,14 @@ class Evaluation(_Plugin):
     package = "crt.evals"
     more: ClassVar[dict[str, Any]] = {
         "every": (Count, Field(1, description="Judge images 0, every, 2 every, ...")),
-        "images": (Count | None, Field(None, description="... and at most this many of them.")),
+        "images": (Count | None, Field(None, description="Judge at most this many of them.")),
     }
 
 
 class Baseline:
-    """The method that slowdowns are measured against, or the plain loop; a timing study needs one.
+    """Method that slowdowns are relative to, or `bare loop`; required in a timing study.
 
-    A value passes as it is: the cells of the manifest say what is allowed.
+    Any value is accepted here: the allowed ones depend on the cells of the manifest.
     """
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Read a cluster's profile."""
+"""Read the profile of a cluster."""
 
 from pathlib import Path
 
@@ -12,7 +12,10 @@ DEFAULT = shipped.folder("slurm") / "default.yaml"
 
 
 def read(path: Path) -> Profile:
-    """The profile in a file, or the shipped one of that name; ValueError with file, key, value and what is allowed."""
+    """The profile in a file, or the shipped profile of that name.
+
+    ValueError with file, key, value and what is allowed.
+    """
     content = load_yaml(shipped.profile(path))
     try:
         profile = typed(Profile, content, "profile")

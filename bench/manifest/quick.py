@@ -1,4 +1,4 @@
-"""`--quick`: one declared reduction, part of a cell's identity, that brings a manifest to minutes on two cores."""
+"""`--quick`: a declared reduction of a manifest to a few minutes on two cores. It is part of a cell's id."""
 
 from typing import get_type_hints
 
@@ -12,33 +12,33 @@ from crt.plugins import declaration
 from crt.threat import Threat
 
 FLOPS = 40e9
-"""Per second, of two ordinary cores: a constant, so that the same command names the same cells everywhere."""
+"""Operations per second of two ordinary cores: a constant, so that a command yields the same cell ids everywhere."""
 TRAIN_SECONDS = 400.0
 JUDGE_SECONDS = 200.0
 EPOCHS = 5
-"""Of few images many epochs: the loss is to be seen falling, and an epoch of them has few steps."""
+"""Few images need several epochs before the loss visibly drops."""
 ROUNDS = 3
 JUDGED = (10, 100)
 DRAWS = (100, 1000)
 TIMED_BATCH = 32
 TRAINED_BATCH = 16
 LEAST = 64
-"""Images, at least."""
+"""Smallest number of training images."""
 
 
 def reduce(manifest: Manifest) -> Manifest:
-    """The same cells on few images: as many as the counted operations let into the budget."""
+    """The same cells on as many images as fit the time budget by the counted operations."""
     timed = [arm for study in manifest.studies for arm in study.arms] if manifest.timing else []
     trained = list({c.id: c for cell in manifest.trained for c in (*cell.lineage, cell)}.values())
-    asked = [(cell, spec) for cell in manifest.cells for spec in cell.evals]
-    watched = [(cell, spec) for cell in manifest.cells if cell.monitor for spec in cell.monitor.evals]
-    cost.prepare([*map(cost.step, (*timed, *trained)), *(cost.forward(cell) for cell, _ in asked + watched)])
+    evaluated = [(cell, spec) for cell in manifest.cells for spec in cell.evals]
+    monitored = [(cell, spec) for cell in manifest.cells if cell.monitor for spec in cell.monitor.evals]
+    cost.prepare([*map(cost.step, (*timed, *trained)), *(cost.forward(cell) for cell, _ in evaluated + monitored)])
     operations = (2 + ROUNDS) * sum(map(step_flops, timed)) + EPOCHS * sum(map(step_flops, trained))
     images = TRAIN_SECONDS * FLOPS / operations
     most = min(DATASETS[cell.dataset].train_images for cell in (*timed, *trained))
     images = max(LEAST, min(most, int(images) // TIMED_BATCH * TIMED_BATCH))
     batch = TIMED_BATCH if manifest.timing else TRAINED_BATCH
-    judged, n = _judged(asked + EPOCHS * watched)
+    judged, n = _judged(evaluated + EPOCHS * monitored)
     return manifest.model_copy(
         update={
             "quick": True,
@@ -48,13 +48,15 @@ def reduce(manifest: Manifest) -> Manifest:
     )
 
 
-def _judged(asked: list[tuple[Cell, Spec]]) -> tuple[int, int]:
-    """Images to judge, and draws of each where an evaluation draws."""
-    drawn = sum(forward_flops(cell) for cell, spec in asked if declaration("crt.evals", spec.name).draws)
-    least = sum(forwards(cell, _judging(spec, cell.threat, 1, DRAWS[0])) * forward_flops(cell) for cell, spec in asked)
-    judged = _between(JUDGED, int(JUDGE_SECONDS * FLOPS / least)) if asked else JUDGED[0]
-    more = (JUDGE_SECONDS * FLOPS / judged - least) / drawn if drawn else 0.0
-    return judged, _between(DRAWS, (DRAWS[0] + int(more)) // 100 * 100)
+def _judged(evaluations: list[tuple[Cell, Spec]]) -> tuple[int, int]:
+    """Number of images to judge, and of noise samples per image for evaluations that draw noise."""
+    per_draw = sum(forward_flops(cell) for cell, spec in evaluations if declaration("crt.evals", spec.name).draws)
+    per_image = sum(
+        forwards(cell, _judging(spec, cell.threat, 1, DRAWS[0])) * forward_flops(cell) for cell, spec in evaluations
+    )
+    judged = _between(JUDGED, int(JUDGE_SECONDS * FLOPS / per_image)) if evaluations else JUDGED[0]
+    extra = (JUDGE_SECONDS * FLOPS / judged - per_image) / per_draw if per_draw else 0.0
+    return judged, _between(DRAWS, (DRAWS[0] + int(extra)) // 100 * 100)
 
 
 def _between(ends: tuple[int, int], value: int) -> int:
@@ -64,8 +66,8 @@ def _between(ends: tuple[int, int], value: int) -> int:
 def _reduced(cell: Cell, images: int, batch: int, judged: int, n: int) -> Cell:
     recipe = cell.recipe
     batch = max(cell.ranks, min(recipe.batch_size, images, batch * max(1, round(recipe.batch_size / 128))))
-    # Milestones past the last epoch keep the schedule's form and never take effect.
-    # The step size goes with the batch: what is right for 256 images makes the loss of 32 rise.
+    # Milestones past the last epoch are kept and never take effect.
+    # The learning rate scales with the batch size: the rate for 256 images makes the loss rise with 32.
     lr = recipe.lr * batch / recipe.batch_size
     epochs = min(EPOCHS, recipe.epochs)
     short = recipe.model_copy(
@@ -79,27 +81,29 @@ def _reduced(cell: Cell, images: int, batch: int, judged: int, n: int) -> Cell:
             "images": images,
             "recipe": short,
             "method": _shortened(cell, epochs / recipe.epochs),
-            "monitor": cell.monitor and _monitor(cell, judged, n),
-            "teacher": _reduced(cell.teacher, images, batch, judged, n) if cell.lineage else cell.teacher,
+            "monitor": cell.monitor and _monitor(cell.monitor, cell.threat, judged, n),
+            "teacher": (
+                _reduced(cell.teacher, images, batch, judged, n) if isinstance(cell.teacher, Cell) else cell.teacher
+            ),
             "evals": tuple(_judging(spec, cell.threat, judged, n) for spec in cell.evals),
         }
     )
 
 
 def _shortened(cell: Cell, share: float) -> Spec:
-    """The method with those of its arguments that count epochs as much shorter as the recipe."""
+    """The method with its arguments in epochs shortened by `share`, as the recipe is."""
     kind, args = cell.build_method(), dict(cell.method.args)
     args |= {key: min(args[key], most) for key, most in kind.quick.items()}
     types = get_type_hints(type(kind))
     for key in kind.epochs_of:
         short = args[key] * share
         args[key] = max(1, round(short)) if types[key] is int else short
-    found = resolve("crt.methods", {cell.method.name: args}, cell.threat, cell.method.name)[0]
-    return found.model_copy(update={"label": cell.method.label})
+    spec = resolve("crt.methods", {cell.method.name: args}, cell.threat, cell.method.name)[0]
+    return spec.model_copy(update={"label": cell.method.label})
 
 
-def _monitor(cell: Cell, judged: int, n: int) -> Monitor:
-    evals = tuple(_judging(spec, cell.threat, judged, n) for spec in cell.monitor.evals)
+def _monitor(monitor: Monitor, threat: Threat, judged: int, n: int) -> Monitor:
+    evals = tuple(_judging(spec, threat, judged, n) for spec in monitor.evals)
     return Monitor(every=1, images=judged, evals=evals)
 
 

@@ -1,4 +1,4 @@
-"""Read a manifest: YAML to cells, every name, argument and number checked here."""
+"""Read a manifest from YAML into cells, and check every name, argument and number."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,21 +14,20 @@ from crt.text import check_folder_name
 
 
 def read(path: Path, quick: bool = False, networks: bool = True, overrides: Sequence[str] = ()) -> Manifest:
-    """The manifest in a file, or the shipped one of that name, reduced where `quick`.
+    """The manifest in a file, or the shipped manifest of that name, reduced if `quick`.
+
+    `overrides`, such as `recipe.epochs=3`, are set before anything is checked (see `bench.manifest.overrides`). With
+    `networks`, the networks are built without storage to check that their methods and evaluations take them. That needs
+    torch, and is done only for methods and evaluations that do not take every network.
 
     ValueError with file, place, value and what is allowed.
-
-    `overrides` are set first, such as `recipe.epochs=3` (see `bench.manifest.overrides`). Whatever can be told from
-    words is
-    checked next. Then `networks` says whether networks are built, without storage, to see that methods and evaluations
-    can take them: it needs torch, and only of manifests that hold such a choice.
     """
     content = load_yaml(shipped.manifest(path))
     try:
         manifest = _manifest(content, path, networks, overrides)
     except ValueError as error:
-        blamed = _blamed(str(error), content, path, networks, overrides) if overrides else ""
-        raise ValueError(f"{path}: {blamed}{error}") from None
+        cause = _cause(str(error), content, path, networks, overrides) if overrides else ""
+        raise ValueError(f"{path}: {cause}{error}") from None
     if not quick:
         return manifest
     from bench.manifest.quick import reduce
@@ -46,19 +45,19 @@ def _manifest(content: dict, path: Path, networks: bool, overrides: Sequence[str
     return manifest
 
 
-def _blamed(message: str, content: dict, path: Path, networks: bool, overrides: Sequence[str]) -> str:
-    """The override that an error comes with, to stand before its message; empty where the file has it by itself."""
+def _cause(message: str, content: dict, path: Path, networks: bool, overrides: Sequence[str]) -> str:
+    """The override that causes an error, as a prefix of its message; empty if the file itself causes it."""
     for count in range(len(overrides) + 1):
         try:
             _manifest(content, path, networks, overrides[:count])
         except ValueError as error:
             if str(error) == message:
-                named = count == 0 or message.startswith("--set ")
-                return "" if named else f"--set {overrides[count - 1]}: "
+                complete = count == 0 or message.startswith("--set ")
+                return "" if complete else f"--set {overrides[count - 1]}: "
     return ""
 
 
 def _name(path: Path) -> str:
-    """The file's name without its suffix, by which the folders of its studies begin; ValueError if it cannot be."""
+    """The file's name without its suffix, which begins the folder names of its studies; ValueError if it cannot."""
     check_folder_name(path.stem, max(len(f"-{arch}-{digest('')}") for arch in declared("crt.archs")))
     return path.stem

@@ -1,4 +1,4 @@
-"""Strict YAML: plain data; errors name the file and line."""
+"""Strict YAML loading: plain data only; errors name the file and line."""
 
 import re
 from pathlib import Path
@@ -10,13 +10,13 @@ from crt.text import CONTROL
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain data only; `10:00:00` stays a string, a key given twice is an error, and so is what steers a terminal."""
+    """Loads plain data. `10:00:00` is a string; a duplicate key or a control character is an error."""
 
-    def construct_scalar(self, node: yaml.ScalarNode) -> str:
-        """The text of a word, which may have several lines."""
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> str:
+        """The text of a scalar, which may have several lines."""
         text = super().construct_scalar(node)
-        if found := CONTROL.search(re.sub(r"[\t\n]", "", text)):
-            why = f"{text!r} holds the control character {found[0]!r}"
+        if control := CONTROL.search(re.sub(r"[\t\n]", "", text)):
+            why = f"{text!r} holds the control character {control[0]!r}"
             raise yaml.constructor.ConstructorError(None, None, why, node.start_mark)
         return text
 
@@ -43,7 +43,7 @@ _Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
 
 
 def load_yaml(path: Path) -> dict:
-    """The mapping that a file holds; ValueError that names file and line where it holds anything else."""
+    """The mapping in a file; ValueError with file and line if the file holds anything else."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -59,7 +59,7 @@ def load_yaml(path: Path) -> dict:
 
 
 def parse_yaml(text: str, where: str) -> Any:
-    """The value that a text is in YAML; ValueError with `where` and the line for what is no plain data."""
+    """The value of a YAML text; ValueError with `where` and the line if it is not plain data."""
     try:
         return yaml.load(text, _Loader)
     except yaml.reader.ReaderError:

@@ -1,4 +1,4 @@
-"""What the parts of a cell, and the cells of a timing study, must be to one another."""
+"""Checks that the parts of a cell, and the cells of a timing study, fit each other."""
 
 import json
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def cell_fits(cell: Cell, kind: "type[Method]", where: str) -> None:
-    """ValueError that names what of a cell, whose method is a `kind`, does not go with the rest of it."""
+    """Raise ValueError if parts of a cell do not fit each other; `kind` is the class of its method."""
     name, recipe, share = cell.method.name, cell.recipe, cell.recipe.batch_size // cell.ranks
     if kind.needs_teacher and cell.teacher is None:
         raise ValueError(f"{where}.teacher: missing, and {name} learns from one")
@@ -29,30 +29,30 @@ def cell_fits(cell: Cell, kind: "type[Method]", where: str) -> None:
     if recipe.milestones and (last := recipe.milestones[-1]) >= recipe.epochs:
         raise ValueError(f"{where}.recipe.milestones: {last} (allowed: below {recipe.epochs}, the epochs)")
     if cell.loop == "bare" and (not kind.has_bare_loop or cell.ranks > 1):
-        known = ", ".join(known for known, each in sorted(declared("crt.methods").items()) if each.has_bare_loop)
-        raise ValueError(f"{where}.loop: 'bare' (allowed: for {known} on one rank)")
+        methods = ", ".join(key for key, method in sorted(declared("crt.methods").items()) if method.has_bare_loop)
+        raise ValueError(f"{where}.loop: 'bare' (allowed: for {methods} on one rank)")
     if recipe.cuda_graph and (cell.ranks > 1 or cell.loop == "bare"):
         raise ValueError(f"{where}.recipe.cuda_graph: true (allowed: on one rank, not of a bare loop)")
     chunks = kind(threat=cell.threat, **cell.method.args).chunks
     if chunks > share:
         raise ValueError(f"{where}.method: splits a batch of {share} in {chunks} parts")
-    _takes(cell, where)
+    _check_side(cell, where)
     if isinstance(cell.teacher, Weights):
-        _takes(cell.teacher, f"{where}.teacher")
-    pipeline, there = PIPELINES[cell.pipeline], DATASETS[cell.dataset].train_images
+        _check_side(cell.teacher, f"{where}.teacher")
+    pipeline, available = PIPELINES[cell.pipeline], DATASETS[cell.dataset].train_images
     if cell.dataset not in pipeline.datasets:
         raise ValueError(f"{where}.pipeline: {cell.pipeline!r} (for {', '.join(pipeline.datasets)} alone)")
-    if cell.images and cell.images > there:
-        raise ValueError(f"{where}.images: {cell.images} (allowed: at most {there})")
-    if recipe.batch_size > (images := cell.images or there):
+    if cell.images and cell.images > available:
+        raise ValueError(f"{where}.images: {cell.images} (allowed: at most {available})")
+    if recipe.batch_size > (images := cell.images or available):
         allowed = f"at most {images}, the training images"
         raise ValueError(f"{where}.recipe.batch_size: {recipe.batch_size} (allowed: {allowed})")
     if cell.ranks % cell.nodes:
         raise ValueError(f"{where}.ranks: {cell.ranks} do not spread evenly over {cell.nodes} nodes")
 
 
-def _takes(cell: Cell | Weights, where: str) -> None:
-    """ValueError where the network is marked as one that takes images of another size."""
+def _check_side(cell: Cell | Weights, where: str) -> None:
+    """Raise ValueError if the architecture is marked for images of another size."""
     side = DATASETS[cell.dataset].shape[1]
     archs = declared("crt.archs")
     if SIDES.get(cell.arch, side) != side:
@@ -66,20 +66,21 @@ def _wrong_size(cell: Cell | Weights, where: str) -> str:
 
 
 def networks_fit(cell: Cell, where: str) -> None:
-    """ValueError where a network cannot take its images, or the method or an evaluation cannot take the network.
+    """Raise ValueError if a network does not take its images, or a method or evaluation does not take the network.
 
-    Networks are built without storage, and none for what takes any: torch is not imported then.
+    Networks are built without storage. None is built, and torch not imported, for methods and evaluations that take
+    every network.
     """
     _fits_images(cell, where)
     if isinstance(cell.teacher, Weights):
         _fits_images(cell.teacher, f"{where}.teacher")
-    watched = cell.monitor.evals if cell.monitor else ()
-    specs = [spec for spec in (*cell.evals, *watched) if declaration("crt.evals", spec.name).chooses_networks()]
+    monitored = cell.monitor.evals if cell.monitor else ()
+    specs = [spec for spec in (*cell.evals, *monitored) if declaration("crt.evals", spec.name).chooses_networks()]
     if not specs and not declaration("crt.methods", cell.method.name).chooses_networks():
         return
-    asked = [[spec.name, spec.args] for spec in specs]
-    # Networks that fit are known again, so that torch is not imported for them; what does not fit is told anew.
-    kept(json.dumps(["fits", cost.plain(cell).model_dump(mode="json"), asked]), lambda: _fit(cell, specs, where))
+    questions = [[spec.name, spec.args] for spec in specs]
+    # A network that fits is remembered, so that torch is not imported for it again; a misfit is found anew each time.
+    kept(json.dumps(["fits", cost.plain(cell).model_dump(mode="json"), questions]), lambda: _fit(cell, specs, where))
 
 
 def _fit(cell: Cell, specs: list[Spec], where: str) -> Counts:
@@ -87,15 +88,18 @@ def _fit(cell: Cell, specs: list[Spec], where: str) -> Counts:
 
     student, teacher = untrained(cell), untrained(cell.teacher) if cell.teacher else None
     try:
-        for one in (method(cell, teacher), *(evaluation(cell, spec) for spec in specs)):
-            one.fits(student)
+        for user in (method(cell, teacher), *(evaluation(cell, spec) for spec in specs)):
+            user.fits(student)
     except ValueError as error:
         raise ValueError(f"{where}.arch: {cell.arch}: {error}") from None
     return {}
 
 
 def _fits_images(cell: Cell | Weights, where: str) -> None:
-    """Send an image through a network that is not marked and, by its name, is made for images of another size."""
+    """Raise ValueError if a network fails on an image.
+
+    Only networks that are not marked, and whose name suggests another image size, are tried.
+    """
     dataset = DATASETS[cell.dataset]
     if cell.arch in SIDES or cell.arch.startswith("imagenet_") == (dataset.resize is not None):
         return
@@ -112,17 +116,17 @@ def _fits_images(cell: Cell | Weights, where: str) -> None:
 
 
 def study_fits(manifest: Manifest) -> None:
-    """ValueError where a timing study has no whole step, or not one cell that others are compared with."""
+    """Raise ValueError if a timing study has too few images for a step, or not exactly one baseline cell per group."""
     largest = max(cell.recipe.batch_size for cell in manifest.cells)
-    if manifest.timing.images and manifest.timing.images < largest:
-        raise ValueError(f"timing.images: {manifest.timing.images} (allowed: at least {largest}, the largest batch)")
+    images = manifest.study_timing.images
+    if images and images < largest:
+        raise ValueError(f"timing.images: {images} (allowed: at least {largest}, the largest batch)")
     groups: dict[tuple, list[Cell]] = {}
     for cell in manifest.cells:
         groups.setdefault(cell.comparison_group, []).append(cell)
     for cells in groups.values():
-        there = [cell for cell in cells if manifest.is_baseline(cell)]
-        kinds = {cell.step_key for cell in there}
-        if not there or len(kinds) < len(there):
+        baselines = [cell for cell in cells if manifest.is_baseline(cell)]
+        if not baselines or len({cell.step_key for cell in baselines}) < len(baselines):
             where = f"{cells[0].arch}, ranks {cells[0].ranks}, nodes {cells[0].nodes}"
             allowed = "one, or one a batch size and arithmetic"
-            raise ValueError(f"baseline: {where}: {len(there)} cells of {manifest.baseline} (allowed: {allowed})")
+            raise ValueError(f"baseline: {where}: {len(baselines)} cells of {manifest.baseline} (allowed: {allowed})")
