@@ -1,1 +1,1 @@
-"""From a cell to the objects that run: networks, methods, batches, and what they cost."""
+"""Build what a cell describes (networks, methods, batches), and count its operations."""

@@ -1,4 +1,4 @@
-"""Cost of a cell in counted operations. Counts are kept on disk, and torch is imported only where one is missing."""
+"""Cost of a cell in counted operations. Counts are cached on disk; torch is imported only if one is missing."""
 
 import json
 import sys
@@ -15,13 +15,13 @@ class Work(NamedTuple):
     """Counted cost of training on one loaded image."""
 
     flops: float
-    """Floating-point operations; a product and a sum are two."""
+    """Floating-point operations; a multiplication and an addition count as two."""
     traffic: float
-    """Bytes that its operations read and write, were each done by itself."""
+    """Bytes read and written if every operation runs on its own."""
 
 
 class Count(NamedTuple):
-    """Something to count, once for all cells that share it."""
+    """A quantity to count, once for all cells that share it."""
 
     label: str
     key: str
@@ -32,9 +32,9 @@ class Count(NamedTuple):
 
 
 def plain(cell: Cell) -> Cell:
-    """All that decides the operations of a training step: the networks, the method, its threat, a rank's batch.
+    """The cell reduced to what decides the operations of a training step: networks, method, threat, a rank's batch.
 
-    Steps of the optimizer, arithmetic, data and evaluations are left out: cells that differ in them are counted once.
+    Optimizer, arithmetic, data and evaluations are left out, so that cells which differ only in them share a count.
     """
     recipe = Recipe(epochs=1, batch_size=max(1, cell.recipe.batch_size // cell.ranks), lr=1.0)
     return Cell(
@@ -50,12 +50,12 @@ def plain(cell: Cell) -> Cell:
 
 
 def _bare(cell: Cell | Weights) -> Weights:
-    """A network without what it was trained to."""
+    """A network without the weights that it was trained to."""
     return Weights(dataset=cell.dataset, arch=cell.arch, pipeline=cell.pipeline, weights="", sha256="")
 
 
 def step(cell: Cell) -> Count:
-    """Operations and bytes of a training step, in float32, however the cell's arithmetic is done."""
+    """Operations and bytes of a training step in float32, whatever the precision of the recipe."""
     counted = plain(cell)
 
     def run() -> Counts:
@@ -81,11 +81,11 @@ def forward(cell: Cell | Weights) -> Count:
 def passes(cell: Cell) -> Count:
     """Passes through the networks on one loaded batch; see `bench.build.passes`.
 
-    The networks and their images have no part in it, so that small ones are taken.
+    The count depends on neither architecture nor dataset, so that small ones are used.
     """
-    spans = Recipe(epochs=cell.recipe.epochs, batch_size=1, lr=1.0)
+    epochs = Recipe(epochs=cell.recipe.epochs, batch_size=1, lr=1.0)
     small = {"dataset": "cifar10", "pipeline": "crt", "arch": "cnn2c2f"}
-    counted = plain(cell.model_copy(update=small)).model_copy(update={"recipe": spans})
+    counted = plain(cell.model_copy(update=small)).model_copy(update={"recipe": epochs})
     counted = counted.model_copy(update={"teacher": counted.teacher and counted.teacher.model_copy(update=small)})
 
     def run() -> Counts:
@@ -114,12 +114,12 @@ def _key(kind: str, counted: Any) -> str:
 
 
 def work(cell: Cell) -> Work:
-    """Counted at the step's batch in float32, however the cell's arithmetic is done."""
+    """Cost of training on one loaded image, counted at the batch of a step in float32 whatever the precision."""
     return Work(**step(cell).answer())
 
 
 def training_cost(cells: Iterable[Cell]) -> Cost:
-    """The counted cost of training each of the cells."""
+    """Counted cost of training, by cell id."""
     cells = list(cells)
     return Cost(
         flops={cell.id: work(cell).flops for cell in cells},
@@ -134,30 +134,30 @@ def step_flops(cell: Cell) -> float:
 
 
 def forward_flops(cell: Cell | Weights) -> float:
-    """Counted floating-point operations of judging one image once."""
+    """Counted floating-point operations of the forward pass of one image."""
     return forward(cell).answer()["flops"]
 
 
-def forwards(cell: Cell, spec: Spec) -> int:
-    """Forward passes that an evaluation takes at most to judge an image of the cell's network."""
+def forwards(cell: Cell, spec: Spec) -> float:
+    """Largest number of forward passes in which an evaluation judges one image."""
     return judging(cell, spec).answer()["forwards"]
 
 
 def prepare(counts: Iterable[Count]) -> None:
-    """Count what is not kept yet, each thing once, with a bar on stderr or, where that is no terminal, one line."""
-    left = list({count.key: count for count in counts if missing(count.key)}.values())
-    if not left:
+    """Run the counts that are not cached yet, with a progress bar on stderr, or one line if that is no terminal."""
+    uncached = list({count.key: count for count in counts if missing(count.key)}.values())
+    if not uncached:
         return
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     from crt import screen
 
     if not sys.stderr.isatty():
-        print(f"counting operations, which are kept for next time: {len(left)} counts", file=sys.stderr)
-    words = TextColumn("counting operations {task.completed}/{task.total}: {task.description}", markup=False)
-    shown = Progress(words, BarColumn(), TimeRemainingColumn(), console=screen.errors())
-    with shown:
-        task = shown.add_task("", total=len(left))
-        for number, count in enumerate(left):
-            shown.update(task, completed=number, description=count.label)
+        print(f"counting operations, which are kept for next time: {len(uncached)} counts", file=sys.stderr)
+    text = TextColumn("counting operations {task.completed}/{task.total}: {task.description}", markup=False)
+    progress = Progress(text, BarColumn(), TimeRemainingColumn(), console=screen.errors())
+    with progress:
+        task = progress.add_task("", total=len(uncached))
+        for number, count in enumerate(uncached):
+            progress.update(task, completed=number, description=count.label)
             count.answer()

@@ -1,4 +1,4 @@
-"""Keep counts on disk between commands: one file for each version of the code that counts, one JSON line a count."""
+"""Cache of counts on disk: one file per version of the counting code, one JSON line per count."""
 
 import hashlib
 import json
@@ -13,24 +13,24 @@ import crt
 Counts = dict[str, float]
 
 _SOURCES = ("cell", "build/cost", "build/counter", "build/networks", "build/passes", "manifest/validate")
-"""Modules of `bench` that a count depends on, beside all of `crt`."""
+"""Modules of `bench` that a count depends on, in addition to all of `crt`."""
 _VERSIONS = 8
-"""Files that are kept: those of the versions that counted last."""
+"""Number of files to keep: those of the most recent versions."""
 
 
 def folder() -> Path:
-    """Folder of the counts: in the user's cache, as the XDG Base Directory Specification has it."""
-    named = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(named) if os.path.isabs(named) else Path.home() / ".cache") / "robust-training-bench"
+    """Folder of the counts in the user's cache, as in the XDG Base Directory Specification."""
+    cache_home = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(cache_home) if os.path.isabs(cache_home) else Path.home() / ".cache") / "robust-training-bench"
 
 
 def missing(key: str) -> bool:
-    """True where this count is not kept yet."""
+    """True if the count under this key is not cached."""
     return key not in _known()
 
 
 def kept(key: str, count: Callable[[], Counts]) -> Counts:
-    """The counts under a key; counted now, and kept, where they are missing."""
+    """The cached counts under a key; missing ones are counted and cached."""
     known = _known()
     if key not in known:
         known[key] = count()
@@ -40,30 +40,30 @@ def kept(key: str, count: Callable[[], Counts]) -> Counts:
 
 @cache
 def _known() -> dict[str, Counts]:
-    """Counts that the file holds; a damaged line is left out."""
-    found: dict[str, Counts] = {}
+    """Counts in the file by key; damaged lines are skipped."""
+    cached: dict[str, Counts] = {}
     try:
         lines = _file().read_text(encoding="utf-8", errors="replace").splitlines()
     except (OSError, RuntimeError):
-        return found
+        return cached
     for line in lines:
         try:
             digest, key, counts = json.loads(line)
         except (ValueError, TypeError, RecursionError):
             continue
         if digest == _digest(key, counts):
-            found[key] = counts
-    return found
+            cached[key] = counts
+    return cached
 
 
 def _append(key: str, counts: Counts) -> None:
-    """Add a line by one write, so that processes may do so at once; a folder that cannot be written is left alone."""
+    """Append a line in one write, which is safe among processes; a folder that cannot be written is ignored."""
     line = json.dumps([_digest(key, counts), key, counts])
     try:
         file = _file()
         new = not file.exists()
         file.parent.mkdir(parents=True, exist_ok=True)
-        # The line break before it ends what a process that was killed has left.
+        # The leading line break ends a partial line that a killed process may have left.
         with open(file, "ab", buffering=0) as out:
             out.write(f"\n{line}\n".encode())
         if new:
@@ -72,8 +72,8 @@ def _append(key: str, counts: Counts) -> None:
         pass
 
 
-def _forget_old(kept_in: Path) -> None:
-    files = sorted(kept_in.glob("counts-*.jsonl"), key=lambda file: file.stat().st_mtime)
+def _forget_old(cache: Path) -> None:
+    files = sorted(cache.glob("counts-*.jsonl"), key=lambda file: file.stat().st_mtime)
     for file in files[:-_VERSIONS]:
         file.unlink(missing_ok=True)
 
@@ -88,12 +88,12 @@ def _file() -> Path:
 
 @cache
 def counter_version() -> str:
-    """16 hex digits of the SHA-256 of all that a count depends on: sources, versions of torch and torchvision."""
-    here = Path(__file__).parents[1]
-    files = [here / f"{name}.py" for name in _SOURCES] + sorted(Path(crt.__file__).parent.rglob("*.py"))
+    """16 hex digits of the SHA-256 of the sources and the versions of torch and torchvision that counts depend on."""
+    package = Path(__file__).parents[1]
+    files = [package / f"{name}.py" for name in _SOURCES] + sorted(Path(crt.__file__).parent.rglob("*.py"))
     digest = hashlib.sha256()
     for file in files:
-        digest.update(f"{file.relative_to(here.parent)}\0".encode() + file.read_bytes() + b"\0")
+        digest.update(f"{file.relative_to(package.parent)}\0".encode() + file.read_bytes() + b"\0")
     digest.update(" ".join(map(_installed, ("torch", "torchvision"))).encode())
     return digest.hexdigest()[:16]
 

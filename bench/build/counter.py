@@ -18,7 +18,7 @@ from crt.training.method import Objective, Step
 
 
 class _Shape(NamedTuple):
-    """Everything about a tensor on the meta device that an operation's result can depend on."""
+    """Properties of a tensor on the meta device that an operation's result can depend on."""
 
     size: tuple[int, ...]
     stride: tuple[int, ...]
@@ -26,19 +26,19 @@ class _Shape(NamedTuple):
 
 
 class _Known(NamedTuple):
-    """An operation that was done once: its result, and what it took."""
+    """Result and cost of an operation that ran before."""
 
     out: Any
-    """With a `_Shape` in each tensor's place."""
+    """The result, with a `_Shape` in place of each tensor."""
     flops: int
     traffic: int
 
 
 class Counter(TorchDispatchMode):
-    """Adds up `flops` (a product and a sum are two) and `traffic`, the bytes that operations read and write.
+    """Adds up `flops` (a multiplication and an addition count as two) and `traffic`, the bytes read and written.
 
-    Each operation is taken by itself, and views move nothing. An operation without side effects is done once for each
-    combination of shapes and arguments: networks repeat their layers, and attacks their steps.
+    Every operation is assumed to run on its own; views move no bytes. An operation without side effects runs once for
+    each combination of shapes and arguments, because networks repeat their layers and attacks their steps.
     """
 
     def __init__(self):
@@ -48,7 +48,7 @@ class Counter(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        # Nothing is compiled in here, and the guard against it imports torch's compiler.
+        # No code under this mode is compiled, and the default would import torch's compiler.
         return False
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
@@ -75,14 +75,14 @@ def _shape(x: Tensor) -> _Shape:
 
 
 def _filled(out: Any) -> Any:
-    """The result with a tensor of its own for each `_Shape`."""
+    """The result with a new tensor in place of each `_Shape`."""
     if isinstance(out, _Shape):
         return torch.empty_strided(out.size, out.stride, dtype=out.dtype, device="meta")
     return type(out)(map(_filled, out)) if isinstance(out, tuple | list) else out
 
 
 def _key(func: Any, args: tuple, kwargs: dict) -> Hashable | None:
-    """Equal for calls with equal results; None for one that must be done each time, or takes tensors with storage."""
+    """Key that calls with equal results share; None for a call that must run each time or has tensors with storage."""
     if func.is_view or func._schema.is_mutable:
         return None
     parts: list[Hashable] = [func]
@@ -95,20 +95,20 @@ def _key(func: Any, args: tuple, kwargs: dict) -> Hashable | None:
 
 
 def _add(parts: list[Hashable], value: Any) -> bool:
-    """Append what tells a value from others; False for a tensor with storage."""
+    """Append the parts of the key for a value; False for a tensor with storage."""
     if isinstance(value, Tensor):
         parts.append(_shape(value))
         return value.is_meta and type(value) in (Tensor, torch.nn.Parameter)
     if isinstance(value, tuple | list):
         parts.append(len(value))
-        return all([_add(parts, one) for one in value])
-    # 1, 1.0 and True are equal, and give results of different types.
+        return all([_add(parts, item) for item in value])
+    # 1, 1.0 and True compare equal but give results of different types.
     parts.append((type(value), value))
     return True
 
 
 def _bytes(tensors: Any) -> int:
-    return sum(one.nbytes for one in tree_leaves(tensors) if isinstance(one, Tensor))
+    return sum(leaf.nbytes for leaf in tree_leaves(tensors) if isinstance(leaf, Tensor))
 
 
 def _flops(func: Any, args: tuple, kwargs: dict, out: Any) -> int:
@@ -130,18 +130,25 @@ def _convolution_backward(
     transposed: bool,
     _out,
     _groups,
-    wanted,
+    output_mask,
 ) -> int:
-    """As many operations as the forward convolution takes, for each gradient that is `wanted` of input and weight.
+    """Operations of the backward pass: those of the forward convolution for each gradient in `output_mask`.
 
-    torch's own formula ignores the groups, which makes the backward of grouped convolutions seem dearer than it is.
+    `output_mask` selects the gradients of input and weight. torch's own formula ignores the groups and so overestimates
+    the backward pass of grouped convolutions.
     """
-    # Each weight meets every place of the smaller side, which is a transposed convolution's input.
-    return 2 * math.prod((x if transposed else grad).shape) * math.prod(weight.shape[1:]) * (wanted[0] + wanted[1])
+    # Each weight is applied at every position of the smaller side: the input of a transposed convolution, else the
+    # output.
+    return (
+        2
+        * math.prod((x if transposed else grad).shape)
+        * math.prod(weight.shape[1:])
+        * (output_mask[0] + output_mask[1])
+    )
 
 
 def count_step(cell: Cell) -> tuple[float, float]:
-    """Operations and bytes of training on one loaded image, at the step's batch on one rank, in float32."""
+    """Operations and bytes of training on one loaded image, at the batch of a step on one rank in float32."""
     return uncompiled(lambda: _step(cell))
 
 
@@ -151,7 +158,7 @@ def count_forward(cell: Cell | Weights) -> float:
 
 
 def _step(cell: Cell) -> tuple[float, float]:
-    # Work that is done once a step, such as power iteration, is shared by the images of a rank's step.
+    # Work done once per step, such as power iteration, is divided among the images of the step on a rank.
     images = max(1, cell.per_step // cell.ranks)
     model, teacher = untrained(cell), untrained(cell.teacher) if cell.teacher else None
     with torch.device("meta"):

@@ -1,4 +1,4 @@
-"""Build what a cell describes: its network, its method, its evaluations and its batches."""
+"""Build the network, the method, the evaluations and the batches of a cell."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from crt.training.method import Method
 
 
 def network(cell: Cell | Weights) -> Classifier:
-    """The cell's network with its first weights, drawn from its seed and the same on every rank."""
+    """The cell's network with initial weights drawn from its seed, the same on every rank."""
     dataset = DATASETS[cell.dataset]
     pipeline = PIPELINES[cell.pipeline]
     with torch.random.fork_rng(devices=[]):
@@ -29,9 +29,9 @@ def network(cell: Cell | Weights) -> Classifier:
 
 
 class _Undrawn(TorchFunctionMode):
-    """Leaves tensors as they are where first weights would be drawn: the meta device has nothing to fill.
+    """Skips the drawing of initial weights, which have no values on the meta device.
 
-    Its kernels for random numbers are written in Python and import torch's compiler, which takes seconds.
+    The random-number kernels of the meta device are written in Python and import torch's compiler, which takes seconds.
     """
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
@@ -52,9 +52,9 @@ def method(cell: Cell, teacher: Classifier | None) -> Method:
 
 
 def trained(cell: Cell | Weights, runs: Path) -> Classifier:
-    """The network with the weights it was trained to, on this rank's device; ValueError where there are none.
+    """The network with its trained weights on this rank's device.
 
-    ValueError, too, where they were trained on pixels normalized otherwise than the cell's pipeline says today.
+    ValueError if the weights are missing, or were trained with other normalization constants than the pipeline has now.
     """
     if isinstance(cell, Weights):
         model = network(cell)
@@ -65,19 +65,19 @@ def trained(cell: Cell | Weights, runs: Path) -> Classifier:
         raise ValueError(f"{path}: missing, so its network was not trained to the end (submit again to train it)")
     model = network(cell)
     state = torch.load(path, map_location="cpu", weights_only=True)
-    for name, ours in model.normalize.named_buffers():
-        theirs = state[f"normalize.{name}"]
-        if not torch.equal(theirs, ours):
+    for name, current in model.normalize.named_buffers():
+        stored = state[f"normalize.{name}"]
+        if not torch.equal(stored, current):
             raise ValueError(
-                f"{path}: trained on pixels normalized with {name} {theirs.flatten().tolist()}, not with pipeline"
-                f" {cell.pipeline}'s {ours.flatten().tolist()} (remove the folder, and it is trained again)"
+                f"{path}: trained on pixels normalized with {name} {stored.flatten().tolist()}, not with pipeline"
+                f" {cell.pipeline}'s {current.flatten().tolist()} (remove the folder, and it is trained again)"
             )
     model.load_state_dict(state)
     return model.to(distributed.device())
 
 
 def batches(cell: Cell, data: Path, images: int | None, dataset: Dataset | None = None) -> Loader:
-    """This rank's share of the training images of the cell's dataset, the first `images` of the file in `data`."""
+    """Loader of this rank's share of the training images: the first `images` of the dataset's file in `data`."""
     return loader(
         cell.loader,
         dataset or DATASETS[cell.dataset],

@@ -1,4 +1,6 @@
-"""How often a training method passes through its networks, counted while it trains on one loaded batch."""
+"""Count a training method's passes through its networks while it trains on one loaded batch."""
+
+import math
 
 import torch
 from pydantic import ConfigDict
@@ -16,43 +18,43 @@ from crt.training.recipe import Recipe
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Passes:
-    """Of one loaded batch of B images, in units of B network inputs."""
+    """Passes on one loaded batch of B images, in units of B network inputs."""
 
     forwards: float
     teacher_forwards: float
     input_backwards: float
-    """Backward passes that compute the gradient of the network's input and none of its weights."""
+    """Backward passes that compute the gradient of the network's input only."""
     backwards: float
-    """Backward passes that compute the gradient of its weights."""
+    """Backward passes that compute the gradient of the weights."""
 
     @property
     def steps(self) -> float:
-        """The student's passes in steps of standard training: either gradient costs as much as a forward."""
+        """The student's passes in units of a standard training step; each gradient costs as much as a forward pass."""
         return (self.forwards + self.input_backwards + 2 * self.backwards) / 3
 
 
 def count(cell: Cell) -> Passes:
-    """What the cell's method does in its last epoch, in the real training loop on tensors without storage."""
+    """Passes of the cell's method in its last epoch, counted in the real training loop on tensors without storage."""
     with FakeTensorMode():
         student, teacher = network(cell), network(cell.teacher) if cell.teacher else None
         bound = method(cell, teacher)
         images = 2 * bound.chunks
         x = torch.empty(images, *DATASETS[cell.dataset].shape)
         y = torch.zeros(images, dtype=torch.long)
-        calls, taught = _watch(student.body), _watch(teacher.body) if teacher else []
-        last = max(cell.recipe.epochs - 1, bound.steady_from_epoch)
+        calls, teacher_calls = _watch(student.body), _watch(teacher.body) if teacher else []
+        last = max(cell.recipe.epochs - 1, math.ceil(bound.steady_from_epoch))
         plain = Recipe(epochs=cell.recipe.epochs, batch_size=images, lr=1.0)
         Training(bound, student, plain, ranks=1).epoch([(x, y, y)], last)
     return Passes(
         forwards=sum(call.inputs for call in calls) / images,
-        teacher_forwards=sum(call.inputs for call in taught) / images,
+        teacher_forwards=sum(call.inputs for call in teacher_calls) / images,
         input_backwards=sum(call.inputs * max(call.to_input - call.to_weight, 0) for call in calls) / images,
         backwards=sum(call.inputs * call.to_weight for call in calls) / images,
     )
 
 
 class _Call:
-    """A forward call: its inputs, and how often a gradient of them and of the first weight was computed."""
+    """A forward call: number of its inputs, and of gradients computed of them and of the first weight."""
 
     def __init__(self, inputs: int):
         self.inputs, self.to_input, self.to_weight = inputs, 0, 0
@@ -66,9 +68,9 @@ class _Call:
 
 
 class _Alias(nn.Module):
-    """Gives each forward call a view of the weight of its own.
+    """Gives each forward call its own view of the weight.
 
-    The gradients of one backward pass through several calls are summed before they reach the weight itself.
+    A backward pass through several calls sums their gradients before they reach the weight itself.
     """
 
     def __init__(self):
@@ -85,7 +87,7 @@ class _Alias(nn.Module):
 
 
 def _watch(body: nn.Module) -> list[_Call]:
-    """The list that every further call of `body` is added to."""
+    """List to which every further forward call of `body` is appended."""
     calls, alias = [], _Alias()
     owner, _, name = next(iter(body.named_parameters()))[0].rpartition(".")
     register_parametrization(body.get_submodule(owner), name, alias)

@@ -1,4 +1,4 @@
-"""The robust dataset of an RDT cell: where it lies, and the chunks that it is made in."""
+"""Robust dataset of an RDT cell: its folder, and the chunks in which it is generated."""
 
 import dataclasses
 from pathlib import Path
@@ -7,20 +7,22 @@ from bench.cell import Cell
 from crt.data import DATASETS, Dataset
 
 CHUNK = 500
-"""Images made at once: the authors' batch, and what a killed job loses at most."""
+"""Images generated at once: the authors' batch size, and the most that a killed job loses."""
 
 
 def folder(cell: Cell, runs: Path) -> Path:
-    """Folder of the dataset that an RDT cell trains on, beside the weights that it comes from."""
-    return runs / cell.teacher.id / cell.robust
+    """Folder of the robust dataset, next to the teacher's weights; ValueError for a cell that trains on none."""
+    if cell.robust is None:
+        raise ValueError(f"{cell.id}: trains on no robust dataset")
+    return runs / cell.required_teacher.id / cell.robust
 
 
 def dataset(cell: Cell) -> Dataset:
-    """As many images as the cell trains on, whose statistics nobody has published."""
+    """The robust dataset: as many images as the cell trains on, without published statistics."""
     whole = DATASETS[cell.dataset]
     return dataclasses.replace(whole, train_images=cell.images or whole.train_images, measured=None)
 
 
 def chunks(cell: Cell) -> range:
-    """Each chunk by the number of its first image."""
+    """Chunks, each given by the number of its first image."""
     return range(0, dataset(cell).train_images, CHUNK)

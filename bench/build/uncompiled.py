@@ -11,7 +11,7 @@ _COMPILER, _MARK = "torch._dynamo", "__dynamo_disable"
 
 
 class _StandIn(ModuleType):
-    """Offers the one function of the compiler that marks others as not to be compiled, and remembers which."""
+    """Stand-in for the compiler. It offers only `disable`, and remembers the functions that were marked with it."""
 
     def __init__(self):
         super().__init__(_COMPILER)
@@ -23,11 +23,11 @@ class _StandIn(ModuleType):
 
 
 def uncompiled(work: Callable[[], Result]) -> Result:
-    """The result of `work`, which compiles nothing and may be done twice.
+    """The result of `work`, which must compile nothing and be safe to run twice.
 
-    torch's kernels of the meta device import the compiler on their first call only to say that it must leave them
-    alone (`torch._disable_dynamo`). A stand-in answers them and leaves no trace; where it does not suffice, `work` is
-    done again with the compiler itself.
+    torch's meta kernels import the compiler on their first call, only to mark themselves as not to be compiled
+    (`torch._disable_dynamo`). A stand-in serves that import and is removed afterwards. If it does not suffice, `work`
+    runs again with the real compiler.
     """
     if _COMPILER in sys.modules:
         return work()

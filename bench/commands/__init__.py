@@ -1,1 +1,1 @@
-"""The work of the commands that submit no jobs."""
+"""Implementation of the commands that submit no jobs."""

@@ -1,4 +1,4 @@
-"""The table of attacks on a checkpoint: made, gone on with, summed up."""
+"""Create, resume and summarize the table of an attack on a checkpoint."""
 
 import inspect
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ MEANING = (
 def report(
     checkpoint: Checkpoint,
     attack: str,
-    asked: dict,
+    arguments: dict[str, Any],
     norm: str,
     eps: str,
     seed: int,
@@ -45,11 +45,11 @@ def report(
 ) -> None:
     """Attack the images that the table does not hold yet, and print its summary.
 
-    `asked` are the arguments of the attack, which errors call by the command's options; `eps` is as people write it;
-    `out` is the table, by default one in `runs` that its settings name. ValueError for what cannot be attacked so.
+    `arguments` are those of the attack; errors name them by the command's options. `eps` is text such as 8/255. `out` is
+    the table's file, by default one in `runs` named by a digest of the settings. ValueError for a wrong argument or file.
     """
     console = screen.output()
-    spec, evaluation = _evaluation(attack, asked, _threat(norm, eps))
+    spec, evaluation = _evaluation(attack, arguments, _threat(norm, eps))
     model, digest = checkpoint.load()
     test = Beton(ensure(DATASETS[checkpoint.dataset], "test", data))
     ball = {"attack": attack, **evaluation.threat.model_dump(include={"norm", "eps"})}
@@ -67,38 +67,38 @@ def report(
 def attacked(
     model: Classifier, evaluation: Evaluation, spec: Spec, test: Beton, settings: dict, out: Path, title: str
 ) -> list[Verdict]:
-    """Verdicts on the images asked for, each appended to the table `out` as it is found if it is not there."""
-    claim = image_table.claimed(out, settings)
-    verdicts = {verdict.index: verdict for verdict in records.read(out)}
+    """Verdicts on the images that `spec` selects; missing ones are judged and appended to the table `out` one by one."""
+    lease = image_table.claimed(out, settings)
+    verdicts = {verdict.index: verdict for verdict in records.read(out) if isinstance(verdict, Verdict)}
 
-    def keep(index: int, label: int, found: Judgement, seconds: float) -> str:
+    def keep(index: int, label: int, judgement: Judgement, seconds: float) -> str:
         verdicts[index] = Verdict(
             eval=spec.id,
             index=index,
             label=label,
-            prediction=found.prediction,
-            radius=found.radius,
-            skipped=found.skipped,
+            prediction=judgement.prediction,
+            radius=judgement.radius,
+            skipped=judgement.skipped,
             seconds=seconds,
-            details=found.details,
+            details=judgement.details,
         )
-        claim.append(verdicts[index])
-        return "wrong before" if found.skipped else "withstood" if found.radius else "broken"
+        lease.append(verdicts[index])
+        return "wrong before" if judgement.skipped else "withstood" if judgement.radius else "broken"
 
-    asked = spec.indices(len(test))
-    image_table.judge_rest(evaluation, model, test, asked, verdicts, settings["seed"], title, keep)
-    return [verdicts[index] for index in asked]
+    indices = spec.indices(len(test))
+    image_table.judge_rest(evaluation, model, test, indices, verdicts, settings["seed"], title, keep)
+    return [verdicts[index] for index in indices]
 
 
 def summary(verdicts: Sequence[Verdict], available: int) -> Table:
-    """Clean accuracy, the accuracy that withstood the attack, and cost, with the choice of images they are of."""
+    """Table of clean accuracy, robust accuracy under the attack, and speed, headed by the choice of images."""
     choice = image_table.choice([verdict.index for verdict in verdicts], available)
-    right = [verdict for verdict in verdicts if verdict.prediction == verdict.label]
-    robust = sum(verdict.radius > 0 for verdict in right)
+    correct = [verdict for verdict in verdicts if verdict.prediction == verdict.label]
+    robust = sum(verdict.radius > 0 for verdict in correct)
     table = Table(Column("", no_wrap=True), Column(choice, no_wrap=True), Column("95 % interval", no_wrap=True))
-    table.add_row("% clean accuracy", *percentage(wilson(len(right), len(verdicts))))
+    table.add_row("% clean accuracy", *percentage(wilson(len(correct), len(verdicts))))
     table.add_row("% robust accuracy, at most", *percentage(wilson(robust, len(verdicts))))
-    table.add_row("images broken", str(len(right) - robust), "")
+    table.add_row("images broken", str(len(correct) - robust), "")
     table.add_row("images/s", f"{len(verdicts) / sum(verdict.seconds for verdict in verdicts):.3g}", "")
     return table
 
@@ -113,12 +113,14 @@ def _threat(norm: str, eps: str) -> Threat:
     return threat
 
 
-def _evaluation(name: str, asked: dict, threat: Threat) -> tuple[Spec, Any]:
-    attacks = {known: each for known, each in plugins("crt.evals").items() if each.kind == "attack"}
+def _evaluation(name: str, arguments: dict[str, Any], threat: Threat) -> tuple[Spec, Any]:
+    attacks = {key: kind for key, kind in plugins("crt.evals").items() if kind.kind == "attack"}
     if name not in attacks:
         raise ValueError(f"--attack {name}: unknown (allowed: {', '.join(sorted(attacks))})")
     for key in ("steps", "restarts", "loss"):
-        takes = [known for known, each in attacks.items() if key in inspect.signature(each).parameters]
-        if key in asked and name not in takes:
-            raise ValueError(f"--{key} {asked[key]}: {name} has no such argument (allowed with: {', '.join(takes)})")
-    return image_table.evaluation(name, asked, threat)
+        takers = [attack for attack, kind in attacks.items() if key in inspect.signature(kind).parameters]
+        if key in arguments and name not in takers:
+            raise ValueError(
+                f"--{key} {arguments[key]}: {name} has no such argument (allowed with: {', '.join(takers)})"
+            )
+    return image_table.evaluation(name, arguments, threat)

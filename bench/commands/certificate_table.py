@@ -1,7 +1,8 @@
-"""The table of a checkpoint's certificates: made, gone on with, summed up."""
+"""Create, resume and summarize the table of a checkpoint's certificates."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.table import Column, Table
@@ -15,7 +16,7 @@ from bench.results.accuracy import RADIUS_STEP, average_certified_radius, certif
 from crt import screen
 from crt.data import DATASETS
 from crt.data.beton_file import Beton, ensure
-from crt.evals.smoothing import Smoothing
+from crt.evals.base import Evaluation
 from crt.judgement import Judgement
 from crt.models.classifier import Classifier
 from crt.text import printable
@@ -23,17 +24,17 @@ from crt.threat import Threat
 
 
 def report(
-    checkpoint: Checkpoint, asked: dict, sigma: float, seed: int, out: Path | None, runs: Path, data: Path
+    checkpoint: Checkpoint, arguments: dict[str, Any], sigma: float, seed: int, out: Path | None, runs: Path, data: Path
 ) -> None:
     """Certify the images that the table does not hold yet, and print its summary.
 
-    `asked` are the arguments of the evaluation, which errors call by the command's options; `out` is the table, by
-    default one in `runs` that its settings name. ValueError for what cannot be certified so.
+    `arguments` are those of the evaluation; errors name them by the command's options. `out` is the table's file, by
+    default one in `runs` named by a digest of the settings. ValueError for a wrong argument or file.
     """
     console = screen.output()
     if not 0 < sigma < float("inf"):
         raise ValueError(f"--sigma {sigma:g}: smoothing needs sigma > 0")
-    spec, evaluation = image_table.evaluation("Smoothing", asked, Threat(sigma=sigma))
+    spec, evaluation = image_table.evaluation("Smoothing", arguments, Threat(sigma=sigma))
     model, digest = checkpoint.load()
     test = Beton(ensure(DATASETS[checkpoint.dataset], "test", data))
     settings = image_table.settings(checkpoint, digest, seed, spec, evaluation, {"sigma": sigma})
@@ -48,31 +49,31 @@ def report(
 
 def certify(
     model: Classifier,
-    evaluation: Smoothing,
+    evaluation: Evaluation,
     test: Beton,
-    asked: Sequence[int],
+    indices: Sequence[int],
     settings: dict,
     out: Path,
     title: str,
 ) -> list[smoothing_tsv.Row]:
-    """The rows of the images asked for, each appended to the table `out` as it is found if it is not there."""
-    claim = image_table.claimed(out, settings)
+    """Rows of the images at `indices`; missing ones are certified and appended to the table `out` one by one."""
+    lease = image_table.claimed(out, settings)
     rows = {row.idx: row for row in smoothing_tsv.resume(out)}
 
-    def keep(index: int, label: int, found: Judgement, seconds: float) -> str:
+    def keep(index: int, label: int, judgement: Judgement, seconds: float) -> str:
         rows[index] = smoothing_tsv.Row(
-            idx=index, label=label, predict=found.prediction, radius=found.radius, time=seconds
+            idx=index, label=label, predict=judgement.prediction, radius=judgement.radius, time=seconds
         )
-        with claim.held():
+        with lease.held():
             smoothing_tsv.append(out, rows[index])
-        return "skipped" if found.skipped else f"radius {found.radius:.3f}"
+        return "skipped" if judgement.skipped else f"radius {judgement.radius:.3f}"
 
-    image_table.judge_rest(evaluation, model, test, asked, rows, settings["seed"], title, keep)
-    return [rows[index] for index in asked]
+    image_table.judge_rest(evaluation, model, test, indices, rows, settings["seed"], title, keep)
+    return [rows[index] for index in indices]
 
 
 def summary(rows: Sequence[smoothing_tsv.Row], settings: dict, available: int) -> Table:
-    """Certified accuracy, ACR and cost of the rows, with the choice of images they are."""
+    """Table of certified accuracy, ACR and speed of the rows, headed by the choice of images."""
     choice = image_table.choice([row.idx for row in rows], available)
     radii = certified_radii((row.correct, row.radius) for row in rows)
     largest = settings["sigma"] * norm.ppf(settings["alpha"] ** (1 / settings["n"]))
@@ -82,7 +83,7 @@ def summary(rows: Sequence[smoothing_tsv.Row], settings: dict, available: int) -
     table.add_row("ACR", f"{average_certified_radius(radii).mean:.4f}", "")
     skipped = sum(row.predict not in (row.label, -1) for row in rows)
     abstained = percentage(share(row.predict == -1 for row in rows))
-    # Of an image that is skipped it is not known whether the estimate would have abstained.
+    # It is unknown whether the estimate would have abstained on a skipped image.
     table.add_row("% abstained", *(("–", "") if settings["skip_wrong"] else abstained))
     table.add_row("images skipped", str(skipped if settings["skip_wrong"] else 0), "")
     table.add_row("images/s", f"{len(rows) / sum(row.time for row in rows):.3g}", "")

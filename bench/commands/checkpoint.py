@@ -1,4 +1,4 @@
-"""Weights that a command is given by their file: read into their network, on this rank's device."""
+"""Load a checkpoint file into its network, on this rank's device."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -14,20 +14,20 @@ from crt.plugins import find, plugins
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A file of weights, and what its network is."""
+    """A file of weights, and the description of its network."""
 
     file: Path
     arch: str
     dataset: str
     pipeline: str
-    """Its constants are those that the network normalizes with."""
+    """Pipeline whose constants normalize the pixels."""
     normalize: bool | None = None
-    """True where the network takes normalized pixels; None where the file tells."""
+    """True if the network expects normalized pixels; None to read it from the file."""
     key: str | None = None
-    """The state dict to use, where the file holds several."""
+    """Key of the state dict to use in a file that holds several."""
 
     def load(self) -> tuple[Classifier, str]:
-        """The network in eval mode and the file's SHA-256; ValueError for a name or a file that is not right."""
+        """The network in eval mode and the SHA-256 of the file; ValueError for an unknown name or a file that does not fit."""
         _known("--arch", self.arch, plugins("crt.archs"))
         _known("--dataset", self.dataset, DATASETS)
         _known("--pipeline", self.pipeline, PIPELINES)
@@ -39,10 +39,15 @@ class Checkpoint:
         return model.eval().to(distributed.device()), digest
 
     def settings(self, digest: str) -> dict[str, str | bool | None]:
-        """The part of an answer's identity that the network is."""
-        named = {"normalize": self.normalize, "arch": self.arch, "dataset": self.dataset, "pipeline": self.pipeline}
-        # A key that is not given is no part of it, so that it changes nobody's tables.
-        return {"checkpoint": digest} | named | ({} if self.key is None else {"key": self.key})
+        """Settings of a table that describe the network; `digest` is the SHA-256 of the file."""
+        description = {
+            "normalize": self.normalize,
+            "arch": self.arch,
+            "dataset": self.dataset,
+            "pipeline": self.pipeline,
+        }
+        # A missing key is left out, so that tables from before there were keys stay valid.
+        return {"checkpoint": digest} | description | ({} if self.key is None else {"key": self.key})
 
 
 def _known(option: str, name: str, allowed: Collection[str]) -> None:

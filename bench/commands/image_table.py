@@ -1,4 +1,4 @@
-"""Evaluate a checkpoint image by image into a table, which later calls go on with."""
+"""Evaluate a checkpoint image by image into a table, which later calls resume."""
 
 import json
 import time
@@ -21,11 +21,11 @@ from crt.models.classifier import Classifier
 from crt.threat import Threat
 
 Keep = Callable[[int, int, Judgement, float], str]
-"""Keeps an image's index, label, judgement and seconds in the table, and says in a word how it went."""
+"""Function that appends an image's index, label, judgement and seconds to the table, and returns a word on the result."""
 
 
 def evaluation(name: str, given: dict, threat: Threat) -> tuple[Spec, Evaluation]:
-    """An evaluation by the options of a command; ValueError, which calls arguments by options, for what it is not."""
+    """Spec and evaluation with the arguments of a command; ValueError, which names the options, for a wrong one."""
     try:
         spec, kind = resolve("crt.evals", {name: given}, threat, "command")
     except ValueError as error:
@@ -36,57 +36,59 @@ def evaluation(name: str, given: dict, threat: Threat) -> tuple[Spec, Evaluation
 
 
 def settings(checkpoint: Checkpoint, digest: str, seed: int, spec: Spec, built: Evaluation, threat: dict) -> dict:
-    """All that a table's rows depend on: the network of SHA-256 `digest`, the seed, the arguments, the threat."""
-    bearing = {key: value for key, value in spec.args.items() if key not in built.execution}
-    return checkpoint.settings(digest) | {"seed": seed} | bearing | threat
+    """Everything that a table's rows depend on: the network with SHA-256 `digest`, seed, arguments and threat."""
+    relevant = {key: value for key, value in spec.args.items() if key not in built.execution}
+    return checkpoint.settings(digest) | {"seed": seed} | relevant | threat
 
 
 def table_path(runs: Path, command: str, checkpoint: Checkpoint, settings: dict, suffix: str) -> Path:
-    """Default path of a table: its settings name it."""
+    """Default path of a table, with a digest of its settings."""
     return runs / command / f"{checkpoint.arch}-{checkpoint.dataset}-{cell.digest(settings)}{suffix}"
 
 
 def claimed(out: Path, settings: dict) -> RecordLease:
-    """The right to write the table; ValueError where it was made with other settings, which are kept beside it."""
-    beside = out.with_suffix(".json")
+    """Lease to write the table; ValueError if its settings, which are kept in a JSON file next to it, are different."""
+    settings_file = out.with_suffix(".json")
     if out.suffix in (".json", ".claim"):
         raise ValueError(f"--out {out}: beside a table are its .json and its .claim (allowed: another suffix)")
-    claim = RecordLease(out)
+    lease = RecordLease(out)
     if not out.exists():
-        write(beside, json.dumps(settings, indent=1).encode())
+        write(settings_file, json.dumps(settings, indent=1).encode())
     try:
-        made = {**json.loads(beside.read_text(encoding="utf-8"))}
+        stored = {**json.loads(settings_file.read_text(encoding="utf-8"))}
     except (OSError, ValueError, TypeError):
-        raise ValueError(f"{out}: cannot be gone on with: {beside.name}, with its settings, is missing") from None
-    differs = [key for key in settings | made if made.get(key) != settings.get(key)]
-    other = [f"{key} {made.get(key)!r}, not {settings.get(key)!r}" for key in differs]
-    if other:
-        raise ValueError(f"{out}: made with {'; '.join(other)} (allowed: another --out)")
-    return claim
+        raise ValueError(
+            f"{out}: cannot be gone on with: {settings_file.name}, with its settings, is missing"
+        ) from None
+    changed = [key for key in settings | stored if stored.get(key) != settings.get(key)]
+    differences = [f"{key} {stored.get(key)!r}, not {settings.get(key)!r}" for key in changed]
+    if differences:
+        raise ValueError(f"{out}: made with {'; '.join(differences)} (allowed: another --out)")
+    return lease
 
 
 def judge_rest(
     built: Evaluation,
     model: Classifier,
     test: Beton,
-    asked: Sequence[int],
+    indices: Sequence[int],
     done: Collection[int],
     seed: int,
     title: str,
     keep: Keep,
 ) -> None:
-    """Judge the images asked for that are not done, and keep each as it is found, with a bar of progress."""
-    left = [index for index in asked if index not in done]
-    questions = ((image(test, index), int(test.labels[index]), (seed, index)) for index in left)
-    with Progress(title, len(asked), len(asked) - len(left), "image") as progress:
+    """Judge the images at `indices` that are not done, and keep each result at once, with a progress bar."""
+    remaining = [index for index in indices if index not in done]
+    questions = ((image(test, index), int(test.labels[index]), (seed, index)) for index in remaining)
+    with Progress(title, len(indices), len(indices) - len(remaining), "image") as progress:
         began = time.perf_counter()
-        for index, found in zip(left, judge_each(built, model, questions), strict=True):
-            progress.step(keep(index, int(test.labels[index]), found, time.perf_counter() - began))
+        for index, judgement in zip(remaining, judge_each(built, model, questions), strict=True):
+            progress.step(keep(index, int(test.labels[index]), judgement, time.perf_counter() - began))
             began = time.perf_counter()
 
 
 def choice(indices: Sequence[int], available: int) -> str:
-    """How many images of those available, and which."""
+    """The number of judged images out of those available, and their indices, in words."""
     few = f"{', '.join(map(str, indices[:2]))}, …, {indices[-1]}" if len(indices) > 3 else ", ".join(map(str, indices))
     return f"{len(indices):,} of {available:,} images: {few}"
 

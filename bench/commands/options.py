@@ -1,4 +1,4 @@
-"""Options that the commands on a checkpoint share."""
+"""Options shared by the commands on a checkpoint."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -10,7 +10,7 @@ from crt.data import DATASETS
 
 
 class Precision(StrEnum):
-    """Number formats that a network is evaluated in."""
+    """Number formats to evaluate a network in."""
 
     fp32 = "fp32"
     tf32 = "tf32"
@@ -25,24 +25,24 @@ class Compile(StrEnum):
     reduce_overhead = "reduce-overhead"
 
 
-CheckpointFile = Annotated[Path, typer.Argument(help="The weights: a cell's model.pt, or what others trained.")]
-Arch = Annotated[str, typer.Option(help="The architecture, by its name in manifests.")]
+CheckpointFile = Annotated[Path, typer.Argument(help="Weights: the model.pt of a cell, or a file trained elsewhere.")]
+Arch = Annotated[str, typer.Option(help="Name of the architecture in manifests.")]
 Dataset = Annotated[str, typer.Option(help=f"One of {', '.join(DATASETS)}.")]
-Pipeline = Annotated[str, typer.Option(help="Whose constants the network normalizes with.")]
+Pipeline = Annotated[str, typer.Option(help="Pipeline whose constants normalize the pixels.")]
 Normalize = Annotated[
-    bool | None, typer.Option(help="Whether the network takes normalized pixels, where the file does not tell.")
+    bool | None, typer.Option(help="State whether the network expects normalized pixels (default: read from the file).")
 ]
-Key = Annotated[str | None, typer.Option(help="Which of the file's state dicts, where it holds several.")]
-InPrecision = Annotated[Precision, typer.Option(help="What the network computes in.")]
-ChannelsLast = Annotated[bool, typer.Option("--channels-last", help="Its weights' order in memory.")]
-Compiled = Annotated[Compile, typer.Option(help="A mode of torch.compile; pays where images are many.")]
-Images = Annotated[int | None, typer.Option(help="... and at most this many of them.")]
-Out = Annotated[Path | None, typer.Option(help="The table to begin or go on with (default: one in RUNS).")]
-Runs = Annotated[Path, typer.Option(help="Where tables are kept.")]
-Data = Annotated[Path, typer.Option(help="Where the .beton files are.")]
+Key = Annotated[str | None, typer.Option(help="Key of the state dict to use in a file that holds several.")]
+InPrecision = Annotated[Precision, typer.Option(help="Number format of the network's arithmetic.")]
+ChannelsLast = Annotated[bool, typer.Option("--channels-last", help="Use the channels-last memory format.")]
+Compiled = Annotated[Compile, typer.Option(help="Mode of torch.compile; worthwhile for many images.")]
+Images = Annotated[int | None, typer.Option(help="Judge at most this many images.")]
+Out = Annotated[Path | None, typer.Option(help="Table to create or resume (default: one in RUNS).")]
+Runs = Annotated[Path, typer.Option(help="Folder of the tables.")]
+Data = Annotated[Path, typer.Option(help="Folder of the .beton files.")]
 
 
 def switches(precision: Precision, channels_last: bool, compile: Compile) -> dict[str, str | bool]:
-    """How the network is run, as arguments of an evaluation; those at their defaults are left out."""
-    given = {"precision": precision.value, "channels_last": channels_last, "compile": compile.value}
-    return {key: value for key, value in given.items() if value not in ("fp32", False, "off")}
+    """Compute settings as arguments of an evaluation, without those at their defaults."""
+    settings = {"precision": precision.value, "channels_last": channels_last, "compile": compile.value}
+    return {key: value for key, value in settings.items() if value not in ("fp32", False, "off")}

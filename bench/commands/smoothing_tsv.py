@@ -1,4 +1,4 @@
-"""Certificates as locuslab/smoothing's tables: a tab-separated line an image, https://github.com/locuslab/smoothing."""
+"""Certificates in the format of https://github.com/locuslab/smoothing: one tab-separated line per image."""
 
 import os
 from dataclasses import dataclass
@@ -24,9 +24,9 @@ class Row:
 
 
 def read(path: Path) -> list[Row]:
-    """The rows of a table, later headers left out; ValueError naming file and line where one cannot be read.
+    """Rows of a table; repeated headers are skipped. ValueError with file and line for a line that is no row.
 
-    Both forms of time are read: seconds, and hours:minutes:seconds.
+    Times may be written as seconds or as hours:minutes:seconds.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -47,19 +47,19 @@ def read(path: Path) -> list[Row]:
 
 
 def resume(path: Path) -> list[Row]:
-    """The rows of a table to go on with, which is begun where there is none; a last line that was torn is cut off."""
+    """Rows of a table to resume. A missing table is created, and an incomplete last line is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a+b") as file:
         file.seek(0)
-        whole = file.read().rfind(b"\n") + 1
-        file.truncate(whole)
-        if not whole:
+        complete = file.read().rfind(b"\n") + 1
+        file.truncate(complete)
+        if not complete:
             file.write("\t".join(_HEADER).encode() + b"\n")
     return read(path)
 
 
 def append(path: Path, row: Row) -> None:
-    """Add a row in one write."""
+    """Append a row in one write."""
     fields = (row.idx, row.label, row.predict, row.radius, int(row.correct), _clock(row.time))
     with open(path, "ab") as file:
         file.write("\t".join(map(str, fields)).encode() + b"\n")

@@ -1,4 +1,4 @@
-"""How like a teacher trained networks are, and their Lipschitz constants (the Duet paper, table 1)."""
+"""Similarity of trained networks to a teacher, and their Lipschitz constants (Duet paper, table 1)."""
 
 import math
 from collections.abc import Iterator
@@ -32,15 +32,15 @@ from crt.text import invocation, printable
 
 _READINGS = tuple(f"M{k}" for k in range(1, 7))
 _LEGEND = (
-    "Means over layers. M1: cosine of the rotations; M2: of what they make of each network's own inputs; M3: of the"
-    " same inputs; M4: alignment of the layers' outputs; M5: overlap of the leading input directions; M6: M1 moved to"
-    " between 0 and 1. box/ball: translations over box and ball, by those over the ball alone."
+    "Means over layers. M1: cosine of the rotations; M2: cosine of their outputs on each network's own inputs; M3: cosine"
+    " of their outputs on the same inputs; M4: alignment of the layers' outputs; M5: overlap of the leading input directions; M6: M1"
+    " rescaled to [0, 1]. box/ball: translations over box and ball, relative to those over the ball alone."
 )
 _CONSTANTS = ("logits", "margins", "local_logits", "local_margins")
 _GLOBAL, _LOCAL = 100, 20
-"""Power iterations of a network's norms, and from their vectors of an image's own."""
+"""Power iterations for the norms of a network, and then, from their vectors, for the norms of an image."""
 _BATCH = 50
-"""Images whose own norms are taken at once: each has all its layers' regions in memory."""
+"""Images per batch of local norms; the regions of all layers of each image are in memory."""
 
 
 def report(
@@ -53,17 +53,20 @@ def report(
     csv: Path | None,
     overrides: list[str],
 ) -> None:
-    """Print how like the teacher a manifest's trained networks are, and write it to `csv`; ValueError if none is."""
+    """Print the similarity of a manifest's trained networks to the teacher, and write it to `csv`.
+
+    ValueError if no network is trained.
+    """
     console = screen.output()
-    asked = read_manifest(path, quick, networks=False, overrides=overrides)
-    told = _teacher(asked, teacher)
-    frame, notes = likeness(asked, told, runs, data, images)
+    manifest = read_manifest(path, quick, networks=False, overrides=overrides)
+    reference = _teacher(manifest, teacher)
+    frame, notes = likeness(manifest, reference, runs, data, images)
     if frame.empty:
-        again = invocation("bench.submit", path, *(["--quick"] if quick else []), *set_options(overrides))
-        raise ValueError(f"{path}: no network to compare: {'; '.join(notes)} (train them: {again})")
+        command = invocation("bench.submit", path, *(["--quick"] if quick else []), *set_options(overrides))
+        raise ValueError(f"{path}: no network to compare: {'; '.join(notes)} (train them: {command})")
     if csv:
         frame.to_csv(csv, index=False)
-    console.print(f"{asked.title}: beside {told.id}, {images} test images at most", soft_wrap=True)
+    console.print(f"{manifest.title}: compared with {reference.id}, at most {images} test images", soft_wrap=True)
     for table in _tables(frame):
         screen.whole(console, table)
     console.print(_LEGEND, soft_wrap=True)
@@ -74,43 +77,44 @@ def report(
 def likeness(
     manifest: Manifest, teacher: Cell | Weights, runs: Path, data: Path, images: int
 ) -> tuple[pd.DataFrame, list[str]]:
-    """A row a trained cell and one an untrained network of each architecture, and why cells are left out.
+    """One row per trained cell and per untrained network of each architecture, and the reasons why cells are left out.
 
-    `..._floor` is the untrained network's value, `..._shared` that of the same cell with the teacher's seed, where the
-    manifest has it: its first weights were the teacher's. Readings of similarity are shares; constants are for pixels
-    in [0, 1], local ones means over images; `tightness` is of translations over box and ball by those over the ball.
+    `..._floor` is the value of the untrained network. `..._shared` is the value of the same cell with the teacher's
+    seed, and so with the teacher's initial weights, if the manifest has that cell. Similarities are shares. Constants
+    are for pixels in [0, 1]; local constants are means over images. `tightness` is the ratio of translations over box
+    and ball to those over the ball.
     """
     cells = [cell for cell in manifest.trained if (runs / cell.id / "model.pt").exists()]
-    left = [f"{cell.id}: not trained" for cell in manifest.trained if cell not in cells]
+    left_out = [f"{cell.id}: not trained" for cell in manifest.trained if cell not in cells]
     if not cells:
-        return pd.DataFrame(), left
-    told, (x, y) = plain(trained(teacher, runs).eval().double()), _images(teacher, data, images)
-    free = 1 + max(one.seed for cell in cells for one in (cell, *cell.lineage, teacher))
+        return pd.DataFrame(), left_out
+    reference, (x, y) = plain(trained(teacher, runs).eval().double()), _images(teacher, data, images)
+    unused_seed = 1 + max(source.seed for cell in cells for source in (cell, *cell.lineage, teacher))
     local = {cell.arch for cell in cells if cell.method.name == "LocalBCP"}
     rows, floors = [], {}
     for cell in cells:
         try:
             model = plain(trained(cell, runs).eval().double())
-            alike(model, told)
+            alike(model, reference)
         except ValueError as error:
-            left.append(f"{cell.id}: {error}")
+            left_out.append(f"{cell.id}: {error}")
             continue
         eps, kind = cell.threat.eps, (cell.arch, cell.threat.eps)
         if kind not in floors:
-            bare = network(cell.model_copy(update={"seed": free})).eval().double().to(x.device)
-            floors[kind] = _measured(plain(bare), told, x, y, eps, cell.arch in local)
-        rows.append((cell, _measured(model, told, x, y, eps, cell.method.name == "LocalBCP")))
+            initial = network(cell.model_copy(update={"seed": unused_seed})).eval().double().to(x.device)
+            floors[kind] = _measured(plain(initial), reference, x, y, eps, cell.arch in local)
+        rows.append((cell, _measured(model, reference, x, y, eps, cell.method.name == "LocalBCP")))
     untrained = [
-        {"arch": arch, "method": "untrained", "seed": free, "begins": "", "eps": eps, "id": ""} | floor
+        {"arch": arch, "method": "untrained", "seed": unused_seed, "begins": "", "eps": eps, "id": ""} | floor
         for (arch, eps), floor in floors.items()
     ]
-    return pd.DataFrame(_rows(rows, floors, teacher) + untrained), left
+    return pd.DataFrame(_rows(rows, floors, teacher) + untrained), left_out
 
 
 def _rows(rows: list[tuple[Cell, dict]], floors: dict[tuple[str, float], dict], teacher: Cell | Weights) -> list[dict]:
-    found, by_id = [], {cell.id: values for cell, values in rows}
+    table, by_id = [], {cell.id: values for cell, values in rows}
     for cell, values in rows:
-        # Weights from elsewhere have no seed that is known.
+        # The seed of weights trained elsewhere is unknown.
         own = isinstance(teacher, Cell) and cell.seed == teacher.seed
         twin = cell.model_copy(update={"seed": teacher.seed}).id
         shared = by_id.get(twin, {}) if isinstance(teacher, Cell) and not own else {}
@@ -119,8 +123,8 @@ def _rows(rows: list[tuple[Cell, dict]], floors: dict[tuple[str, float], dict], 
         row |= {f"{key}_floor": value for key, value in floors[cell.arch, cell.threat.eps].items()}
         row |= {f"{key}_shared": shared.get(key, math.nan) for key in values}
         row |= {"paper_similarity": _number(cell.paper.similarity) / 100}
-        found.append(row | {"paper_lipschitz": _number(cell.paper.lipschitz)})
-    return found
+        table.append(row | {"paper_lipschitz": _number(cell.paper.lipschitz)})
+    return table
 
 
 def _number(value: float | None) -> float:
@@ -130,41 +134,45 @@ def _number(value: float | None) -> float:
 def _measured(
     model: Classifier, teacher: Classifier, x: Tensor, y: Tensor, eps: float, local: bool
 ) -> dict[str, float]:
-    """What is told of one network, of local constants where they are asked for."""
+    """Similarity to the teacher, Lipschitz constants (local ones if `local`, else NaN) and tightness of a network."""
     layers = chain(model, x.shape[1:])
     norms = final_norms(layers, "fft_upper")
     constants = *products(model, layers, norms), *(_local(model, layers, x, eps, norms) if local else (math.nan,) * 2)
-    told = similarity(model, teacher, x) | dict(zip(_CONSTANTS, constants, strict=True))
-    return told | {"tightness": tightness(model, layers, x, y, eps, norms)}
+    values = similarity(model, teacher, x) | dict(zip(_CONSTANTS, constants, strict=True))
+    return values | {"tightness": tightness(model, layers, x, y, eps, norms)}
 
 
 @torch.no_grad()
 def _local(model: Classifier, layers: tuple[Layer, ...], x: Tensor, eps: float, norms: dict[str, Tensor]) -> Products:
-    """Means over images of both constants by norms of their own, which are found from below."""
+    """Means over images of both constants from local norms, which power iteration bounds from below."""
     _, vectors = estimates(layers[:-1], first_vectors(layers[:-1]), _GLOBAL)
-    found = []
-    for part in x.split(_BATCH):
-        each = parts(layers, regions(model, layers, part, eps, norms))
-        own = [local_estimate(one, vectors[one.layer.name].expand_as(one.inner), _LOCAL)[0] for one in each]
-        found.append(last_ball(model, 1.0, own))
-    before = torch.cat(found).mean()
-    return Products(float(before * norms["head"]), float(before * distances(model.head.weight).max()))
+    radii = []
+    for batch in x.split(_BATCH):
+        local_parts = parts(layers, regions(model, layers, batch, eps, norms))
+        local_norms = [
+            local_estimate(part, vectors[part.layer.name].expand_as(part.inner), _LOCAL)[0] for part in local_parts
+        ]
+        radii.append(last_ball(model, 1.0, local_norms))
+    body = torch.cat(radii).mean()
+    return Products(float(body * norms["head"]), float(body * distances(model.head.weight).max()))
 
 
 def _teacher(manifest: Manifest, part: str | None) -> Cell | Weights:
-    """The one whose id holds `part`, or which Duet has; ValueError where that is none, or several."""
-    known = {cell.teacher.id: cell.teacher for cell in manifest.trained if cell.method.name == "Duet"}
+    """The network with `part` in its id or, without `part`, the teacher of Duet; ValueError if there is not exactly one."""
+    known: dict[str, Cell | Weights] = {
+        cell.required_teacher.id: cell.required_teacher for cell in manifest.trained if cell.method.name == "Duet"
+    }
     if part:
-        known |= {one.id: one for cell in manifest.trained for one in (cell, *cell.lineage)}
-    found = [one for one in known.values() if not part or part in one.id]
-    if len(found) != 1:
-        given = f"--teacher {part}: in {len(found)} ids" if part else f"--teacher: {len(found)} teachers of Duet"
+        known |= {network.id: network for cell in manifest.trained for network in (cell, *cell.lineage)}
+    matches = [network for network in known.values() if not part or part in network.id]
+    if len(matches) != 1:
+        given = f"--teacher {part}: in {len(matches)} ids" if part else f"--teacher: {len(matches)} teachers of Duet"
         raise ValueError(f"{given} (allowed: part of one id of {', '.join(known) or 'the trained cells'})")
-    return found[0]
+    return matches[0]
 
 
 def _images(teacher: Cell | Weights, data: Path, count: int) -> tuple[Tensor, Tensor]:
-    """The first test images (B, C, H, W) and their labels (B,), in float64 and on the device."""
+    """The first `count` test images (B, C, H, W) in float64 and their labels (B,), on the device."""
     test = Beton(ensure(DATASETS[teacher.dataset], "test", data))
     x = torch.stack([image(test, i) for i in range(min(count, len(test)))]).double()
     return x, torch.from_numpy(test.labels[: len(x)]).to(x.device)
@@ -176,7 +184,7 @@ def _tables(frame: pd.DataFrame) -> Iterator[Table]:
     yield _table("Similarity (%)", frame, shares, ".1f")
     constants = {key: key.replace("_", " ") for key in _CONSTANTS if frame[key].notna().any()}
     constants |= {"paper_lipschitz": "paper", "tightness": "box/ball"}
-    yield _table("Lipschitz constants, and how far boxes tighten translations", frame, constants, ".3g")
+    yield _table("Lipschitz constants, and tightening of translations by boxes", frame, constants, ".3g")
 
 
 def _table(title: str, frame: pd.DataFrame, heads: dict[str, str], form: str) -> Table:
@@ -187,6 +195,6 @@ def _table(title: str, frame: pd.DataFrame, heads: dict[str, str], form: str) ->
     for head in heads.values():
         table.add_column(head, justify="right", no_wrap=True)
     for row in frame.to_dict("records"):
-        told = [f"{row[word]:.3g}" if word == "eps" else str(row[word]) for word in words]
-        table.add_row(*told, *("–" if math.isnan(row[key]) else format(row[key], form) for key in heads))
+        cells = [f"{row[word]:.3g}" if word == "eps" else str(row[word]) for word in words]
+        table.add_row(*cells, *("–" if math.isnan(row[key]) else format(row[key], form) for key in heads))
     return table

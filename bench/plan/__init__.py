@@ -1,1 +1,1 @@
-"""From a manifest to jobs in waves: how far they are and how long they take."""
+"""Plan the jobs of a manifest in waves, with their progress and expected time."""

@@ -1,4 +1,4 @@
-"""Take a manifest's jobs out of Slurm's queue."""
+"""Cancel a manifest's jobs in Slurm."""
 
 import time
 from collections.abc import Sequence
@@ -10,22 +10,22 @@ from bench.plan.waves import pluralize
 from launchers.states import ask, check, queued
 
 _PATIENCE = 60.0
-"""Seconds that cancelled jobs get to end, so that submitting again finds them gone."""
+"""Seconds to wait for cancelled jobs to end, so that the next submit no longer sees them."""
 
 
 def cancel(manifest: Path, runs: Path, data: Path, quick: bool, overrides: Sequence[str] = ()) -> str:
-    """Cancel the manifest's jobs that run or wait, and say how many; ValueError where Slurm does not answer."""
-    asked = read_manifest(manifest, quick, networks=False, overrides=overrides)
+    """Cancel the running and waiting jobs; return a message with their number. ValueError if Slurm does not answer."""
+    parsed = read_manifest(manifest, quick, networks=False, overrides=overrides)
     _check_slurm()
-    found, _ = states(asked, runs, data)
-    jobs = sorted({state.id for state in found if state.word in ("running", "waiting")})
+    job_states, _ = states(parsed, runs, data)
+    jobs = sorted({state.id for state in job_states if state.word in ("running", "waiting")})
     if not jobs:
         return "nothing of it is queued"
     ask("scancel", *jobs)
-    until = time.monotonic() + _PATIENCE
-    while (left := set(jobs) & set(queued()[0])) and time.monotonic() < until:
+    deadline = time.monotonic() + _PATIENCE
+    while (remaining := set(jobs) & set(queued()[0])) and time.monotonic() < deadline:
         time.sleep(0.5)
-    return f"cancelled {pluralize(len(jobs))}" + (f" ({len(left)} have not ended yet)" if left else "")
+    return f"cancelled {pluralize(len(jobs))}" + (f" ({len(remaining)} have not ended yet)" if remaining else "")
 
 
 def _check_slurm() -> None:

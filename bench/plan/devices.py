@@ -1,22 +1,22 @@
-"""Devices that times are estimated for: peak figures from data sheets, and the share of them that training reaches."""
+"""Devices to estimate times for: peak figures of data sheets, and the share of the peak that training reaches."""
 
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 SHARE, MATRIX_SHARE = 0.2, 0.1
-"""Share of its peak that a device reaches in training: of fp32, and of what its matrix units (tensor cores) do.
+"""Share of its peak that a device reaches in training: in fp32, and on its matrix units (tensor cores).
 
-Source: the times that papers print, over the operations counted here, on a Titan V (5,120 cores at 1.455 GHz: 14.9
-TFLOP/s; 110 with tensor cores, by NVIDIA's page of it). The 12 times of Tables 4 and 15 of the CRT paper, fp32, have a
-median of 21 % (6 to 37 %); those of Tables 1 and 9 of the RRM paper in fp16 a median of 10 % (6 to 10 %).
-`tests/test_devices.py` computes both.
+Source: the operations counted here, divided by the times that papers print for a Titan V (5,120 cores at 1.455 GHz:
+14.9 TFLOP/s; 110 TFLOP/s with tensor cores, according to NVIDIA's product page). The 12 fp32 times of Tables 4 and 15
+of the CRT paper have a median of 21 % (6 to 37 %); the fp16 times of Tables 1 and 9 of the RRM paper have a median of
+10 % (6 to 10 %). `tests/test_devices.py` computes both.
 """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Device:
-    """One kind of device; `peaks` are dense products (no sparsity) in TFLOP/s, by precision."""
+    """A kind of device. `peaks` are TFLOP/s of dense matrix products (no sparsity) by precision."""
 
     name: str
     peaks: dict[str, float]
@@ -63,44 +63,44 @@ TABLE = {
 
 
 def recognized(name: str) -> Device | None:
-    """The device that torch calls so, as `NVIDIA A100-SXM4-80GB`; None for one that has no row."""
+    """The device with this name in torch, such as `NVIDIA A100-SXM4-80GB`; None if `TABLE` has no such device."""
     words = re.split(r"[^a-z0-9]+", name.lower().replace("rtx 4090", "rtx4090"))
-    # A laptop's 4090 and the 4090 D are other chips.
+    # The laptop 4090 and the 4090 D are different chips.
     return None if {"laptop", "d"} & set(words) else next((TABLE[word] for word in words if word in TABLE), None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Speed:
-    """The assumption that estimates rest on: the figures of a device, or the one that a profile states."""
+    """Speed that estimates assume: from the figures of a device, or as a profile states it."""
 
     name: str
-    """As a table row, torch or a profile has it."""
+    """Name as in `TABLE`, in torch or in a profile."""
     device: Device
-    """Whose figures are taken: where there are none of the device so named, those of the likeliest."""
+    """Device whose figures are used; for an unknown name, the most likely device."""
     stated: float | None = None
-    """TFLOP/s of a rank, as a profile's `tflops` has them."""
+    """TFLOP/s of a rank: `tflops` of a profile."""
 
     @property
     def whose(self) -> str:
-        """The first word of a sum of hours."""
+        """Unit of a sum of hours: `GPU` or `CPU rank`."""
         return "GPU" if self.device.gpu else "CPU rank"
 
     def flops(self, precision: str) -> float:
-        """Operations a second of one rank."""
+        """Operations per second of one rank."""
         if self.stated is not None:
             return self.stated * 1e12
         peak, share, _ = self._peak(precision)
         return peak * share * 1e12
 
     def _peak(self, precision: str) -> tuple[float, float, str]:
-        """Peak, share of it, and precision; one that the device has no units for is computed as fp32."""
+        """Peak, the share reached, and the precision used: fp32 for a precision that the device lacks."""
         peaks = self.device.peaks
         precision = precision if precision in peaks else "fp32"
-        # A figure no higher than that of fp32 has no units of its own behind it.
+        # A peak no higher than that of fp32 means that the device has no matrix units for this precision.
         return peaks[precision], MATRIX_SHARE if peaks[precision] > peaks["fp32"] else SHARE, precision
 
     def words(self, precisions: Iterable[str]) -> str:
-        """The assumption in words, for recipes of these precisions."""
+        """The assumption in words, for recipes with these precisions."""
         if self.stated is not None:
             return f"{self.name}: {self.stated:g} TFLOP/s, the profile's tflops"
         instead = "" if self._known else f" (not in bench/plan/devices.py; figures of {self.device.name})"
@@ -115,20 +115,20 @@ class Speed:
         return TABLE.get(self.name) or recognized(self.name)
 
     def is_of(self, recorded: str) -> bool:
-        """True where a record names this device, as torch calls it."""
+        """True if a record's device, named as in torch, is this device."""
         return recognized(recorded) == self._known if self._known else recorded == self.name
 
 
 def speed(name: str | None, gpu: bool = False, stated: float | None = None) -> Speed:
-    """The assumption for a device by any of its names; without figures of it, those of an A100 or of a CPU."""
+    """Speed of a device given by any of its names; an unknown device gets the figures of an A100 or a CPU."""
     likeliest = TABLE["a100" if gpu else "cpu"]
     name = name or ("profile" if stated else likeliest.name)
     return Speed(name=name, device=TABLE.get(name) or recognized(name) or likeliest, stated=stated)
 
 
 def here() -> Speed:
-    """The assumption for this machine."""
-    # The command line lists devices in its help, which needs none of what this imports.
+    """Speed of this machine."""
+    # Imported here, because the help of a command lists devices and must not import this.
     from bench.measure.gpu_telemetry import device_name
 
     name = device_name()

@@ -1,4 +1,4 @@
-"""How long jobs will take: from records of the same device where there are some, else from counted operations."""
+"""Expected time of jobs: from records of the same device if there are any, else from counted operations."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,21 +11,21 @@ from bench.records import Epoch, Start, read
 from launchers.task import unfinished
 
 Rates = dict[str, float]
-"""Counted operations a second that a rank was seen to do, by `arch-Method`."""
+"""Measured speed of a rank in counted operations per second, by `arch-Method`."""
 
 
 class Expected(NamedTuple):
-    """How long a job will take."""
+    """Expected time of a job."""
 
     seconds: float | None
-    """None where nothing tells, as of a dataset that is written."""
+    """None if unknown, as for a job that writes a dataset."""
     recorded: bool
-    """True where records give the time, False where it is estimated."""
+    """True if the time comes from records, False if it is estimated."""
 
 
 def rates(runs: Path, speed: Speed) -> Rates:
-    """Speeds by the records in a runs folder: those of the median epoch on a device."""
-    seen: dict[str, list[float]] = {}
+    """Speeds from the records in a runs folder: the median over epochs on the device."""
+    measured: dict[str, list[float]] = {}
     for file in (*runs.glob("*/train.jsonl"), *runs.glob("*/run*/time.jsonl")):
         start = None
         for record in read(file):
@@ -33,8 +33,8 @@ def rates(runs: Path, speed: Speed) -> Rates:
                 start = record if speed.is_of(record.device) else None
             elif isinstance(record, Epoch) and start and not record.warmup:
                 rate = start.flops.get(record.arm, 0.0) * record.images / record.seconds / start.world_size
-                seen.setdefault(_kind(record.arm), []).append(rate)
-    return {kind: sorted(found)[len(found) // 2] for kind, found in seen.items()}
+                measured.setdefault(_kind(record.arm), []).append(rate)
+    return {kind: sorted(speeds)[len(speeds) // 2] for kind, speeds in measured.items()}
 
 
 def _kind(cell_id: str) -> str:
@@ -42,14 +42,14 @@ def _kind(cell_id: str) -> str:
 
 
 def expected(job: BenchJob, speed: Speed, known: Rates) -> Expected:
-    """Seconds that are left of a job."""
+    """Expected time for the rest of a job."""
     parts = list(job.task.cost())
     if not parts:
         return Expected(None, False)
     recorded = all(part.rate in known for part in parts)
     seconds = sum(part.operations() / (known[part.rate] if recorded else speed.flops(part.precision)) for part in parts)
-    left = max(0.0, 1 - job.progress.done / job.progress.total)
-    return Expected(seconds * left / job.task.ranks, recorded)
+    remaining = max(0.0, 1 - job.progress.done / job.progress.total)
+    return Expected(seconds * remaining / job.task.ranks, recorded)
 
 
 def precisions(job: BenchJob) -> set[str]:
@@ -58,19 +58,20 @@ def precisions(job: BenchJob) -> set[str]:
 
 
 def counts(job: BenchJob) -> Iterable[Count]:
-    """Everything that must be counted before a job can be estimated."""
+    """Counts that are needed to estimate a job."""
     return (count for part in job.task.cost() for count in part.counts)
 
 
 def longest_chain(waves: Iterable[BenchWave], seconds: Mapping[str, float | None]) -> list[BenchJob]:
-    """The unfinished jobs, each waiting for the one before, that take longest together: no GPUs make it faster.
+    """The chain of unfinished jobs, each waiting for the one before, with the longest total time.
 
-    A wave waits for every job of the wave that it comes after, as it does under Slurm. `seconds` are by task key.
+    It bounds the time of the manifest from below, however many GPUs there are. A wave waits for every job of the wave
+    that it comes after, as under Slurm. `seconds` are by task key.
     """
     chains: list[list[BenchJob]] = []
-    took = lambda job: seconds.get(job.task.key) or 0.0  # noqa: E731
+    time = lambda job: seconds.get(job.task.key) or 0.0  # noqa: E731
     for wave in waves:
-        before = chains[wave.after] if wave.after is not None else []
-        left = unfinished([wave])
-        chains.append([*before, max(left, key=took)] if left else before)
-    return max(chains, key=lambda chain: sum(map(took, chain)), default=[])
+        previous = chains[wave.after] if wave.after is not None else []
+        jobs = unfinished([wave])
+        chains.append([*previous, max(jobs, key=time)] if jobs else previous)
+    return max(chains, key=lambda chain: sum(map(time, chain)), default=[])

@@ -1,4 +1,4 @@
-"""What must be there before anything is queued: images, weights from elsewhere, a folder to write to, the device."""
+"""Checks before anything is queued: images, teachers' weights, a writable folder, and the device."""
 
 import shutil
 import sys
@@ -16,11 +16,11 @@ from crt.text import printable
 
 
 def check_data(manifest: Manifest, data: Path, sources: Collection[str], dry: bool) -> None:
-    """ValueError, or where `dry` a warning, of a dataset that is not there and that no job makes from `sources`.
+    """Raise ValueError, or print a warning if `dry`, for a missing dataset that no job makes from `sources`.
 
-    Digits are written on first use: so this comes after what only looks.
+    The digits dataset is written on first use, so this check comes after those that write nothing.
     """
-    needed = {(one.dataset, "train") for cell in manifest.cells for one in (cell, *cell.lineage)}
+    needed = {(network.dataset, "train") for cell in manifest.cells for network in (cell, *cell.lineage)}
     needed |= {(cell.dataset, "test") for cell in manifest.cells if cell.evals and not manifest.timing}
     for dataset, split in sorted(needed):
         if dataset in sources or (dry and dataset == "digits"):
@@ -34,23 +34,23 @@ def check_data(manifest: Manifest, data: Path, sources: Collection[str], dry: bo
 
 
 def check_weights(manifest: Manifest, runs: Path) -> None:
-    """ValueError where a teacher from elsewhere does not fit its network."""
-    students = (one for cell in manifest.cells for one in (cell, *cell.lineage))
-    given = {cell.teacher.id: cell.teacher for cell in students if isinstance(cell.teacher, Weights)}
-    if given:
+    """Raise ValueError if the weights of a teacher that was trained elsewhere do not fit its network."""
+    students = (student for cell in manifest.cells for student in (cell, *cell.lineage))
+    teachers = {cell.teacher.id: cell.teacher for cell in students if isinstance(cell.teacher, Weights)}
+    if teachers:
         from bench.build.networks import trained
 
         with warnings_as_notes():
-            for teacher in given.values():
+            for teacher in teachers.values():
                 trained(teacher, runs)
 
 
 def check_device(jobs: Iterable[BenchJob], manifest: Path) -> None:
-    """ValueError, with file and cell, where this device or installation cannot train or time as a recipe has it."""
+    """Raise ValueError, with file and cell, if this device or installation lacks what a recipe needs."""
     for job in jobs:
         for cell in job.task.training_cells:
             if cell.recipe.portable:
-                continue  # torch, which knows the device, need not be imported
+                continue  # runs on every device: torch need not be imported
             from crt import distributed
             from crt.training.precision import check
 
@@ -61,11 +61,11 @@ def check_device(jobs: Iterable[BenchJob], manifest: Path) -> None:
 
 
 def check_writable(runs: Path) -> None:
-    """ValueError where records and weights cannot be kept; the folder is not made yet."""
+    """Raise ValueError if records and weights cannot be written. The folder is not created yet."""
     try:
-        there = next(folder for folder in (runs.absolute(), *runs.absolute().parents) if folder.exists())
-        tempfile.TemporaryFile(dir=there).close()
+        existing = next(folder for folder in (runs.absolute(), *runs.absolute().parents) if folder.exists())
+        tempfile.TemporaryFile(dir=existing).close()
     except OSError as error:
         raise ValueError(f"{runs}: {error.strerror} (allowed: a folder for --runs that can be written)") from None
-    if shutil.disk_usage(there).free < 2**28:
+    if shutil.disk_usage(existing).free < 2**28:
         raise ValueError(f"{runs}: less than 256 MB free (weights and records would not fit)")

@@ -1,4 +1,4 @@
-"""One manifest on its way to a launcher: planned, checked, estimated, handed over."""
+"""Submit a manifest: plan its jobs, check and estimate them, and hand them to a launcher."""
 
 import fnmatch
 import re
@@ -6,6 +6,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from bench.command import set_options
 from bench.jobs.lease import JobPaths
@@ -41,15 +42,15 @@ def submit(
     overrides: list[str],
     dry_run: bool,
 ) -> int:
-    """Plan what the manifest asks for and hand it over, or show it where `dry_run`; how many jobs failed here.
+    """Plan a manifest's jobs and hand them to a launcher, or print them if `dry_run`.
 
-    ValueError before anything runs.
+    Returns the number of jobs that failed on this machine. ValueError is raised before anything runs.
     """
     if device is not None and device not in devices.TABLE:
         raise ValueError(f"--device {device}: unknown (allowed: {', '.join(devices.TABLE)})")
     if profile and launcher not in ("auto", "slurm"):
-        raise ValueError(f"--profile {profile}: of use to Slurm alone (allowed: with --launcher slurm)")
-    asked = read_manifest(manifest, overrides=overrides)
+        raise ValueError(f"--profile {profile}: applies to Slurm only (allowed: with --launcher slurm)")
+    parsed = read_manifest(manifest, overrides=overrides)
     if launcher == "auto":
         launcher = choose(profile=profile is not None)
     if launcher == "slurm":
@@ -57,10 +58,10 @@ def submit(
     if launcher == "slurm" and not dry_run:
         _check_slurm(profile)
     if quick:
-        # Operations are counted for it, which takes a while: mistakes and a silent Slurm are told before.
-        asked = reduce(asked)
+        # This counts operations, which takes a while, so it comes after the checks for errors and for Slurm.
+        parsed = reduce(parsed)
     submission = Submission(
-        chosen(asked, only),
+        chosen(parsed, only),
         manifest,
         launcher,
         runs.absolute(),
@@ -82,44 +83,48 @@ def _check_slurm(profile: Path | None) -> None:
 
 
 def _check_paths(runs: Path, data: Path) -> None:
-    """ValueError for a folder that Slurm would take for another, or that would end a line of the batch script."""
-    # Slurm puts numbers in for what follows a % in the path of a log, unless there is a backslash.
-    for option, folder, found in (
+    """Raise ValueError for a path that Slurm would change, or that would break a line of the batch script."""
+    # Slurm replaces patterns after a % in the path of a log, unless the path has a backslash.
+    for option, folder, forbidden in (
         ("--runs", runs, re.search(rf"[%\\]|{CONTROL.pattern}", str(runs.absolute()))),
         ("--data", data, CONTROL.search(str(data.absolute()))),
     ):
-        if found:
+        if forbidden:
             allowed = "no control characters" + (", no % and no backslash" if option == "--runs" else "")
-            raise ValueError(f"{option} {folder}: {found[0]!r} in the path (allowed with Slurm: {allowed})")
+            raise ValueError(f"{option} {folder}: {forbidden[0]!r} in the path (allowed with Slurm: {allowed})")
 
 
 def chosen(manifest: Manifest, pattern: str | None) -> Manifest:
-    """The manifest's cells with the pattern in id or label; of a timing study, whole studies. ValueError if none."""
+    """The manifest with only the cells, or whole timing studies, that have the pattern in id or label.
+
+    ValueError if there are none.
+    """
     if pattern is None:
         return manifest
-    # Labels hold lists in brackets, which are no choice of characters.
-    hit = lambda name: fnmatch.fnmatchcase(name, f"*{pattern.replace('[', '[[]')}*")  # noqa: E731
-    asked = lambda cell: hit(cell.id) or hit(cell.method.label)  # noqa: E731
+    # A bracket is a literal character: labels contain lists in brackets.
+    matches = lambda name: fnmatch.fnmatchcase(name, f"*{pattern.replace('[', '[[]')}*")  # noqa: E731
+    selected = lambda cell: matches(cell.id) or matches(cell.method.label)  # noqa: E731
     if manifest.timing:
-        cells = [a for s in manifest.studies if hit(s.id) or any(map(asked, s.arms)) for a in s.arms]
+        studies = [study for study in manifest.studies if matches(study.id) or any(map(selected, study.arms))]
+        cells = [arm for study in studies for arm in study.arms]
     else:
-        cells = [cell for cell in manifest.cells if asked(cell)]
+        cells = [cell for cell in manifest.cells if selected(cell)]
     if not cells:
-        cells = {cell.id: cell for cell in manifest.cells}
-        said = labels_beside_ids(cells)
-        there = ", ".join(f"{key} ({said[key]})" if key in said else key for key in cells)
-        raise ValueError(f"--only {pattern}: in no cell's id or label (there are: {there})")
+        by_id = {cell.id: cell for cell in manifest.cells}
+        labels = labels_beside_ids(by_id)
+        names = ", ".join(f"{key} ({labels[key]})" if key in labels else key for key in by_id)
+        raise ValueError(f"--only {pattern}: in no cell's id or label (there are: {names})")
     return manifest.model_copy(update={"cells": tuple(cells)})
 
 
 def manifest_name(manifest: Path) -> str:
-    """What its arrays' names begin with: its path under `manifests/`, for each paper may have a table1.yaml there."""
+    """Prefix of the names of a manifest's Slurm arrays: its path under `manifests/`, as papers share file names."""
     path = shipped.manifest(manifest).resolve().with_suffix("")
     return "-".join(path.relative_to(MANIFESTS).parts) if path.is_relative_to(MANIFESTS) else manifest.stem
 
 
 class Submission:
-    """One manifest on its way to a launcher."""
+    """A manifest with the launcher and the options to submit it with."""
 
     def __init__(
         self,
@@ -139,83 +144,83 @@ class Submission:
         on_slurm = launcher == "slurm"
         self.profile = profiles.read(profile or profiles.DEFAULT) if on_slurm else Profile()
         self.speed = self._speed(device)
-        process = "shared" if launcher == "inline" else "fresh"
+        process: Literal["fresh", "shared"] = "shared" if launcher == "inline" else "fresh"
         stage = self.profile.stage
         self.place = JobPaths(runs=runs, data=data, process=process, stage=stage, submitted=time.time())
         self.ledger = Ledger(runs)
         self.console = screen.output()
 
     def plan(self) -> list[BenchWave]:
-        """Every job, as the records are now."""
+        """The jobs in waves, with their progress by the current records."""
         shards = self.profile.shards if self.launcher == "slurm" else None
-        found = waves(self.manifest, self.place, shards, self.profile.sources)
+        planned = waves(self.manifest, self.place, shards, self.profile.sources)
         if not self.failed:
-            return found
-        tried = self.ledger.names()
-        again = lambda job: job.task.records.exists() or job.task.key in tried  # noqa: E731
-        return [replace(wave, jobs=tuple(filter(again, wave.jobs))) for wave in found]
+            return planned
+        submitted = self.ledger.names()
+        tried = lambda job: job.task.records.exists() or job.task.key in submitted  # noqa: E731
+        return [replace(wave, jobs=tuple(filter(tried, wave.jobs))) for wave in planned]
 
     def dry(self) -> int:
-        """Print cells, waves, times and, for Slurm, the exact text for sbatch: without data, GPU or Slurm."""
-        found = self.plan()
-        self._show(found)
+        """Print jobs, times and, for Slurm, the exact batch scripts. This needs neither data nor GPU nor Slurm."""
+        planned = self.plan()
+        self._show(planned)
         preflight.check_data(self.manifest, self.place.data, self.profile.sources, dry=True)
         try:
-            self._check_device(found)
+            self._check_device(planned)
         except ValueError as error:
             print(f"warning: {printable(str(error))}", file=sys.stderr)
         if self.launcher == "slurm":
             logs = self.place.runs / "logs"
-            for array in slurm.arrays(manifest_name(self.path), found, self.profile, self.profile.max_array, set()):
+            for array in slurm.arrays(manifest_name(self.path), planned, self.profile, self.profile.max_array, set()):
                 first, last = array.tasks[0].key, array.tasks[-1].key
                 keys = f"{first} … {last}" if len(array.tasks) > 1 else first
-                after = found[array.wave].after
-                waits = f", after the jobs of {found[after].name}" if after is not None else ""
-                self.console.rule(f"{found[array.wave].name}: {pluralize(len(array.tasks))}{waits}")
+                after = planned[array.wave].after
+                dependency = f", after the jobs of {planned[after].name}" if after is not None else ""
+                self.console.rule(f"{planned[array.wave].name}: {pluralize(len(array.tasks))}{dependency}")
                 print(f"# {keys}\n{slurm.text(array, logs, self.profile)}")
         return 0
 
     def launch(self) -> int:
-        """Hand over what is left to do; how many jobs failed. ValueError before anything runs."""
-        found = self.plan()
-        self._check_device(found)
-        if unfinished(found):
-            # Operations are counted next, which takes a while.
+        """Hand the unfinished jobs to the launcher and return how many failed; ValueError before anything runs."""
+        planned = self.plan()
+        self._check_device(planned)
+        if unfinished(planned):
+            # Counting operations comes next and takes a while, so these checks come first.
             preflight.check_writable(self.place.runs)
             preflight.check_weights(self.manifest, self.place.runs)
-        self._show(found)
-        if not unfinished(found):
+        self._show(planned)
+        if not unfinished(planned):
             self.console.print(f"Nothing left to do. {self._report()}", soft_wrap=True)
             return 0
         preflight.check_data(self.manifest, self.place.data, self.profile.sources, dry=False)
         logs = self.place.runs / "logs"
-        wrong = 0
+        failures = 0
         if self.launcher == "inline":
-            wrong = inline.launch(found)
+            failures = inline.launch(planned)
         elif self.launcher == "local":
-            wrong = local.launch(found, logs)
+            failures = local.launch(planned, logs)
         else:
-            done = slurm.launch(manifest_name(self.path), self.plan, logs, self.profile, self.ledger)
-            for job, array in done:
+            queued = slurm.launch(manifest_name(self.path), self.plan, logs, self.profile, self.ledger)
+            for job, array in queued:
                 self.console.print(f"queued {job}: {array.name}, {pluralize(len(array.tasks))}", soft_wrap=True)
-            if not done:
+            if not queued:
                 self.console.print("Everything that is left to do is queued already.", soft_wrap=True)
             self.console.print(f"Status: {self._command('bench.status')}", soft_wrap=True)
         self.console.print(self._report(), soft_wrap=True)
-        return wrong
+        return failures
 
-    def _check_device(self, found: list[BenchWave]) -> None:
-        # What is queued runs on other machines.
+    def _check_device(self, planned: list[BenchWave]) -> None:
+        # Slurm runs jobs on other machines.
         if self.launcher != "slurm":
-            preflight.check_device(unfinished(found), self.path)
+            preflight.check_device(unfinished(planned), self.path)
 
-    def _show(self, found: list[BenchWave]) -> None:
-        """The table of what is left of the waves; ValueError where it takes longer than the user allows."""
-        known = estimate.rates(self.place.runs, self.speed)
-        forecast.show(self.console, self.manifest, found, self.speed, known, self.most)
+    def _show(self, planned: list[BenchWave]) -> None:
+        """Print the unfinished jobs; ValueError if they exceed --max-gpu-hours."""
+        rates = estimate.rates(self.place.runs, self.speed)
+        forecast.show(self.console, self.manifest, planned, self.speed, rates, self.most)
 
     def _speed(self, device: str | None) -> devices.Speed:
-        """The device that times are estimated for: the one asked for, the profile's, or this machine's."""
+        """Speed to estimate times with: of --device, of the profile, or of this machine."""
         if device is not None:
             return devices.speed(device)
         if self.launcher != "slurm":
@@ -225,7 +230,7 @@ class Submission:
 
     def _command(self, module: str) -> str:
         runs, quick = self.place.runs, ["--quick"] if self.manifest.quick else []
-        folder = ["--runs", runs] if runs != Path("runs").absolute() else []
+        folder: list[str | Path] = ["--runs", runs] if runs != Path("runs").absolute() else []
         return invocation(module, self.path, *quick, *set_options(self.overrides), *folder)
 
     def _report(self) -> str:

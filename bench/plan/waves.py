@@ -1,4 +1,4 @@
-"""The tasks that a manifest asks for, in waves, each with how far it is."""
+"""Plan the tasks of a manifest in waves, each with its progress."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -23,46 +23,46 @@ BenchWave = Wave[BenchTask]
 def waves(
     manifest: Manifest, place: JobPaths, shards: int | None = None, sources: dict[str, Path] | None = None
 ) -> list[BenchWave]:
-    """Every job of the manifest, finished ones marked: datasets first, then teachers before students.
+    """All jobs of the manifest, including finished ones: datasets first, then teachers before students.
 
-    What judges a wave's networks waits for that wave alone, and no training waits for it; a timing study waits for no
-    network. `shards` are the jobs that a cell's judging is spread over, each of one rank; without it, one job of the
-    cell's own ranks. `sources` names the folders that missing datasets are written from.
+    The evaluation of a wave's networks waits for that wave only, and no training waits for it. A timing study waits for
+    no network. `shards` is the number of one-rank jobs that a cell's evaluation is split into; without it, the
+    evaluation is one job with the cell's ranks. `sources` names the folders that missing datasets are written from.
     """
-    found: list[BenchWave] = []
-    _add(found, "data", _preparing(manifest, place, sources or {}), None)
-    ready = 0 if found else None
+    planned: list[BenchWave] = []
+    _add(planned, "data", _preparing(manifest, place, sources or {}), None)
+    ready = 0 if planned else None
     if manifest.timing:
-        _add(found, "time", _timing(manifest, place), ready)
+        _add(planned, "time", _timing(manifest, place), ready)
     training: dict[int, int] = {}
     levels = _levels(manifest)
     for level in sorted(levels):
-        training[level] = len(found)
+        training[level] = len(planned)
         jobs = [_train(cell, place) for cell in levels[level]]
-        # What a student of the next level is to learn from is made beside the training of this one.
-        made = {cell.robust: cell for cell in levels.get(level + 1, ()) if cell.robust}
-        jobs += [job for cell in made.values() for job in _robustify(cell, place, shards)]
-        _add(found, f"train{level}", jobs, training.get(level - 1, ready))
+        # The robust datasets for students of the next level are generated while this level trains.
+        datasets = {cell.robust: cell for cell in levels.get(level + 1, ()) if cell.robust}
+        jobs += [job for cell in datasets.values() for job in _robustify(cell, place, shards)]
+        _add(planned, f"train{level}", jobs, training.get(level - 1, ready))
     for level in sorted(levels):
         cells = [cell for cell in manifest.trained if cell.wave == level and cell.evals]
         jobs = [job for cell in cells for job in _judging(cell, place, shards)]
-        _add(found, f"judge{level}", jobs, training[level])
-    return found
+        _add(planned, f"judge{level}", jobs, training[level])
+    return planned
 
 
-def _add(found: list[BenchWave], name: str, jobs: Iterable[BenchJob], after: int | None) -> None:
-    jobs = tuple(jobs)
-    if jobs:
-        found.append(Wave(name=name, jobs=jobs, after=after))
+def _add(planned: list[BenchWave], name: str, jobs: Iterable[BenchJob], after: int | None) -> None:
+    wave = Wave(name=name, jobs=tuple(jobs), after=after)
+    if wave.jobs:
+        planned.append(wave)
 
 
 def _levels(manifest: Manifest) -> dict[int, list[Cell]]:
-    """The manifest's cells and the teachers they need, by what must be trained or made before them."""
+    """Cells to train, teachers included, by the number of trainings and datasets that must come before them."""
     levels: dict[int, dict[str, Cell]] = {}
     for cell in manifest.trained:
-        for one in (cell, *cell.lineage):
-            levels.setdefault(one.wave, {}).setdefault(one.id, one)
-    # A level may hold nothing but datasets that are made.
+        for network in (cell, *cell.lineage):
+            levels.setdefault(network.wave, {}).setdefault(network.id, network)
+    # A level without cells is kept: its robust datasets are generated then.
     return {level: list(levels.get(level, {}).values()) for level in range(max(levels, default=-1) + 1)}
 
 
@@ -92,7 +92,7 @@ def _robustify(cell: Cell, place: JobPaths, shards: int | None) -> Iterator[Benc
 def _judging(cell: Cell, place: JobPaths, shards: int | None) -> Iterator[BenchJob]:
     records = read_all(place.runs / cell.id)
     images = held(DATASETS[cell.dataset], "test", place.data)
-    # The number of shards depends on what is asked, not on what is left, so that a shard keeps its name.
+    # The number of shards depends on all images, not on those left, so that a shard keeps its name.
     parts = min(shards or 1, max(len(spec.indices(images)) for spec in cell.evals))
     for shard in range(parts):
         task = EvaluateTask(cell=cell, shard=shard, shards=parts, **_ranks(cell, shards), place=place)
@@ -100,24 +100,24 @@ def _judging(cell: Cell, place: JobPaths, shards: int | None) -> Iterator[BenchJ
 
 
 def _ranks(cell: Cell, shards: int | None) -> dict[str, int]:
-    """Ranks and nodes of a shard: one of each where shards are spread, else those of the cell."""
+    """Ranks and nodes of a shard: one of each if the work is split into shards, else those of the cell."""
     return {"ranks": 1, "nodes": 1} if shards else {"ranks": cell.ranks, "nodes": cell.nodes}
 
 
 def _timing(manifest: Manifest, place: JobPaths) -> Iterator[BenchJob]:
-    """Run by run over the studies, so that what is cut short has some of each."""
-    for run in range(manifest.timing.runs):
+    """Timing jobs, run by run over all studies, so that an interrupted manifest has runs of each study."""
+    for run in range(manifest.study_timing.runs):
         for study in manifest.studies:
             task = TimeTask(study=study, number=run, place=place)
             yield _job(task, read(task.records))
 
 
 def cell_labels(jobs: Iterable[BenchJob]) -> dict[str, str]:
-    """What the jobs' cells are called beside one another, by the tasks' keys; only where the key says less."""
+    """Labels of the jobs' cells by task key, without those that the key already contains."""
     cells = {job.task.key: job.task.label_cell for job in jobs}
     return labels_beside_ids({key: cell for key, cell in cells.items() if cell})
 
 
 def pluralize(jobs: int) -> str:
-    """So many jobs, in words."""
+    """A number of jobs in words."""
     return f"{jobs} job{'s' * (jobs != 1)}"
