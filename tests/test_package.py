@@ -102,7 +102,7 @@ def test_an_installed_copy_submits_what_is_shipped_from_any_folder(installed, tm
     done = robust_bench(installed, tmp_path, "status", "rrm/table1")
     assert done.returncode == 0 and "not submitted" in done.stdout, done.stderr
     done = robust_bench(installed, tmp_path, "speed", "--methods", "Nothing", "--seconds", "1")
-    assert done.returncode == 2 and "error: --methods 'Nothing': no study is of such (allowed: " in done.stderr
+    assert done.returncode == 2 and "error: --methods 'Nothing': not in the manifest (allowed: " in done.stderr
     assert not list(tmp_path.iterdir())
 
 

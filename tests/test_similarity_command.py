@@ -121,7 +121,7 @@ def test_constants_and_tightness(table, digits):
 def test_the_teacher_is_chosen_by_a_part_of_its_id(table, digits):
     bcp = cells(table)["BCP", 100]
     done = run(table, digits, "--teacher", "BCP-s100", "--csv", str(table.parent / "t.csv"))
-    assert done.exit_code == 0 and f"beside {bcp.id}" in done.output
+    assert done.exit_code == 0 and f"compared with {bcp.id}" in done.output
     assert pd.read_csv(table.parent / "t.csv").set_index("id").loc[bcp.id, "M2"] == pytest.approx(1)
 
 

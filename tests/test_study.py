@@ -106,9 +106,9 @@ def test_what_a_study_cannot_be_is_said(tmp_path, change, words):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--archs", "cnn2c2"], "--archs 'cnn2c2': no study is of such (allowed: cnn2c2f)"),
-        (["--methods", "Standard,Nope"], "--methods 'Nope': no study is of such (allowed: Standard)"),
-        (["--methods", ""], "--methods '': no study is of such (allowed: Standard)"),
+        (["--archs", "cnn2c2"], "--archs 'cnn2c2': not in the manifest (allowed: cnn2c2f)"),
+        (["--methods", "Standard,Nope"], "--methods 'Nope': not in the manifest (allowed: Standard)"),
+        (["--methods", ""], "--methods '': not in the manifest (allowed: Standard)"),
     ],
 )
 def test_speed_lists_the_names_that_there_are(tmp_path, options, words):

@@ -45,8 +45,9 @@ def report(
 ) -> None:
     """Attack the images that the table does not hold yet, and print its summary.
 
-    `arguments` are those of the attack; errors name them by the command's options. `eps` is text such as 8/255. `out` is
-    the table's file, by default one in `runs` named by a digest of the settings. ValueError for a wrong argument or file.
+    `arguments` are those of the attack; errors name them by the command's options. `eps` is text such as 8/255. `out`
+    is the table's file, by default one in `runs` named by a digest of the settings. ValueError for a wrong argument or
+    file.
     """
     console = screen.output()
     spec, evaluation = _evaluation(attack, arguments, _threat(norm, eps))
@@ -67,7 +68,7 @@ def report(
 def attacked(
     model: Classifier, evaluation: Evaluation, spec: Spec, test: Beton, settings: dict, out: Path, title: str
 ) -> list[Verdict]:
-    """Verdicts on the images that `spec` selects; missing ones are judged and appended to the table `out` one by one."""
+    """Verdicts on the images that `spec` selects; those not in the table `out` are judged and appended one by one."""
     lease = image_table.claimed(out, settings)
     verdicts = {verdict.index: verdict for verdict in records.read(out) if isinstance(verdict, Verdict)}
 

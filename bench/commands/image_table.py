@@ -21,7 +21,7 @@ from crt.models.classifier import Classifier
 from crt.threat import Threat
 
 Keep = Callable[[int, int, Judgement, float], str]
-"""Function that appends an image's index, label, judgement and seconds to the table, and returns a word on the result."""
+"""Appends an image's index, label, judgement and seconds to the table; returns a word on the result."""
 
 
 def evaluation(name: str, given: dict, threat: Threat) -> tuple[Spec, Evaluation]:
@@ -50,7 +50,9 @@ def claimed(out: Path, settings: dict) -> RecordLease:
     """Lease to write the table; ValueError if its settings, which are kept in a JSON file next to it, are different."""
     settings_file = out.with_suffix(".json")
     if out.suffix in (".json", ".claim"):
-        raise ValueError(f"--out {out}: beside a table are its .json and its .claim (allowed: another suffix)")
+        raise ValueError(
+            f"--out {out}: a table keeps files ending in .json and .claim next to it (allowed: another suffix)"
+        )
     lease = RecordLease(out)
     if not out.exists():
         write(settings_file, json.dumps(settings, indent=1).encode())

@@ -32,9 +32,10 @@ from crt.text import invocation, printable
 
 _READINGS = tuple(f"M{k}" for k in range(1, 7))
 _LEGEND = (
-    "Means over layers. M1: cosine of the rotations; M2: cosine of their outputs on each network's own inputs; M3: cosine"
-    " of their outputs on the same inputs; M4: alignment of the layers' outputs; M5: overlap of the leading input directions; M6: M1"
-    " rescaled to [0, 1]. box/ball: translations over box and ball, relative to those over the ball alone."
+    "Means over layers. M1: cosine of the rotations; M2: cosine of their outputs on each network's own inputs; M3: of"
+    " their outputs on the same inputs; M4: alignment of the layers' outputs; M5: overlap of the leading input"
+    " directions; M6: M1 rescaled to [0, 1]. box/ball: translations over box and ball, relative to those over the ball"
+    " alone."
 )
 _CONSTANTS = ("logits", "margins", "local_logits", "local_margins")
 _GLOBAL, _LOCAL = 100, 20
@@ -158,7 +159,7 @@ def _local(model: Classifier, layers: tuple[Layer, ...], x: Tensor, eps: float, 
 
 
 def _teacher(manifest: Manifest, part: str | None) -> Cell | Weights:
-    """The network with `part` in its id or, without `part`, the teacher of Duet; ValueError if there is not exactly one."""
+    """The network with `part` in its id, or without `part` the teacher of Duet; ValueError unless there is one."""
     known: dict[str, Cell | Weights] = {
         cell.required_teacher.id: cell.required_teacher for cell in manifest.trained if cell.method.name == "Duet"
     }

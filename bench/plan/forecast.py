@@ -66,7 +66,7 @@ def _lines(
     longest = " -> ".join(f"{name} ({duration(seconds[name])})" for name in chain)
     total_time = duration(sum(seconds[name] for name in chain))
     lines.append(
-        f"Longest chain of dependent jobs, a lower bound on the time whatever the number of devices: {total_time}: {longest}."
+        f"Longest chain of dependent jobs, a lower bound on the time with any number of devices: {total_time}: {longest}."
     )
     estimated = [job for job in timed if not times[job.task.key].recorded]
     if len(estimated) < len(timed):
