@@ -1,4 +1,4 @@
-"""Launchers: each takes waves of jobs, a folder for logs and a profile, and runs the jobs in one place."""
+"""Launchers: each runs waves of jobs in one place (this process, this machine, or Slurm)."""
 
 from launchers.former_names import register
 

@@ -1,4 +1,4 @@
-"""Which launcher `auto` is: Slurm where a cluster answers, else this machine."""
+"""Choose the launcher for `auto`: Slurm if a cluster answers, else this machine."""
 
 import shutil
 import sys
@@ -7,11 +7,11 @@ from typing import Literal
 from launchers.states import can_submit
 
 _SECONDS = 5.0
-"""Time that a cluster gets to answer: nobody asked for one."""
+"""Seconds to wait for a cluster's answer; short, since the user did not ask for a cluster."""
 
 
 def choose(profile: bool) -> Literal["slurm", "local"]:
-    """Slurm if a profile was named or a cluster answers; a remark on stderr where sbatch is there and none answers."""
+    """Slurm if `profile` or if a cluster answers; a note on stderr if sbatch exists and no cluster answers."""
     if profile:
         return "slurm"
     if not shutil.which("sbatch"):

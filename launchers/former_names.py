@@ -1,7 +1,7 @@
-"""Former names of modules, by which jobs that were queued before a move name their classes.
+"""Former names of modules, for jobs that were queued before the modules moved.
 
-submitit unpickles a job by the names that modules had when it was queued. The first name in a job's pickle is one of
-this package, so that importing the package makes the others known, too. No code imports by these names.
+submitit unpickles a job by the module names at the time of queueing. The first name in a job's pickle is one of this
+package, and importing the package registers the other names. No code imports by these names.
 """
 
 import sys
@@ -18,20 +18,20 @@ FORMER = {
 
 
 RENAMED = {"Place": "JobPaths"}
-"""Former names of classes, and their names now."""
+"""Current names of classes by their former names."""
 
 
 class _FormerModule(ModuleType):
-    """A module by its former name, which takes everything from where it is now."""
+    """Module under its former name, which takes its attributes from the current module."""
 
     def __getattr__(self, name: str) -> Any:
-        # Python asks modules by such names what they are.
+        # Python itself looks up such names on modules.
         if name.startswith("__"):
             raise AttributeError(name)
         return getattr(import_module(FORMER[self.__name__]), RENAMED.get(name, name))
 
 
 def register() -> None:
-    """Let the import system find each former name."""
+    """Register the former names with the import system."""
     for name in FORMER:
         sys.modules.setdefault(name, _FormerModule(name))

@@ -1,4 +1,4 @@
-"""One after another, in this process."""
+"""Launcher that runs tasks one after another in this process."""
 
 from collections.abc import Sequence
 
@@ -7,14 +7,14 @@ from launchers.task import Task, Wave, unfinished
 
 
 def launch(waves: Sequence[Wave[Task]]) -> int:
-    """Run every task; ValueError for one that asks for more than one rank. How many failed: none, or it raises."""
+    """Run every task and return 0, since a failing task raises; ValueError for a task with several ranks."""
     tasks = [job.task for job in unfinished(waves)]
     for task in tasks:
         if task.ranks > 1:
             raise ValueError(
                 f"{task.key}: {task.ranks} ranks do not fit in one process (allowed: --launcher local, slurm)"
             )
-    # One process is one rank, whatever started it.
+    # This process is a single rank, even if torchrun or Slurm set others.
     with cleaned():
         for task in tasks:
             task.run()

@@ -1,11 +1,11 @@
-"""Jobs that an earlier version queued: submitit unpickles them as `launchers.job.Job`."""
+"""Class of jobs that an earlier version queued; submitit unpickles them as `launchers.job.Job`."""
 
 from collections.abc import Callable
 from typing import Any
 
 
 class Call:
-    """`function(*args)` on every rank; today's launchers queue `launchers.task.Task` instead."""
+    """Call of `function(*args)` on every rank. New jobs are queued as `launchers.task.Task` instead."""
 
     function: Callable[..., None]
     args: tuple[Any, ...]
@@ -17,11 +17,11 @@ class Call:
             self.function(*self.args)
 
     def checkpoint(self) -> Any:
-        """Preempted or out of time: submit the same call again, which goes on from its last epoch."""
+        """Resubmit the same call after preemption or a timeout; it resumes from its last epoch."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
 
 
 Job = Call
-"""The name under which such a job was pickled."""
+"""Name under which such jobs are pickled."""

@@ -1,4 +1,4 @@
-"""Which jobs were handed to Slurm: one JSON line before an array is submitted, one with its id after."""
+"""Ledger of jobs handed to Slurm: one JSON line before an array is submitted, and one with its id after."""
 
 import fcntl
 import os
@@ -11,38 +11,38 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 
 class Entry(BaseModel):
-    """An array: the names of its jobs in order, and its id once Slurm has given it one."""
+    """An array: the names of its jobs in order, and its id once Slurm has assigned one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     tag: str
-    """Given to Slurm as the comment, so that an array whose submitter died is known again."""
+    """Comment of the array in Slurm, by which an array is recognized if its submitter died."""
     time: float
     cluster: str
     jobs: tuple[str, ...]
     id: str | None = None
 
     def job(self, name: str) -> str:
-        """The id of one job, as squeue prints it: an array of one is a plain job."""
+        """Id of one job as squeue prints it; an array of one job is a plain job."""
         return f"{self.id}_{self.jobs.index(name)}" if len(self.jobs) > 1 else f"{self.id}"
 
 
 class Ledger:
-    """`queue.jsonl` in a runs folder, read and written under a lock by every submit."""
+    """`queue.jsonl` in a runs folder, which every submit reads and writes under a lock."""
 
     def __init__(self, runs: Path):
         self.file = runs / "queue.jsonl"
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """One submit at a time: the next one waits, and then sees what this one queued."""
+        """Hold the lock. Another submit waits for it and then sees the jobs queued by this one."""
         self.file.parent.mkdir(parents=True, exist_ok=True)
         with open(self.file.with_suffix(".lock"), "w", encoding="utf-8") as lock:
             fcntl.lockf(lock, fcntl.LOCK_EX)
             yield
 
     def note(self, entry: Entry) -> None:
-        """Add a line, on disk before this returns."""
+        """Append a line, which is on disk when this returns."""
         with open(self.file, "a+b") as file:
             if file.tell():
                 file.seek(-1, os.SEEK_END)
@@ -53,13 +53,13 @@ class Ledger:
             os.fsync(file.fileno())
 
     def entries(self, cluster: str, comments: dict[str, str]) -> list[Entry]:
-        """The arrays handed to `cluster`, oldest first; `comments` give the ids of those whose submitter died."""
-        found = {entry.tag: entry for entry in self._lines() if entry.cluster == cluster}
-        known = [e if e.id else e.model_copy(update={"id": comments.get(e.tag)}) for e in found.values()]
-        return [entry for entry in known if entry.id]
+        """Arrays handed to `cluster`, oldest first; `comments` gives the ids of those whose submitter died."""
+        by_tag = {entry.tag: entry for entry in self._lines() if entry.cluster == cluster}
+        identified = [e if e.id else e.model_copy(update={"id": comments.get(e.tag)}) for e in by_tag.values()]
+        return [entry for entry in identified if entry.id]
 
     def names(self) -> set[str]:
-        """Every job that was ever handed to a cluster."""
+        """Names of all jobs that were ever handed to a cluster."""
         return {name for entry in self._lines() for name in entry.jobs}
 
     def _lines(self) -> Iterator[Entry]:
@@ -67,13 +67,14 @@ class Ledger:
             try:
                 yield Entry.model_validate_json(line)
             except ValidationError:
-                continue  # torn by a submitter's death: its array was not queued yet, or is known by the next line
+                continue  # incomplete, as its submitter died: the array was not queued, or the next line has it
 
 
 def latest(entries: list[Entry]) -> dict[str, str]:
-    """The Slurm id of each job that was ever queued: that of the last time."""
+    """Most recent Slurm id of each job that was ever queued."""
     return {name: entry.job(name) for entry in entries for name in entry.jobs}
 
 
 def entry(tag: str, cluster: str, jobs: tuple[str, ...]) -> Entry:
+    """A new entry with the current time, before Slurm has assigned an id."""
     return Entry(tag=tag, time=time.time(), cluster=cluster, jobs=jobs)

@@ -1,4 +1,4 @@
-"""Profiles in `slurm/`: the resources that a cluster is asked for."""
+"""Profiles in `slurm/`: resources to request from a cluster."""
 
 import re
 import shlex
@@ -12,7 +12,7 @@ from launchers.sbatch_options import check, option, unfit
 
 
 def _word(value: object) -> object:
-    # A number that names something (an account) is a word to Slurm; True and lists are not.
+    # A number may be a name in Slurm (an account); True and lists may not.
     return str(value) if type(value) is int else value
 
 
@@ -29,8 +29,8 @@ def _memory(value: object) -> object:
 
 
 def _fit(value: str) -> str:
-    if wrong := unfit(value):
-        raise ValueError(wrong)
+    if problem := unfit(value):
+        raise ValueError(problem)
     return value
 
 
@@ -54,7 +54,7 @@ Absolute = Annotated[Path, AfterValidator(_absolute)]
 
 
 class Profile(BaseModel):
-    """One cluster, or one kind of its nodes; the names are sbatch's where it has one."""
+    """A cluster, or one kind of its nodes. Fields have the names of sbatch's options where there is one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -66,53 +66,53 @@ class Profile(BaseModel):
     nodelist: Word | None = None
     exclude: Word | None = None
     time: Annotated[Count, BeforeValidator(_minutes)] = 1440
-    """Minutes that a job may take; it is requeued when they are over, and goes on from its last epoch."""
+    """Time limit of a job in minutes; after it the job is requeued and resumes from its last epoch."""
     signal_delay_s: Count = 90
-    """Seconds before the end at which a job is told."""
+    """Seconds before the time limit at which a job is signalled."""
     cpus_per_task: Count = 4
-    """Cores of a rank: its threads."""
+    """Cores, and so threads, of a rank."""
     gpus_per_rank: Annotated[int, Field(strict=True, ge=0, le=1)] = 0
     """0 for ranks on CPUs (gloo), 1 for ranks on GPUs (NCCL)."""
     gres: Word | None = None
-    """Generic resources of a node; where GPUs are among them, these take the place of what `gpus_per_rank` asks for."""
+    """Generic resources of a node. GPUs among them replace the request that follows from `gpus_per_rank`."""
     mem: Memory | None = None
-    """Memory of a node, as `64G`."""
+    """Memory of a node, such as `64G`."""
     exclusive: bool = True
-    """Give jobs whose seconds are results their nodes to themselves."""
+    """Run jobs whose times are results alone on their nodes."""
     array_parallelism: Count = 64
-    """Jobs of an array that may run at once."""
+    """Number of jobs of an array that may run at once."""
     max_array: Count = 1000
-    """Jobs in an array; the site's own limit holds where it is smaller."""
+    """Largest number of jobs in an array; a smaller limit of the site applies."""
     max_timeouts: Count = 100
-    """Times that a job may be requeued for want of time."""
+    """Number of times that a job may be requeued after a timeout."""
     shards: Count = 8
-    """Jobs that judging a cell's images is spread over."""
+    """Number of jobs that a cell's evaluation is split into."""
     setup: tuple[str, ...] = ()
-    """Lines of shell before the job: modules, environments."""
+    """Shell lines to run before the job, such as loading modules."""
     srun_args: tuple[Word, ...] = ()
-    """Options of srun, as a container's."""
+    """Options of srun, such as those for a container."""
     sbatch: dict[str, Option] = {}
-    """Further options of sbatch, by their long names."""
+    """Further options of sbatch by long name."""
     python: Annotated[Word | tuple[Word, ...] | None, BeforeValidator(_path)] = None
-    """The interpreter on the nodes, where it is another than here: a path, or the words of a command."""
+    """Python interpreter on the nodes (default: the current one): a path, or the words of a command."""
     stage: Absolute | None = None
-    """Storage of each node's own that .beton files are copied to."""
+    """Node-local storage to copy .beton files to."""
     sources: dict[str, Path] = {}
-    """Folder of a dataset's images, for datasets that have no .beton files yet."""
+    """Folder of images by dataset, for datasets without .beton files."""
     device: Word | None = None
-    """The nodes' device, as a row of `bench/plan/devices.py` or torch names it: times are estimated for it."""
+    """Device of the nodes to estimate times for, named as in `bench/plan/devices.py` or in torch."""
     tflops: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    """10^12 operations that a rank computes in a second, instead of that row's: for estimates of times alone."""
+    """Speed of a rank in 10^12 operations per second, instead of that device's; used only to estimate times."""
 
     @property
     def interpreter(self) -> str:
-        """The interpreter as a shell reads it."""
+        """The interpreter's command, quoted for a shell."""
         words = (self.python or sys.executable,) if isinstance(self.python, str | None) else self.python
         return shlex.join(words)
 
     @property
     def gpus(self) -> int:
-        """GPUs of a node that `gres` names."""
+        """Number of GPUs per node in `gres`."""
         parts = [re.split("[:=]", re.sub("^gres[:/]", "", part)) for part in (self.gres or "").split(",")]
         return sum(int(part[-1]) if part[-1].isdecimal() else 1 for part in parts if part[0] == "gpu")
 
@@ -123,12 +123,12 @@ class Profile(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _settled_once(self) -> "Profile":
+    def _no_option_twice(self) -> "Profile":
         check(self.sbatch)
         return self
 
     @model_validator(mode="after")
-    def _told_after_it_begins(self) -> "Profile":
+    def _signal_after_start(self) -> "Profile":
         if self.signal_delay_s >= 60 * self.time:
             most = f"below {60 * self.time}, the seconds of time"
             raise ValueError(f"signal_delay_s: {self.signal_delay_s} (allowed: {most})")

@@ -1,7 +1,7 @@
-"""Rendezvous of a job's ranks: rank 0 opens a free port and tells it to the others through a file.
+"""Rendezvous of a job's ranks: rank 0 opens a free port and writes it to a file that the other ranks read.
 
-The launcher makes an empty file for each attempt and names it in the environment of every rank, so that what an earlier
-attempt left is never read. Rank 0 binds the port itself and keeps it, so that nobody takes it in between.
+The launcher creates an empty file for each attempt and names it in the environment of every rank, so that no rank reads
+the file of an earlier attempt. Rank 0 binds the port itself and keeps it, so that no other process can take it.
 """
 
 import os
@@ -20,44 +20,46 @@ from launchers.environment import RENDEZVOUS, forget_ranks
 
 _LOOPBACK = "127.0.0.1"
 _PATIENCE = timedelta(minutes=10)
-"""Time that rank 0 gets to start, and then the others to join it."""
+"""Time limit for rank 0 to start, and then for the others to join it."""
 _EVERY = 0.05
+"""Seconds between two looks at the file."""
 _TRIES = 200
+"""Number of ports to try."""
 _LOWEST = 10000
-"""Services have their ports below this."""
+"""Lowest port to try; the ports of common services are below it."""
 _EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 @contextmanager
 def join_ranks() -> Iterator[None]:
-    """Set torch's variables of this rank, and where there are others of the port where all meet, for the duration.
+    """Set torch's variables for this rank and, if there are several, the address and port of the rendezvous.
 
-    CUDA_VISIBLE_DEVICES stays as Slurm or the user set it: a rank chooses its GPU by LOCAL_RANK.
+    CUDA_VISIBLE_DEVICES is left as Slurm or the user set it; a rank chooses its GPU by LOCAL_RANK.
     """
-    here = JobEnvironment()
+    job = JobEnvironment()
     forget_ranks()
-    ranks = {"RANK": here.global_rank, "LOCAL_RANK": here.local_rank, "WORLD_SIZE": here.num_tasks}
-    ranks["LOCAL_WORLD_SIZE"] = here.num_tasks // here.num_nodes
+    ranks = {"RANK": job.global_rank, "LOCAL_RANK": job.local_rank, "WORLD_SIZE": job.num_tasks}
+    ranks["LOCAL_WORLD_SIZE"] = job.num_tasks // job.num_nodes
     os.environ.update({name: str(value) for name, value in ranks.items()})
-    if here.num_tasks == 1:
+    if job.num_tasks == 1:
         yield
-    elif here.global_rank == 0:
-        port, store = _serve(here.job_id, here.num_tasks, everywhere=here.num_nodes > 1)
+    elif job.global_rank == 0:
+        port, store = _serve(job.job_id, job.num_tasks, everywhere=job.num_nodes > 1)
         os.environ.update(MASTER_ADDR=_LOOPBACK, MASTER_PORT=str(port))
         yield
-        del store  # held until here, for it is the server
+        del store  # the store is the server, so it is kept until here
     else:
-        told, *hosts = _read(_file(here.job_id)).split()
-        os.environ.update(MASTER_ADDR=next(filter(_resolves, hosts), hosts[0]), MASTER_PORT=told)
+        port_text, *hosts = _read(_file(job.job_id)).split()
+        os.environ.update(MASTER_ADDR=next(filter(_resolves, hosts), hosts[0]), MASTER_PORT=port_text)
         yield
 
 
 def _serve(job: str, ranks: int, everywhere: bool) -> tuple[int, TCPStore]:
-    """Open the port, then tell it."""
+    """Open a port and write it to the file; return the port and its store."""
     file = _file(job)
     listener = listen(_first(job), everywhere)
     port = listener.getsockname()[1]
-    # The store that torch makes for this port uses the server that is there: both are multi-tenant.
+    # The store that torch creates for this port shares this server, because both are multi-tenant.
     store = TCPStore(
         *(_LOOPBACK, port, ranks, True, _PATIENCE),
         wait_for_workers=False,
@@ -75,31 +77,31 @@ def _file(job: str) -> Path:
 
 
 def _first(job: str) -> int:
-    """Start of the search for a port: another for each job, and beyond all earlier tries after a requeue."""
+    """Index of the first port to try: different for each job and, after a requeue, beyond all earlier tries."""
     restarts = int(os.environ.get("SLURM_RESTART_COUNT") or 0)
     return zlib.crc32(job.encode()) + restarts * (_TRIES + 1)
 
 
 def listen(first: int, everywhere: bool) -> socket.socket:
-    """A listening socket on the first free port from `ports()[first]` on, for other nodes too or for this one alone."""
-    both = everywhere and socket.has_dualstack_ipv6()
-    family = socket.AF_INET6 if both else socket.AF_INET
+    """A socket listening on the first free port from `ports()[first]` on; with `everywhere`, to other nodes as well."""
+    dual_stack = everywhere and socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if dual_stack else socket.AF_INET
     host = "" if everywhere else _LOOPBACK
     allowed = ports()
     tries = [allowed[(first + k) % len(allowed)] for k in range(min(_TRIES, len(allowed)))]
-    # Port 0 is the kernel's choice, for a machine that leaves no other.
+    # Port 0 lets the kernel choose, if no other port is free.
     for port in [*tries, 0]:
         with suppress(OSError):
-            return socket.create_server((host, port), family=family, dualstack_ipv6=both)
+            return socket.create_server((host, port), family=family, dualstack_ipv6=dual_stack)
     raise OSError("no port is free on this machine")
 
 
 def ports() -> list[int]:
-    """Ports that the kernel gives to no outgoing connection, so that they are taken by servers alone."""
+    """Ports that the kernel never assigns to outgoing connections, so that only servers take them."""
     try:
         low, high = map(int, _EPHEMERAL.read_text(encoding="utf-8").split())
     except (OSError, ValueError):
-        low, high = 32768, 65535  # Linux's and the standard's ranges together
+        low, high = 32768, 65535  # the default range of Linux and that of the standard
     return [port for port in range(_LOWEST, 2**16) if not low <= port <= high]
 
 
@@ -117,10 +119,13 @@ def _resolves(host: str) -> bool:
 
 
 def _read(file: Path) -> str:
-    """The line of rank 0, once it is whole. To open a file anew is to see what another node wrote, over NFS too."""
-    until = time.monotonic() + _PATIENCE.total_seconds()
+    """The line that rank 0 writes, once it is complete; TimeoutError if it never is.
+
+    The file is opened anew each time, which makes writes of other nodes visible over NFS.
+    """
+    deadline = time.monotonic() + _PATIENCE.total_seconds()
     while not (text := file.read_text(encoding="utf-8")).endswith("\n"):
-        if time.monotonic() > until:
-            raise TimeoutError(f"{file}: rank 0 has told no port in {_PATIENCE.total_seconds():.0f} s")
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{file}: rank 0 has written no port in {_PATIENCE.total_seconds():.0f} s")
         time.sleep(_EVERY)
     return text

@@ -1,4 +1,4 @@
-"""Options of sbatch that a profile has no key for: which it may give, and what their values may be."""
+"""Check the further options of sbatch in a profile: allowed names and values."""
 
 import math
 import re
@@ -20,27 +20,27 @@ SETTLED = {
     **dict.fromkeys(("nodes", "ntasks", "ntasks-per-node"), "ranks and nodes of a manifest's cell"),
     "job-name": "a manifest of another name",
     **dict.fromkeys(("output", "error", "open-mode"), "--runs, where the logs are kept"),
-    "comment": "none, for by it an array is known again whose submitter died",
+    "comment": "none, for it identifies an array whose submitter died",
     "dependency": "none, for waves wait for one another",
     "clusters": "SLURM_CONF in the environment",
     "test-only": "--dry-run",
     **dict.fromkeys(("parsable", "quiet", "wait", "help", "usage", "version"), _ALONE),
 }
-"""Options that bench.submit decides on, and what is allowed instead."""
+"""What to use instead, by name of an option that bench.submit sets itself."""
 
 
 def check(options: Iterable[str]) -> None:
-    """ValueError for a name that is no long option of sbatch, or that of one which bench.submit decides on."""
+    """Raise ValueError for a name that is no long option of sbatch, or an option that bench.submit sets itself."""
     for name in options:
         if not re.fullmatch("[a-z][a-z0-9-]+", name):
             raise ValueError(f"sbatch.{name}: no option of sbatch (allowed: long names as mail-type)")
-        # sbatch takes the beginning of an option's name for the option.
-        if settled := next((one for one in sorted(SETTLED, key=len) if one.startswith(name)), None):
-            raise ValueError(f"sbatch.{name}: bench.submit decides on {settled} (allowed: {SETTLED[settled]})")
+        # sbatch accepts abbreviated option names.
+        if full := next((option for option in sorted(SETTLED, key=len) if option.startswith(name)), None):
+            raise ValueError(f"sbatch.{name}: bench.submit decides on {full} (allowed: {SETTLED[full]})")
 
 
 def option(value: object) -> object:
-    """The value of an option as sbatch is given it: True for one that takes none. ValueError for anything else."""
+    """The value of an option as sbatch takes it; True for an option without a value. ValueError for other types."""
     if value is True or (isinstance(value, str) and value and not unfit(value)):
         return value
     if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
@@ -51,7 +51,7 @@ def option(value: object) -> object:
 
 
 def unfit(text: str) -> str:
-    """The part of a text that a line of a batch script cannot hold; empty where it can hold all."""
+    """Message on a character that a line of a batch script cannot contain; empty if there is none."""
     if any(unicodedata.category(character) == "Cc" for character in text):
         return "a line break or another control character (allowed: one line of text)"
     return "a backslash, which sbatch drops (allowed: text without)" if "\\" in text else ""

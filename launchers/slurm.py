@@ -1,4 +1,4 @@
-"""An array for each wave and shape through submitit's SlurmExecutor; returns as soon as all are queued."""
+"""Launcher that queues one Slurm array for each wave and shape through submitit, and returns at once."""
 
 import re
 import shlex
@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 from submitit.slurm.slurm import SlurmExecutor, _make_sbatch_string
@@ -20,19 +21,19 @@ from launchers.task import Task, Wave
 
 @dataclass(frozen=True, kw_only=True)
 class Array:
-    """Tasks of one shape, and the sbatch text that asks for them."""
+    """Tasks with the same resources, and the parameters to request them."""
 
     wave: int
     name: str
     tasks: tuple[Task, ...]
-    parameters: dict
+    parameters: dict[str, Any]
 
 
 def arrays(
     title: str, waves: Sequence[Wave[Task]], profile: Profile, limit: int, queued: Collection[str]
 ) -> list[Array]:
-    """The unfinished tasks whose keys are not `queued`, by wave and shape, at most `limit` in an array."""
-    found = []
+    """Arrays of the unfinished tasks whose keys are not `queued`, by wave and shape, each of at most `limit` tasks."""
+    planned = []
     for number, wave in enumerate(waves):
         shapes: dict[tuple, list[Task]] = {}
         for job in wave.jobs:
@@ -43,43 +44,43 @@ def arrays(
             parameters = _parameters(f"{title}-{wave.name}", tasks[0], profile)
             for first in range(0, len(tasks), limit):
                 part = tuple(tasks[first : first + limit])
-                found.append(Array(wave=number, name=wave.name, tasks=part, parameters=parameters))
-    return found
+                planned.append(Array(wave=number, name=wave.name, tasks=part, parameters=parameters))
+    return planned
 
 
-def text(array: Array, logs: Path, profile: Profile, **more: object) -> str:
-    """The script that sbatch is given."""
+def text(array: Array, logs: Path, profile: Profile, **more: Any) -> str:
+    """The batch script of an array."""
     command = f"{profile.interpreter} -u -m submitit.core._submit {shlex.quote(str(logs))}"
     count = len(array.tasks) if len(array.tasks) > 1 else None
-    return _make_sbatch_string(command, logs, map_count=count, **_in(logs, array), **more)
+    return _make_sbatch_string(command, logs, map_count=count, **_with_rendezvous(logs, array), **more)
 
 
 def launch(
     title: str, plan: Callable[[], Sequence[Wave[Task]]], logs: Path, profile: Profile, ledger: Ledger
 ) -> list[tuple[str, Array]]:
-    """Queue what is neither finished nor queued; the arrays' ids.
+    """Queue the tasks that are neither finished nor queued; return the arrays with their ids.
 
-    ValueError with Slurm's own words where it refuses or does not answer; nothing is queued then.
+    ValueError with Slurm's message if Slurm refuses or does not answer; then nothing is queued.
     """
-    there = site()
+    cluster = site()
     with ledger.locked():
         waves = plan()
         seen, comments = queued()
-        ids = {name: job for name, job in latest(ledger.entries(there.name, comments)).items() if job in seen}
-        wanted = arrays(title, waves, profile, min(profile.max_array, there.max_array), set(ids))
+        ids = {name: job for name, job in latest(ledger.entries(cluster.name, comments)).items() if job in seen}
+        planned = arrays(title, waves, profile, min(profile.max_array, cluster.max_array), set(ids))
         keys = [[job.task.key for job in wave.jobs] for wave in waves]
         known = [{ids[key].split("_")[0] for key in wave if key in ids} for wave in keys]
         done: list[tuple[str, Array]] = []
-        for array in wanted:
-            before = _before(waves, array.wave, known)
+        for array in planned:
+            dependencies = _dependencies(waves, array.wave, known)
             tag = uuid.uuid4().hex
-            note = entry(tag, there.name, tuple(task.key for task in array.tasks))
+            note = entry(tag, cluster.name, tuple(task.key for task in array.tasks))
             ledger.note(note)
             try:
-                job = _submit(array, logs, profile, tag, before)
+                job = _submit(array, logs, profile, tag, dependencies)
             except (FailedJobError, FailedSubmissionError, subprocess.SubprocessError) as error:
-                # All or nothing: sbatch is the judge of what it takes (a trial by --test-only refuses what waits for
-                # nodes that are drained), so what went before the refusal is taken back.
+                # All or nothing: cancel the arrays queued before the refusal. --test-only cannot tell in advance, as it
+                # also refuses jobs that would wait for drained nodes.
                 if done:
                     ask("scancel", *(job for job, _ in done))
                 raise ValueError(f"{last_words('sbatch', str(error))} (nothing is queued)") from None
@@ -89,49 +90,61 @@ def launch(
     return done
 
 
-def _before(waves: Sequence[Wave[Task]], number: int, known: list[set[str]]) -> list[str]:
-    """The arrays that a wave waits for: those of the nearest wave before it that has any in the queue."""
+def _dependencies(waves: Sequence[Wave[Task]], number: int, known: list[set[str]]) -> list[str]:
+    """Arrays that a wave waits for: those of the nearest earlier wave with arrays in the queue."""
     after = waves[number].after
     while after is not None and not known[after]:
         after = waves[after].after
     return sorted(known[after]) if after is not None else []
 
 
-def _submit(array: Array, logs: Path, profile: Profile, tag: str, before: list[str]) -> str:
+def _submit(array: Array, logs: Path, profile: Profile, tag: str, dependencies: list[str]) -> str:
     executor = SlurmExecutor(folder=logs, max_num_timeout=profile.max_timeouts, python=profile.interpreter)
-    # Not afterok: one failed teacher must not keep back every student, but its own, which see that it is not there.
-    dependency = {"dependency": f"afterany:{':'.join(before)}"} if before else {}
-    executor.update_parameters(**_in(logs, array), comment=tag, **dependency)
-    # sbatch hands its environment to the job, and takes options from it that outrank the script's.
+    # Not afterok: a failed teacher must hold back only its own students, which fail by themselves without it.
+    dependency = {"dependency": f"afterany:{':'.join(dependencies)}"} if dependencies else {}
+    executor.update_parameters(**_with_rendezvous(logs, array), comment=tag, **dependency)
+    # sbatch passes its environment to the job, and its variables take precedence over the script's options.
     with cleaned():
         (first, *_) = executor.submit_array(array.tasks)
     return first.job_id.split("_")[0]
 
 
-def _in(logs: Path, array: Array) -> dict:
-    """The array's parameters, with a file in `logs` by which the ranks of an attempt find each other."""
+def _with_rendezvous(logs: Path, array: Array) -> dict[str, Any]:
+    """Parameters of the array, with a file in `logs` through which the ranks of an attempt find each other."""
     if array.tasks[0].ranks == 1:
         return array.parameters
-    made = f'{RENDEZVOUS}=$(mktemp {shlex.quote(str(logs))}/rendezvous-"$SLURM_JOB_ID"-XXXXXXXX) || exit 1'
-    lines = [made, f"export {RENDEZVOUS}", f"trap 'rm -f \"${RENDEZVOUS}\"' EXIT"]
+    create = f'{RENDEZVOUS}=$(mktemp {shlex.quote(str(logs))}/rendezvous-"$SLURM_JOB_ID"-XXXXXXXX) || exit 1'
+    lines = [create, f"export {RENDEZVOUS}", f"trap 'rm -f \"${RENDEZVOUS}\"' EXIT"]
     return array.parameters | {"setup": [*lines, *array.parameters["setup"]]}
 
 
-def _parameters(name: str, task: Task, profile: Profile) -> dict:
-    """submitit's own parameters for a shape: None is left out."""
-    same = ("partition", "account", "qos", "constraint", "nodelist", "exclude", "gres", "mem", "time", "cpus_per_task")
+def _parameters(name: str, task: Task, profile: Profile) -> dict[str, Any]:
+    """Parameters for submitit to run tasks like this one; ValueError for more ranks on a node than GPUs in `gres`."""
+    copied = (
+        "partition",
+        "account",
+        "qos",
+        "constraint",
+        "nodelist",
+        "exclude",
+        "gres",
+        "mem",
+        "time",
+        "cpus_per_task",
+    )
     per_node = task.ranks // task.nodes
     if 0 < profile.gpus < per_node:
         raise ValueError(f"profile.gres: {profile.gres}: {task.key} has {per_node} ranks on a node, each with its GPU")
-    # The allocator reads its settings when a process starts: so they are set before srun.
+    # The allocator reads its settings at the start of a process, so they are set before srun.
     fixed = {"OMP_NUM_THREADS": str(profile.cpus_per_task)} | ALLOCATOR
-    # One rank's end is the end of all; else the others wait for it until the time is over. Ranks get what this script
-    # sets, whatever the site's default is; and srun does not take the number of cores over from sbatch (since 22.05).
+    # If one rank dies, the others must end too: they would wait for it until the time limit. --export=ALL passes the
+    # variables of this script to the ranks whatever the site's default. srun does not inherit the number of cores from
+    # sbatch (since Slurm 22.05).
     srun = ["--kill-on-bad-exit=1", "--export=ALL", f"--cpus-per-task={profile.cpus_per_task}"]
-    # The signal is given here, for submitit would take it from the environment of this process alone.
-    more = {"requeue": True, "signal": f"USR2@{profile.signal_delay_s}", "reservation": profile.reservation}
-    given = {
-        **{key: getattr(profile, key) for key in (*same, "signal_delay_s", "array_parallelism")},
+    # The signal is set here, because submitit reads it only from the environment of this process.
+    additional = {"requeue": True, "signal": f"USR2@{profile.signal_delay_s}", "reservation": profile.reservation}
+    parameters = {
+        **{key: getattr(profile, key) for key in (*copied, "signal_delay_s", "array_parallelism")},
         "job_name": re.sub(r"[^\w.+-]", "_", name),
         "nodes": task.nodes,
         "ntasks_per_node": per_node,
@@ -139,6 +152,6 @@ def _parameters(name: str, task: Task, profile: Profile) -> dict:
         "exclusive": True if profile.exclusive and task.timed else None,
         "setup": [*(f"export {key}={value}" for key, value in fixed.items()), *profile.setup],
         "srun_args": [*srun, *profile.srun_args],
-        "additional_parameters": {key: value for key, value in more.items() if value} | profile.sbatch,
+        "additional_parameters": {key: value for key, value in additional.items() if value} | profile.sbatch,
     }
-    return {key: value for key, value in given.items() if value is not None}
+    return {key: value for key, value in parameters.items() if value is not None}

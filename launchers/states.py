@@ -1,4 +1,4 @@
-"""States of Slurm jobs, in the words of this suite."""
+"""Query the states of Slurm jobs, as waiting, running, ended or failed."""
 
 import os
 import re
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from launchers.environment import clean
 
 _SECONDS = 60.0
-"""Time that a command gets to answer."""
+"""Time limit of a command."""
 _PING_SECONDS = 10.0
-"""Time that the controller gets to show that it is there: Slurm's own commands go on trying for minutes."""
+"""Time limit of the controller's answer to a ping; Slurm's own commands retry for minutes."""
 _STATES = {
     "PENDING": ("waiting", ""),
     "REQUEUED": ("waiting", "requeued"),
@@ -43,11 +43,12 @@ _STATES = {
     "PREEMPTED": ("failed", "preempted and not requeued"),
     "REVOKED": ("failed", "taken by another cluster"),
 }
+"""State and reason by Slurm's name of a state."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """A job as Slurm sees it."""
+    """State of a job in Slurm."""
 
     job: str
     state: str
@@ -58,15 +59,15 @@ class Seen:
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """The cluster that answers."""
+    """Name and limits of the cluster that answers."""
 
     name: str
     max_array: int
-    """Jobs in one array."""
+    """Largest number of jobs in one array."""
 
 
 def ask(*command: str, seconds: float = _SECONDS) -> str:
-    """Output of a Slurm command; ValueError with Slurm's own words where it fails."""
+    """Output of a Slurm command; ValueError with Slurm's message if it fails."""
     try:
         with subprocess.Popen(
             command,
@@ -79,9 +80,9 @@ def ask(*command: str, seconds: float = _SECONDS) -> str:
             start_new_session=True,
         ) as process:
             try:
-                answer, complaint = process.communicate(timeout=seconds)
+                answer, error_text = process.communicate(timeout=seconds)
             except BaseException:
-                # Sites wrap these commands in scripts: what those started ends with them.
+                # Some sites wrap these commands in scripts, so the whole process group is killed.
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 raise
@@ -90,7 +91,7 @@ def ask(*command: str, seconds: float = _SECONDS) -> str:
     except OSError as error:
         raise ValueError(_missing(command[0]) or f"{command[0]}: {error.strerror}") from None
     if process.returncode:
-        raise ValueError(last_words(command[0], complaint or answer))
+        raise ValueError(last_words(command[0], error_text or answer))
     return answer
 
 
@@ -98,22 +99,22 @@ def _missing(command: str) -> str:
     return "" if shutil.which(command) else f"{command}: not found, so there is no Slurm here"
 
 
-def last_words(command: str, said: str) -> str:
-    """The last line that a Slurm command printed, behind its name once: it may have put that there itself."""
-    # A controller that is down is announced between lines of asterisks.
-    *_, last = [line for line in said.strip().splitlines() if not line.startswith("*")] or ["nothing"]
+def last_words(command: str, output: str) -> str:
+    """The last line of a Slurm command's output, with the command's name before it exactly once."""
+    # The message that the controller is down stands between lines of asterisks.
+    *_, last = [line for line in output.strip().splitlines() if not line.startswith("*")] or ["nothing"]
     return f"{command}: {re.sub(rf'^({command}: |error: |fatal: )+', '', last)}"
 
 
 def check(seconds: float = _PING_SECONDS) -> None:
-    """ValueError where Slurm's controller does not answer."""
-    said = ask("scontrol", "ping", seconds=seconds)
-    if " UP" not in said:
-        raise ValueError(last_words("scontrol", said or "no controller"))
+    """Raise ValueError if Slurm's controller does not answer."""
+    answer = ask("scontrol", "ping", seconds=seconds)
+    if " UP" not in answer:
+        raise ValueError(last_words("scontrol", answer or "no controller"))
 
 
 def can_submit(seconds: float = _PING_SECONDS) -> None:
-    """ValueError where jobs cannot be queued: a command is missing or broken, or the controller does not answer."""
+    """Raise ValueError if a command is missing or broken, or the controller does not answer."""
     for command in ("sbatch", "srun", "squeue", "scancel", "scontrol"):
         if missing := _missing(command):
             raise ValueError(missing)
@@ -122,33 +123,34 @@ def can_submit(seconds: float = _PING_SECONDS) -> None:
 
 
 def site() -> Site:
-    """The cluster's name and its limit on arrays; ValueError where Slurm does not answer."""
+    """The cluster's name and its limit on arrays; ValueError if Slurm does not answer."""
     settings = dict(
         [part.strip() for part in line.split("=", 1)]
         for line in ask("scontrol", "show", "config").splitlines()
         if "=" in line
     )
-    # MaxArraySize is one more than the largest index; where it is 0 there are no arrays, but jobs one by one.
+    # MaxArraySize is one more than the largest index; 0 means that the site allows no arrays, only single jobs.
     return Site(name=settings.get("ClusterName", "?"), max_array=max(1, int(settings.get("MaxArraySize", "1001")) - 1))
 
 
 def queued() -> tuple[dict[str, Seen], dict[str, str]]:
-    """The user's jobs that Slurm has not ended, by id (`17`, `17_4`), and array ids by the comment they were given."""
-    seen, comments = {}, {}
+    """The user's waiting and running jobs by id (`17`, `17_4`), and the ids of their arrays by comment."""
+    seen: dict[str, Seen] = {}
+    comments: dict[str, str] = {}
     answer = ask("squeue", "-h", "-r", "-u", str(os.getuid()), "-o", "%i|%T|%r|%N|%F|%k")
     for line in answer.splitlines():
-        job, word, why, node, array, comment = line.split("|", 5)
-        state, said = _STATES.get(word, ("running", word))
+        job, word, slurm_reason, node, array, comment = line.split("|", 5)
+        state, explanation = _STATES.get(word, ("running", word))
         if state in ("waiting", "running"):
-            # A pending job's reason is why it waits; a running one's is the last reason it waited for.
-            reason = said or (why if state == "waiting" else "")
+            # Slurm keeps the last reason for waiting of a job that runs, so it is shown for waiting jobs only.
+            reason = explanation or (slurm_reason if state == "waiting" else "")
             seen[job] = Seen(job=job, state=state, reason=reason, node=node)
             comments[comment] = array
     return seen, comments
 
 
 def ended(jobs: Iterable[str]) -> dict[str, Seen]:
-    """States of ended jobs by id, from accounting; ValueError with sacct's words where the site keeps no accounts."""
+    """States of ended jobs by id, from accounting; ValueError with sacct's message if the site keeps no accounts."""
     arrays = sorted({job.split("_")[0] for job in jobs})
     if not arrays:
         return {}
@@ -157,17 +159,17 @@ def ended(jobs: Iterable[str]) -> dict[str, Seen]:
         job, word, node = line.split("|", 2)
         # `CANCELLED by 1000` names who did it.
         word, _, by = word.partition(" ")
-        state, said = _STATES.get(word, ("failed", word))
-        reason = f"{word}: {said} {by}".strip() if state == "failed" else said
-        # What never started has no node, which accounting says in words.
+        state, explanation = _STATES.get(word, ("failed", word))
+        reason = f"{word}: {explanation} {by}".strip() if state == "failed" else explanation
+        # A job that never started has no node.
         node = "" if node == "None assigned" else node
-        for one in _each(job):
-            seen[one] = Seen(job=one, state=state, reason=reason, node=node)
+        for element in _elements(job):
+            seen[element] = Seen(job=element, state=state, reason=reason, node=node)
     return seen
 
 
-def _each(job: str) -> list[str]:
-    """`7_[0-2,5%8]`, as elements of an array that never started are written, is 7_0, 7_1, 7_2 and 7_5."""
+def _elements(job: str) -> list[str]:
+    """Expand the ids of array elements that never started: `7_[0-2,5%8]` is 7_0, 7_1, 7_2 and 7_5."""
     group = re.fullmatch(r"(\d+)_\[([\d,-]+)(?:%\d+)?\]", job)
     if not group:
         return [job]
@@ -176,6 +178,6 @@ def _each(job: str) -> list[str]:
 
 
 def job_id() -> str | None:
-    """The Slurm job that this process belongs to, as squeue prints it."""
+    """Id of the Slurm job that this process belongs to, as squeue prints it; None outside Slurm."""
     array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
     return f"{array}_{task}" if array else os.environ.get("SLURM_JOB_ID")

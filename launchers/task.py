@@ -1,4 +1,4 @@
-"""Tasks, the waves in which launchers run them, and what every rank of a task finds in its environment."""
+"""Tasks, and the jobs and waves in which launchers run them."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -7,17 +7,17 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 
 class Task(ABC):
-    """A piece of work that a launcher starts in `ranks` processes and knows by its key.
+    """A piece of work that a launcher starts in `ranks` processes and identifies by its key.
 
-    A task implements `key`, `group` and `run`. It overrides `ranks`, `nodes` and `timed` where it is more than one
-    process, or its seconds are no result. It is a frozen dataclass at the top level of a module that imports no torch:
-    a launcher pickles it, and Slurm requeues it unchanged. So it holds what the work is, and nothing of how far it is.
+    A subclass implements `key`, `group` and `run`. It overrides `ranks` and `nodes` if it needs several processes, and
+    `timed` if its time is no result. It is a frozen dataclass at the top level of a module that imports no torch. A
+    launcher pickles it, and Slurm requeues it unchanged, so it holds the description of the work and no progress.
     """
 
     @property
     @abstractmethod
     def key(self) -> str:
-        """Name that no other task of a runs folder has. It stands in the ledger: a new version keeps it."""
+        """Name of the task, unique in a runs folder. Ledgers contain it, so new versions must keep it."""
 
     @property
     @abstractmethod
@@ -26,45 +26,45 @@ class Task(ABC):
 
     @abstractmethod
     def run(self) -> None:
-        """Do this rank's part of the work, from where an earlier attempt stopped."""
+        """Do this rank's part of the work, resuming where an earlier attempt stopped."""
 
     @property
     def ranks(self) -> int:
-        """Processes, over all nodes."""
+        """Number of processes over all nodes."""
         return 1
 
     @property
     def nodes(self) -> int:
-        """Nodes that the ranks are spread over evenly."""
+        """Number of nodes; the ranks are spread over them evenly."""
         return 1
 
     @property
     def timed(self) -> bool:
-        """True where seconds are results, so that the task should have its nodes to itself."""
+        """True if times are results, so that the task should run alone on its nodes."""
         return True
 
     def __call__(self) -> None:
         """Run as one of the task's ranks: submitit calls this in each process."""
-        from launchers.rendezvous import join_ranks  # imports torch, which planning does without
+        from launchers.rendezvous import join_ranks  # imports torch, which planning must not
 
         with join_ranks():
             self.run()
 
     def checkpoint(self) -> Any:
-        """Preempted or out of time, submitit submits what this returns: the same task, which resumes by itself."""
+        """Task for submitit to resubmit after preemption or a timeout: the same one, which resumes by itself."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
 
 
 class TaskProgress(NamedTuple):
-    """How far a task is."""
+    """Progress of a task."""
 
     done: int = 0
-    """Epochs, images or chunks, of `total`."""
+    """Epochs, images or chunks done, out of `total`."""
     total: int = 1
     finished: bool = False
-    """True where nothing is left to do."""
+    """True if nothing is left to do."""
 
 
 T_co = TypeVar("T_co", bound=Task, covariant=True)
@@ -72,7 +72,7 @@ T_co = TypeVar("T_co", bound=Task, covariant=True)
 
 @dataclass(frozen=True, kw_only=True)
 class Job(Generic[T_co]):
-    """A task in a plan, and how far it was when the plan was made."""
+    """A task of a plan, and its progress when the plan was made."""
 
     task: T_co
     progress: TaskProgress
@@ -80,7 +80,7 @@ class Job(Generic[T_co]):
 
 @dataclass(frozen=True, kw_only=True)
 class Wave(Generic[T_co]):
-    """Jobs that may run at once, when those of the wave number `after` have ended, well or not."""
+    """Jobs that may run at once after all jobs of wave number `after` have ended, successfully or not."""
 
     name: str
     jobs: tuple[Job[T_co], ...]
@@ -88,5 +88,5 @@ class Wave(Generic[T_co]):
 
 
 def unfinished(waves: Iterable[Wave[T_co]]) -> list[Job[T_co]]:
-    """The jobs that have something left to do, in order."""
+    """Unfinished jobs, in order."""
     return [job for wave in waves for job in wave.jobs if not job.progress.finished]

@@ -162,7 +162,7 @@ def test_a_table_has_a_place_of_its_own(checkpoint, digits, tmp_path):
         (["--norm", "l2"], "made with norm 'linf', not 'l2'"),
         (["--steps", "5"], "made with steps 4, not 5"),
         (["--seed", "3"], "made with seed 2, not 3"),
-        (["--out", "t.json"], "--out t.json: a table keeps files ending in .json and .claim next to it (allowed: another suffix)"),
+        (["--out", "t.json"], "--out t.json: .json and .claim are files next to a table (allowed: another suffix)"),
         (["--out", "/proc/t.jsonl"], "/proc/t"),
     ],
 )

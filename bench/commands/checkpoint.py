@@ -27,7 +27,7 @@ class Checkpoint:
     """Key of the state dict to use in a file that holds several."""
 
     def load(self) -> tuple[Classifier, str]:
-        """The network in eval mode and the file's SHA-256; ValueError for an unknown name or a file that does not fit."""
+        """The network in eval mode and the file's SHA-256; ValueError for an unknown name or an unfit file."""
         _known("--arch", self.arch, plugins("crt.archs"))
         _known("--dataset", self.dataset, DATASETS)
         _known("--pipeline", self.pipeline, PIPELINES)

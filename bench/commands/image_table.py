@@ -50,9 +50,7 @@ def claimed(out: Path, settings: dict) -> RecordLease:
     """Lease to write the table; ValueError if its settings, which are kept in a JSON file next to it, are different."""
     settings_file = out.with_suffix(".json")
     if out.suffix in (".json", ".claim"):
-        raise ValueError(
-            f"--out {out}: a table keeps files ending in .json and .claim next to it (allowed: another suffix)"
-        )
+        raise ValueError(f"--out {out}: .json and .claim are files next to a table (allowed: another suffix)")
     lease = RecordLease(out)
     if not out.exists():
         write(settings_file, json.dumps(settings, indent=1).encode())

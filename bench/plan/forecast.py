@@ -64,10 +64,8 @@ def _lines(
     lines.append(f"In all: {summed(total, speed.whose)}.")
     chain = [job.task.key for job in longest_chain(waves, seconds) if job.task.key in seconds]
     longest = " -> ".join(f"{name} ({duration(seconds[name])})" for name in chain)
-    total_time = duration(sum(seconds[name] for name in chain))
-    lines.append(
-        f"Longest chain of dependent jobs, a lower bound on the time with any number of devices: {total_time}: {longest}."
-    )
+    least = duration(sum(seconds[name] for name in chain))
+    lines.append(f"Longest chain of dependent jobs, a lower bound on the time with any hardware: {least}: {longest}.")
     estimated = [job for job in timed if not times[job.task.key].recorded]
     if len(estimated) < len(timed):
         lines.append(f"Records: epochs on {speed.name} in the runs folder.")
