@@ -21,12 +21,12 @@ SETTLED = {
     "job-name": "a manifest of another name",
     **dict.fromkeys(("output", "error", "open-mode"), "--runs, where the logs are kept"),
     "comment": "none, for it identifies an array whose submitter died",
-    "dependency": "none, for waves wait for one another",
+    "dependency": "none, for bench.submit sets the order of waves",
     "clusters": "SLURM_CONF in the environment",
     "test-only": "--dry-run",
     **dict.fromkeys(("parsable", "quiet", "wait", "help", "usage", "version"), _ALONE),
 }
-"""What to use instead, by name of an option that bench.submit sets itself."""
+"""Options that bench.submit sets itself, with what to use instead."""
 
 
 def check(options: Iterable[str]) -> None:

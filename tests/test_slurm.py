@@ -27,7 +27,7 @@ from crt.archs.convnet import cnn2c2f
 from crt.data import DATASETS
 from crt.models.classifier import Classifier
 from launchers import rendezvous
-from launchers.states import _each
+from launchers.states import _elements
 from reports import __main__ as reports
 
 ROOT = Path(__file__).parents[1]
@@ -528,5 +528,5 @@ def test_dry_run_needs_no_slurm_and_prints_the_text_for_sbatch(table, tmp_path, 
 
 
 def test_elements_of_an_array_that_never_started_are_named_one_by_one():
-    assert _each("7_[0-2,5%8]") == ["7_0", "7_1", "7_2", "7_5"]
-    assert _each("7_[4]") == ["7_4"] and _each("7_4") == ["7_4"] and _each("7") == ["7"]
+    assert _elements("7_[0-2,5%8]") == ["7_0", "7_1", "7_2", "7_5"]
+    assert _elements("7_[4]") == ["7_4"] and _elements("7_4") == ["7_4"] and _elements("7") == ["7"]

@@ -122,8 +122,8 @@ def test_states_show_hosts_reasons_and_logs_as_they_are(tmp_path, text):
 def _state(text: str) -> State:
     place = JobPaths(runs=Path("none"), data=Path("none"), process="fresh")
     job = Job(task=DataTask(dataset="x", source=Path("none"), place=place), progress=TaskProgress())
-    said = (f"last words {text}",)
-    return State(job=job, word="failed", reason=f"reason {text}", node=f"node {text}", id="7", said=said)
+    log_tail = (f"last words {text}",)
+    return State(job=job, word="failed", reason=f"reason {text}", node=f"node {text}", id="7", log_tail=log_tail)
 
 
 @pytest.mark.parametrize("pattern", ["x=[1, 2]", "[1", "2]", "x=[[]1", "x=*2]", "?=[1"])

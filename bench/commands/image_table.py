@@ -58,7 +58,7 @@ def claimed(out: Path, settings: dict) -> RecordLease:
         stored = {**json.loads(settings_file.read_text(encoding="utf-8"))}
     except (OSError, ValueError, TypeError):
         raise ValueError(
-            f"{out}: cannot be gone on with: {settings_file.name}, with its settings, is missing"
+            f"{out}: cannot be resumed: {settings_file.name}, which holds its settings, is missing"
         ) from None
     changed = [key for key in settings | stored if stored.get(key) != settings.get(key)]
     differences = [f"{key} {stored.get(key)!r}, not {settings.get(key)!r}" for key in changed]

@@ -21,7 +21,7 @@ def cell_fits(cell: Cell, kind: "type[Method]", where: str) -> None:
     if kind.needs_teacher and cell.teacher is None:
         raise ValueError(f"{where}.teacher: missing, and {name} learns from one")
     if cell.teacher is not None and not kind.needs_teacher:
-        raise ValueError(f"{where}.teacher: given, but {name} has no use for one")
+        raise ValueError(f"{where}.teacher: given, but {name} uses none")
     if kind.needs_eps and cell.threat.eps == 0:
         raise ValueError(f"{where}.threat.eps: 0, and {name} attacks within it (allowed: above 0)")
     if recipe.batch_size % cell.ranks:
@@ -32,7 +32,7 @@ def cell_fits(cell: Cell, kind: "type[Method]", where: str) -> None:
         methods = ", ".join(key for key, method in sorted(declared("crt.methods").items()) if method.has_bare_loop)
         raise ValueError(f"{where}.loop: 'bare' (allowed: for {methods} on one rank)")
     if recipe.cuda_graph and (cell.ranks > 1 or cell.loop == "bare"):
-        raise ValueError(f"{where}.recipe.cuda_graph: true (allowed: on one rank, not of a bare loop)")
+        raise ValueError(f"{where}.recipe.cuda_graph: true (allowed: on one rank, not with loop: bare)")
     chunks = kind(threat=cell.threat, **cell.method.args).chunks
     if chunks > share:
         raise ValueError(f"{where}.method: splits a batch of {share} in {chunks} parts")
@@ -128,5 +128,5 @@ def study_fits(manifest: Manifest) -> None:
         baselines = [cell for cell in cells if manifest.is_baseline(cell)]
         if not baselines or len({cell.step_key for cell in baselines}) < len(baselines):
             where = f"{cells[0].arch}, ranks {cells[0].ranks}, nodes {cells[0].nodes}"
-            allowed = "one, or one a batch size and arithmetic"
+            allowed = "one, or one for each batch size and arithmetic"
             raise ValueError(f"baseline: {where}: {len(baselines)} cells of {manifest.baseline} (allowed: {allowed})")

@@ -20,7 +20,7 @@ def cancel(manifest: Path, runs: Path, data: Path, quick: bool, overrides: Seque
     job_states, _ = states(parsed, runs, data)
     jobs = sorted({state.id for state in job_states if state.word in ("running", "waiting")})
     if not jobs:
-        return "nothing of it is queued"
+        return "no job of this manifest is queued"
     ask("scancel", *jobs)
     deadline = time.monotonic() + _PATIENCE
     while (remaining := set(jobs) & set(queued()[0])) and time.monotonic() < deadline:
@@ -32,4 +32,4 @@ def _check_slurm() -> None:
     try:
         check()
     except ValueError as error:
-        raise ValueError(f"{error} (what runs on this machine ends with ctrl-C, where it was started)") from None
+        raise ValueError(f"{error} (jobs on this machine end with ctrl-C in the terminal that started them)") from None

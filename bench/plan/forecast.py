@@ -32,9 +32,9 @@ def show(
 def _table(manifest: Manifest, waves: list[BenchWave], times: dict[str, Expected], whose: str) -> Table:
     table = Table("wave", "what", "jobs", "ranks", title=manifest.title)
     table.columns[1].overflow = "fold"
-    table.add_column("a job", justify="right")
-    table.add_column("in all", justify="right")
-    table.add_column("from")
+    table.add_column("per job", justify="right")
+    table.add_column("total", justify="right")
+    table.add_column("source")
     label_by_key = cell_labels(job for wave in waves for job in wave.jobs)
     for wave in waves:
         for group, jobs in _by_group(wave).items():

@@ -43,7 +43,7 @@ class State:
     id: str = ""
     left: float | None = None
     """Expected seconds for the rest, from the records."""
-    said: tuple[str, ...] = ()
+    log_tail: tuple[str, ...] = ()
     """Last lines of the job's log."""
 
 
@@ -110,16 +110,16 @@ def _state(job: BenchJob, job_id: str | None, seen: dict[str, Seen], accounts: d
         return state(word="finished")
     log = _tail(logs, job_id)
     if slurm and slurm.state in ("running", "waiting"):
-        return state(word=slurm.state, reason=_ahead(start) or slurm.reason, left=_left(job, records), said=log)
+        return state(word=slurm.state, reason=_ahead(start) or slurm.reason, left=_left(job, records), log_tail=log)
     if fail:
-        return state(word="failed", reason=fail.reason, said=log)
+        return state(word="failed", reason=fail.reason, log_tail=log)
     if slurm and slurm.state == "failed":
-        return state(word="failed", reason=slurm.reason, said=log)
+        return state(word="failed", reason=slurm.reason, log_tail=log)
     if job_id and not start and not log:
         reason = f"{job_id} left neither a log nor a record: is {logs.parent} a folder that the nodes share?"
         return state(word="failed", reason=reason)
     if job_id:
-        return state(word="failed", reason="ended before it was done", said=log)
+        return state(word="failed", reason="ended before it was done", log_tail=log)
     if start:
         age = duration(max(0.0, time.time() - job.task.records.stat().st_mtime))
         return state(word="begun", reason=f"last record {age} ago", left=_left(job, records))
@@ -161,9 +161,9 @@ def show(console: Console, manifest: Manifest, job_states: list[State], note: st
     """Print the table, and the last log lines of failed and running jobs."""
     console.print(_table(manifest, job_states, note))
     for state in job_states:
-        if state.word in ("failed", "running") and state.said:
+        if state.word in ("failed", "running") and state.log_tail:
             console.print(f"{state.job.task.key} ({state.id}):", soft_wrap=True)
-            for line in state.said if state.word == "failed" else state.said[-1:]:
+            for line in state.log_tail if state.word == "failed" else state.log_tail[-1:]:
                 console.print(f"  {line}", soft_wrap=True)
 
 

@@ -62,7 +62,7 @@ def _levels(manifest: Manifest) -> dict[int, list[Cell]]:
     for cell in manifest.trained:
         for network in (cell, *cell.lineage):
             levels.setdefault(network.wave, {}).setdefault(network.id, network)
-    # A level without cells is kept: its robust datasets are generated then.
+    # A level may have no cells of its own, only robust datasets to generate.
     return {level: list(levels.get(level, {}).values()) for level in range(max(levels, default=-1) + 1)}
 
 
