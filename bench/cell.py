@@ -195,7 +195,7 @@ class Cell(BaseModel):
     def required_teacher(self) -> "Cell | Weights":
         """The teacher of a cell whose method needs one; ValueError for a cell without a teacher."""
         if self.teacher is None:
-            raise ValueError(f"{self.id}: has no teacher")
+            raise ValueError(f"{self.id}: no teacher")
         return self.teacher
 
     @property

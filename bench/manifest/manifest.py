@@ -69,9 +69,9 @@ class Manifest(BaseModel):
 
     @property
     def study_timing(self) -> Timing:
-        """The `timing` of a timing study; ValueError for a manifest that is none."""
+        """The `timing` of a timing study; ValueError for a manifest without `timing`."""
         if self.timing is None:
-            raise ValueError(f"{self.name}: is no timing study")
+            raise ValueError(f"{self.name}: not a timing study")
         return self.timing
 
     @property
