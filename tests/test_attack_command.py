@@ -200,7 +200,7 @@ def test_a_table_of_unknown_settings_is_refused(checkpoint, digits, tmp_path, co
     if content:
         (tmp_path / "t.json").write_text(content)
     result = attack(checkpoint, digits, tmp_path / "t.jsonl")
-    assert result.exit_code == 2 and "t.json, with its settings, is missing" in result.stderr, result.output
+    assert result.exit_code == 2 and "t.json, which holds its settings, is missing" in result.stderr, result.output
 
 
 def test_files_that_are_no_weights_are_refused(checkpoint, digits, tmp_path):

@@ -149,7 +149,7 @@ def test_command_times_what_it_is_asked_for_and_the_report_says_what_was_not_rea
     for words in ("Not timed: 2 of 3 studies (cnn2c2f: Standard, SmoothMix)", "channels_last", "% of product"):
         assert words in told.output
     wrong = CliRunner().invoke(speed.app, [*where, "--methods", "Nothing"])
-    assert wrong.exit_code == 2 and "no study" in wrong.output
+    assert wrong.exit_code == 2 and "not in the manifest" in wrong.output
 
 
 def test_what_this_machine_cannot_do_is_left_out_and_said(tmp_path, capsys, manifest, monkeypatch):
