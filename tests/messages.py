@@ -69,7 +69,9 @@ class Recorder:
 
     def pytest_sessionfinish(self) -> None:
         found = {test: sorted(messages) for test, messages in sorted(self.messages.items())}
-        self.file.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        text = json.dumps(found, indent=1, ensure_ascii=False) + "\n"
+        # Names of files may hold bytes that are no text.
+        self.file.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def _refusal(process: subprocess.Popen, streams: tuple) -> str:

@@ -23,6 +23,8 @@ def refuse(code: int):
 def test_of_errors(tmp_path):
     with pytest.raises(ValueError):
         raise ValueError(f"{tmp_path}/m.yaml: 0 (allowed: 1), process 17, after 3.2 s")
+    with pytest.raises(ValueError):
+        raise ValueError("no text: " + chr(0xDCFF))
     for code in ("0", "2"):
         CliRunner().invoke(app, [code])
     command = "import sys; sys.stderr.write('not so'); sys.exit(%d)"
@@ -50,6 +52,7 @@ def test_each_refusal_is_recorded_with_its_test(tmp_path):
     assert json.loads((tmp_path / "found.json").read_text()) == {
         "test_it.py::test_of_errors": [
             "<tmp>/m.yaml: 0 (allowed: 1), process <number>, after <time> s",
+            "no text: \udcff",
             "not so",
             "refused with 2",
         ]
