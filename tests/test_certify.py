@@ -412,7 +412,7 @@ def test_curves_show_the_shares(tiny, tmp_path, monkeypatch):
     assert axes.patches[0].get_xy()[:, 1].max() == 25
     plt.close("all")
     for draw in (curves.certified, curves.likelihood):
-        with pytest.raises(ValueError, match="no certificates"):
+        with pytest.raises(ValueError, match="Smoothing has evaluated no image"):
             draw(pd.DataFrame(columns=frame.columns), tmp_path / "c.pdf")
 
 

@@ -106,7 +106,7 @@ def test_another_rank_waits_for_the_whole_line(tmp_path, monkeypatch):
 def test_a_rank_0_that_never_starts_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(rendezvous, "_PATIENCE", rendezvous.timedelta(seconds=0))
     (tmp_path / "file").write_text("")
-    with pytest.raises(TimeoutError, match="rank 0 has told no port"):
+    with pytest.raises(TimeoutError, match="rank 0 has written no port"):
         rendezvous._read(tmp_path / "file")
 
 

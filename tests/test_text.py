@@ -290,7 +290,7 @@ def test_what_to_do_next_can_be_pasted(tmp_path, name):
     runs, data = folder / "runs", folder / "data"
     done = CliRunner().invoke(report, [str(path), "--runs", str(runs)])
     assert done.exit_code == 0
-    assert words(done.output.rpartition(" yet: ")[2]) == [
+    assert words(done.output.rpartition(" yet. Run: ")[2]) == [
         "python",
         "-m",
         "bench.submit",
