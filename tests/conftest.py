@@ -1,4 +1,4 @@
-"""What several tests need: real images where they are, digits, a tiny cell."""
+"""Fixtures of several tests: real images where they are installed, digits, a tiny cell."""
 
 import os
 from pathlib import Path

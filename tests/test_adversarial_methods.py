@@ -32,7 +32,7 @@ def problem(n=9):
 
 
 def noise_of(x, threat):
-    """What a method draws of the seed 7 for its random start."""
+    """The noise that a method draws from seed 7 for its random start."""
     torch.manual_seed(7)
     if threat.norm == "linf":
         return 2 * threat.eps * torch.rand(x.shape, dtype=x.dtype) - threat.eps

@@ -64,7 +64,7 @@ def dense_layers(model):
 
 
 def entering(model, x):
-    """What enters each layer."""
+    """The input of each layer."""
     flow = [model.normalize(x).flatten(1)]
     for matrix, bias, _ in matrices(model):
         flow.append((flow[-1] @ matrix.T + bias).relu())

@@ -1,4 +1,4 @@
-"""What is asked of the driver, with a driver that is made up: devices that say all, some and nothing."""
+"""Queries of the GPU's driver, against a fake driver whose devices answer all, some or none of them."""
 
 import sys
 from types import ModuleType, SimpleNamespace
@@ -15,7 +15,7 @@ NOTHING = {"driver": None, "watts": None, "max_sm": None, "max_memory": None}
 
 
 class Unsupported(Exception):
-    """What NVML raises where a device does not support a query."""
+    """NVML's error for a query that the device does not support."""
 
 
 class Driver(ModuleType):

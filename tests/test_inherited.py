@@ -1,4 +1,4 @@
-"""What describes the place where a submit runs reaches no job: under each launcher, and when a job starts."""
+"""No job inherits variables of the place where it is submitted, under each launcher and when it starts."""
 
 import os
 from pathlib import Path

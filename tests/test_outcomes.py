@@ -1,4 +1,4 @@
-"""What verdicts and curves add up to: accuracy at eps, failed attacks, pairs, sweeps and their figures."""
+"""Summaries of verdicts and curves: accuracy at eps, failed attacks, pairs, sweeps and their figures."""
 
 import math
 from pathlib import Path

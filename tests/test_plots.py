@@ -28,7 +28,7 @@ def timing(rows: list[tuple]) -> pd.DataFrame:
 
 
 def needs(frame: pd.DataFrame, **by_student: dict[str, float]) -> pd.DataFrame:
-    """What each student needs, with its hours; by default the one teacher that its hours with a teacher tell of."""
+    """The teachers of each student, with their hours; by default one, from the hours with a teacher."""
     more = frame["hours_with_teacher"] - frame["hours"]
     found = {row: {"t": hours} for row, hours in zip(frame["id"], more, strict=True) if hours == hours} | by_student
     rows = [
