@@ -17,12 +17,12 @@ from bench.build.cost import work
 from bench.commands import speed_study
 from bench.jobs.lease import JobPaths
 from bench.jobs.time_arms import run_study
-from bench.jobs.time_certification import PLAIN, certifications
+from bench.jobs.time_certification import engines, run_certification
 from bench.jobs.timing_tasks import TimingTask
 from bench.manifest import read_manifest
 from bench.measure.bare_loop import bare_certify
 from bench.measure.roofline import roofline
-from bench.records import CertificationTiming, End, Record, Start, append, read
+from bench.records import PLAIN, CertificationTiming, End, Record, Start, append, read
 from bench.results.measured import load
 from crt.evals.smoothing import Smoothing
 from crt.models.classifier import Classifier
@@ -186,10 +186,10 @@ def test_report_pairs_every_switch_with_the_plain_path_and_the_baseline(tmp_path
 
 
 def test_certification_is_timed_in_rounds_and_reported(tmp_path, digits, manifest):
-    asked, late = certifications(manifest)
-    assert late.compiled and late.id != asked.id and "engine, compile default" in late.ways
+    asked, late = manifest.certifications
+    assert late.compiled and late.id != asked.id and "engine, compile default" in engines(late)
     file = tmp_path / asked.id / "run0" / "time.jsonl"
-    asked.run(file, JobPaths(runs=tmp_path, data=digits, process="shared"), HANG)
+    run_certification(asked, file, JobPaths(runs=tmp_path, data=digits, process="shared"), HANG)
     begun, *drawn, ended = read(file)
     assert isinstance(begun, Start) and isinstance(ended, End) and len(drawn) == 5 * 3
     assert all(isinstance(r, CertificationTiming) and r.draws == 200 for r in drawn)

@@ -26,6 +26,7 @@ COMMANDS = (
     "bench.status",
     "bench.cancel",
     "bench.certify",
+    "bench.attack",
     "bench.speed",
     "bench.similarity",
     "reports",
@@ -109,6 +110,13 @@ def test_status_and_cancel_read_manifests_without_torch(tmp_path, module, manife
     assert not modules & set(HEAVY)
 
 
+def test_a_report_is_made_without_torch(tmp_path):
+    frozen = ROOT / "tests/golden/report"
+    manifest, runs = frozen / "manifests/smoothing.yaml", frozen / "runs"
+    code, modules, _ = run(tmp_path, "reports", str(manifest), "--runs", str(runs), "--allow", "precision")
+    assert code == 0 and not modules & {"torch", "torchvision", "matplotlib", "ffcv"}
+
+
 DECLARE = """
 import json, sys
 from crt.plugins import declared
@@ -121,9 +129,10 @@ assert "torch" not in sys.modules
 print(json.dumps(facts))
 """
 FACTS = (
-    '{"doc": kind.__doc__, "facts": [str(getattr(kind(threat=threat), fact, None)) for fact in'
-    ' ("chunks", "replays", "settled", "turns", "needs_eps", "needs_teacher", "named", "quick", "forwards")]'
-    ' if package != "crt.archs" else []}'
+    '{"doc": kind.__doc__, "facts": [str(getattr(kind(threat=threat), fact)) for fact in {"crt.methods":'
+    ' ("chunks", "replays", "phase_boundaries", "steady_from_epoch", "needs_eps", "needs_teacher", "epochs_of",'
+    ' "makes_dataset", "has_bare_loop"),'
+    ' "crt.evals": ("kind", "draws", "forwards", "measures_radius", "budget"), "crt.archs": ()}[package]]}'
 )
 
 

@@ -13,7 +13,6 @@ from submitit.core.utils import DelayedSubmission
 from bench.jobs.lease import JobPaths
 from bench.jobs.task import BenchTask
 from bench.jobs.tasks import EvaluateTask
-from bench.jobs.time_certification import certifications
 from bench.jobs.timing_tasks import CertificationTask
 from bench.manifest import read_manifest
 from bench.plan.waves import waves
@@ -163,7 +162,7 @@ def test_a_certification_is_a_task_beside_the_studies(tmp_path):
         .replace("images: 32}", "images: 32, certify: {images: 1, n: 10}}")
     )
     place = JobPaths(runs=tmp_path / "runs", data=tmp_path, process="shared")
-    for certification in certifications(read_manifest(tmp_path / "m.yaml")):
+    for certification in read_manifest(tmp_path / "m.yaml").certifications:
         task = CertificationTask(certification=certification, place=place)
         assert task.key == f"time/{certification.id}/run0" and task.compiled is certification.compiled
         assert task.records == place.runs / certification.id / "run0" / "time.jsonl"

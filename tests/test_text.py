@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 from bench.command import application, report_errors
 from bench.jobs import progress
-from bench.jobs.lease import JobPaths, attempt
+from bench.jobs.lease import JobPaths, take_lease
 from bench.jobs.tasks import DataTask
 from bench.manifest import read_manifest
 from bench.manifest.manifest import Manifest
@@ -175,7 +175,7 @@ def test_the_tail_of_a_log_is_words_alone(tmp_path, logged):
 @pytest.mark.parametrize("text", STEERING)
 def test_why_a_job_failed_is_recorded_whatever_it_names(tmp_path, text):
     place = JobPaths(runs=tmp_path, data=tmp_path, process="shared")
-    with pytest.raises(ValueError, match="lost"), attempt(tmp_path / "x" / "train.jsonl", place):
+    with pytest.raises(ValueError, match="lost"), take_lease(tmp_path / "x" / "train.jsonl", place):
         raise ValueError(f"lost {text}")
     (fail,) = read(tmp_path / "x" / "train.jsonl")
     assert fail.reason == printable(f"lost {text}".strip().splitlines()[0])

@@ -12,7 +12,7 @@ import torch
 
 from bench.cell import Cell
 from bench.jobs.lease import JobPaths
-from bench.jobs.time_certification import certifications
+from bench.jobs.time_certification import engines
 from bench.jobs.timing_tasks import CertificationTask, TimeTask, TimingTask
 from bench.manifest import read_manifest
 from bench.manifest.manifest import Manifest
@@ -133,9 +133,9 @@ def _with_images(manifest: Manifest, data: Path) -> Manifest:
 def _tasks(
     manifest: Manifest, methods: Collection[str] | None, archs: Collection[str] | None, place: JobPaths
 ) -> Iterator[TimingTask]:
-    for certification in certifications(manifest):
+    for certification in manifest.certifications:
         # Without a compiler, a certification has no variants to compare.
-        if methods is None and (archs is None or certification.cell.arch in archs) and certification.ways:
+        if methods is None and (archs is None or certification.cell.arch in archs) and engines(certification):
             yield CertificationTask(certification=certification, place=place)
     left_out = {arm.id: why for study in manifest.studies for arm in study.arms if (why := _obstacle(arm))}
     for why, arms in Counter(left_out.values()).items():

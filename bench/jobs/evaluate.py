@@ -6,7 +6,7 @@ import torch
 
 from bench.build.networks import evaluation, trained
 from bench.cell import Cell
-from bench.jobs.lease import JobPaths, attempt
+from bench.jobs.lease import JobPaths, take_lease
 from bench.jobs.progress import Progress
 from bench.measure.provenance import start
 from bench.records import End, Verdict, read_all
@@ -23,7 +23,7 @@ def run_judge(cell: Cell, shard: int, shards: int, place: JobPaths) -> None:
     """
     part, parts = shard * distributed.world_size() + distributed.rank(), shards * distributed.world_size()
     folder = place.runs / cell.id
-    with attempt(folder / f"judge-{cell.evals_digest}-{part}of{parts}.jsonl", place) as lease:
+    with take_lease(folder / f"judge-{cell.evals_digest}-{part}of{parts}.jsonl", place) as lease:
         model = trained(cell, place.runs).eval()
         done = {(r.eval, r.index) for r in read_all(folder) if isinstance(r, Verdict)}
         dataset = DATASETS[cell.dataset]

@@ -116,7 +116,7 @@ def _at_work(holder: dict, mine: dict) -> bool:
 
 
 @contextmanager
-def attempt(file: Path, place: JobPaths) -> Iterator[RecordLease]:
+def take_lease(file: Path, place: JobPaths) -> Iterator[RecordLease]:
     """Join the other ranks and lease this rank's records file; a failure is recorded there with its reason."""
     from crt import distributed  # imports torch, which planning does not need
 

@@ -12,7 +12,7 @@ import torch
 from bench.build.networks import trained
 from bench.build.robust_dataset import chunks, dataset, folder
 from bench.cell import Cell, Weights
-from bench.jobs.lease import JobPaths, RecordLease, attempt, write
+from bench.jobs.lease import JobPaths, RecordLease, take_lease, write
 from bench.jobs.progress import Progress
 from bench.measure.provenance import start
 from bench.measure.timer import Timer
@@ -46,7 +46,7 @@ def run_robustify(cell: Cell, shard: int, shards: int, place: JobPaths) -> None:
     """
     part, parts = shard * distributed.world_size() + distributed.rank(), shards * distributed.world_size()
     home, firsts = folder(cell, place.runs), chunks(cell)
-    with attempt(home / f"{part}of{parts}.jsonl", place) as lease:
+    with take_lease(home / f"{part}of{parts}.jsonl", place) as lease:
         lease.append(start((cell,), place.process, cell.seed))
         left = [first for first in firsts[part::parts] if not (home / f"part-{first}.npz").exists()]
         if left:

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from bench.jobs.lease import JobPaths, attempt
+from bench.jobs.lease import JobPaths, take_lease
 from crt.data import DATASETS
 from crt.data.convert import convert
 from crt.text import printable
@@ -14,6 +14,6 @@ def run_prepare(name: str, source: Path, place: JobPaths) -> None:
 
     ValueError where `source` holds other images than the dataset's.
     """
-    with attempt(place.data / f"{name}.jsonl", place):
+    with take_lease(place.data / f"{name}.jsonl", place):
         for line in convert(DATASETS[name], source, place.data):
             print(f"warning: {printable(line)}", file=sys.stderr)

@@ -9,7 +9,7 @@ import torch
 from bench.build.cost import training_cost
 from bench.build.networks import batches, method, network
 from bench.cell import Cell
-from bench.jobs.lease import JobPaths, attempt, write
+from bench.jobs.lease import JobPaths, take_lease, write
 from bench.jobs.progress import Progress
 from bench.manifest.manifest import Study
 from bench.measure.bare_loop import bare_epoch
@@ -40,7 +40,7 @@ def run_study(
     folder = place.runs / study.id / f"run{run}"
     file = folder / ("time.jsonl" if distributed.rank() == 0 else f"time-rank{distributed.rank()}.jsonl")
     arms = [arm for arm in study.arms if arm.id not in left_out]
-    with attempt(file, place) as lease:
+    with take_lease(file, place) as lease:
         if distributed.rank() == 0:
             with lease.held():
                 write(place.runs / study.id / "study.json", study.model_dump_json(indent=1).encode())

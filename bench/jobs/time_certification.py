@@ -2,22 +2,18 @@
 
 import time
 from collections.abc import Iterable, Iterator
-from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from bench.build.networks import network
-from bench.cell import Cell, digest
 from bench.jobs.evaluate import image
-from bench.jobs.lease import JobPaths, attempt
-from bench.manifest.manifest import Manifest
+from bench.jobs.lease import JobPaths, take_lease
+from bench.manifest.manifest import Certification
 from bench.measure.bare_loop import bare_certify
 from bench.measure.provenance import start
 from bench.measure.timer import Timer
-from bench.records import CertificationTiming, End
+from bench.records import PLAIN, CertificationTiming, End
 from crt import distributed
 from crt.data import DATASETS
 from crt.data.beton_file import Beton, ensure
@@ -25,11 +21,9 @@ from crt.evals.base import judge_each
 from crt.evals.smoothing import Smoothing
 from crt.judgement import Judgement, Question
 from crt.models.classifier import Classifier
-from crt.quantity import Count
 from crt.threat import Threat
 from crt.training.precision import able, products
 
-PLAIN = "plain procedure"
 _EAGER: tuple[dict[str, Any], ...] = (
     {},
     {"channels_last": True},
@@ -45,68 +39,52 @@ _COMPILED: tuple[dict[str, Any], ...] = (
 )
 
 
-class Certification(BaseModel):
-    """Timing of a network's certification of some test images, in `rounds` after a warm-up, with every setting.
+def run_certification(certification: Certification, file: Path, place: JobPaths, seconds: float) -> None:
+    """Certify until all rounds are done or no further round can begin within `seconds`."""
+    began = time.monotonic()
+    cell = certification.cell
+    with take_lease(file, place) as lease:
+        if file.exists():
+            file.rename(file.with_suffix(f".{time.time():.0f}.cut"))
+        lease.append(start([cell], place.process, seed=0))
+        model = network(cell).eval().to(distributed.device())
+        test = Beton(ensure(DATASETS[cell.dataset], "test", place.data))
+        questions = [(image(test, i), int(test.labels[i]), (0, i)) for i in range(certification.images)]
+        for record in _timed(certification, model, questions):
+            lease.append(record)
+            if time.monotonic() - began > seconds:
+                return
+        lease.append(End(time=time.time()))
 
-    All draws of each image are made. The network is untrained: the time of a draw does not depend on the weights.
-    """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+def engines(certification: Certification) -> dict[str, Smoothing]:
+    """Smoothing with each setting that this machine supports, by name."""
+    settings = _COMPILED if certification.compiled else _EAGER
+    return {_name(setting): _smoothing(certification, **setting) for setting in settings if _supported(setting)}
 
-    cell: Cell
-    images: Count
-    n: Count
-    rounds: Count
-    compiled: bool = False
-    """True for the compiled settings, whose warm-up takes long; False for the others. Both time the plain procedure."""
 
-    @property
-    def id(self) -> str:
-        words = [self.cell.comparison_group, self.images, self.n, self.rounds, *(["compiled"] if self.compiled else [])]
-        return f"certification-{self.cell.arch}-{digest(words)}"
+def _smoothing(certification: Certification, **settings: Any) -> Smoothing:
+    threat = Threat(sigma=certification.cell.threat.sigma)
+    return Smoothing(threat=threat, n=certification.n, skip_wrong=False, **settings)
 
-    def run(self, file: Path, place: JobPaths, seconds: float) -> None:
-        """Certify until all rounds are done or no further round can begin within `seconds`."""
-        began = time.monotonic()
-        with attempt(file, place) as lease:
-            if file.exists():
-                file.rename(file.with_suffix(f".{time.time():.0f}.cut"))
-            lease.append(start([self.cell], place.process, seed=0))
-            model = network(self.cell).eval().to(distributed.device())
-            for record in self._timed(model, self._questions(place)):
-                lease.append(record)
-                if time.monotonic() - began > seconds:
-                    return
-            lease.append(End(time=time.time()))
 
-    def _questions(self, place: JobPaths) -> list[Question]:
-        test = Beton(ensure(DATASETS[self.cell.dataset], "test", place.data))
-        return [(image(test, index), int(test.labels[index]), (0, index)) for index in range(self.images)]
-
-    @property
-    def ways(self) -> dict[str, Smoothing]:
-        """Smoothing with each setting that this machine supports, by name."""
-        make = partial(Smoothing, threat=Threat(sigma=self.cell.threat.sigma), n=self.n, skip_wrong=False)
-        settings = _COMPILED if self.compiled else _EAGER
-        return {_name(setting): make(**setting) for setting in settings if _supported(setting)}
-
-    def _timed(self, model: Classifier, questions: list[Question]) -> Iterator[CertificationTiming]:
-        # The plain procedure's batches are as large as the engine's, so that only their methods differ.
-        plain = Smoothing(threat=Threat(sigma=self.cell.threat.sigma), n=self.n, skip_wrong=False)
-        judgements = {PLAIN: _plainly(plain, model, cycle(questions), "fp32")}
-        if not self.compiled and _supported({"precision": "tf32"}):
-            # By default, a GPU computes convolutions in TF32.
-            judgements[f"{PLAIN}, tf32"] = _plainly(plain, model, cycle(questions), "tf32")
-        # Folding and compiling happen once a network, so the warm-up covers them.
-        judgements |= {name: judge_each(way, model, cycle(questions)) for name, way in self.ways.items()}
-        names = list(judgements)
-        for turn in range(1 + self.rounds):
-            # The order rotates, so that each setting takes each position.
-            for name in names[turn % len(names) :] + names[: turn % len(names)]:
-                with Timer(alone=True) as timer:
-                    answers = list(islice(judgements[name], self.images))
-                drawn = plain.n0 * self.images + sum(int(answer.details["drawn"]) for answer in answers)
-                yield CertificationTiming(arm=name, round=turn, images=self.images, draws=drawn, seconds=timer.seconds)
+def _timed(certification: Certification, model: Classifier, questions: list[Question]) -> Iterator[CertificationTiming]:
+    # The plain procedure's batches are as large as the engine's, so that only their methods differ.
+    plain = _smoothing(certification)
+    judgements = {PLAIN: _plainly(plain, model, cycle(questions), "fp32")}
+    if not certification.compiled and _supported({"precision": "tf32"}):
+        # By default, a GPU computes convolutions in TF32.
+        judgements[f"{PLAIN}, tf32"] = _plainly(plain, model, cycle(questions), "tf32")
+    # Folding and compiling happen once a network, so the warm-up covers them.
+    judgements |= {name: judge_each(engine, model, cycle(questions)) for name, engine in engines(certification).items()}
+    names, images = list(judgements), certification.images
+    for turn in range(1 + certification.rounds):
+        # The order rotates, so that each setting takes each position.
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            with Timer(alone=True) as timer:
+                answers = list(islice(judgements[name], images))
+            drawn = plain.n0 * images + sum(int(answer.details["drawn"]) for answer in answers)
+            yield CertificationTiming(arm=name, round=turn, images=images, draws=drawn, seconds=timer.seconds)
 
 
 def _plainly(plain: Smoothing, model: Classifier, questions: Iterable[Question], precision: str) -> Iterator[Judgement]:
@@ -127,14 +105,3 @@ def _supported(setting: dict[str, Any]) -> bool:
     except ValueError:
         return False
     return True
-
-
-def certifications(manifest: Manifest) -> list[Certification]:
-    """Two certifications for each network with a noise level, the compiled ones last; none if none are to be timed."""
-    timing = manifest.timing
-    if timing is None or not timing.certify:
-        return []
-    firsts = {cell.comparison_group: cell for cell in reversed(manifest.cells) if cell.threat.sigma > 0}
-    shape = {"rounds": timing.rounds, **timing.certify.model_dump()}
-    cells = list(reversed(firsts.values()))
-    return [Certification(cell=cell, compiled=late, **shape) for late in (False, True) for cell in cells]

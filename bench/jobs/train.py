@@ -12,7 +12,7 @@ from bench.build.cost import training_cost
 from bench.build.networks import batches, method, network, trained
 from bench.build.robust_dataset import dataset
 from bench.cell import Cell
-from bench.jobs.lease import JobPaths, RecordLease, attempt, write
+from bench.jobs.lease import JobPaths, RecordLease, take_lease, write
 from bench.jobs.make_robust_dataset import robust_images
 from bench.jobs.monitor import Monitor
 from bench.jobs.progress import Progress
@@ -30,7 +30,7 @@ def run_cell(cell: Cell, place: JobPaths) -> None:
     """Train the cell and write its `model.pt`; ValueError where its teacher has none."""
     folder = place.runs / cell.id
     file = folder / ("train.jsonl" if distributed.rank() == 0 else f"train-rank{distributed.rank()}.jsonl")
-    with attempt(file, place) as lease:
+    with take_lease(file, place) as lease:
         if (folder / "model.pt").exists():
             return
         teacher = trained(cell.teacher, place.runs) if cell.teacher else None

@@ -51,6 +51,27 @@ class Study(BaseModel):
         return f"{self.name}-{self.arms[0].arch}-{digest([arms, settings])}"
 
 
+class Certification(BaseModel):
+    """Timing of a network's certification of some test images, in `rounds` after a warm-up, with every setting.
+
+    All draws of each image are made. The network is untrained: the time of a draw does not depend on the weights.
+    """
+
+    model_config = _STRICT
+
+    cell: Cell
+    images: Count
+    n: Count
+    rounds: Count
+    compiled: bool = False
+    """True for the compiled settings, whose warm-up takes long; False for the others. Both time the plain procedure."""
+
+    @property
+    def id(self) -> str:
+        words = [self.cell.comparison_group, self.images, self.n, self.rounds, *(["compiled"] if self.compiled else [])]
+        return f"certification-{self.cell.arch}-{digest(words)}"
+
+
 BARE = "bare loop"
 """Name of the baseline in a manifest that measures the overhead of the harness."""
 
@@ -91,6 +112,16 @@ class Manifest(BaseModel):
             # Each arm stands next to its baseline, so that a study that is cut short still yields ratios.
             studies = [_by_settings(arms) for arms in studies]
         return [Study(name=self.name, timing=self.study_timing, arms=tuple(arms)) for arms in studies]
+
+    @property
+    def certifications(self) -> list[Certification]:
+        """Two for each network with a noise level, the compiled ones last; none if no certification is to be timed."""
+        if self.timing is None or self.timing.certify is None:
+            return []
+        firsts = {cell.comparison_group: cell for cell in reversed(self.cells) if cell.threat.sigma > 0}
+        shape = {"rounds": self.timing.rounds, **self.timing.certify.model_dump()}
+        cells = list(reversed(firsts.values()))
+        return [Certification(cell=cell, compiled=late, **shape) for late in (False, True) for cell in cells]
 
     @property
     def _timed_alone(self) -> bool:

@@ -2,6 +2,7 @@
 
 from bench.records.schema import (
     GPU,
+    PLAIN,
     READABLE,
     SCHEMA,
     CertificationTiming,
@@ -21,6 +22,7 @@ from bench.records.store import append, read, read_all
 
 __all__ = [
     "GPU",
+    "PLAIN",
     "READABLE",
     "SCHEMA",
     "CertificationTiming",

@@ -170,11 +170,16 @@ class Verdict(_Line):
     details: dict[str, float] = {}
 
 
+PLAIN = "plain procedure"
+"""Arm of a `CertificationTiming` that others are compared with."""
+
+
 class CertificationTiming(_Line):
     """Time of all draws in certifying some images with one setting."""
 
     kind: Literal["drawn"] = "drawn"
     arm: str
+    """Name of the setting, or PLAIN."""
     round: int
     images: int
     draws: int

@@ -7,10 +7,9 @@ import numpy as np
 import pandas as pd
 
 from bench.cell import Cell
-from bench.jobs.time_certification import PLAIN, certifications
 from bench.manifest.labels import name
 from bench.manifest.manifest import Manifest
-from bench.records import CertificationTiming, read
+from bench.records import PLAIN, CertificationTiming, read
 from bench.results.columns import columns, named
 from bench.results.intervals import nested_ci, paired_ratio
 from bench.results.measured import Measured
@@ -73,7 +72,7 @@ def certification(manifest: Manifest, measured: list[Measured]) -> pd.DataFrame:
     """A row for each network and certification procedure; ratios to the plain procedure are paired by round."""
     rows = []
     for folder in dict.fromkeys(m.folder for m in measured):
-        for study in certifications(manifest):
+        for study in manifest.certifications:
             records = read(folder / study.id / "run0" / "time.jsonl")
             timings = {(r.arm, r.round): r for r in records if isinstance(r, CertificationTiming) and r.round > 0}
             # A compiled study times the plain procedure again, which has a row already.
