@@ -170,9 +170,9 @@ def test_options_are_named_and_leave_the_network_alone(trained, options):
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name]) and value.dtype == before[name].dtype and value.is_contiguous()
     threat = Threat(sigma=SIGMA)
-    bare, given = (spec("crt.evals", {"Smoothing": o}, threat, "e")[0] for o in ({}, options))
+    bare, given = (spec("crt.evals", {"Smoothing": o}, threat, "e") for o in ({}, options))
     assert bare.id != given.id and given.label == f"Smoothing({next(iter(options))}={next(iter(options.values()))})"
-    assert spec("crt.evals", {"Smoothing": {"batch": 300}}, threat, "e")[0].id == bare.id
+    assert spec("crt.evals", {"Smoothing": {"batch": 300}}, threat, "e").id == bare.id
 
 
 @pytest.mark.parametrize("arch", ["resnet20", "dla", "regnetx_200mf"])

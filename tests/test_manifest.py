@@ -355,13 +355,13 @@ def test_what_is_said_as_it_is_by_default_is_the_same(package):
         for norm in ("l2", "linf"):
             threat = Threat(norm=norm, eps=0.5, sigma=0.25)
             try:
-                unsaid, _ = spec(package, name, threat, "here")
+                unsaid = spec(package, name, threat, "here")
             except ValueError:
                 continue
             said = {key: value for key, value in unsaid.args.items() if value is not None}
             # YAML has 10 where an argument's default may be 10.0.
             said = {key: int(v) if isinstance(v, float) and v.is_integer() else v for key, v in said.items()}
-            again, _ = spec(package, {name: said}, threat, "here")
+            again = spec(package, {name: said}, threat, "here")
             assert (again.id, again.label) == (unsaid.id, unsaid.label)
             types = {key: type(value) for key, value in unsaid.args.items()}
             assert types == {key: type(value) for key, value in again.args.items()}, name

@@ -237,12 +237,12 @@ def test_switches_that_are_off_are_no_part_of_an_identity():
     threat = Threat(norm="l2", eps=0.5, sigma=0.25)
     for name, kind in plugins("crt.evals").items():
         if issubclass(kind, Switches):
-            plain = spec("crt.evals", name, threat, "e")[0]
+            plain = spec("crt.evals", name, threat, "e")
             off = {key: False for key in kind.unsaid if key != "precision"}
-            assert spec("crt.evals", {name: off}, threat, "e")[0] == plain and not kind.unsaid & set(plain.args)
-            on, _ = spec("crt.evals", {name: {"compile": "default"}}, threat, "e")
+            assert spec("crt.evals", {name: off}, threat, "e") == plain and not kind.unsaid & set(plain.args)
+            on = spec("crt.evals", {name: {"compile": "default"}}, threat, "e")
             assert on.id != plain.id and on.args["compile"] == "default" and "compile=default" in on.label
-    assert spec("crt.evals", "Smoothing", threat, "e")[0].args["precision"] == "fp32"
+    assert spec("crt.evals", "Smoothing", threat, "e").args["precision"] == "fp32"
 
 
 class Waits(TorchDispatchMode):

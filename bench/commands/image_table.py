@@ -18,6 +18,7 @@ from crt.data.beton_file import Beton
 from crt.evals.base import Evaluation, judge_each
 from crt.judgement import Judgement
 from crt.models.classifier import Classifier
+from crt.plugins import find
 from crt.threat import Threat
 
 Keep = Callable[[int, int, Judgement, float], str]
@@ -27,10 +28,10 @@ Keep = Callable[[int, int, Judgement, float], str]
 def evaluation(name: str, given: dict, threat: Threat) -> tuple[Spec, Evaluation]:
     """Spec and evaluation with the arguments of a command; ValueError, which names the options, for a wrong one."""
     try:
-        spec, kind = resolve("crt.evals", {name: given}, threat, "command")
+        spec = resolve("crt.evals", {name: given}, threat, "command")
     except ValueError as error:
         raise ValueError(str(error).replace(f"command.{name}.", "--").replace(f"command.{name}: ", "")) from None
-    built = kind(threat=threat, **spec.args)
+    built = find("crt.evals", name)(threat=threat, **spec.args)
     built.check_device("--", distributed.device())
     return spec, built
 

@@ -1,6 +1,7 @@
 """Turn errors of pydantic into messages with place, value and what is allowed."""
 
 import re
+from collections.abc import Iterable
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -54,6 +55,14 @@ def refused(allowed: str) -> PydanticCustomError:
 def unknown_key(allowed: tuple[str, ...]) -> str:
     """Message for a key that is not among those allowed."""
     return f"unknown key (allowed: {', '.join(allowed) or 'none, for it takes no arguments'})"
+
+
+def check_choice(value: Any, allowed: Iterable[str], where: str) -> str:
+    """The value; ValueError if it is not among those allowed."""
+    names = sorted(allowed)
+    if not isinstance(value, str) or value not in names:
+        raise ValueError(f"{where}: {value!r} (allowed: {', '.join(names)})")
+    return value
 
 
 def no_mapping(value: Any, allowed: tuple[str, ...]) -> str:

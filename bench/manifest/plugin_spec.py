@@ -29,8 +29,8 @@ def judging_arguments(package: str) -> tuple[str, ...]:
     return _IMAGES if package == "crt.evals" else ()
 
 
-def spec(package: str, value: Any, threat: Threat, where: str) -> tuple[Spec, Any]:
-    """Spec and class of a plug-in written as `Name` or `Name: {arguments}`; ValueError for a wrong argument."""
+def spec(package: str, value: Any, threat: Threat, where: str) -> Spec:
+    """A plug-in written as `Name` or `Name: {arguments}`; ValueError for a wrong argument."""
     name: str
     given: Any
     if isinstance(value, str):
@@ -59,7 +59,7 @@ def spec(package: str, value: Any, threat: Threat, where: str) -> tuple[Spec, An
     relevant = {key: v for key, v in dumped.items() if key not in kind.execution}
     label = name + _arguments(kind, args, defaults)
     ident = f"{name}-{digest([relevant, threat.model_dump()])}"
-    return Spec(name=name, args=dumped, label=label, id=ident, **images), kind
+    return Spec(name=name, args=dumped, label=label, id=ident, **images)
 
 
 def evaluation(spec: Spec, threat: Threat) -> "Evaluation":

@@ -98,7 +98,7 @@ def _shortened(cell: Cell, share: float) -> Spec:
     for key in kind.epochs_of:
         short = args[key] * share
         args[key] = max(1, round(short)) if types[key] is int else short
-    spec = resolve("crt.methods", {cell.method.name: args}, cell.threat, cell.method.name)[0]
+    spec = resolve("crt.methods", {cell.method.name: args}, cell.threat, cell.method.name)
     return spec.model_copy(update={"label": cell.method.label})
 
 
@@ -113,4 +113,4 @@ def _judging(spec: Spec, threat: Threat, judged: int, n: int) -> Spec:
     args |= {"images": min(judged, spec.images or judged), "every": spec.every}
     if kind.draws:
         args[kind.draws] = min(n, args[kind.draws])
-    return resolve("crt.evals", {spec.name: args}, threat, spec.name)[0]
+    return resolve("crt.evals", {spec.name: args}, threat, spec.name)

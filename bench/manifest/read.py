@@ -5,10 +5,12 @@ from pathlib import Path
 
 from bench.cell import digest
 from bench.manifest import shipped
-from bench.manifest.cell_reader import Reader
+from bench.manifest.expand import Expansion
 from bench.manifest.manifest import Manifest
 from bench.manifest.overrides import override
+from bench.manifest.parse import ParsedManifest
 from bench.manifest.strict_yaml import load_yaml
+from bench.manifest.validate import cell_fits, networks_fit, study_fits
 from crt.plugins import declared
 from crt.text import check_folder_name
 
@@ -38,10 +40,19 @@ def read(path: Path, quick: bool = False, networks: bool = True, overrides: Sequ
 def _manifest(content: dict, path: Path, networks: bool, overrides: Sequence[str]) -> Manifest:
     for words in overrides:
         content = override(content, words)
-    reader = Reader(content)
-    manifest = reader.manifest(_name(path))
-    if networks:
-        reader.check_networks()
+    name, parsed = _name(path), ParsedManifest(content)
+    expansion = Expansion(parsed)
+    for cell, block, where in expansion.placed:
+        with parsed.pointing(block):
+            cell_fits(cell, where)
+    head = parsed.head
+    manifest = Manifest(
+        name=name, title=parsed.title or name, baseline=head.baseline, timing=head.timing, cells=expansion.cells
+    )
+    study_fits(manifest)
+    for cell, block, where in expansion.placed if networks else ():
+        with parsed.pointing(block):
+            networks_fit(cell, where)
     return manifest
 
 

@@ -1,22 +1,20 @@
 """Checks that the parts of a cell, and the cells of a timing study, fit each other."""
 
 import json
-from typing import TYPE_CHECKING
 
 from bench.build import cost
 from bench.build.count_cache import Counts, kept
 from bench.cell import Cell, Spec, Weights
-from bench.manifest.manifest import Manifest
+from bench.manifest.manifest import BARE, Manifest
+from bench.manifest.messages import check_choice
 from crt.data import DATASETS, PIPELINES
 from crt.models.image_size import SIDES
 from crt.plugins import declaration, declared, find
 
-if TYPE_CHECKING:
-    from crt.training.method import Method
 
-
-def cell_fits(cell: Cell, kind: "type[Method]", where: str) -> None:
-    """Raise ValueError if parts of a cell do not fit each other; `kind` is the class of its method."""
+def cell_fits(cell: Cell, where: str) -> None:
+    """Raise ValueError if parts of a cell do not fit each other."""
+    kind = declaration("crt.methods", cell.method.name)
     name, recipe, share = cell.method.name, cell.recipe, cell.recipe.batch_size // cell.ranks
     if kind.needs_teacher and cell.teacher is None:
         raise ValueError(f"{where}.teacher: missing, and {name} learns from one")
@@ -116,9 +114,22 @@ def _fits_images(cell: Cell | Weights, where: str) -> None:
 
 
 def study_fits(manifest: Manifest) -> None:
-    """Raise ValueError if a timing study has too few images for a step, or not exactly one baseline cell per group."""
+    """Raise ValueError for a baseline or a timing study that the cells do not allow.
+
+    A timing study needs images for a step, and exactly one baseline cell per group and step key.
+    """
+    bare = any(cell.loop == "bare" for cell in manifest.cells)
+    if manifest.baseline is not None:
+        names = {cell.method.name for cell in manifest.cells}
+        check_choice(manifest.baseline, names | {BARE} if bare else names, "baseline")
+    if manifest.timing is None:
+        if bare:
+            raise ValueError("loop: 'bare' (allowed: in a timing study, for it trains nothing to an end)")
+        return
+    if manifest.baseline is None:
+        raise ValueError("baseline: missing (a timing study needs the method that others are compared with)")
     largest = max(cell.recipe.batch_size for cell in manifest.cells)
-    images = manifest.study_timing.images
+    images = manifest.timing.images
     if images and images < largest:
         raise ValueError(f"timing.images: {images} (allowed: at least {largest}, the largest batch)")
     groups: dict[tuple, list[Cell]] = {}

@@ -1,0 +1,146 @@
+"""Expand the blocks of a manifest into cells, and resolve their teachers."""
+
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bench.cell import Cell, Monitor, Paper, Spec, Weights
+from bench.manifest.blocks import INHERITED, TeacherBlock, TeacherFile, TeacherName
+from bench.manifest.messages import check_choice
+from bench.manifest.parse import ParsedManifest
+from bench.manifest.plugin_spec import spec
+from crt.models.import_weights.checkpoint_file import sha256_of
+from crt.threat import Threat
+
+AXES = ("dataset", "arch", "method", "threat", "recipe", "seed", "teacher", "ranks")
+
+
+class Placed(NamedTuple):
+    """A cell, or a teacher that is described within its student, and its place in the manifest."""
+
+    cell: Cell
+    block: int
+    where: str
+
+
+class Expansion:
+    """The cells of a parsed manifest. Cells are kept by block, so that a teacher may refer to one by its name.
+
+    ValueError for arguments that a plug-in refuses, a teacher that is not there, and two equal cells.
+    """
+
+    def __init__(self, parsed: ParsedManifest):
+        self.parsed = parsed
+        self.placed: list[Placed] = []
+        """Every cell, each inline teacher before its student."""
+        self._done: dict[int, list[Cell]] = {}
+        self._open: list[str] = []
+        by_id: dict[str, tuple[Cell, str]] = {}
+        for i in range(len(parsed.blocks)):
+            for cell in self._block(i):
+                if cell.id in by_id:
+                    raise ValueError(f"cells[{i}]: the same cell as {by_id[cell.id][1]} ({cell.id})")
+                by_id[cell.id] = (cell, f"cells[{i}]")
+        self.cells = tuple(cell for cell, _ in by_id.values())
+
+    def _block(self, i: int) -> list[Cell]:
+        """Cells of block `i`: the product of its axes, in the order of `AXES`."""
+        if i in self._done:
+            return self._done[i]
+        where, block = f"cells[{i}]", self.parsed.blocks[i]
+        axes = [key for key in AXES if isinstance(getattr(block, key), tuple)]
+        settings = [dict(zip(axes, values, strict=True)) for values in product(*(getattr(block, key) for key in axes))]
+        if block.name is not None and len(settings) > 1:
+            raise ValueError(f"{where}.name: {block.name!r} names {len(settings)} cells (allowed: one)")
+        self._open.append(where if block.name is None else block.name)
+        papers = self._papers(i, len(settings))
+        with self.parsed.pointing(i):
+            cells = [
+                self._cell(dict(block) | setting | {"paper": paper}, where, i)
+                for setting, paper in zip(settings, papers, strict=True)
+            ]
+        self._open.pop()
+        self._done[i] = cells
+        return cells
+
+    def _papers(self, i: int, count: int) -> list[Paper]:
+        """Published figures of each of the `count` cells of block `i`; a list has one figure per cell."""
+        block = self.parsed.blocks[i].paper
+        rows: list[dict[str, Any]] = [{} for _ in range(count)]
+        for key in [key for key in Paper.model_fields if block and key in block.model_fields_set]:
+            figures = getattr(block, key)
+            if count == 1 and not isinstance(figures, tuple):
+                figures = (figures,)
+            if not isinstance(figures, tuple) or len(figures) != count:
+                allowed = f"a list of {count}, one for each cell" if count > 1 else "one figure, for there is one cell"
+                value = self.parsed.written[i]["paper"][key]
+                raise ValueError(f"cells[{i}].paper.{key}: {value!r} (allowed: {allowed})")
+            for row, figure in zip(rows, figures, strict=True):
+                if figure is not None:
+                    row[key] = figure
+        return [Paper(**row) for row in rows]
+
+    def _cell(self, values: dict[str, Any], where: str, block: int) -> Cell:
+        """The cell with these values, one for each key of a block or of a teacher."""
+        threat = values["threat"]
+        values = {key: value for key, value in values.items() if key in Cell.model_fields} | {
+            "method": spec("crt.methods", values["method"], threat, f"{where}.method"),
+            "teacher": self._teacher(values, where, block),
+            "evals": _evals(values.get("evals", ()), threat, f"{where}.evals"),
+            "monitor": _monitor(values, where),
+        }
+        cell = Cell(**values)
+        self.placed.append(Placed(cell, block, where))
+        return cell
+
+    def _teacher(self, student: dict[str, Any], where: str, block: int) -> Cell | Weights | None:
+        """The teacher in a student's values: a named cell, weights from a file, or a cell to train first."""
+        teacher, where = student["teacher"], f"{where}.teacher"
+        if isinstance(teacher, TeacherName):
+            named = self.parsed.named
+            if not named:
+                raise ValueError(f"{where}.cell: {teacher.cell!r} (allowed: none, for no cell has a name)")
+            name = check_choice(teacher.cell, named, f"{where}.cell")
+            if name in self._open:
+                raise ValueError(f"{where}: a cycle of teachers: {' <- '.join([*self._open, name])}")
+            return self._block(named[name])[0].model_copy(update={"evals": (), "paper": Paper()})
+        if isinstance(teacher, TeacherFile):
+            return _weights(teacher, student, where)
+        if isinstance(teacher, TeacherBlock):
+            inherited = {key: student[key] for key in INHERITED if key not in teacher.model_fields_set}
+            return self._cell(dict(teacher) | inherited, where, block)
+        return None
+
+
+def _evals(written: tuple[Any, ...], threat: Threat, where: str) -> tuple[Spec, ...]:
+    return tuple(spec("crt.evals", value, threat, f"{where}[{k}]") for k, value in enumerate(written))
+
+
+def _monitor(values: dict[str, Any], where: str) -> Monitor | None:
+    """The evaluations during training; ValueError if they are missing and `select` needs them."""
+    block, where = values["monitor"], f"{where}.monitor"
+    if block is None:
+        if values["select"] != "last":
+            raise ValueError(f"{where}: missing, and select: {values['select']} chooses by it")
+        return None
+    evals = _evals(block.evals, values["threat"], f"{where}.evals")
+    return Monitor(every=block.every, images=block.images, evals=evals)
+
+
+def _weights(teacher: TeacherFile, student: dict[str, Any], where: str) -> Weights:
+    """A teacher trained elsewhere; ValueError if its file is missing or has another SHA-256."""
+    try:
+        sha256 = sha256_of(Path(teacher.weights))
+    except ValueError as error:
+        raise ValueError(f"{where}.weights: {error}") from None
+    if "sha256" in teacher.model_fields_set and str(teacher.sha256).lower() != sha256:
+        raise ValueError(f"{where}.sha256: {teacher.sha256} (the file's is {sha256})")
+    return Weights(
+        dataset=student["dataset"],
+        arch=teacher.arch,
+        weights=teacher.weights,
+        sha256=sha256,
+        normalize=teacher.normalize,
+        key=teacher.key,
+        pipeline=teacher.pipeline or student["pipeline"],
+    )
