@@ -28,6 +28,7 @@ from reports.tables.speed import certification, speed
 from reports.tables.sweeps import sweeps
 from reports.tables.teachers import teachers
 from reports.tables.timing import timing
+from reports.verdict import verdict
 
 _FORMATS = (".pdf", ".png", ".svg")
 """Suffixes of plot files."""
@@ -66,14 +67,15 @@ def report(
         "sweeps": sweeps(measured),
         "teachers": teachers(measured),
     }
+    findings = [finding.text for finding in verdict(manifest, measured, frames, allow)]
     lines, shown = header(manifest, measured, frames), list(tables(frames, TEXT))
     console = screen.output()
-    text.show(console, manifest.title, lines, shown)
+    text.show(console, manifest.title, findings, lines, shown)
     if not any(m.starts or m.losses or m.verdicts for m in measured):
         folder: list[str | Path] = ["--runs", runs[0]] if runs[0] != Path("runs") else []
         make = invocation("bench.submit", path, *(["--quick"] if quick else []), *set_options(overrides), *folder)
         console.print(f"No records in {printable(', '.join(map(str, runs)))} yet. Run: {make}", soft_wrap=True)
-    for line in _write(manifest.title, lines, shown, frames, csv, latex, out, plot):
+    for line in _write(manifest.title, findings, lines, shown, frames, csv, latex, out, plot):
         console.print(printable(line), soft_wrap=True)
 
 
@@ -91,6 +93,7 @@ def _check(runs: list[Path], files: dict[str, Path | None]) -> None:
 
 def _write(
     title: str,
+    findings: list[str],
     lines: list[str],
     shown: list[TableSpec],
     frames: dict[str, pd.DataFrame],
@@ -103,10 +106,10 @@ def _write(
     if csv:
         yield from (f"wrote {file}" for file in csv_writer.write(frames, csv))
     if out:
-        out.write_text(text.markdown(title, lines, shown), encoding="utf-8")
+        out.write_text(text.markdown(title, findings, lines, shown), encoding="utf-8")
         yield f"wrote {out}"
     if latex:
-        latex.write_text(latex_document(title, lines, tables(frames, LATEX)), encoding="utf-8")
+        latex.write_text(latex_document(title, [*findings, *lines], tables(frames, LATEX)), encoding="utf-8")
         yield f"wrote {latex}"
     if plot:
         # Importing Matplotlib takes longer than making most reports.

@@ -40,7 +40,8 @@ FLOORS = {
     "reports": (
         ("render", "interval_coverage"),
         ("tables", "figures"),
-        ("header",),
+        ("header", "competition"),
+        ("verdict",),
         ("report",),
         ("__main__", "coverage"),
     ),

@@ -16,14 +16,14 @@ from bench.records import End, MonitorPoint, Verdict, append
 from bench.results.intervals import mcnemar
 from bench.results.measured import Measured, load
 from bench.results.pairs import shown
-from bench.results.statistics import wilson
+from bench.results.statistics import share_difference, wilson
 from reports.__main__ import app
 from reports.figures import curves, outcomes
 from reports.header import header
 from reports.render.table_spec import TEXT
 from reports.tables.all_tables import tables
 from reports.tables.attack_checks import masking
-from reports.tables.comparisons import comparisons, share_difference
+from reports.tables.comparisons import comparisons
 from reports.tables.factors import factors
 from reports.tables.monitor import monitored
 from reports.tables.robustness import robustness

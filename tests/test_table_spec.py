@@ -32,12 +32,12 @@ SPEC = TableSpec("A title", "a caption.", COLUMNS, ROWS, ["A note."], folder="x_
 
 
 def test_markdown_and_terminal_have_the_columns_of_text():
-    page = text.markdown("T", [], [SPEC])
+    page = text.markdown("T", [], [], [SPEC])
     assert "## A title, x_y" in page
     assert "| name | share | s | of text |\n" in page
     assert "| A_b | 12.3 [10, 20] * | 1,235 | A_b |\n" in page and "| C | – | 2.5 | C |\n" in page
     console = Screen(width=100, file=io.StringIO())
-    text.show(console, "T", [], [SPEC])
+    text.show(console, "T", [], [], [SPEC])
     shown = [[cell.strip() for cell in line.split("│")[1:-1]] for line in console.file.getvalue().splitlines()]
     assert ["A_b", "12.3 [10, 20] *", "1,235", "A_b"] in shown and "never" not in console.file.getvalue()
 

@@ -453,7 +453,7 @@ def test_markdown_shows_text_as_it_is(text):
     page = (
         MarkdownIt("commonmark")
         .enable(["table", "strikethrough"])
-        .render(markdown(text, [text], [words_table(text, ["h", text], [[text, "x"], ["y", text]])]))
+        .render(markdown(text, [text], [text], [words_table(text, ["h", text], [[text, "x"], ["y", text]])]))
     )
     blocks = re.findall(r"<(?:h1|h2|li|td|th)>(.*?)</(?:h1|h2|li|td|th)>", page, re.DOTALL)
     shown = printable(text).strip()
@@ -465,7 +465,7 @@ def test_markdown_shows_text_as_it_is(text):
     ["1.45 [0.01, 284.21]", "0.69 *", "*: a ratio of unlike things, let pass", "<0.001", "a <- b", "imagenet_vgg_x"],
 )
 def test_what_markdown_leaves_alone_is_left_alone(text):
-    assert f"| {text} |" in markdown("t", [], [words_table("c", ["h"], [[text]])])
+    assert f"| {text} |" in markdown("t", [], [], [words_table("c", ["h"], [[text]])])
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Means and proportions with 95 % intervals."""
 
 import math
+from collections.abc import Sequence
 from statistics import fmean
 from typing import NamedTuple
 
@@ -42,6 +43,23 @@ def wilson(count: int, total: int) -> Interval:
     middle, half = p + z**2 / (2 * total), z * math.sqrt(p * (1 - p) / total + (z / total) ** 2 / 4)
     low, high = ((middle + side) / (1 + z**2 / total) for side in (-half, half))
     return Interval(p, min(p, max(low, 0.0)), max(p, min(high, 1.0)))
+
+
+def share_difference(a: Sequence[bool], b: Sequence[bool]) -> Interval:
+    """Share of a minus share of b on the same images, with Newcombe's interval (1998, method 10).
+
+    The interval combines the two Wilson intervals by the correlation on these images, continuity corrected.
+    """
+    n, count_a, count_b = len(a), int(np.sum(a)), int(np.sum(b))
+    share_a, share_b = wilson(count_a, n), wilson(count_b, n)
+    both = int(np.logical_and(a, b).sum())
+    product = both * (n - count_a - count_b + both) - (count_a - both) * (count_b - both)
+    spread = math.sqrt(count_a * (n - count_a) * count_b * (n - count_b))
+    phi = (max(product - n / 2, 0) if product > 0 else product) / spread if spread else 0.0
+    reach = lambda x, y: math.sqrt(x**2 - 2 * phi * x * y + y**2)  # noqa: E731
+    difference = share_a.mean - share_b.mean
+    low = difference - reach(share_a.mean - share_a.low, share_b.high - share_b.mean)
+    return Interval(difference, low, difference + reach(share_a.high - share_a.mean, share_b.mean - share_b.low))
 
 
 def independent(values: list[float]) -> Mean:

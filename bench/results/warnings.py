@@ -22,14 +22,18 @@ class _Warning(NamedTuple):
     """The kind in the header."""
     place: str = ""
     """The detail in the header."""
+    remedy: str = ""
+    """What to do about it; a sentence."""
 
 
 def remarks(measured: list[Measured]) -> list[str]:
     """A line for each kind of warning, with the cells and the detail of each."""
     groups: dict[str, dict[Measured, list[str]]] = {}
+    remedies: dict[str, str] = {}
     for m in measured:
         for warning in _warnings(m):
             groups.setdefault(warning.heading, {}).setdefault(m, []).append(warning.place)
+            remedies[warning.heading] = f" {warning.remedy}" if warning.remedy else ""
     timed, apart = sum(bool(m.runs) for m in measured), len(folders(measured)) > 1
     return [
         f"{heading}: "
@@ -38,9 +42,14 @@ def remarks(measured: list[Measured]) -> list[str]:
             if len(cells) > _NAMED
             else "; ".join(_places(cells, apart))
         )
-        + "."
+        + f".{remedies[heading]}"
         for heading, cells in groups.items()
     ]
+
+
+def kinds(measured: Iterable[Measured]) -> list[str]:
+    """The kinds of warning about these cells, each once."""
+    return list(dict.fromkeys(warning.heading for m in measured for warning in _warnings(m)))
 
 
 def several(names: Iterable[str]) -> str:
@@ -82,6 +91,7 @@ def _find(m: Measured) -> Iterator[_Warning]:
                 f"run {run}: {change:+.0%}",
                 "Drift from the first round to the last",
                 f"run {run} by {change:+.0%}",
+                "Time more rounds, or wait until the machine is warm.",
             )
         rounds = list(epochs)
         far = [str(rounds[k]) for k in outliers(times)]
@@ -92,6 +102,7 @@ def _find(m: Measured) -> Iterator[_Warning]:
                 f"run {run}: {', '.join(far)}",
                 "Outliers",
                 f"run {run}, round{plural} {', '.join(far)}",
+                "Time on a machine without other work, or take more runs.",
             )
     if loads := [start.load for start in m.starts if start.load > start.cpus]:
         yield _Warning(
@@ -99,6 +110,7 @@ def _find(m: Measured) -> Iterator[_Warning]:
             f"{max(loads):.1f}",
             f"Busy host at the start (load above its {m.starts[0].cpus} cores)",
             f"load {max(loads):.1f}",
+            "Time on a machine without other work.",
         )
     telemetry = [epoch.gpu for run in m.runs.values() for epoch in run.values() if epoch.gpu]
     throttled = [gpu.throttle for gpu in telemetry if gpu.throttle]
@@ -106,4 +118,5 @@ def _find(m: Measured) -> Iterator[_Warning]:
         reasons = sorted({reason for names in throttled for reason in names})
         extent = "throughout" if len(throttled) == len(telemetry) else f"in {len(throttled)} of {len(telemetry)} epochs"
         detail = f"{extent}: {', '.join(reasons)}"
-        yield _Warning("The GPU was throttled", detail, "Throttled GPU", detail)
+        remedy = "Improve the cooling or the power limit, or lock the clocks below the limit."
+        yield _Warning("The GPU was throttled", detail, "Throttled GPU", detail, remedy)

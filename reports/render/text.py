@@ -17,18 +17,22 @@ _FOLDED = 16
 """Minimal width of a folded column, in columns of the terminal."""
 
 
-def show(console: Console, title: str, lines: list[str], tables: Iterable[TableSpec]) -> None:
-    """Print a report."""
+def show(console: Console, title: str, findings: list[str], lines: list[str], tables: Iterable[TableSpec]) -> None:
+    """Print a report: the verdict, what a reader needs to know before the numbers, and the tables."""
     console.print(title, style="bold")
+    for finding in findings:
+        console.print(printable(f"- {finding}"), soft_wrap=True)
+    if findings:
+        console.print()
     for line in lines:
         console.print(printable(line), soft_wrap=True)
     for spec in tables:
         whole(console, _table(spec))
 
 
-def markdown(title: str, lines: list[str], tables: Iterable[TableSpec]) -> str:
+def markdown(title: str, findings: list[str], lines: list[str], tables: Iterable[TableSpec]) -> str:
     """The report as Markdown."""
-    parts = [f"# {_literal(title)}", "\n".join(f"- {_literal(line)}" for line in lines)]
+    parts = [f"# {_literal(title)}", *map(_literal, findings), "\n".join(f"- {_literal(line)}" for line in lines)]
     for spec in tables:
         columns = spec.shown(TEXT)
         rows = zip(*(cells(spec.rows, column) for column in columns), strict=True)

@@ -1,7 +1,6 @@
 """Paired differences of two networks on the same images."""
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -17,7 +16,7 @@ from bench.results.intervals import mcnemar, paired_difference
 from bench.results.measured import Measured
 from bench.results.pairs import comparable_pairs, pair_kind, shown
 from bench.results.robustness import eps_of, has_eps, is_robust, kind, principal, question, right
-from bench.results.statistics import Interval, wilson
+from bench.results.statistics import share_difference
 from reports.render.table_spec import BOTH, INTERVALS, Column, TableSpec, alike, datasets
 
 _NAMES = (
@@ -92,23 +91,6 @@ def _row(
 
 def _principal(cell: Cell) -> Spec | None:
     return principal(cell, [spec for spec in cell.evals if has_eps(spec.name)])
-
-
-def share_difference(a: Sequence[bool], b: Sequence[bool]) -> Interval:
-    """Share of a minus share of b on the same images, with Newcombe's interval (1998, method 10).
-
-    The interval combines the two Wilson intervals by the correlation on these images, continuity corrected.
-    """
-    n, count_a, count_b = len(a), int(np.sum(a)), int(np.sum(b))
-    share_a, share_b = wilson(count_a, n), wilson(count_b, n)
-    both = int(np.logical_and(a, b).sum())
-    product = both * (n - count_a - count_b + both) - (count_a - both) * (count_b - both)
-    spread = math.sqrt(count_a * (n - count_a) * count_b * (n - count_b))
-    phi = (max(product - n / 2, 0) if product > 0 else product) / spread if spread else 0.0
-    reach = lambda x, y: math.sqrt(x**2 - 2 * phi * x * y + y**2)  # noqa: E731
-    difference = share_a.mean - share_b.mean
-    low = difference - reach(share_a.mean - share_a.low, share_b.high - share_b.mean)
-    return Interval(difference, low, difference + reach(share_a.high - share_a.mean, share_b.mean - share_b.low))
 
 
 def comparisons_table(comparisons: pd.DataFrame) -> Iterator[TableSpec]:

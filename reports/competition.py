@@ -1,0 +1,171 @@
+"""Sentences on the methods that compete: which is fastest at the robustness of the best, and what the others cost."""
+
+import math
+from itertools import combinations
+
+from bench.results.contenders import Contender, Setting
+from bench.results.statistics import Interval
+from reports.render.phrases import NAMED, factor, listed, percent, points, span
+
+MARGIN = 0.05
+"""Largest difference of robust accuracy at which two methods count as equally robust."""
+
+
+def winner(setting: Setting) -> Contender:
+    """The least costly of the contenders that are as robust as the best."""
+    best = _best(setting)
+    equals = [each for each in setting.judged if each is best or _equal(setting.difference(best, each))]
+    reference = setting.baseline or best
+    costs = {each: setting.cost(each, reference).mean for each in equals}
+    timed = [each for each in equals if not math.isnan(costs[each])]
+    return min(timed, key=lambda each: costs[each]) if timed else best
+
+
+def fastest(judged: list[Setting]) -> str:
+    """The winner of a setting beside the best, with cost and robustness; over several settings, who wins how often."""
+    if not any(_best(setting).accuracy.mean for setting in judged):
+        return "No method is robust by this figure on any evaluated image."
+    if len(judged) == 1:
+        (setting,) = judged
+        first = winner(setting)
+        best = _best(setting)
+        text = f"Fastest at the robustness of the best: {first.label}, with {percent(first.accuracy)}"
+        text += _of_baseline(setting, first)
+        if first is best:
+            return f"{text}; no other method has a higher figure{_undecided(setting, best)}."
+        text += f"; the highest figure is that of {best.label}, {percent(best.accuracy)}"
+        return f"{text}, {_differ(setting, best, first)}{_undecided(setting, best)}."
+    wins: dict[str, list[float]] = {}
+    for setting in judged:
+        first = winner(setting)
+        cost = setting.cost(first, setting.baseline).mean if setting.baseline else math.nan
+        wins.setdefault(first.label, []).append(cost)
+    ordered = sorted(wins, key=lambda label: -len(wins[label]))
+    parts = [f"{label} in {len(wins[label])}{_range(label, wins[label], judged[0])}" for label in ordered[:NAMED]]
+    return f"Fastest at the robustness of the best, over {len(judged)} settings: {'; '.join(parts)}."
+
+
+def bought(judged: list[Setting]) -> str:
+    """Methods that are measurably more robust than the baseline, and what that costs."""
+    parts: dict[str, list[str]] = {}
+    for setting in judged:
+        first = setting.baseline
+        if first is None or not first.robust:
+            continue
+        for each in setting.judged:
+            gain = setting.difference(each, first)
+            if each is not first and _above(gain, 0):
+                price = setting.cost(each, first)
+                cost = "" if math.isnan(price.mean) else f" for {factor(price)} of the time"
+                parts.setdefault(each.label, []).append(points(gain) + cost)
+    base = next((setting.baseline.label for setting in judged if setting.baseline), "")
+    return _by_method(f"More robust than {base}", parts, len(judged))
+
+
+def wasted(judged: list[Setting]) -> str:
+    """Methods that measurably cost more than the winner, but are not measurably more robust."""
+    parts: dict[str, list[str]] = {}
+    for setting in judged:
+        first = winner(setting)
+        for each in setting.judged:
+            price, gain = setting.cost(each, first), setting.difference(each, first)
+            if each is not first and _above(price, 1) and not _above(gain, 0):
+                words = f"{factor(price)} of {first.label}'s time, {_differ(setting, each, first)}"
+                parts.setdefault(each.label, []).append(words)
+    return _by_method("Costs more without being measurably more robust", parts, len(judged))
+
+
+def tied(judged: list[Setting]) -> str:
+    """Pairs of methods that neither cost nor robustness tells apart."""
+    pairs: dict[str, None] = {}
+    for setting in judged:
+        for a, b in combinations(setting.judged, 2):
+            price, gain = setting.cost(a, b), setting.difference(a, b)
+            if not (_excludes(price, 1) or _excludes(gain, 0)) and not math.isnan(price.low + gain.low):
+                pairs[f"{a.label} and {b.label}"] = None
+    return f"Not distinguishable by time or robustness: {listed(list(pairs), 'pairs')}." if pairs else ""
+
+
+def costs(compared: list[Setting]) -> str:
+    """Cost of each method relative to the baseline."""
+    costs: dict[str, list[Interval]] = {}
+    for setting in compared:
+        for each in setting.contenders:
+            if setting.baseline and each is not setting.baseline:
+                cost = setting.cost(each, setting.baseline)
+                if not math.isnan(cost.mean):
+                    costs.setdefault(each.label, []).append(cost)
+    if not costs:
+        return ""
+    ordered = sorted(costs, key=lambda label: min(cost.mean for cost in costs[label]))
+    shown = [*ordered[: NAMED - 1], ordered[-1]] if len(ordered) > NAMED else ordered
+    texts = [
+        f"{label} {factor(costs[label][0]) if len(costs[label]) == 1 else span([c.mean for c in costs[label]])}"
+        for label in shown
+    ]
+    base = next(setting.baseline.label for setting in compared if setting.baseline)
+    more = f" ({len(ordered) - len(shown)} more in the tables)" if len(shown) < len(ordered) else ""
+    return f"Training time relative to {base}: {', '.join(texts)}{more}; robustness was not measured."
+
+
+def _best(setting: Setting) -> Contender:
+    return max(setting.judged, key=lambda each: each.accuracy.mean)
+
+
+def _equal(difference: Interval) -> bool:
+    return difference.low <= 0 and difference.high <= MARGIN
+
+
+def _above(interval: Interval, value: float) -> bool:
+    return interval.low > value
+
+
+def _excludes(interval: Interval, value: float) -> bool:
+    return interval.low > value or interval.high < value
+
+
+def _undecided(setting: Setting, best: Contender) -> str:
+    """Words for the methods that may be as robust as the best, but were not shown to be."""
+    gaps = [setting.difference(best, each) for each in setting.judged if each is not best]
+    count = sum(gap.low <= 0 and not _equal(gap) for gap in gaps)
+    if not count:
+        return ""
+    images = min(each.images for each in setting.judged)
+    return f"; {count} other{'s' * (count > 1)} may be as robust, which {images} images do not tell"
+
+
+def _of_baseline(setting: Setting, contender: Contender) -> str:
+    base = setting.baseline
+    if base is None or math.isnan(setting.cost(contender, base).mean):
+        return ""
+    if contender is base:
+        return ", the baseline itself"
+    return f", in {factor(setting.cost(contender, base))} of {base.label}'s training time"
+
+
+def _differ(setting: Setting, first: Contender, second: Contender) -> str:
+    difference = setting.difference(first, second)
+    if math.isnan(difference.low):
+        return f"difference {100 * difference.mean:+.1f} points without an interval"
+    clear = "" if _excludes(difference, 0) else ", not distinguishable from 0"
+    return f"difference {points(difference)}{clear}"
+
+
+def _by_method(opening: str, parts: dict[str, list[str]], count: int) -> str:
+    """A sentence that names each method with its words, or with its number of settings where there are several."""
+    if not parts:
+        return ""
+    ordered = sorted(parts, key=lambda label: -len(parts[label]))
+    texts = [
+        f"{label} ({parts[label][0] if count == 1 else f'in {len(parts[label])} of {count} settings'})"
+        for label in ordered[:NAMED]
+    ]
+    more = f" and {len(ordered) - NAMED} more" if len(ordered) > NAMED else ""
+    return f"{opening}: {', '.join(texts)}{more}."
+
+
+def _range(label: str, costs: list[float], setting: Setting) -> str:
+    if setting.baseline and label == setting.baseline.label:
+        return " (the baseline)"
+    known = [cost for cost in costs if not math.isnan(cost)]
+    return f" ({span(known)} of {setting.baseline.label}'s time)" if known and setting.baseline else ""

@@ -1,0 +1,40 @@
+"""Phrases for numbers and lists in sentences."""
+
+import math
+
+from bench.results.statistics import Interval
+
+NAMED = 4
+"""Largest number of methods or settings that a sentence names."""
+
+
+def factor(interval: Interval) -> str:
+    """A ratio: `1.24x (1.21 to 1.27)`."""
+    return f"{interval.mean:.2f}x" + _ends(interval, "{:.2f}")
+
+
+def percent(interval: Interval) -> str:
+    """A share: `51.0 % (48.2 to 53.9)`."""
+    return f"{100 * interval.mean:.1f} %" + _ends(Interval(*(100 * value for value in interval)), "{:.1f}")
+
+
+def points(interval: Interval) -> str:
+    """A difference of two shares: `+0.6 points (-1.2 to +2.4)`."""
+    return f"{100 * interval.mean:+.1f} points" + _ends(Interval(*(100 * value for value in interval)), "{:+.1f}")
+
+
+def _ends(interval: Interval, form: str) -> str:
+    return "" if math.isnan(interval.low) else f" ({form.format(interval.low)} to {form.format(interval.high)})"
+
+
+def span(factors: list[float]) -> str:
+    """The range of some ratios: `1.05x to 1.28x`."""
+    low, high = f"{min(factors):.2f}x", f"{max(factors):.2f}x"
+    return low if low == high else f"{low} to {high}"
+
+
+def listed(words: list[str], noun: str) -> str:
+    """The words, or their number and the first two where there are many."""
+    if len(words) > NAMED:
+        return f"{len(words)} {noun} ({', '.join(words[:2])} ...)"
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

@@ -1,0 +1,108 @@
+"""The verdict of a report: a few sentences that answer what the measurements show, each made by one rule."""
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+import pandas as pd
+
+from bench.manifest.manifest import Manifest
+from bench.results.contenders import Setting, settings
+from bench.results.intervals import RUNS
+from bench.results.measured import Measured
+from bench.results.warnings import kinds
+from reports.competition import bought, costs, fastest, tied, wasted
+from reports.render.phrases import listed
+
+
+class Finding(NamedTuple):
+    """One sentence of the verdict, and the name of the rule that made it."""
+
+    rule: str
+    text: str
+
+
+def verdict(
+    manifest: Manifest, measured: list[Measured], frames: dict[str, pd.DataFrame], allow: Collection[str] = ()
+) -> list[Finding]:
+    """At most seven findings, the most important first; empty without any record.
+
+    Rules, in their order:
+
+    - compared: what was compared on what, and what is missing;
+    - fastest: the least costly of the methods that are as robust as the best: the difference is not distinguishable
+      from 0, and its interval lies within MARGIN;
+    - costs: the cost of each method, where robustness was not measured;
+    - buys: the methods that are more robust than the baseline, and their cost;
+    - wasted: the methods that cost more than the fastest one and are not measurably more robust;
+    - tied: the pairs that neither cost nor robustness tells apart;
+    - claims: how the published figures compare with the measured ones;
+    - distrust: what these measurements cannot show, each with its remedy.
+
+    A difference or a ratio counts where its 95 % interval excludes 0 or 1.
+    """
+    compared = settings(manifest, measured, allow)
+    if not compared:
+        return []
+    judged = [setting for setting in compared if len(setting.judged) > 1]
+    sentences = {"compared": _compared(manifest, measured, compared)}
+    if judged:
+        sentences |= {"fastest": fastest(judged), "buys": bought(judged), "wasted": wasted(judged)}
+        sentences["tied"] = tied(judged)
+    else:
+        sentences["costs"] = costs(compared)
+    sentences |= {"claims": _claims(frames), "distrust": _distrust(manifest, measured, compared)}
+    return [Finding(rule, text) for rule, text in sentences.items() if text]
+
+
+def _compared(manifest: Manifest, measured: list[Measured], compared: list[Setting]) -> str:
+    labels = list(dict.fromkeys(each.label for setting in compared for each in setting.contenders))
+    places = list(dict.fromkeys(f"{setting.dataset} with {setting.arch}" for setting in compared))
+    figures = list(dict.fromkeys(setting.figure for setting in compared if setting.figure and setting.judged))
+    judged = f", judged by {listed(figures, 'figures')}" if figures else ""
+    own = {cell.id for cell in manifest.cells}
+    missing = [m for m in measured if m.id in own and not (m.timed or m.losses or m.verdicts)]
+    unjudged = [m for m in measured if m.id in own and m.cell.evals and not m.verdicts and m not in missing]
+    gaps = [
+        f"{len(cells)} of {len(own)} cells {words}"
+        for cells, words in ((missing, "have no record"), (unjudged, "are not evaluated"))
+        if cells
+    ]
+    end = f"; {' and '.join(gaps)} (bench.status says why)" if gaps else ""
+    return f"Compared: {listed(labels, 'methods')}, on {listed(places, 'settings')}{judged}{end}."
+
+
+def _claims(frames: dict[str, pd.DataFrame]) -> str:
+    claims = frames.get("claims")
+    if claims is None or claims.empty:
+        return ""
+    counts = claims["verdict"].value_counts()
+    tested = int(counts.reindex(["within", "above", "below"]).fillna(0).sum())
+    untested = ", ".join(
+        f"{counts[key]} {words}"
+        for key, words in (("different setting", "measured in a different setting"), ("not measured", "not measured"))
+        if counts.get(key)
+    )
+    if not tested:
+        return f"No published figure can be checked: {untested}."
+    against = [f"{counts[key]} measured {key}" for key in ("above", "below") if counts.get(key)]
+    text = f"Published figures: {counts.get('within', 0)} of {tested} agree with the measurement"
+    return f"{text}{''.join(f', {part}' for part in against)}{f' ({untested})' if untested else ''}."
+
+
+def _distrust(manifest: Manifest, measured: list[Measured], compared: list[Setting]) -> str:
+    """Limits of these measurements, each with its remedy."""
+    judged = [each for setting in compared for each in setting.judged]
+    limits = []
+    if manifest.quick:
+        limits.append("--quick is not the paper's experiment (submit without it)")
+    if any(len(each.robust) == 1 for each in judged):
+        limits.append("robustness of one seed says nothing of the next training (list several under seed:)")
+    if judged and min(each.images for each in judged) < 500:
+        few = min(each.images for each in judged)
+        limits.append(f"accuracies of {few} images have wide intervals (evaluate more images)")
+    timed = [m for m in measured if m.timed]
+    if timed and max(len(m.runs) for m in timed) < RUNS:
+        limits.append(f"times vary more between runs than within one (take {RUNS} or more runs under timing:)")
+    if found := kinds(timed):
+        limits.append(f"{listed([text[0].lower() + text[1:] for text in found], 'kinds of warning')} (see below)")
+    return f"Do not rely on these results beyond their limits: {'; '.join(limits)}." if limits else ""

@@ -1,0 +1,192 @@
+"""The verdict: the rule behind each of its sentences, on record sets whose answer is known."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_reports import epoch, start
+
+from bench.cell import Cell
+from bench.manifest import Manifest, read_manifest
+from bench.records import Verdict, append
+from bench.results.contenders import Contender, settings
+from bench.results.intervals import welch_ratio
+from bench.results.measured import Measured, load
+from bench.results.statistics import mean_ci, share_difference, wilson
+from reports.competition import winner
+from reports.verdict import verdict
+
+HEAD = """
+baseline: Standard
+dataset: digits
+threat: {norm: l2, sigma: 0.25}
+arch: cnn2c2f
+recipe: {epochs: 4, batch_size: 64, lr: 0.1}
+evals: [Smoothing]
+"""
+CELLS = "cells: [{method: [Standard, Gaussian, SmoothMix]SEEDS}]\n"
+TIMED = HEAD + "timing: {runs: 3, rounds: 4}\n"
+IMAGES = 600
+SECONDS = {"Standard": 1.0, "Gaussian": 1.25, "SmoothMix": 8.0}
+
+
+def read(tmp_path: Path, text: str) -> Manifest:
+    tmp_path.mkdir(exist_ok=True)
+    (tmp_path / "m.yaml").write_text(text)
+    return read_manifest(tmp_path / "m.yaml")
+
+
+def evaluated(runs: Path, cell: Cell, right: int, images: int = IMAGES) -> None:
+    """Record verdicts of which the first `right` are robust at radius 0.5 and the others at 0.25 alone."""
+    for index in range(images):
+        radius = 0.6 if index < right else 0.3
+        line = Verdict(eval=cell.evals[0].id, index=index, label=1, prediction=1, radius=radius, seconds=1)
+        append(runs / cell.id / "judge.jsonl", line)
+
+
+def recorded(tmp_path: Path, text: str, right: dict[str, int], seconds: dict[str, float] = SECONDS):
+    """The manifest and its records: a study of 3 runs x 4 rounds, and evaluations of the methods in `right`."""
+    manifest, runs = read(tmp_path, text), tmp_path / "runs"
+    noise = np.random.default_rng(0)
+    for study in manifest.studies if manifest.timing else ():
+        for run in range(3):
+            file = runs / study.id / f"run{run}" / "time.jsonl"
+            append(file, start())
+            for arm in study.arms:
+                for turn in range(5):
+                    pace = seconds[arm.method.name] * math.exp(noise.normal(0, 0.01))
+                    append(file, epoch(arm.id, turn, pace, 1437, turn))
+    for cell in manifest.cells:
+        if cell.method.name in right:
+            evaluated(runs, cell, right[cell.method.name] + 3 * cell.seed)
+    return manifest, load(manifest, [runs])
+
+
+def sentences(manifest: Manifest, measured: list[Measured], claims: pd.DataFrame | None = None) -> dict[str, str]:
+    frames = {} if claims is None else {"claims": claims}
+    findings = verdict(manifest, measured, frames)
+    assert len({finding.rule for finding in findings}) == len(findings) <= 7
+    assert all(finding.text.endswith(".") and "nan" not in finding.text for finding in findings)
+    return {finding.rule: finding.text for finding in findings}
+
+
+def test_a_clear_win(tmp_path):
+    manifest, measured = recorded(
+        tmp_path, TIMED + CELLS.replace("SEEDS", ""), {"Standard": 60, "Gaussian": 400, "SmoothMix": 250}
+    )
+    said = sentences(manifest, measured)
+    assert said["compared"].startswith("Compared: Standard, Gaussian and SmoothMix, on digits with cnn2c2f, judged by")
+    assert said["fastest"].startswith(
+        "Fastest at the robustness of the best: Gaussian, with 66.7 % (62.8 to 70.3), in 1.2"
+    )
+    assert "of Standard's training time; no other method has a higher figure" in said["fastest"]
+    assert said["buys"].startswith("More robust than Standard: Gaussian (+56.7 points (")
+    assert "SmoothMix (+31.7 points" in said["buys"]
+    assert said["wasted"].startswith("Costs more without being measurably more robust: SmoothMix (6.")
+    assert "difference -25.0 points" in said["wasted"] and "distinguishable" not in said["wasted"]
+    assert "tied" not in said and "costs" not in said and "claims" not in said
+
+
+def test_a_tie(tmp_path):
+    manifest, measured = recorded(
+        tmp_path,
+        TIMED + CELLS.replace("SEEDS", ""),
+        {"Standard": 60, "Gaussian": 400, "SmoothMix": 404},
+        SECONDS | {"SmoothMix": 1.25},
+    )
+    said = sentences(manifest, measured)
+    assert said["tied"] == "Not distinguishable by time or robustness: Gaussian and SmoothMix."
+    assert "wasted" not in said
+    (setting,) = settings(manifest, measured)
+    base, gaussian, mixed = setting.contenders
+    assert setting.cost(gaussian, mixed).low < 1 < setting.cost(gaussian, mixed).high
+    assert winner(setting) in (gaussian, mixed) and setting.baseline is base
+
+
+def test_equal_robustness_for_more_time_is_wasted(tmp_path):
+    manifest, measured = recorded(
+        tmp_path, TIMED + CELLS.replace("SEEDS", ""), {"Standard": 60, "Gaussian": 400, "SmoothMix": 404}
+    )
+    said = sentences(manifest, measured)
+    assert "Gaussian, with 66.7 %" in said["fastest"]
+    assert "the highest figure is that of SmoothMix, 67.3 %" in said["fastest"]
+    assert "difference +0.7 points (" in said["fastest"] and "not distinguishable from 0" in said["fastest"]
+    assert "SmoothMix (6." in said["wasted"] and "not distinguishable from 0" in said["wasted"]
+
+
+def test_a_contradicted_claim(tmp_path):
+    manifest, measured = recorded(
+        tmp_path, TIMED + CELLS.replace("SEEDS", ""), {"Standard": 60, "Gaussian": 400, "SmoothMix": 250}
+    )
+    claims = pd.DataFrame({"verdict": ["within"] * 3 + ["below"] * 2 + ["not measured", "different setting"]})
+    said = sentences(manifest, measured, claims)["claims"]
+    assert said == (
+        "Published figures: 3 of 5 agree with the measurement, 2 measured below (1 measured in a different setting,"
+        " 1 not measured)."
+    )
+    none = sentences(manifest, measured, pd.DataFrame({"verdict": ["not measured"] * 4}))["claims"]
+    assert none == "No published figure can be checked: 4 not measured."
+
+
+def test_one_seed_and_several(tmp_path):
+    right = {"Standard": 60, "Gaussian": 400, "SmoothMix": 404}
+    one = sentences(*recorded(tmp_path / "one", TIMED + CELLS.replace("SEEDS", ""), right))
+    assert "robustness of one seed says nothing of the next training (list several under seed:)" in one["distrust"]
+    assert "wide intervals" not in one["distrust"] and "vary more between runs" not in one["distrust"]
+    manifest, measured = recorded(tmp_path / "three", HEAD + CELLS.replace("SEEDS", ", seed: [0, 1, 2]"), right)
+    (setting,) = settings(manifest, measured)
+    _, gaussian, mixed = setting.contenders
+    assert [len(each.by_seed) for each in setting.contenders] == [3, 3, 3]
+    shares = [(400 + 3 * seed) / IMAGES for seed in range(3)]
+    parts = [wilson(400 + 3 * seed, IMAGES) for seed in range(3)]
+    # Three seeds vary less than the images of one, so that the interval is that over images.
+    assert gaussian.accuracy == pytest.approx(tuple(np.mean(parts, axis=0)))
+    assert gaussian.accuracy.low < mean_ci(shares).low
+    far = [0.2, 0.5, 0.8]
+    spread = Contender(
+        "far", {}, {seed: {i: i < share * 100 for i in range(100)} for seed, share in enumerate(far)}, False
+    )
+    assert spread.accuracy == pytest.approx(mean_ci(far))
+    # Each seed's difference is 4 of 600 images.
+    first, second = ([index < right for index in range(IMAGES)] for right in (404, 400))
+    assert setting.difference(mixed, gaussian) == pytest.approx(share_difference(first, second), rel=0.05)
+    assert "one seed" not in sentences(manifest, measured).get("distrust", "")
+
+
+def test_failed_cells_are_counted(tmp_path):
+    manifest, measured = recorded(tmp_path, HEAD + CELLS.replace("SEEDS", ""), {"Standard": 60, "Gaussian": 400})
+    said = sentences(manifest, measured)
+    assert said["compared"].endswith("; 1 of 3 cells have no record (bench.status says why).")
+    assert said["fastest"].startswith("Fastest at the robustness of the best: Gaussian, with 66.7 %")
+    assert "training time" not in said["fastest"]
+
+
+def test_without_records_there_is_no_verdict_and_without_evaluations_only_costs(tmp_path):
+    manifest = read(tmp_path, TIMED + CELLS.replace("SEEDS", ""))
+    assert verdict(manifest, load(manifest, [tmp_path / "none"]), {}) == []
+    said = sentences(*recorded(tmp_path, TIMED + CELLS.replace("SEEDS", ""), {}))
+    assert said["costs"].startswith("Training time relative to Standard: Gaussian 1.2")
+    assert ", SmoothMix 7.9" in said["costs"] and said["costs"].endswith("; robustness was not measured.")
+    assert said["compared"].endswith("; 3 of 3 cells are not evaluated (bench.status says why).")
+
+
+def test_costs_are_of_whole_trainings_and_differences_of_common_images(tmp_path):
+    text = HEAD + "cells: [{method: Standard}, {method: Gaussian, recipe: {epochs: 6, batch_size: 64, lr: 0.1}}]\n"
+    manifest, runs = read(tmp_path, text), tmp_path / "runs"
+    times = {"Standard": [1.0, 1.1, 0.9], "Gaussian": [1.2, 1.3, 1.25]}
+    for cell in manifest.cells:
+        file = runs / cell.id / "train.jsonl"
+        append(file, start())
+        for number, seconds in enumerate([5.0, *times[cell.method.name]]):
+            append(file, epoch(cell.id, number, seconds, 1437))
+    standard, gaussian = manifest.cells
+    evaluated(runs, standard, 100, images=300)
+    evaluated(runs, gaussian, 150, images=200)
+    (setting,) = settings(manifest, load(manifest, [runs]))
+    base, other = setting.contenders
+    ratio = welch_ratio([times["Gaussian"]], [times["Standard"]])
+    assert setting.cost(other, base).mean == pytest.approx(1.5 * ratio.mean)
+    first, second = ([index < right for index in range(200)] for right in (150, 100))
+    assert setting.difference(other, base) == pytest.approx(share_difference(first, second))
