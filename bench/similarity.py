@@ -16,7 +16,8 @@ def main(
         Path, typer.Argument(help="The manifest: a YAML file, or the name of a shipped one, such as table4.")
     ],
     teacher: Annotated[
-        str | None, typer.Option(help="Part of the id of the cell to compare with (default: Duet's teacher).")
+        str | None,
+        typer.Option(help="Part of the id of the cell to compare with (default: the manifest's only teacher)."),
     ] = None,
     runs: Annotated[Path, typer.Option(help="Folder of the trained networks.")] = Path("runs"),
     data: Annotated[Path, typer.Option(help="Folder of the .beton files.")] = Path("data"),

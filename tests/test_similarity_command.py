@@ -147,7 +147,7 @@ def test_what_to_run_is_said_and_who_teaches_must_be_known(table, digits, tmp_pa
     assert f"(train them: python -m bench.submit {table} --quick)" in done.stderr
     table.write_text(TABLE.partition("  - {method: Duet")[0])
     done = run(table, digits)
-    assert done.exit_code == 2 and "--teacher: 0 teachers of Duet (allowed: part of one id of" in done.stderr
+    assert done.exit_code == 2 and "--teacher: 0 teachers in the manifest (allowed: part of one id of" in done.stderr
     done = run(tmp_path / "none.yaml", digits)
     assert done.exit_code == 2 and "none.yaml" in done.stderr
 

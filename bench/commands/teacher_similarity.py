@@ -28,6 +28,7 @@ from crt.lipschitz.translation import distances
 from crt.methods.duet import alike
 from crt.models.classifier import Classifier
 from crt.models.fold_batchnorm import plain
+from crt.plugins import declaration
 from crt.text import invocation, printable
 
 _READINGS = tuple(f"M{k}" for k in range(1, 7))
@@ -91,7 +92,7 @@ def likeness(
         return pd.DataFrame(), left_out
     reference, (x, y) = plain(trained(teacher, runs).eval().double()), _images(teacher, data, images)
     unused_seed = 1 + max(source.seed for cell in cells for source in (cell, *cell.lineage, teacher))
-    local = {cell.arch for cell in cells if cell.method.name == "LocalBCP"}
+    local = {cell.arch for cell in cells if _uses_local_norms(cell)}
     rows, floors = [], {}
     for cell in cells:
         try:
@@ -104,12 +105,16 @@ def likeness(
         if kind not in floors:
             initial = network(cell.model_copy(update={"seed": unused_seed})).eval().double().to(x.device)
             floors[kind] = _measured(plain(initial), reference, x, y, eps, cell.arch in local)
-        rows.append((cell, _measured(model, reference, x, y, eps, cell.method.name == "LocalBCP")))
+        rows.append((cell, _measured(model, reference, x, y, eps, _uses_local_norms(cell))))
     untrained = [
         {"arch": arch, "method": "untrained", "seed": unused_seed, "begins": "", "eps": eps, "id": ""} | floor
         for (arch, eps), floor in floors.items()
     ]
     return pd.DataFrame(_rows(rows, floors, teacher) + untrained), left_out
+
+
+def _uses_local_norms(cell: Cell) -> bool:
+    return declaration("crt.methods", cell.method.name).uses_local_norms
 
 
 def _rows(rows: list[tuple[Cell, dict]], floors: dict[tuple[str, float], dict], teacher: Cell | Weights) -> list[dict]:
@@ -159,15 +164,17 @@ def _local(model: Classifier, layers: tuple[Layer, ...], x: Tensor, eps: float, 
 
 
 def _teacher(manifest: Manifest, part: str | None) -> Cell | Weights:
-    """The network with `part` in its id, or without `part` the teacher of Duet; ValueError unless there is one."""
-    known: dict[str, Cell | Weights] = {
-        cell.required_teacher.id: cell.required_teacher for cell in manifest.trained if cell.method.name == "Duet"
-    }
+    """The network with `part` in its id, else the manifest's only teacher; ValueError unless there is exactly one."""
+    known: dict[str, Cell | Weights] = {cell.teacher.id: cell.teacher for cell in manifest.trained if cell.teacher}
     if part:
         known |= {network.id: network for cell in manifest.trained for network in (cell, *cell.lineage)}
     matches = [network for network in known.values() if not part or part in network.id]
     if len(matches) != 1:
-        given = f"--teacher {part}: in {len(matches)} ids" if part else f"--teacher: {len(matches)} teachers of Duet"
+        given = (
+            f"--teacher {part}: in {len(matches)} ids"
+            if part
+            else f"--teacher: {len(matches)} teachers in the manifest"
+        )
         raise ValueError(f"{given} (allowed: part of one id of {', '.join(known) or 'the trained cells'})")
     return matches[0]
 

@@ -46,6 +46,7 @@ class LocalBCP(Normed):
     own: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
     """Each image's own vectors, (stored, *shape), zeros before its first visit."""
 
+    uses_local_norms: ClassVar[bool] = True
     named: ClassVar[tuple[str, ...]] = ("stored",)
     quick: ClassVar[dict[str, int]] = {"stored": 1000}
 
