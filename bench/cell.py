@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from bench.published import Paper
 from crt.data import PIPELINES
 from crt.plugins import declaration
-from crt.quantity import Count, Real, Whole
+from crt.quantity import Count, Whole
 from crt.threat import Threat
 from crt.training.recipe import ARITHMETIC, Recipe
 
@@ -50,30 +51,6 @@ class Spec(BaseModel):
     def indices(self, available: int) -> range:
         """Indices of the images that an evaluation judges, out of `available` images."""
         return range(0, available, self.every)[: self.images]
-
-
-class Paper(BaseModel):
-    """Published figures of a cell. They are no part of its id and never enter a measured column."""
-
-    model_config = _STRICT
-
-    s_per_epoch: Real | None = None
-    hours: Real | None = None
-    hours_with_teacher: Real | None = None
-    slowdown: Real | None = None
-    """Time per epoch divided by the baseline's."""
-    total: Real | None = None
-    """Time of the whole training divided by the baseline's."""
-    clean: Real | None = None
-    robust: Real | None = None
-    """Accuracy in percent: `clean` without an attack, `robust` under the paper's attack at the threat's radius."""
-    acr: Real | None = None
-    certified: dict[Real, Real] = Field(default_factory=dict)
-    """Certified accuracy in percent by radius."""
-    similarity: Real | None = None
-    """Similarity to a standard network, in percent."""
-    lipschitz: Real | None = None
-    """Lipschitz constant of the network."""
 
 
 class Monitor(BaseModel):

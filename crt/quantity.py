@@ -5,9 +5,10 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-_NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
-PATTERN = rf"{_NUMBER}(?:\s*/\s*{_NUMBER})?"
-"""Regular expression of a number."""
+NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+"""Regular expression of a decimal number."""
+PATTERN = rf"{NUMBER}(?:\s*/\s*{NUMBER})?"
+"""Regular expression of a number or a quotient of two."""
 
 
 def number(value: Any) -> Any:

@@ -27,6 +27,7 @@ FLOORS = {
         ("evals", "methods"),
     ),
     "bench": (
+        ("published",),
         ("command", "cell", "records"),
         ("build",),
         ("manifest",),

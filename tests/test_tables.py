@@ -13,7 +13,7 @@ from bench.manifest.manifest import Manifest
 FOLDER = Path(__file__).parents[1] / "manifests"
 
 # How many cells each table has.
-CELLS = {1: 6, 2: 7, 3: 3, 4: 11, 5: 3, 6: 9, 7: 9, 8: 7, 9: 7, 10: 6, 11: 4, 12: 9, 13: 4, 14: 3, 15: 5}
+CELLS = {1: 6, 2: 10, 3: 7, 4: 11, 5: 3, 6: 9, 7: 9, 8: 7, 9: 7, 10: 6, 11: 4, 12: 9, 13: 4, 14: 3, 15: 5}
 R20, R110, EXT, DLA, REG, VIT = "resnet20", "resnet110", "resnext29", "dla", "regnetx_200mf", "vit"
 I18, I50, IREG = "imagenet_resnet18", "imagenet_resnet50", "imagenet_regnetx_4gf"
 SM = f"{R110} SmoothMix"
@@ -25,7 +25,14 @@ def table(number: int) -> Manifest:
     return read_manifest(FOLDER / f"table{number}.yaml")
 
 
-def row(number: int, arch: str, method: str, teacher: str | None = None, sigma: float | None = None) -> Cell:
+def row(
+    number: int,
+    arch: str,
+    method: str,
+    teacher: str | None = None,
+    sigma: float | None = None,
+    target: str = "logits",
+) -> Cell:
     """The one cell of a table; `teacher` is `architecture method` of the nearest one."""
     found = [
         c
@@ -33,6 +40,7 @@ def row(number: int, arch: str, method: str, teacher: str | None = None, sigma: 
         if (c.arch, c.method.name) == (arch, method)
         and (teacher is None or f"{c.teacher.arch} {c.teacher.method.name}" == teacher)
         and (sigma is None or c.threat.sigma == sigma)
+        and c.method.args.get("target", target) == target
     ]
     assert len(found) == 1, (number, arch, method, teacher, sigma, [c.id for c in found])
     return found[0]
@@ -240,11 +248,11 @@ SHARED = {
     (R110, "Gaussian", 0.25): "1 15",
     (R110, "SmoothAdv", 0.25): "1 6",
     (R110, "MACER", 0.25): "1 6",
-    (R110, "SmoothMix", 0.25): "1 2 3t 4 5 6 10t",
+    (R110, "SmoothMix", 0.25): "1 2 3 4 5 6 10t",
     (R20, "SmoothMix", 0.25): "1t 5 6",
-    (EXT, "SmoothMix", 0.25): "2 4",
-    (DLA, "SmoothMix", 0.25): "2 4",
-    (REG, "SmoothMix", 0.25): "2 4",
+    (EXT, "SmoothMix", 0.25): "2 3 4",
+    (DLA, "SmoothMix", 0.25): "2 3 4",
+    (REG, "SmoothMix", 0.25): "2 3 4",
     (R110, "SmoothMix", 0.5): "8 10t",
     (R110, "SmoothMix", 1.0): "9 10t",
     (R110, "Consistency", 0.25): "12 13t",
@@ -293,8 +301,40 @@ def test_networks_that_only_look_alike_stay_apart():
 
 
 def test_chains_are_as_long_as_printed():
-    lineages = {n: [[t.arch for t in c.lineage] for c in table(n).cells] for n in (3, 13)}
+    students = {n: [c for c in table(n).cells if c.teacher] for n in (3, 13)}
+    lineages = {n: [[t.arch for t in c.lineage] for c in cells] for n, cells in students.items()}
     assert lineages[3] == [[R110], [EXT, R110], [DLA, EXT, R110]]
     assert lineages[13] == [*lineages[3], [REG, DLA, EXT, R110]]
-    assert {c.lineage[-1].method.name for c in table(3).cells} == {"SmoothMix"}
-    assert {c.lineage[-1].method.name for c in table(13).cells} == {"Consistency"}
+    assert {c.lineage[-1].method.name for c in students[3]} == {"SmoothMix"}
+    assert {c.lineage[-1].method.name for c in students[13]} == {"Consistency"}
+
+
+def test_table_3_has_the_first_teacher_and_each_student_s_rival():
+    for arch in (R110, EXT, DLA, REG):
+        mine, theirs = (row(number, arch, "SmoothMix") for number in (3, 2))
+        assert (mine.id, mine.paper) == (theirs.id, theirs.paper)
+
+
+def test_both_readings_of_crt_stand_beside_the_same_figures():
+    for arch in (EXT, DLA, REG):
+        code, paper = (row(2, arch, "CRT", target=target) for target in ("logits", "softmax"))
+        assert code.paper == paper.paper and code.id != paper.id and code.teacher == paper.teacher
+
+
+def test_table_4_has_the_printed_uncertainties_and_means():
+    """Typed from the print: half-widths of the intervals, means over the students, and the hours of all three."""
+    printed = {(c.method.name, c.arch): c.paper.s_per_epoch.plus_minus for c in table(4).cells if c.paper.s_per_epoch}
+    smoothmix = {R110: 1.17, EXT: 0.50, DLA: 0.09, REG: 0.51}
+    crt = {EXT: 0.11, DLA: 0.40, REG: 0.30}
+    assert printed == {("SmoothMix", a): w for a, w in smoothmix.items()} | {("CRT", a): w for a, w in crt.items()}
+    (means,) = table(4).published.comparisons
+    assert (means.epoch_ratio, means.training_ratio, means.hours_saved) == (10.75, 8.06, 87.84)
+    assert (means.slower_hours, means.faster_hours) == (96.21, 11.70)
+    # The printed means follow from the printed seconds.
+    pairs = [(row(4, arch, "SmoothMix"), row(4, arch, "CRT", SM)) for arch in crt]
+    per_epoch = [slow.paper.s_per_epoch / fast.paper.s_per_epoch for slow, fast in pairs]
+    assert sum(per_epoch) / 3 == pytest.approx(10.75, abs=0.005)
+    longer = [
+        ratio * slow.recipe.epochs / fast.recipe.epochs for ratio, (slow, fast) in zip(per_epoch, pairs, strict=True)
+    ]
+    assert sum(longer) / 3 == pytest.approx(8.06, abs=0.005)

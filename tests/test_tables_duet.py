@@ -116,18 +116,18 @@ def test_recipes_are_the_authors(name):
     assert (duet.seed, duet.teacher.seed, duet.teacher.arch) == (0, 100, "cnn6c2f_bn")
 
 
-# Typed from the print: architecture, clean, PGD, certified, seconds.
+# Typed from the print: architecture, clean, PGD, certified, seconds, GB.
 TABLES = [
-    ("LMT", "cnn6c2f", 63.1, 58.3, 38.1, 569),
-    ("BCP", "cnn6c2f", 65.7, 60.8, 51.3, 14.8),
-    ("LocalBCP", "cnn6c2f_relutheta", 70.7, 64.8, 54.3, 67.8),
-    ("Duet", "cnn6c2f", 69.46, 61.8, 50.37, 38.5),
+    ("LMT", "cnn6c2f", 63.1, 58.3, 38.1, 569, 8),
+    ("BCP", "cnn6c2f", 65.7, 60.8, 51.3, 14.8, 3.2),
+    ("LocalBCP", "cnn6c2f_relutheta", 70.7, 64.8, 54.3, 67.8, 40.3),
+    ("Duet", "cnn6c2f", 69.46, 61.8, 50.37, 38.5, 5.1),
 ]
 BOUNDS = {"LMT": "global", "BCP": "box", "LocalBCP": "local", "Duet": "box"}
 
 
-@pytest.mark.parametrize(("method", "arch", "clean", "robust", "certified", "seconds"), TABLES)
-def test_tables_2_and_3(method, arch, clean, robust, certified, seconds):
+@pytest.mark.parametrize(("method", "arch", "clean", "robust", "certified", "seconds", "memory"), TABLES)
+def test_tables_2_and_3(method, arch, clean, robust, certified, seconds, memory):
     cell = row("table2", method, arch)
     assert (cell.paper.clean, cell.paper.robust, cell.paper.certified) == (clean, robust, {EPS: certified})
     assert [spec.name for spec in cell.evals] == ["PGD", "Lipschitz", "Lipschitz"]
@@ -138,13 +138,14 @@ def test_tables_2_and_3(method, arch, clean, robust, certified, seconds):
         (BOUNDS[method], "power_iteration"),
     ]
     # LocalBCP's authors keep the vectors of all training images.
-    assert row("table3", method, arch, stored=50_000).paper.s_per_epoch == seconds
+    timed = row("table3", method, arch, stored=50_000).paper
+    assert (timed.s_per_epoch, timed.memory_gb) == (seconds, memory)
 
 
 def test_other_figures_are_the_printed_ones():
     assert row("table2", "Standard", "cnn6c2f_bn").paper.clean == 90.06
     smaller = [row("table3", "LocalBCP", f"cnn{plan}_relutheta", stored=50_000) for plan in ("4c2f", "4c3f")]
-    assert [cell.paper.s_per_epoch for cell in smaller] == [45.8, None]
+    assert [(cell.paper.s_per_epoch, cell.paper.memory_gb) for cell in smaller] == [(45.8, 21), (None, None)]
 
 
 # Typed from the print: similarity in percent, Lipschitz constant.

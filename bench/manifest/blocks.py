@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema, create_model
 
-from bench.cell import Paper
 from bench.manifest.manifest import Timing
 from bench.manifest.messages import refused
 from bench.manifest.plugin_types import Arch, Baseline, Dataset, Evaluation, Loader, Method, Pipeline
+from bench.published import Paper, Published
 from crt.quantity import Count, Whole
 from crt.threat import Threat
 from crt.training.recipe import Recipe
@@ -191,6 +191,8 @@ class Head(Block):
     baseline: Baseline | None = None
     timing: Annotated[Timing | None, _is(dict, f"a mapping of {', '.join(Timing.model_fields)}")] = None
     """Settings of a timing study; their presence makes the manifest one."""
+    published: Annotated[Published | None, _is(dict, f"a mapping of {', '.join(Published.model_fields)}")] = None
+    """What the paper prints about the whole table."""
     recipes: list[Recipe] | Any = None
     """Place for YAML anchors; it is ignored otherwise."""
     cells: Annotated[Sequence[Any], _list_of("cell", least=1)]

@@ -4,11 +4,12 @@ from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench.cell import Cell, Monitor, Paper, Spec, Weights
+from bench.cell import Cell, Monitor, Spec, Weights
 from bench.manifest.blocks import INHERITED, TeacherBlock, TeacherFile, TeacherName
 from bench.manifest.messages import check_choice
 from bench.manifest.parse import ParsedManifest
 from bench.manifest.plugin_spec import spec
+from bench.published import Paper
 from crt.models.import_weights.checkpoint_file import sha256_of
 from crt.threat import Threat
 

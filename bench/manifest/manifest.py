@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from bench.cell import Cell, digest
+from bench.published import Published
 from crt.quantity import Count
 
 _STRICT = ConfigDict(frozen=True, extra="forbid")
@@ -87,6 +88,8 @@ class Manifest(BaseModel):
     timing: Timing | None = None
     quick: bool = False
     cells: tuple[Cell, ...]
+    published: Published = Published()
+    """What the paper prints about the whole table."""
 
     @property
     def study_timing(self) -> Timing:

@@ -10,7 +10,8 @@ from bench.manifest.manifest import Manifest
 from bench.manifest.overrides import override
 from bench.manifest.parse import ParsedManifest
 from bench.manifest.strict_yaml import load_yaml
-from bench.manifest.validate import cell_fits, networks_fit, study_fits
+from bench.manifest.validate import cell_fits, comparisons_fit, networks_fit, study_fits
+from bench.published import Published
 from crt.plugins import declared
 from crt.text import check_folder_name
 
@@ -47,9 +48,16 @@ def _manifest(content: dict, path: Path, networks: bool, overrides: Sequence[str
             cell_fits(cell, where)
     head = parsed.head
     manifest = Manifest(
-        name=name, title=parsed.title or name, baseline=head.baseline, timing=head.timing, cells=expansion.cells
+        name=name,
+        title=parsed.title or name,
+        baseline=head.baseline,
+        timing=head.timing,
+        cells=expansion.cells,
+        published=head.published or Published(),
     )
     study_fits(manifest)
+    if not overrides:  # which may take away the cells that a published comparison is about
+        comparisons_fit(manifest)
     for cell, block, where in expansion.placed if networks else ():
         with parsed.pointing(block):
             networks_fit(cell, where)

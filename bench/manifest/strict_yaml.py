@@ -28,7 +28,23 @@ _Loader.yaml_implicit_resolvers = {
 }
 
 
+_AS_WRITTEN = ("paper", "published")
+"""Keys under which numbers stay text, since the digits of a printed figure tell how precise it is."""
+
+
+def _keep_digits(node: yaml.Node) -> None:
+    """Make text of all numbers below a node."""
+    if isinstance(node, yaml.ScalarNode) and node.tag in ("tag:yaml.org,2002:float", "tag:yaml.org,2002:int"):
+        node.tag = "tag:yaml.org,2002:str"
+    for child in node.value if isinstance(node, yaml.CollectionNode) else ():
+        for part in child if isinstance(child, tuple) else (child,):
+            _keep_digits(part)
+
+
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict:
+    for key, value in node.value:
+        if key.value in _AS_WRITTEN:
+            _keep_digits(value)
     keys = [loader.construct_object(key, deep=True) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
     for key in keys:
         if not isinstance(key, str | int | float):

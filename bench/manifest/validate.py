@@ -49,6 +49,16 @@ def cell_fits(cell: Cell, where: str) -> None:
         raise ValueError(f"{where}.ranks: {cell.ranks} do not spread evenly over {cell.nodes} nodes")
 
 
+def comparisons_fit(manifest: Manifest) -> None:
+    """Raise ValueError for a published comparison of cells that the manifest does not have."""
+    for k, comparison in enumerate(manifest.published.comparisons):
+        where, methods = f"published.comparisons[{k}]", {cell.method.name for cell in manifest.cells}
+        check_choice(comparison.slower, methods, f"{where}.slower")
+        check_choice(comparison.faster, methods, f"{where}.faster")
+        if comparison.arch is not None:
+            check_choice(comparison.arch, {cell.arch for cell in manifest.cells}, f"{where}.arch")
+
+
 def _check_side(cell: Cell | Weights, where: str) -> None:
     """Raise ValueError if the architecture is marked for images of another size."""
     side = DATASETS[cell.dataset].shape[1]
