@@ -1,6 +1,7 @@
 """Published figures: those of a cell, and those of a manifest that concern several cells."""
 
 import re
+from fractions import Fraction
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler
@@ -27,6 +28,10 @@ class Figure(float):
     """Half the width of the printed 95 % interval; 0 where none is printed."""
     rounding: float
     """Half a unit of the last printed digit."""
+    low: float
+    """Least value that the print allows."""
+    high: float
+    """Greatest value that the print allows."""
 
     def __new__(cls, printed: Any) -> "Figure":
         """Read a figure as printed, or a number; ValueError for anything else."""
@@ -36,23 +41,16 @@ class Figure(float):
         text = text.strip()
         if not re.fullmatch(PATTERN, text):
             raise ValueError("a printed figure is needed, such as 0.550, 1807.58/60, 101.49*60 or 455.55 ± 1.17")
-        value, factor, plus_minus = _parts(text)
-        self = super().__new__(cls, value)
-        self.printed, self.plus_minus, self.rounding = text, plus_minus, abs(factor) * _half_unit(text)
+        first, factor, plus_minus = _parts(text)
+        value, rounding = first * factor, abs(factor) * _half_unit(text)
+        # A quotient has the same last bit as everywhere else in a manifest.
+        self = super().__new__(cls, number(text) if "/" in text else value)
+        self.printed, self.plus_minus, self.rounding = text, float(plus_minus), float(rounding)
+        self.low, self.high = float(value - plus_minus - rounding), float(value + plus_minus + rounding)
         return self
 
     def __getnewargs__(self) -> tuple[str]:  # type: ignore[override]
         return (self.printed,)
-
-    @property
-    def low(self) -> float:
-        """Least value that the print allows."""
-        return float(self) - self.plus_minus - self.rounding
-
-    @property
-    def high(self) -> float:
-        """Greatest value that the print allows."""
-        return float(self) + self.plus_minus + self.rounding
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> CoreSchema:
@@ -64,22 +62,21 @@ class Figure(float):
         return {"type": ["number", "string"], "pattern": f"^{PATTERN}$"}
 
 
-def _parts(text: str) -> tuple[float, float, float]:
-    """Value, factor and uncertainty of a figure's text; ValueError for a division by zero."""
-    if "±" in text:
-        value, plus_minus = map(float, text.split("±"))
-        return value, 1.0, plus_minus
-    if "*" in text:
-        value, factor = map(float, text.split("*"))
-        return value * factor, factor, 0.0
-    value = number(text)
-    return float(value), 1 / float(text.partition("/")[2] or 1), 0.0
+def _parts(text: str) -> tuple[Fraction, Fraction, Fraction]:
+    """Number, factor and uncertainty of a figure's text; ValueError for a division by zero."""
+    first, sign, second = (*re.split(r"\s*([*/±])\s*", text), "", "1")[:3]
+    other = Fraction(second)
+    if sign == "±":
+        return Fraction(first), Fraction(1), other
+    if sign == "/" and not other:
+        raise ValueError("division by zero")
+    return Fraction(first), 1 / other if sign == "/" else other, Fraction(0)
 
 
-def _half_unit(text: str) -> float:
+def _half_unit(text: str) -> Fraction:
     """Half a unit of the last digit of the number that the text begins with."""
     mantissa, _, exponent = re.split(r"[*/±]", text)[0].strip().lower().partition("e")
-    return 0.5 * 10.0 ** (int(exponent or 0) - len(mantissa.partition(".")[2]))
+    return Fraction(10) ** (int(exponent or 0) - len(mantissa.partition(".")[2])) / 2
 
 
 class Paper(BaseModel):

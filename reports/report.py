@@ -19,6 +19,7 @@ from reports.render.table_spec import LATEX, TEXT, TableSpec
 from reports.tables.all_tables import tables
 from reports.tables.attack_checks import masking
 from reports.tables.certificates import certificates
+from reports.tables.claims import claims
 from reports.tables.comparisons import comparisons
 from reports.tables.factors import factors, means
 from reports.tables.monitor import monitored
@@ -51,6 +52,7 @@ def report(
             raise ValueError(f"--allow {name}: no such field (allowed: {', '.join(FIELDS)})")
     _check(runs, {"--csv": csv, "--latex": latex, "--out": out, "--plot": plot})
     manifest = read_manifest(path, quick, networks=False, overrides=overrides)
+    original = read_manifest(path, networks=False) if overrides and not quick else manifest
     measured = load(manifest, list(dict.fromkeys(runs)))
     frames = {
         "timing": timing(manifest, measured, allow),
@@ -66,6 +68,7 @@ def report(
         "monitored": monitored(manifest, measured),
         "sweeps": sweeps(measured),
         "teachers": teachers(measured),
+        "claims": claims(manifest, measured, original, allow),
     }
     findings = [finding.text for finding in verdict(manifest, measured, frames, allow)]
     lines, shown = header(manifest, measured, frames), list(tables(frames, TEXT))

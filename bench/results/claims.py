@@ -91,7 +91,7 @@ def verdict(published: Figure, measured: Interval) -> Literal["within", "above",
     return "below" if high < published.low else "within"
 
 
-def claims(
+def judge(
     manifest: Manifest, measured: list[Measured], original: Manifest, allow: Collection[str] = ()
 ) -> Iterator[Claim]:
     """Yield one claim for each published figure of each cell and comparison, in each runs folder.
@@ -122,18 +122,15 @@ def claims(
 
 def figures(cell: Cell) -> Iterator[tuple[str, float, Figure]]:
     """Yield metric, radius (NaN but for certified accuracies) and figure of each published figure of a cell."""
-    for metric in METRICS:
-        figure = getattr(cell.paper, metric, None)
+    for metric, figure in cell.paper:
         if metric == "certified":
-            yield from ((metric, radius, percent) for radius, percent in cell.paper.certified.items())
+            yield from ((metric, radius, percent) for radius, percent in figure.items())
         elif figure is not None:
             yield metric, math.nan, figure
 
 
 def _figures_of(comparison: Comparison) -> Iterator[tuple[str, Figure]]:
-    for metric in METRICS:
-        if (figure := getattr(comparison, metric, None)) is not None:
-            yield metric, figure
+    yield from ((metric, figure) for metric, figure in comparison if isinstance(figure, Figure))
 
 
 def _claim(
@@ -155,7 +152,7 @@ def _claim(
         found: Verdict = "different setting"
     else:
         found = verdict(figure, counterpart.interval)
-        reason = "no interval: one value" if math.isnan(counterpart.interval.low) else ""
+        reason = "no interval" if math.isnan(counterpart.interval.low) else ""
     return Claim(of, folder, metric, radius, figure, counterpart, found, tuple(differences), reason)
 
 

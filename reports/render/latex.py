@@ -10,7 +10,7 @@ from itertools import groupby, zip_longest
 import pandas as pd
 
 from reports.render.latex_text import escape
-from reports.render.table_spec import FORMATS, LATEX, RADII, Column, Number, TableSpec, Words
+from reports.render.table_spec import FORMATS, LATEX, RADII, Column, TableSpec, Words, ends
 
 _RADII = 8
 """Number of radii that a page holds side by side."""
@@ -79,12 +79,17 @@ def _set(rows: pd.DataFrame, column: Column) -> _Set:
     form = FORMATS[column.format]
     if isinstance(form, Words):
         return _Set(column.group, heading, "l", [_fold(value, column.width) for value in rows[column.key]])
-    texts = [form.latex(value) if _is_number(value) else None for value in rows[column.key]]
-    cells = [[_DASH if text is None else text] for text in texts]
-    _add_intervals(cells, rows, column.key, form)
+    texts, cells = [], []
+    for value, (low, high) in zip(rows[column.key], ends(rows, column.key), strict=True):
+        given = form.given(low, high)
+        end = given.latex_ends or given.latex
+        texts += [given.latex(value)] if _is_number(value) else []
+        cells.append([texts[-1] if _is_number(value) else _DASH])
+        if _is_number(value) and _is_number(low) and _is_number(high):
+            cells[-1].append(rf"{{\scriptsize[{end(low)}, {end(high)}]}}")
     for cell, warnings in zip(cells, rows[column.warnings] if column.warnings else (), strict=False):
         cell += [rf"{{\scriptsize {escape(warning)}}}" for warning in warnings]
-    parts = [text.split(".") for text in texts if text is not None]
+    parts = [text.split(".") for text in texts]
     whole = max((len(part[0].removeprefix("-")) for part in parts), default=1)
     sign = "-" * any(part[0].startswith("-") for part in parts)
     decimals = max((len(part[1]) for part in parts if len(part) > 1), default=0)
@@ -96,15 +101,6 @@ def _fold(value: object, width: int) -> list[str]:
     if not isinstance(value, tuple):
         return ["--"] if pd.isna(value) else _fold((str(value),), width)
     return [escape(line) for words in value for line in textwrap.wrap(words, width)]
-
-
-def _add_intervals(cells: list[list[str]], rows: pd.DataFrame, key: str, form: Number) -> None:
-    """Put intervals below the numbers that have one."""
-    ends = form.latex_ends or form.latex
-    if f"{key}_low" in rows:
-        for cell, low, high in zip(cells, rows[f"{key}_low"], rows[f"{key}_high"], strict=True):
-            if cell[0] != _DASH and _is_number(low) and _is_number(high):
-                cell.append(rf"{{\scriptsize[{ends(low)}, {ends(high)}]}}")
 
 
 def _is_number(value: float | None) -> bool:

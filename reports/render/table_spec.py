@@ -34,6 +34,25 @@ class Number(NamedTuple):
     latex: Form
     text_ends: Form | None = None
     latex_ends: Form | None = None
+    scale: float | None = None
+    """Factor of the values where their intervals decide their digits; None where the format does."""
+
+    def given(self, low: float, high: float) -> "Number":
+        """The format of a number with this interval; NaN ends mean that it has none."""
+        half = (high - low) / 2
+        if self.scale is None or not 0 < half < math.inf:
+            return self
+        digits, scale = decimals(self.scale * half), self.scale
+        return Number(lambda value: f"{scale * value:,.{digits}f}", lambda value: f"{scale * value:.{digits}f}")
+
+
+def decimals(half: float) -> int:
+    """Number of decimals that an estimate deserves whose interval reaches `half` to either side.
+
+    Half the interval's width keeps two significant digits if the first is 1 or 2, else one; 0 decimals at least.
+    """
+    first, magnitude = f"{half:.6e}".split("e")
+    return max(0, (1 if float(first) < 3 else 0) - int(magnitude))
 
 
 def _fixed(digits: int) -> Number:
@@ -76,6 +95,8 @@ FORMATS: dict[str, Words | Number] = {
     "narrow percent": Number(_percent(1), _percent(1), text_ends=_percent(0), latex_ends=_percent(0)),
     "published percent": Number(_percent(2), _percent(2)),
     "points": Number(lambda share: f"{100 * share:+.1f}", _percent(1)),
+    "by interval": Number(_significant(4), _aligned, scale=1),
+    "percent by interval": Number(_percent(1), _percent(1), scale=100),
     "probability": Number(lambda p: "<0.001" if p < 0.001 else f"{p:.3f}", _fixed(3).latex),
 }
 
@@ -122,6 +143,13 @@ class TableSpec:
         """Columns that a writer shows."""
         columns = [column for column in self.columns if writer in column.writers]
         return [each for each in columns if writer not in each.optional or self.rows[each.key].notna().any()]
+
+
+def ends(rows: pd.DataFrame, key: str) -> list[tuple[float, float]]:
+    """The ends of each interval of a column; NaN where a value has none."""
+    if f"{key}_low" not in rows:
+        return [(math.nan, math.nan)] * len(rows)
+    return list(zip(rows[f"{key}_low"], rows[f"{key}_high"], strict=True))
 
 
 def alike(keys: str, form: str, writers: str = BOTH, optional: str = "") -> list[Column]:

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from crt.screen import whole
 from crt.text import printable
-from reports.render.table_spec import FORMATS, TEXT, Column, TableSpec, Words
+from reports.render.table_spec import FORMATS, TEXT, Column, Number, TableSpec, Words, ends
 
 _DASH = "–"
 _FOLDED = 16
@@ -48,17 +48,21 @@ def cells(rows: pd.DataFrame, column: Column) -> list[str]:
     form = FORMATS[column.format]
     if isinstance(form, Words):
         return [_words(value) for value in rows[column.key]]
-    ends = form.text_ends or form.text
-    texts = [_DASH if pd.isna(value) else form.text(value) for value in rows[column.key]]
-    if f"{column.key}_low" in rows and not column.brief:
-        intervals = zip(rows[f"{column.key}_low"], rows[f"{column.key}_high"], strict=True)
-        texts = [
-            text if text == _DASH or pd.isna(low) else f"{text} [{ends(low)}, {ends(high)}]"
-            for text, (low, high) in zip(texts, intervals, strict=True)
-        ]
+    texts = [
+        _number(value, low, high, form, column.brief)
+        for value, (low, high) in zip(rows[column.key], ends(rows, column.key), strict=True)
+    ]
     if column.warnings:
         texts = [text + " *" * bool(why) for text, why in zip(texts, rows[column.warnings], strict=True)]
     return texts
+
+
+def _number(value: float, low: float, high: float, form: Number, brief: bool) -> str:
+    if pd.isna(value):
+        return _DASH
+    form = form.given(low, high)
+    end = form.text_ends or form.text
+    return form.text(value) if brief or pd.isna(low) else f"{form.text(value)} [{end(low)}, {end(high)}]"
 
 
 def _words(value: object) -> str:

@@ -7,6 +7,7 @@ import pandas as pd
 
 from reports.render.table_spec import LATEX, TEXT, TableSpec
 from reports.tables.attack_checks import masking_table
+from reports.tables.claims import claims_table, transfer_table
 from reports.tables.comparisons import comparisons_table
 from reports.tables.factors import factors_table, means_table
 from reports.tables.robustness import robustness_tables
@@ -26,9 +27,10 @@ _ROBUSTNESS: list[Entry] = [
     ("masking", masking_table),
     ("comparisons", comparisons_table),
 ]
+_CLAIMS: list[Entry] = [("claims", claims_table), ("claims", transfer_table)]
 _ORDER = {
-    TEXT: [_TIME, *_RATIOS, _MEMORY, _PUBLISHED, *_ROBUSTNESS],
-    LATEX: [_TIME, _PUBLISHED, _MEMORY, *_RATIOS, *_ROBUSTNESS],
+    TEXT: [_TIME, *_RATIOS, _MEMORY, *_ROBUSTNESS, *_CLAIMS],
+    LATEX: [_TIME, _PUBLISHED, _MEMORY, *_RATIOS, *_ROBUSTNESS, *_CLAIMS],
 }
 _SWITCHES: list[Entry] = [("speed", speed_table), ("certification", certification_table)]
 

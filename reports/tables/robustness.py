@@ -140,7 +140,9 @@ def _certified_tables(smoothing: pd.DataFrame) -> Iterator[TableSpec]:
         radii = [match for key in smoothing if (match := re.fullmatch(rf"{prefix}certified_at_([\d.]+)", key))]
         acr, keys = f"{prefix}acr", [radius[0] for radius in radii]
         known = smoothing.filter([acr, *keys]).notna().any(axis=None)
-        if known or (keys and not prefix):
+        # Text has the published figures among the claims.
+        writers = "latex" if prefix else BOTH if known else "text"
+        if keys and (known or not prefix):
             columns = [*network(smoothing, "sigma"), Column(acr, "ACR", "radius")]
             columns += [Column(radius[0], f"r = {radius[1]}", form, radius[1], RADII) for radius in radii]
-            yield TableSpec(title, caption + end, columns, smoothing, notes, BOTH if keys and known else "text")
+            yield TableSpec(title, caption + end, columns, smoothing, notes, writers)
