@@ -350,7 +350,7 @@ def test_chains_have_their_lengths():
 def test_the_table_in_text_and_latex(tmp_path):
     manifest, runs = timed(tmp_path, RATIOS.replace("[8.00, null]", "[8.00 ± 0.50, null]"), device="NVIDIA H200")
     specs = list(claims_table(claims(manifest, load(manifest, [runs]), manifest)))
-    page = text.markdown("T", [], specs)
+    page = text.markdown("T", [], [], specs)
     assert "## Claims: as published and as measured" in page
     assert re.search(
         r"cnn2c2f \| SmoothMix \| slowdown of an epoch \(x\) \| 8.00 ± 0.50 \| 4\.\d+ \[.*\] \| below", page

@@ -84,7 +84,9 @@ def pairs(cells: Iterable[Measured], comparison: Comparison, allow: Collection[s
 def of_pairs(manifest: Manifest, pairs: Pairs, metric: str) -> Counterpart:
     """Counterpart of a figure of `bench.published.Comparison`."""
     timed = [pair for pair in pairs if all(m.timed for m in pair)]
-    if not pairs or len(timed) < len(pairs):
+    if not pairs:
+        return Counterpart(missing="the manifest has no such pair")
+    if len(timed) < len(pairs):
         return Counterpart(missing=f"{len(timed)} of {len(pairs)} pairs are timed")
     with_teacher = metric == "training_ratio_with_teacher"
     slow = {s: hours(s) for s, _ in pairs}

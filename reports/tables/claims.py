@@ -79,14 +79,8 @@ def _network(cell: Cell, claim: Claim, acr: dict[tuple[str, str], Claim], names:
 
 
 def _networks(manifest: Manifest, comparison: Comparison) -> dict:
-    cells = [cell for cell in manifest.cells if cell.method.name in (comparison.slower, comparison.faster)]
-    return {
-        "dataset": cells[0].dataset,
-        "arch": comparison.arch or "all pairs",
-        "method": f"{comparison.slower} / {comparison.faster}",
-        "chain": 0,
-        "sigma": cells[0].threat.sigma,
-    }
+    methods = f"{comparison.slower} / {comparison.faster}"
+    return {"dataset": manifest.cells[0].dataset, "arch": comparison.arch or "all pairs", "method": methods}
 
 
 def _printed(figure: Figure) -> str:
