@@ -92,7 +92,7 @@ class Paper(BaseModel):
     total: Figure | None = None
     """Time of the whole training divided by the baseline's."""
     memory_gb: Figure | None = None
-    """Peak memory of the GPU in GB."""
+    """Peak memory of the GPU in GB of 1,024 MB."""
     clean: Figure | None = None
     robust: Figure | None = None
     """Accuracy in percent: `clean` without an attack, `robust` under the paper's attack at the threat's radius."""

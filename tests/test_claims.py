@@ -242,6 +242,14 @@ def test_means_over_pairs_are_those_of_the_numbers_put_in(tmp_path):
     assert frame["hours_saved"] == pytest.approx(100 * (1 - 2 * 4 / (12 * 2)), rel=0.03)
 
 
+def test_no_interval_is_cut_where_hours_are_lost_instead_of_saved(tmp_path):
+    content = RATIOS.replace("{slower: SmoothMix, faster: Gaussian", "{slower: Gaussian, faster: SmoothMix")
+    manifest, runs = timed(tmp_path, content, device="Tesla V100")
+    saved = claims(manifest, load(manifest, [runs]), manifest).set_index("metric").loc["hours_saved"]
+    assert saved["measured"] == pytest.approx(100 * (1 - 12 * 2 / (2 * 4)), rel=0.03)
+    assert saved["measured_low"] < saved["measured"] < saved["measured_high"] < 0
+
+
 def made_up(manifest: Manifest, runs: Path) -> None:
     """Records of everything that a manifest trains, times and evaluates, few images of each evaluation."""
     for study in manifest.studies if manifest.timing else ():
@@ -352,10 +360,8 @@ def test_the_table_in_text_and_latex(tmp_path):
     specs = list(claims_table(claims(manifest, load(manifest, [runs]), manifest)))
     page = text.markdown("T", [], [], specs)
     assert "## Claims: as published and as measured" in page
-    assert re.search(
-        r"cnn2c2f \| SmoothMix \| slowdown of an epoch \(x\) \| 8.00 ± 0.50 \| 4\.\d+ \[.*\] \| below", page
-    )
-    assert re.search(r"peak memory \(GB\) \| 2.0 \| 2 \| different setting: device", page)
+    assert re.search(r"cnn2c2f \| SmoothMix \| slowdown of an epoch \| 8.00 ± 0.50 \| 4\.\d+ \[.*\] \| below", page)
+    assert re.search(r"peak memory \(GB\) \| 2.0 \| 1.953 \| different setting: device", page)
     paper = latex("T", [], specs)
     assert r"8.00 \ensuremath{\pm} 0.50" in paper and r"\caption{T: claims, as published and as measured." in paper
 
@@ -368,15 +374,15 @@ def test_a_manifest_without_figures_has_no_claims(tmp_path):
 
 @pytest.mark.parametrize(
     ("half", "expected"),
-    [(0.96, 1), (0.29, 2), (0.3, 1), (2.1, 1), (3.0, 0), (12.0, 0), (45.0, 0), (0.0061, 3), (0.0021, 4)],
+    [(0.96, 1), (0.29, 2), (0.3, 1), (2.1, 1), (3.0, 0), (12.0, 0), (45.0, 0), (0.0061, 3), (0.0021, 4), (1e-9, 4)],
 )
 def test_estimates_have_as_many_decimals_as_their_interval_deserves(half, expected):
-    assert decimals(half) == expected
+    assert decimals(50 - half, 50 + half) == decimals(-50 - half, -50 + half) == expected
 
 
 def test_half_an_interval_keeps_one_or_two_significant_digits():
     for half in np.random.default_rng(0).uniform(-4, 0.9, 300):
-        shown = f"{10**half:.{decimals(10**half)}f}".replace(".", "").lstrip("0")
+        shown = f"{10**half:.{decimals(-(10**half), 10**half)}f}".replace(".", "").lstrip("0")
         assert 1 <= len(shown) <= 2, (10**half, shown)
 
 

@@ -102,11 +102,14 @@ def of_pairs(manifest: Manifest, pairs: Pairs, metric: str) -> Counterpart:
         if metric == "faster_hours":
             return sum(faster.values())
         if metric == "hours_saved":
-            return 100 * (1 - sum(faster.values()) / sum(slower.values()))
+            return sum(faster.values()) / sum(slower.values())
         return fmean(slower[s] / faster[f] * (epochs(f.cell) / epochs(s.cell) if one_epoch else 1) for s, f in pairs)
 
     first = pairs[0][0]
     counterpart = _over_turns(first, {key: value(key) for key in slow[first]})
+    if metric == "hours_saved":
+        mean, low, high = counterpart.interval
+        counterpart = counterpart._replace(interval=Interval(*(100 * (1 - share) for share in (mean, high, low))))
     # Epochs of separate trainings are not paired, and one training does not tell how trainings vary.
     unpaired = manifest.timing is None and "hours" not in metric
     return counterpart._replace(interval=_without_ends(counterpart.interval)) if unpaired else counterpart
@@ -172,7 +175,8 @@ def _memory(m: Measured) -> Counterpart:
     memories = [e.memory for run in m.runs.values() for e in run.values() if e.memory is not None]
     if not memories:
         return Counterpart(missing="no record of the GPU's memory")
-    return Counterpart(Interval(max(memories) / 1000, math.nan, math.nan), _count(m))
+    # Records and the tools of GPUs count in powers of 1,024.
+    return Counterpart(Interval(max(memories) / 1024, math.nan, math.nan), _count(m))
 
 
 def _slowdown(manifest: Manifest, m: Measured, whole: bool, allow: Collection[str]) -> Counterpart:

@@ -39,20 +39,25 @@ class Number(NamedTuple):
 
     def given(self, low: float, high: float) -> "Number":
         """The format of a number with this interval; NaN ends mean that it has none."""
-        half = (high - low) / 2
-        if self.scale is None or not 0 < half < math.inf:
+        if self.scale is None or not 0 < high - low < math.inf:
             return self
-        digits, scale = decimals(self.scale * half), self.scale
+        digits, scale = decimals(self.scale * low, self.scale * high), self.scale
         return Number(lambda value: f"{scale * value:,.{digits}f}", lambda value: f"{scale * value:.{digits}f}")
 
 
-def decimals(half: float) -> int:
-    """Number of decimals that an estimate deserves whose interval reaches `half` to either side.
+_MOST = 6
+"""Most significant digits of a number whose interval decides them; more would show the rounding of arithmetic."""
 
-    Half the interval's width keeps two significant digits if the first is 1 or 2, else one; 0 decimals at least.
+
+def decimals(low: float, high: float) -> int:
+    """Number of decimals that an estimate with this interval deserves.
+
+    Half the interval's width keeps two significant digits if the first is 1 or 2, else one. No number has more than
+    six significant digits, and whole numbers keep all of theirs.
     """
-    first, magnitude = f"{half:.6e}".split("e")
-    return max(0, (1 if float(first) < 3 else 0) - int(magnitude))
+    first, magnitude = f"{(high - low) / 2:.6e}".split("e")
+    largest = math.floor(math.log10(max(abs(low), abs(high))))
+    return max(0, min((1 if float(first) < 3 else 0) - int(magnitude), _MOST - 1 - largest))
 
 
 def _fixed(digits: int) -> Number:

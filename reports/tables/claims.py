@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 import pandas as pd
 
 from bench.cell import Cell
-from bench.manifest.labels import Names, lineage
+from bench.manifest.labels import Names, lineage, name
 from bench.manifest.manifest import Manifest
 from bench.published import Comparison, Figure
 from bench.results.claims import METRICS, Claim, judge
@@ -16,7 +16,7 @@ from bench.results.statistics import NOTHING
 from reports.render.table_spec import INTERVALS, Column, TableSpec, alike, datasets
 
 _NAMES = (
-    "dataset,arch,method,teacher,chain,sigma,metric,radius,figure,unit,printed,published,plus_minus,rounding,measured,"
+    "dataset,arch,method,label,teacher,chain,sigma,metric,radius,figure,unit,printed,published,plus_minus,rounding,measured,"
     "measured_low,measured_high,n,verdict,fields,reason,teacher_published,teacher_measured,teacher_measured_low,"
     "teacher_measured_high,id"
 ).split(",")
@@ -27,9 +27,10 @@ def claims(
 ) -> pd.DataFrame:
     """A row for each published figure, in its own unit, with the 95 % interval of what was measured and a verdict.
 
-    `chain` counts the teachers behind a student, and `teacher_published` and `teacher_measured` are the ACR of the
-    nearest, where it is a cell of the manifest. `bench.results.claims` states the rule of verdicts. `original` is the
-    manifest without changes by `--set`. ValueError for a ratio of times that differ in a field that is not in `allow`.
+    `label` tells cells of one method apart. `chain` counts the teachers behind a student, and `teacher_published` and
+    `teacher_measured` are the ACR of the nearest, where it is a cell of the manifest. `bench.results.claims` states the
+    rule of verdicts. `original` is the manifest without changes by `--set`. ValueError for a ratio of times that differ
+    in a field that is not in `allow`.
     """
     found = list(judge(manifest, measured, original, allow))
     acr = {(each.folder, each.of.id): each for each in found if isinstance(each.of, Measured) and each.metric == "acr"}
@@ -48,7 +49,7 @@ def _row(manifest: Manifest, claim: Claim, acr: dict[tuple[str, str], Claim], na
     return network | {
         "metric": claim.metric,
         "radius": claim.radius,
-        "figure": f"{label} ({metric.unit})" if metric.unit else label,
+        "figure": f"{label} ({metric.unit})" if metric.unit not in ("", "x") else label,
         "unit": metric.unit,
         "printed": _printed(figure),
         "published": float(figure),
@@ -68,7 +69,8 @@ def _network(cell: Cell, claim: Claim, acr: dict[tuple[str, str], Claim], names:
     return {
         "dataset": cell.dataset,
         "arch": cell.arch,
-        "method": names.label(cell),
+        "method": name(cell),
+        "label": names.label(cell),
         "teacher": lineage(cell.teacher),
         "chain": len(cell.lineage) or (1 if cell.teacher else 0),
         "sigma": cell.threat.sigma,
@@ -80,7 +82,12 @@ def _network(cell: Cell, claim: Claim, acr: dict[tuple[str, str], Claim], names:
 
 def _networks(manifest: Manifest, comparison: Comparison) -> dict:
     methods = f"{comparison.slower} / {comparison.faster}"
-    return {"dataset": manifest.cells[0].dataset, "arch": comparison.arch or "all pairs", "method": methods}
+    return {
+        "dataset": manifest.cells[0].dataset,
+        "arch": comparison.arch or "all pairs",
+        "method": methods,
+        "label": methods,
+    }
 
 
 def _printed(figure: Figure) -> str:
@@ -97,7 +104,7 @@ def claims_table(claims: pd.DataFrame) -> Iterator[TableSpec]:
     columns = [
         *datasets(rows),
         Column("arch", "arch", "word", "architecture"),
-        Column("method", "method", "name"),
+        Column("label", "method", "name"),
         Column("figure", "figure", "name"),
         Column("printed", "published"),
         Column("measured", "measured", "by interval"),
