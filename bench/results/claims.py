@@ -71,10 +71,14 @@ class Claim(NamedTuple):
     """Radius of a certified accuracy; else NaN."""
     published: Figure
     measured: Counterpart
-    verdict: Verdict
-    fields: tuple[str, ...]
+    verdict: Verdict = "not measured"
+    fields: tuple[str, ...] = ()
     """Fields in which the setting differs from the published one."""
-    reason: str
+    reason: str = ""
+
+
+Changes = dict[str, dict[str, str]]
+"""By id of a cell, the settings that `--set` changes, and how."""
 
 
 def verdict(published: Figure, measured: Interval) -> Literal["within", "above", "below"]:
@@ -111,13 +115,14 @@ def judge(
         for m in cells:
             for metric, radius, figure in figures(m.cell):
                 counterpart = counterparts.of_cell(manifest, m, metric, radius, allow)
-                yield _claim(manifest, m, [m], folder, metric, radius, figure, counterpart, changed)
+                yield _judged(manifest, changed, [m], Claim(m, folder, metric, radius, figure, counterpart))
         for comparison in manifest.published.comparisons:
             for metric, figure in _figures_of(comparison):
                 pairs = counterparts.pairs(cells, comparison, allow)
                 counterpart = counterparts.of_pairs(manifest, pairs, metric)
                 both = list(dict.fromkeys(m for pair in pairs for m in pair))
-                yield _claim(manifest, comparison, both, folder, metric, math.nan, figure, counterpart, changed)
+                claim = Claim(comparison, folder, metric, math.nan, figure, counterpart)
+                yield _judged(manifest, changed, both, claim)
 
 
 def figures(cell: Cell) -> Iterator[tuple[str, float, Figure]]:
@@ -133,37 +138,24 @@ def _figures_of(comparison: Comparison) -> Iterator[tuple[str, Figure]]:
     yield from ((metric, figure) for metric, figure in comparison if isinstance(figure, Figure))
 
 
-def _claim(
-    manifest: Manifest,
-    of: Measured | Comparison,
-    cells: list[Measured],
-    folder: str,
-    metric: str,
-    radius: float,
-    figure: Figure,
-    counterpart: Counterpart,
-    changed: dict[str, dict[str, str]],
-) -> Claim:
-    if counterpart.missing or math.isnan(counterpart.interval.mean):
-        return Claim(of, folder, metric, radius, figure, counterpart, "not measured", (), counterpart.missing)
-    differences = dict(_differences(manifest, cells, METRICS[metric], counterpart, changed))
+def _judged(manifest: Manifest, changed: Changes, cells: list[Measured], claim: Claim) -> Claim:
+    """The claim with its verdict; `cells` are those that the figure is about."""
+    interval = claim.measured.interval
+    if claim.measured.missing or math.isnan(interval.mean):
+        return claim._replace(reason=claim.measured.missing)
+    differences = dict(_differences(manifest, changed, cells, claim))
     if differences:
         reason = "; ".join(f"{field}: {how}" for field, how in differences.items())
-        found: Verdict = "different setting"
-    else:
-        found = verdict(figure, counterpart.interval)
-        reason = "no interval" if math.isnan(counterpart.interval.low) else ""
-    return Claim(of, folder, metric, radius, figure, counterpart, found, tuple(differences), reason)
+        return claim._replace(verdict="different setting", fields=tuple(differences), reason=reason)
+    reason = "no interval" if math.isnan(interval.low) else ""
+    return claim._replace(verdict=verdict(claim.published, interval), reason=reason)
 
 
 def _differences(
-    manifest: Manifest,
-    cells: list[Measured],
-    metric: Metric,
-    counterpart: Counterpart,
-    changed: dict[str, dict[str, str]],
+    manifest: Manifest, changed: Changes, cells: list[Measured], claim: Claim
 ) -> Iterator[tuple[str, str]]:
     """Yield the fields in which what was measured differs from the published setting, and how."""
+    metric, counterpart = METRICS[claim.metric], claim.measured
     if manifest.quick:
         yield "--quick", "reduced"
         return
@@ -188,8 +180,7 @@ def _is_model(device: str, published: str | None) -> bool:
     return bool(wanted) and wanted <= words
 
 
-def _changed(manifest: Manifest, original: Manifest) -> dict[str, dict[str, str]]:
-    """By id of each cell, the settings that `--set` changes, and how."""
+def _changed(manifest: Manifest, original: Manifest) -> Changes:
     if manifest is original:
         return {cell.id: {} for cell in manifest.cells}
     if len(manifest.cells) != len(original.cells):
@@ -208,8 +199,6 @@ def _settings(cell: Cell) -> dict[str, Any]:
     settings = {f"{part}.{name}": value for part, values in parts.items() for name, value in values.items()}
     names = ("dataset", "pipeline", "arch", "images", "ranks", "nodes", "select")
     settings |= {name: getattr(cell, name) for name in names}
-    evals = [
-        " ".join(filter(None, (spec.label, f"of {spec.images} images" if spec.images else ""))) for spec in cell.evals
-    ]
+    evals = [f"{spec.label} of {spec.images or 'all'} images, every {spec.every}" for spec in cell.evals]
     teacher = cell.teacher.id if cell.teacher else None
-    return settings | {"method": cell.method.name, "teacher": teacher, "evals": ", ".join(evals)}
+    return settings | {"method": cell.method.name, "teacher": teacher, "evals": "; ".join(evals)}
