@@ -104,6 +104,11 @@ class Paper(BaseModel):
     lipschitz: Figure | None = None
     """Lipschitz constant of the network."""
 
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        # A job pickled before this field was added lacks it.
+        state["__dict__"].setdefault("memory_gb", None)
+        super().__setstate__(state)
+
 
 class Comparison(BaseModel):
     """Published figures of two methods, over every pair of their cells on one architecture."""
