@@ -8,7 +8,17 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
-    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "manifests/README.md", "slurm/README.md")),
+    *(
+        ROOT / name
+        for name in (
+            "README.md",
+            "CONTRIBUTING.md",
+            "manifests/README.md",
+            "slurm/README.md",
+            "reports/README.md",
+            "crt/README.md",
+        )
+    ),
     *sorted((ROOT / "reports" / "published").glob("*.md")),
     ROOT / "tests" / "golden" / "report" / "README.md",
 ]
@@ -50,4 +60,4 @@ def test_the_tree_has_every_folder_of_the_code():
 
 
 def test_the_head_of_the_page_has_paths_to_check():
-    assert {"crt/methods/sat.py", "bench/plan/devices.py"} <= set(FILE.findall(text(ROOT / "README.md")))
+    assert {"manifests/smoothing.yaml", "manifests/table4.yaml"} <= set(FILE.findall(text(ROOT / "README.md")))

@@ -179,6 +179,7 @@ def test_what_is_odd_is_said(tmp_path):
         ("Throttled GPU: ", "cnn2c2f Standard, throughout: hw_thermal_slowdown"),
     ):
         assert any(line.startswith(kind) and words in line for line in said), (kind, words, said)
+    assert all(line.rpartition(". ")[2][:1].isupper() and line.endswith(".") for line in said), "each has a remedy"
     shutil.copytree(tmp_path / "runs", tmp_path / "again")
     both = [m for m in load(manifest, [tmp_path / "runs", tmp_path / "again"]) if m.id == arm.id]
     (busy,) = (line for line in remarks(both) if "Busy" in line)
@@ -187,6 +188,7 @@ def test_what_is_odd_is_said(tmp_path):
     busy = [line for line in remarks(many) if line.startswith("Busy host")]
     assert [line.split(": ")[1] for line in busy] == [
         f"{len(many) // 2} of {len(many)} timed cells (column remarks of the CSV)."
+        " Time on a machine without other work."
     ]
     odd = timing(manifest, many).set_index("method").loc["Standard", "remarks"].iloc[0]
     assert "Rounds stand out: run 0: 4" in odd and "run 1 has 3 of 4 rounds; " in odd

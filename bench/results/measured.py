@@ -38,8 +38,8 @@ class Measured:
     runs: dict[int, dict[int, Epoch]] = field(default_factory=dict)
     """Timed epochs (without warm-up) by run and round."""
     phases: list[Phases] = field(default_factory=list)
-    remarks: list[str] = field(default_factory=list)
-    """Warnings about the records themselves."""
+    remarks: list[tuple[str, str]] = field(default_factory=list)
+    """Warnings about the records themselves, each with its remedy."""
     flops: float | None = None
     """Floating-point operations for one image and one replay."""
     traffic: float | None = None
@@ -167,7 +167,8 @@ def _timed(manifest: Manifest, timing: Timing, runs: Path) -> list[Measured]:
                 _add(m, [*shares.get(None, ()), *shares.get(m.id, ())], run)
                 rounds = len(m.runs.get(run, ()))
                 if rounds < timing.rounds and records:
-                    m.remarks.append(f"run {run} has {rounds} of {timing.rounds} rounds")
+                    warning = f"run {run} has {rounds} of {timing.rounds} rounds"
+                    m.remarks.append((warning, "Submit the manifest again to complete them."))
         measured += arms
     return measured
 
@@ -210,7 +211,8 @@ def _add(measured: Measured, records: list[Record], run: int) -> None:
     """Add a run's records of the timed arm."""
     times = [record.time for record in records if isinstance(record, Start | End)]
     if times != sorted(times):
-        measured.remarks.append(f"run {run}: the host's clock was set back; its dates are not to be trusted")
+        warning = f"run {run}: the host's clock was set back; its dates are not to be trusted"
+        measured.remarks.append((warning, "Synchronize the clocks of the hosts."))
     starts = [record for record in records if isinstance(record, Start)]
     own = measured.id
     epochs = [record for record in records if isinstance(record, Epoch) and record.arm == own]

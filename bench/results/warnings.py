@@ -81,8 +81,8 @@ def _warnings(m: Measured) -> tuple[_Warning, ...]:
 
 
 def _find(m: Measured) -> Iterator[_Warning]:
-    for text in m.remarks:
-        yield _Warning(text, "", text[:1].upper() + text[1:])
+    for text, remedy in m.remarks:
+        yield _Warning(text, "", text[:1].upper() + text[1:], remedy=remedy)
     for (run, epochs), times in zip(m.runs.items(), m.seconds, strict=True):
         change = drift(times)
         if change is not None:
