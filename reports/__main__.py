@@ -20,7 +20,11 @@ def main(
     overrides: Overrides = [],  # noqa: B006
     csv: Annotated[
         Path | None,
-        typer.Option(help="Write the times to this file, and each other table beside it, in full precision."),
+        typer.Option(help="Write all results to this file for analysis, one observation a row, in full precision."),
+    ] = None,
+    wide_csv: Annotated[
+        Path | None,
+        typer.Option(help="Write the table of times to this file, and each other table beside it, in full precision."),
     ] = None,
     latex: Annotated[Path | None, typer.Option(help="Write the tables to this file, for booktabs and siunitx.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write the report to this file, as Markdown.")] = None,
@@ -36,7 +40,7 @@ def main(
     with report_errors():
         from reports.report import report
 
-        report(manifest, runs, quick, csv, latex, out, plot, allow, overrides)
+        report(manifest, runs, quick, csv, wide_csv, latex, out, plot, allow, overrides)
 
 
 if __name__ == "__main__":

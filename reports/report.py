@@ -6,29 +6,18 @@ from pathlib import Path
 import pandas as pd
 
 from bench.command import set_options
-from bench.manifest import read_manifest
-from bench.results.measured import load
-from bench.results.ratios import FIELDS
+from bench.manifest.manifest import Manifest
+from bench.results.ratios import check_fields
 from crt import screen
 from crt.text import invocation, printable
+from reports.frames import read_frames
 from reports.header import header
+from reports.observations import observations
 from reports.render import csv as csv_writer
 from reports.render import text
 from reports.render.latex import latex as latex_document
 from reports.render.table_spec import LATEX, TEXT, TableSpec
 from reports.tables.all_tables import tables
-from reports.tables.attack_checks import masking
-from reports.tables.certificates import certificates
-from reports.tables.claims import claims
-from reports.tables.comparisons import comparisons
-from reports.tables.factors import factors, means
-from reports.tables.monitor import monitored
-from reports.tables.robustness import robustness
-from reports.tables.scaling import scaling
-from reports.tables.speed import certification, speed
-from reports.tables.sweeps import sweeps
-from reports.tables.teachers import teachers
-from reports.tables.timing import timing
 from reports.verdict import verdict
 
 _FORMATS = (".pdf", ".png", ".svg")
@@ -40,6 +29,7 @@ def report(
     runs: list[Path],
     quick: bool,
     csv: Path | None,
+    wide_csv: Path | None,
     latex: Path | None,
     out: Path | None,
     plot: Path | None,
@@ -47,29 +37,9 @@ def report(
     overrides: list[str],
 ) -> None:
     """Print the report of a manifest and write the requested files; ValueError for what cannot be written."""
-    for name in allow:
-        if name not in FIELDS:
-            raise ValueError(f"--allow {name}: no such field (allowed: {', '.join(FIELDS)})")
-    _check(runs, {"--csv": csv, "--latex": latex, "--out": out, "--plot": plot})
-    manifest = read_manifest(path, quick, networks=False, overrides=overrides)
-    original = read_manifest(path, networks=False) if overrides and not quick else manifest
-    measured = load(manifest, list(dict.fromkeys(runs)))
-    frames = {
-        "timing": timing(manifest, measured, allow),
-        "robustness": robustness(measured),
-        "means": means(manifest, measured),
-        "factors": factors(manifest, measured, allow),
-        "scaling": scaling(measured, allow),
-        "speed": speed(manifest, measured, allow),
-        "certification": certification(manifest, measured),
-        "masking": masking(measured),
-        "comparisons": comparisons(manifest, measured),
-        "certificates": certificates(measured),
-        "monitored": monitored(manifest, measured),
-        "sweeps": sweeps(measured),
-        "teachers": teachers(measured),
-        "claims": claims(manifest, measured, original, allow),
-    }
+    check_fields(allow)
+    _check(runs, {"--csv": csv, "--wide-csv": wide_csv, "--latex": latex, "--out": out, "--plot": plot})
+    manifest, measured, frames = read_frames(path, runs, quick, allow, overrides)
     findings = [finding.text for finding in verdict(manifest, measured, frames, allow)]
     lines, shown = header(manifest, measured, frames), list(tables(frames, TEXT))
     console = screen.output()
@@ -78,7 +48,7 @@ def report(
         folder: list[str | Path] = ["--runs", runs[0]] if runs[0] != Path("runs") else []
         make = invocation("bench.submit", path, *(["--quick"] if quick else []), *set_options(overrides), *folder)
         console.print(f"No records in {printable(', '.join(map(str, runs)))} yet. Run: {make}", soft_wrap=True)
-    for line in _write(manifest.title, findings, lines, shown, frames, csv, latex, out, plot):
+    for line in _write(manifest, findings, lines, shown, frames, csv, wide_csv, latex, out, plot):
         console.print(printable(line), soft_wrap=True)
 
 
@@ -95,24 +65,28 @@ def _check(runs: list[Path], files: dict[str, Path | None]) -> None:
 
 
 def _write(
-    title: str,
+    manifest: Manifest,
     findings: list[str],
     lines: list[str],
     shown: list[TableSpec],
     frames: dict[str, pd.DataFrame],
     csv: Path | None,
+    wide_csv: Path | None,
     latex: Path | None,
     out: Path | None,
     plot: Path | None,
 ) -> Iterator[str]:
     """Write the requested files, and yield a line for each."""
     if csv:
-        yield from (f"wrote {file}" for file in csv_writer.write(frames, csv))
+        csv_writer.write_tidy(observations(manifest, frames), csv)
+        yield f"wrote {csv}"
+    if wide_csv:
+        yield from (f"wrote {file}" for file in csv_writer.write_wide(frames, wide_csv))
     if out:
-        out.write_text(text.markdown(title, findings, lines, shown), encoding="utf-8")
+        out.write_text(text.markdown(manifest.title, findings, lines, shown), encoding="utf-8")
         yield f"wrote {out}"
     if latex:
-        latex.write_text(latex_document(title, [*findings, *lines], tables(frames, LATEX)), encoding="utf-8")
+        latex.write_text(latex_document(manifest.title, [*findings, *lines], tables(frames, LATEX)), encoding="utf-8")
         yield f"wrote {latex}"
     if plot:
         # Importing Matplotlib takes longer than making most reports.

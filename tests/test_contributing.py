@@ -63,7 +63,7 @@ def reported(added) -> dict[str, str]:
         bench.submit.app, [str(manifest), *where, "--data", str(added / "data"), "--launcher", "inline"]
     )
     assert trained.exit_code == 0, trained.output
-    files = {"--csv": "r.csv", "--latex": "r.tex", "--out": "r.md", "--plot": "r.svg"}
+    files = {"--wide-csv": "r.csv", "--latex": "r.tex", "--out": "r.md", "--plot": "r.svg"}
     told = CliRunner().invoke(
         reports.__main__.app,
         [str(manifest), *where, *(word for option, name in files.items() for word in (option, str(out / name)))],

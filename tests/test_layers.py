@@ -41,6 +41,7 @@ FLOORS = {
     "reports": (
         ("render", "interval_coverage"),
         ("tables", "figures"),
+        ("frames", "observations"),
         ("header", "competition"),
         ("verdict",),
         ("report",),

@@ -293,7 +293,14 @@ def test_nothing_to_draw_is_said(tmp_path):
 
 def test_the_command_writes_all_of_it(tmp_path):
     study(tmp_path)
-    options = ["--csv", str(tmp_path / "m.csv"), "--out", str(tmp_path / "m.md"), "--plot", str(tmp_path / "m.png")]
+    options = [
+        "--wide-csv",
+        str(tmp_path / "m.csv"),
+        "--out",
+        str(tmp_path / "m.md"),
+        "--plot",
+        str(tmp_path / "m.png"),
+    ]
     done = CliRunner().invoke(app, [str(tmp_path / "m.yaml"), "--runs", str(tmp_path / "runs"), *options])
     assert done.exit_code == 0, done.output
     for name in ("tradeoff", "stacked", "sweep", "complexity", "curves", "slowdown"):

@@ -187,7 +187,7 @@ def test_what_is_odd_is_said(tmp_path):
     many = [m for _ in range(9) for m in load(manifest, [tmp_path / "runs"])]
     busy = [line for line in remarks(many) if line.startswith("Busy host")]
     assert [line.split(": ")[1] for line in busy] == [
-        f"{len(many) // 2} of {len(many)} timed cells (column remarks of the CSV)."
+        f"{len(many) // 2} of {len(many)} timed cells (column remarks of --wide-csv)."
         " Time on a machine without other work."
     ]
     odd = timing(manifest, many).set_index("method").loc["Standard", "remarks"].iloc[0]

@@ -71,7 +71,14 @@ def epoch(arm: str, number: int, seconds: float, images: int, turn: int | None =
 
 def report(tmp_path: Path, text: str, *options: str):
     (tmp_path / "m.yaml").write_text(text)
-    command = [str(tmp_path / "m.yaml"), "--runs", str(tmp_path / "runs"), "--csv", str(tmp_path / "m.csv"), *options]
+    command = [
+        str(tmp_path / "m.yaml"),
+        "--runs",
+        str(tmp_path / "runs"),
+        "--wide-csv",
+        str(tmp_path / "m.csv"),
+        *options,
+    ]
     return CliRunner().invoke(app, command)
 
 
@@ -217,7 +224,7 @@ def test_radii_that_are_all_equal_tell_no_interval(tmp_path):
     assert [rows(tmp_path / "m-robustness.csv")[0][f"acr{end}"] for end in ("", "_low", "_high")] == ["0.0", "", ""]
 
 
-@pytest.mark.parametrize("option", ["--csv", "--out", "--latex", "--plot"])
+@pytest.mark.parametrize("option", ["--csv", "--wide-csv", "--out", "--latex", "--plot"])
 def test_a_file_that_cannot_be_written_is_named_before_anything_is_printed(tmp_path, option):
     result = report(tmp_path, TRAINED, option, str(tmp_path / "none" / "m.pdf"))
     assert result.exit_code == 2 and f"no folder {tmp_path / 'none'}" in result.stderr and not result.stdout

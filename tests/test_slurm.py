@@ -180,7 +180,7 @@ def test_waves_of_arrays_status_and_the_same_report_as_on_one_machine(cluster, t
     cluster.environment["OMP_NUM_THREADS"] = "1"
     cluster.bench(submit, *local)
     for name in ("runs", "local"):
-        options = ["--runs", tmp_path / name, "--csv", tmp_path / f"{name}.csv"]
+        options = ["--runs", tmp_path / name, "--wide-csv", tmp_path / f"{name}.csv"]
         cluster.bench(reports, tmp_path / "m.yaml", *options)
     judged = [figures(tmp_path / f"{name}-robustness.csv") for name in ("runs", "local")]
     assert all(row.pop("judge_seconds") for rows in judged for row in rows)

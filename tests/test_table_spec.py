@@ -53,7 +53,7 @@ def test_latex_has_groups_notes_and_warnings():
 
 def test_csv_has_every_row_and_column_in_full_precision(tmp_path):
     frames = {"timing": ROWS[["name"]], "shares": ROWS.drop(columns="why"), "nothing": ROWS[:0]}
-    files = list(csv.write(frames, tmp_path / "m.csv"))
+    files = list(csv.write_wide(frames, tmp_path / "m.csv"))
     assert (
         [file.name for file in files] == ["m.csv", "m-shares.csv"] == sorted(p.name for p in tmp_path.iterdir())[::-1]
     )

@@ -4,7 +4,6 @@ import gc
 import math
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 
 from bench.build import robust_dataset
@@ -58,6 +57,8 @@ class Measured:
     """Monitored evaluations by evaluation id and epoch."""
     verdicts: dict[str, dict[int, Verdict]] = field(default_factory=dict)
     """Verdicts by evaluation id and image; one for an image that two attempts evaluated."""
+    evaluations: dict[str, Start] = field(default_factory=dict)
+    """Start record of the last attempt that wrote verdicts, by evaluation id."""
     teachers: "tuple[Measured, ...]" = ()
     """All teachers in the cell's lineage, the nearest first, with the folder's records of each."""
     comparison_group: "list[Measured]" = field(default_factory=list)
@@ -187,11 +188,20 @@ def _add_training(m: Measured, apart: bool) -> None:
             m.host_memory = max(filter(None, (m.host_memory, record.host_memory)), default=None)
         elif isinstance(record, MonitorPoint):
             m.curves[record.eval, record.epoch] = record
-    wanted = {spec.id: spec for spec in m.cell.evals}
-    for record in chain.from_iterable(files.values()):
+    for records in files.values():
+        _add_verdicts(m, records)
+
+
+def _add_verdicts(m: Measured, records: list[Record]) -> None:
+    wanted, start = {spec.id: spec for spec in m.cell.evals}, None
+    for record in records:
+        if isinstance(record, Start):
+            start = record
         # Verdicts on images that an earlier manifest evaluated, but this one does not, are left out.
-        if isinstance(record, Verdict) and record.eval in wanted and _selected(wanted[record.eval], record.index):
+        elif isinstance(record, Verdict) and record.eval in wanted and _selected(wanted[record.eval], record.index):
             m.verdicts.setdefault(record.eval, {})[record.index] = record
+            if start and start.time >= m.evaluations.get(record.eval, start).time:
+                m.evaluations[record.eval] = start
 
 
 def _making(m: Measured) -> float:

@@ -36,6 +36,13 @@ class Ratio(NamedTuple):
     unlike: tuple[str, ...] = ()
 
 
+def check_fields(allow: Collection[str]) -> None:
+    """Raise ValueError for a field that is not compared, so that it cannot be allowed."""
+    for name in allow:
+        if name not in FIELDS:
+            raise ValueError(f"--allow {name}: no such field (allowed: {', '.join(FIELDS)})")
+
+
 def mismatched_fields(first: Measured, second: Measured, allow: Collection[str] = ()) -> tuple[str, ...]:
     """Allowed fields in which the machine, software or settings of two times differ.
 

@@ -14,7 +14,7 @@ _NAMED = 8
 
 
 class _Warning(NamedTuple):
-    """One warning about a cell, in the words of the CSV and of the header."""
+    """One warning about a cell, in the words of the wide CSV and of the header."""
 
     kind: str
     detail: str
@@ -38,7 +38,7 @@ def remarks(measured: list[Measured]) -> list[str]:
     return [
         f"{heading}: "
         + (
-            f"{len(cells)} of {timed} timed cells (column remarks of the CSV)"
+            f"{len(cells)} of {timed} timed cells (column remarks of --wide-csv)"
             if len(cells) > _NAMED
             else "; ".join(_places(cells, apart))
         )

@@ -11,7 +11,7 @@ import pandas as pd
 from bench.cell import Cell, Spec
 from bench.manifest.labels import Names, written
 from bench.manifest.plugin_spec import evaluation
-from bench.results.columns import columns, named
+from bench.results.columns import Source, columns, named
 from bench.results.measured import Measured
 from bench.results.robustness import at_eps, eps_of, is_robust, kind, right
 from bench.results.statistics import NOTHING
@@ -59,7 +59,12 @@ def _attack(cell: Cell, spec: Spec) -> _Attack:
 def _row(m: Measured, attacks: list[_Attack], names: Names) -> dict:
     cell = m.cell
     row: dict[str, Any] = {"dataset": cell.dataset, "arch": cell.arch, "method": names.full_label(cell)}
-    row |= {"norm": cell.threat.norm, "folder": str(m.folder), "only_weaker": _only_weaker(m, attacks)}
+    row |= {
+        "norm": cell.threat.norm,
+        "folder": str(m.folder),
+        "only_weaker": _only_weaker(m, attacks),
+        "source": Source(m),
+    }
     findings, weak, strong = [], NOTHING, NOTHING
     if several := _at_one_eps(cell, attacks):
         weakest, strongest = several[0], several[-1]

@@ -8,11 +8,14 @@ from bench.manifest.labels import name
 from bench.results.measured import Measured
 from bench.results.robustness import kind
 
+_NAMES = ["name", "right", "radius", "pA_low", "image", "cell", "evaluation_id", "folder"]
+
 
 def certificates(measured: list[Measured]) -> pd.DataFrame:
     """A row per image and certificate: name, right, radius, and pA_low where it was estimated.
 
-    The name has the architecture, the method, and the settings in which the certificates differ.
+    The name has the architecture, the method, and the settings in which the certificates differ. `image` is the index
+    of the image in the test set; `cell`, `evaluation_id` and `folder` are those of the tidy observations.
     """
     certified = [(m, spec) for m in measured for spec in m.cell.evals if kind(spec.name) == "smoothing"]
     settings = [(spec.label, f"sigma {m.cell.threat.sigma:g}", str(m.folder)) for m, spec in certified]
@@ -23,8 +26,12 @@ def certificates(measured: list[Measured]) -> pd.DataFrame:
             "right": verdict.prediction == verdict.label,
             "radius": verdict.radius,
             "pA_low": verdict.details.get("pA_low"),
+            "image": verdict.index,
+            "cell": m.id,
+            "evaluation_id": spec.id,
+            "folder": str(m.folder),
         }
         for (m, spec), words in zip(certified, settings, strict=True)
         for verdict in m.verdicts.get(spec.id, {}).values()
     ]
-    return pd.DataFrame(rows, columns=["name", "right", "radius", "pA_low"])
+    return pd.DataFrame(rows, columns=_NAMES)

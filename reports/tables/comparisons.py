@@ -11,7 +11,7 @@ from bench.cell import Cell, Spec
 from bench.manifest.labels import Names, written
 from bench.manifest.manifest import Manifest
 from bench.manifest.plugin_spec import evaluation
-from bench.results.columns import columns, named
+from bench.results.columns import Source, columns, named
 from bench.results.intervals import mcnemar, paired_difference
 from bench.results.measured import Measured
 from bench.results.pairs import comparable_pairs, pair_kind, shown
@@ -80,6 +80,7 @@ def _row(
     row: dict[str, object] = {"dataset": first.cell.dataset, "eval": spec.label}
     row |= {key: f"{m.cell.arch} {names.full_label(m.cell)}" for key, m in (("one", first), ("other", second))}
     row |= {"images": len(images), "folder": str(first.folder), "couple": "other"}
+    row["source"] = Source(first, second, spec)
     if kind(spec.name) == "smoothing" or spec == _principal(first.cell):
         row["couple"] = pair_kind(manifest, first, second)
     at = f"eps {written(eps_of(first.cell, spec))}" if has_eps(spec.name) else "radius 0"

@@ -9,7 +9,7 @@ import pandas as pd
 from bench.cell import StepKey
 from bench.manifest.labels import Names, epochs
 from bench.manifest.manifest import Manifest
-from bench.results.columns import columns, named
+from bench.results.columns import Source, columns, named
 from bench.results.intervals import mean_ratio
 from bench.results.measured import Measured
 from bench.results.pairs import comparable_pairs, pair_kind, shown
@@ -88,6 +88,7 @@ def _row(manifest: Manifest, slow: Measured, fast: Measured, names: Names, allow
         "paper_total": paper if manifest.is_baseline(fast.cell) and paper is not None else math.nan,
         "couple": pair_kind(manifest, slow, fast),
         "folder": str(slow.folder),
+        "source": Source(slow, fast),
     }
 
 
@@ -129,6 +130,7 @@ def means(manifest: Manifest, measured: list[Measured]) -> pd.DataFrame:
             "faster": faster,
             "architectures": len(arch_pairs),
             "folder": folder,
+            "source": Source(*arch_pairs[0]),
         }
         for kind in ("geometric", "arithmetic"):
             row |= named(kind, mean_ratio(logs, kind))

@@ -1,12 +1,13 @@
 """Accuracy and loss of monitored networks over the epochs of their training."""
 
 from itertools import compress
+from typing import Any
 
 import pandas as pd
 
 from bench.manifest.labels import Names, lineage, varying
 from bench.manifest.manifest import Manifest
-from bench.results.columns import columns
+from bench.results.columns import Source, columns
 from bench.results.measured import Measured
 
 _NAMES = ["dataset", "arch", "method", "teacher", "name", "eval", "epoch", "images", "clean", "standing", "loss"]
@@ -24,8 +25,14 @@ def monitored(manifest: Manifest, measured: list[Measured]) -> pd.DataFrame:
     rows, names = [], Names(manifest.cells)
     for m, words in zip(watched, settings, strict=True):
         method = names.label(m.cell)
-        row = {"dataset": m.cell.dataset, "arch": m.cell.arch, "method": method, "teacher": lineage(m.cell.teacher)}
+        row: dict[str, Any] = {
+            "dataset": m.cell.dataset,
+            "arch": m.cell.arch,
+            "method": method,
+            "teacher": lineage(m.cell.teacher),
+        }
         row |= {"name": ", ".join([method, *compress(words, varies)]), "folder": str(m.folder)}
+        row["source"] = Source(m)
         for epoch, loss in sorted(m.losses.items()):
             trained = row | {"epoch": (epoch + 1) * m.cell.replays, "loss": loss}
             rows += [trained | result for result in _results(m, epoch)] or [trained]
@@ -38,7 +45,13 @@ def _results(m: Measured, epoch: int) -> list[dict]:
     evaluations = m.cell.monitor.evals if m.cell.monitor else []
     points = [(spec, m.curves.get((spec.id, epoch))) for spec in evaluations]
     return [
-        {"eval": spec.label, "images": point.images, "clean": point.right, "standing": point.standing}
+        {
+            "eval": spec.label,
+            "images": point.images,
+            "clean": point.right,
+            "standing": point.standing,
+            "source": Source(m, spec=spec),
+        }
         | {f"mean_{key}": value for key, value in point.details.items()}
         for spec, point in points
         if point

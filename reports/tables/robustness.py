@@ -1,4 +1,4 @@
-"""The tables of evaluations and of certified accuracies, and the columns of their CSV."""
+"""The tables of evaluations and of certified accuracies, and the columns of their wide CSV."""
 
 import math
 import re
@@ -12,7 +12,7 @@ from bench.manifest.labels import epochs, lineage, name
 from bench.manifest.plugin_spec import evaluation
 from bench.records import Verdict
 from bench.results.accuracy import RADIUS_STEP, average_certified_radius, certified_accuracy, share
-from bench.results.columns import columns, named, number
+from bench.results.columns import SOURCE, Source, columns, named, number
 from bench.results.measured import Measured
 from bench.results.robustness import at_eps, clean, eps_of, first_seen, has_eps, kind, of, principal, radii, right
 from reports.render.table_spec import BOTH, INTERVALS, RADII, Column, TableSpec, alike, network, with_labels
@@ -35,7 +35,9 @@ def robustness(measured: list[Measured]) -> pd.DataFrame:
         others = [spec for spec in m.cell.evals if kind(spec.name) not in ("clean", "noisy")]
         rows += [_row(m, spec) for spec in others or m.cell.evals]
     frame = pd.DataFrame(rows)
-    return frame if frame.empty else frame[columns([name for name in frame if name != "folder"], measured)]
+    return (
+        frame if frame.empty else frame[columns([name for name in frame if name not in ("folder", SOURCE)], measured)]
+    )
 
 
 def _row(m: Measured, spec: Spec) -> dict:
@@ -59,6 +61,7 @@ def _row(m: Measured, spec: Spec) -> dict:
         "abstained": _abstained(verdicts) if smoothing and not spec.args.get("skip_wrong") else math.nan,
         "judge_seconds": sum(v.seconds for v in verdicts) if verdicts else math.nan,
         "paper_clean": number(cell.paper.clean) / 100,
+        "source": Source(m, spec=spec),
     }
     row |= {"clean_images": len(first_seen(m, spec)) or math.nan} | named("clean", clean(m, spec))
     if any(kind(each.name) == "noisy" for each in cell.evals):

@@ -6,7 +6,7 @@ import pandas as pd
 
 from bench.cell import Cell
 from bench.manifest.labels import name
-from bench.results.columns import columns, named
+from bench.results.columns import Source, columns, named
 from bench.results.measured import Measured
 from bench.results.ratios import ratio
 from reports.render.table_spec import ARCH, INTERVALS, TableSpec, alike, datasets
@@ -40,7 +40,7 @@ def scaling(measured: list[Measured], allow: Collection[str] = ()) -> pd.DataFra
             row |= {"ranks": m.cell.ranks, "nodes": m.cell.nodes, "batch": m.cell.recipe.batch_size}
             row |= named("speedup", speedup)
             row |= named("efficiency", type(speedup)(*(value / m.cell.ranks for value in speedup)))
-            rows.append(row | {"folder": str(m.folder)})
+            rows.append(row | {"folder": str(m.folder), "source": Source(m, reference)})
     return pd.DataFrame(rows, columns=columns(_NAMES.split(","), measured))
 
 

@@ -9,8 +9,8 @@ import pandas as pd
 from bench.cell import Cell
 from bench.manifest.labels import name
 from bench.manifest.manifest import Manifest
-from bench.records import PLAIN, CertificationTiming, read
-from bench.results.columns import columns, named
+from bench.records import PLAIN, CertificationTiming, Start, read
+from bench.results.columns import Source, columns, named
 from bench.results.intervals import nested_ci, paired_ratio
 from bench.results.measured import Measured
 from bench.results.ratios import matching_baseline, ratio
@@ -74,6 +74,8 @@ def certification(manifest: Manifest, measured: list[Measured]) -> pd.DataFrame:
     for folder in dict.fromkeys(m.folder for m in measured):
         for study in manifest.certifications:
             records = read(folder / study.id / "run0" / "time.jsonl")
+            starts = [record for record in records if isinstance(record, Start)]
+            source = Source(Measured(study.cell, folder, starts, study=study.id))
             timings = {(r.arm, r.round): r for r in records if isinstance(r, CertificationTiming) and r.round > 0}
             # A compiled study times the plain procedure again, which has a row already.
             for procedure in dict.fromkeys(arm for arm, _ in timings if arm != PLAIN or not study.compiled):
@@ -83,7 +85,7 @@ def certification(manifest: Manifest, measured: list[Measured]) -> pd.DataFrame:
                 ]
                 total = sum(r.seconds for r in rounds.values())
                 row = {"dataset": study.cell.dataset, "arch": study.cell.arch, "way": procedure, "images": study.images}
-                row |= {"n": study.n, "rounds": len(rounds), "folder": str(folder)}
+                row |= {"n": study.n, "rounds": len(rounds), "folder": str(folder), "source": source}
                 row["images_per_s"] = sum(r.images for r in rounds.values()) / total
                 row["draws_per_s"] = sum(r.draws for r in rounds.values()) / total
                 rows.append(row | (named("speedup", paired_ratio([logs])) if procedure != PLAIN else {"speedup": 1.0}))
@@ -129,6 +131,7 @@ def _row(manifest: Manifest, m: Measured, plain: Measured | None, allow: Collect
         "of_copy": _reached(m, m.traffic, "copy"),
         "loader_share": share_of_loader(m),
         "remarks": remark(m),
+        "source": Source(m, plain),
     }
 
 

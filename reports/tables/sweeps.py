@@ -10,7 +10,7 @@ import pandas as pd
 
 from bench.cell import Cell, digest
 from bench.manifest.labels import lineage, varying, words
-from bench.results.columns import columns, named
+from bench.results.columns import Source, columns, named
 from bench.results.measured import Measured
 from bench.results.robustness import accuracy_at_eps
 
@@ -71,5 +71,11 @@ def _common(cell: Cell, argument: str) -> tuple[str, ...]:
 
 def _row(m: Measured) -> dict:
     accuracy = accuracy_at_eps(m)
-    row = {"dataset": m.cell.dataset, "arch": m.cell.arch, "teacher": lineage(m.cell.teacher), "folder": str(m.folder)}
+    row: dict[str, Any] = {
+        "dataset": m.cell.dataset,
+        "arch": m.cell.arch,
+        "teacher": lineage(m.cell.teacher),
+        "folder": str(m.folder),
+    }
+    row["source"] = Source(m)
     return row | named("clean", accuracy.clean) | named("at_eps", accuracy.robust) | {"at_eps_by": accuracy.by}

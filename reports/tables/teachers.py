@@ -9,7 +9,7 @@ import pandas as pd
 
 from bench.cell import Cell, Weights
 from bench.manifest.labels import epochs, lineage, name
-from bench.results.columns import columns, folders
+from bench.results.columns import Source, columns, folders
 from bench.results.intervals import nested_ci
 from bench.results.measured import Measured
 from bench.results.warnings import several
@@ -72,7 +72,7 @@ def teachers(measured: list[Measured]) -> pd.DataFrame:
     rows = [
         {"dataset": m.cell.dataset, "arch": m.cell.arch, "method": name(m.cell), "student": m.id}
         | {"needs": each.id, "kind": each.kind, "name": each.name, "hours": each.hours}
-        | {"hours_unknown": each.why, "folder": str(m.folder)}
+        | {"hours_unknown": each.why, "folder": str(m.folder), "source": Source(m)}
         for m in measured
         for each in expenses(m)
     ]

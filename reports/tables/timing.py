@@ -1,4 +1,4 @@
-"""The tables of times and memory, and the columns of their CSV: times, ratios, and the accuracy they achieve."""
+"""The tables of times and memory, and the columns of their wide CSV: times, ratios, and the accuracy they achieve."""
 
 import math
 from collections.abc import Collection, Iterator
@@ -8,7 +8,7 @@ import pandas as pd
 
 from bench.manifest.labels import epochs, lineage, name
 from bench.manifest.manifest import Manifest
-from bench.results.columns import columns, named, number
+from bench.results.columns import Source, columns, named, number
 from bench.results.intervals import fieller_ratio, nested_ci
 from bench.results.measured import Measured
 from bench.results.ratios import baseline_as_published, matching_baseline, ratio
@@ -100,6 +100,7 @@ def _timing_row(manifest: Manifest, m: Measured, allow: Collection[str]) -> dict
         "remarks": remark(m),
         "teacher_hours_unknown": unknown(m),
         "id": m.id,
+        "source": Source(m),
     }
 
 

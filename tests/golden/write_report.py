@@ -65,8 +65,8 @@ def _report(name: str, manifest: str, options: list[str]) -> None:
 
     out = Path("out") / name
     out.mkdir(parents=True)
-    files = [("--csv", "csv"), ("--out", "md"), ("--latex", "tex"), ("--plot", "svg")]
-    forms = [word for option, suffix in files for word in (option, str(out / f"report.{suffix}"))]
+    files = ["--csv observations.csv", "--wide-csv report.csv", "--out report.md", "--latex report.tex"]
+    forms = [word for file in [*files, "--plot report.svg"] for word in (file.split()[0], str(out / file.split()[1]))]
     with mock.patch.object(Figure, "savefig", _save_data):
         said = CliRunner().invoke(reports, [manifest, *options, *forms])
     (out / "report.txt").write_text(f"{_without_counts(said.output)}exit code {said.exit_code}\n", encoding="utf-8")

@@ -1,0 +1,57 @@
+"""All frames of a report."""
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from bench.manifest import read_manifest
+from bench.manifest.manifest import Manifest
+from bench.results.measured import Measured, load
+from bench.results.ratios import check_fields
+from reports.tables.attack_checks import masking
+from reports.tables.certificates import certificates
+from reports.tables.claims import claims
+from reports.tables.comparisons import comparisons
+from reports.tables.factors import factors, means
+from reports.tables.monitor import monitored
+from reports.tables.robustness import robustness
+from reports.tables.scaling import scaling
+from reports.tables.speed import certification, speed
+from reports.tables.sweeps import sweeps
+from reports.tables.teachers import teachers
+from reports.tables.timing import timing
+
+
+def read_frames(
+    path: Path, runs: Sequence[Path], quick: bool, allow: Collection[str], overrides: Sequence[str] = ()
+) -> tuple[Manifest, list[Measured], dict[str, pd.DataFrame]]:
+    """A manifest, its records, and the frames of them; ValueError for records that cannot be read or compared."""
+    check_fields(allow)
+    manifest = read_manifest(path, quick, networks=False, overrides=overrides)
+    # Published figures belong to the manifest without overrides.
+    original = read_manifest(path, networks=False) if overrides and not quick else manifest
+    measured = load(manifest, list(dict.fromkeys(runs)))
+    return manifest, measured, make_frames(manifest, measured, original, allow)
+
+
+def make_frames(
+    manifest: Manifest, measured: list[Measured], original: Manifest, allow: Collection[str]
+) -> dict[str, pd.DataFrame]:
+    """The frame of each table, by its name; ValueError for times that cannot be divided."""
+    return {
+        "timing": timing(manifest, measured, allow),
+        "robustness": robustness(measured),
+        "means": means(manifest, measured),
+        "factors": factors(manifest, measured, allow),
+        "scaling": scaling(measured, allow),
+        "speed": speed(manifest, measured, allow),
+        "certification": certification(manifest, measured),
+        "masking": masking(measured),
+        "comparisons": comparisons(manifest, measured),
+        "certificates": certificates(measured),
+        "monitored": monitored(manifest, measured),
+        "sweeps": sweeps(measured),
+        "teachers": teachers(measured),
+        "claims": claims(manifest, measured, original, allow),
+    }

@@ -1,0 +1,96 @@
+"""Observations of accuracies, radii and their differences."""
+
+import re
+from collections.abc import Iterator
+
+import pandas as pd
+
+from bench.cell import Spec
+from bench.results.columns import SOURCE, Source
+from bench.results.measured import Measured
+from bench.results.robustness import eps_of, has_eps, kind
+from reports.observations.observation import Row, interval, last, observe, point, rows
+
+_CERTIFIED = re.compile(r"(paper_)?certified_at_([\d.]+)")
+"""Columns of certified accuracies by radius."""
+
+
+def evaluated(robustness: pd.DataFrame) -> Iterator[Row]:
+    """Yield the results of each evaluation, and the published ones; those of a clean evaluation once for each row."""
+    for row in rows(robustness):
+        source = row[SOURCE]
+        m, spec = source.cell, source.spec
+        start, n = m.evaluations.get(spec.id), row["images"]
+        yield from _right(m, spec, row)
+        if has_eps(spec.name):
+            radius = {"radius": eps_of(m.cell, spec)}
+            yield observe(source, "at_eps", interval(row, "at_eps"), "Wilson", n, start) | radius
+            yield observe(source, "paper_at_eps", point(row["paper_at_eps"])) | radius
+        if "acr" in row:
+            yield observe(source, "acr", interval(row, "acr"), "t over images", n, start)
+        if kind(spec.name) == "smoothing":
+            yield from _certified(source, row)
+        for metric in ("skipped", "abstained"):
+            yield observe(source, metric, point(row[metric]), n=n, start=start)
+        yield observe(source, "evaluation_seconds", point(row["judge_seconds"]), n=n, start=start)
+
+
+def _right(m: Measured, spec: Spec, row: Row) -> Iterator[Row]:
+    """Yield clean and noisy accuracy, each as an observation of the evaluation that gives it."""
+    clean, noisy = (
+        next((each for each in m.cell.evals if kind(each.name) == name), spec) for name in ("clean", "noisy")
+    )
+    for metric, by, n in (
+        ("clean", clean, row["clean_images"]),
+        ("noisy", noisy, len(m.verdicts.get(noisy.id, {}))),
+    ):
+        if metric in row:
+            start, value = m.evaluations.get(by.id), interval(row, metric)
+            yield observe(Source(m, spec=by), metric, value, "Wilson", n, start)
+    yield observe(Source(m), "paper_clean", point(row["paper_clean"]))
+
+
+def _certified(source: Source, row: Row) -> Iterator[Row]:
+    """Yield certified accuracies by radius, measured and published."""
+    assert source.spec is not None
+    start = source.cell.evaluations.get(source.spec.id)
+    for column in row:
+        if match := _CERTIFIED.fullmatch(column):
+            radius = {"radius": float(match[2])}
+            if match[1]:
+                yield observe(source, "paper_certified_accuracy", point(row[column])) | radius
+            else:
+                value = interval(row, column)
+                yield observe(source, "certified_accuracy", value, "Wilson", row["images"], start) | radius
+    yield observe(source, "paper_acr", point(row["paper_acr"]))
+
+
+def checked(masking: pd.DataFrame) -> Iterator[Row]:
+    """Yield the number of images on which a weaker attack beats a stronger one."""
+    for row in rows(masking):
+        yield observe(row[SOURCE], "broken_only_by_weaker", point(row["only_weaker"]))
+
+
+def compared(comparisons: pd.DataFrame) -> Iterator[Row]:
+    """Yield paired differences of two cells on the same images."""
+    for row in rows(comparisons):
+        source, n = row[SOURCE], row["images"]
+        start = source.cell.evaluations.get(source.spec.id)
+        radius = {"radius": eps_of(source.cell.cell, source.spec) if has_eps(source.spec.name) else 0.0}
+        for metric, made in (("accuracy_difference", "Newcombe"), ("acr_difference", "paired bootstrap")):
+            at = radius if metric == "accuracy_difference" else {}
+            yield observe(source, metric, interval(row, metric), made, n, start) | at
+        yield observe(source, "mcnemar_p", point(row["mcnemar_p"]), n=n, start=start) | radius
+
+
+def monitored(curves: pd.DataFrame) -> Iterator[Row]:
+    """Yield the loss of each epoch, and the results of monitored evaluations after it."""
+    for row in rows(curves):
+        source, epoch = row[SOURCE], {"round": row["epoch"]}
+        start, n = last(source.cell.trainings or source.cell.starts), row["images"]
+        yield observe(Source(source.cell), "training_loss", point(row["loss"]), start=start) | epoch
+        for metric, column in (("monitored_clean", "clean"), ("monitored_at_eps", "standing")):
+            yield observe(source, metric, point(row[column]), n=n, start=start) | epoch
+        for column in (key for key in row if key.startswith("mean_")):
+            words = {"evaluation": f"{row['eval']}: {column.removeprefix('mean_')}"}
+            yield observe(source, "monitored_mean", point(row[column]), n=n, start=start) | epoch | words
