@@ -17,13 +17,16 @@ def load_frame(
     runs: str | Path | Sequence[str | Path] = "runs",
     quick: bool = False,
     allow: Collection[str] = (),
+    grid_intensity: float | None = None,
+    hourly_rate: float | None = None,
 ) -> pd.DataFrame:
     """The observations of a manifest's records as a pandas frame: the rows that `python -m reports --csv` writes.
 
-    `runs` is a folder of records, or several; `quick` and `allow` are the options of the command line. Columns and
+    `runs` is a folder of records, or several; the others are the options of the command line. Columns and
     metrics are described in reports/README.md. ValueError with file, place, value and what is allowed.
     """
     # Imported here, so that `python -m reports --help` starts at once.
+    from bench.results.energy import Rates
     from reports.frames import read_frames
     from reports.observations import observations
 
@@ -31,5 +34,5 @@ def load_frame(
     for folder in folders:
         if not folder.is_dir():
             raise ValueError(f"runs {folder}: no such folder (allowed: folders of records)")
-    table, _, frames = read_frames(Path(manifest), folders, quick, allow)
+    table, _, frames = read_frames(Path(manifest), folders, quick, allow, Rates(grid_intensity, hourly_rate))
     return observations(table, frames)

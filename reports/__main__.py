@@ -35,12 +35,20 @@ def main(
         list[str],
         typer.Option(help="Divide times that differ in this field, and mark the ratio; repeat it for other fields."),
     ] = [],  # noqa: B006
+    grid_intensity: Annotated[
+        float | None, typer.Option(help="Report kg of CO2, from the recorded energy, at so many g of CO2 per kWh.")
+    ] = None,
+    hourly_rate: Annotated[
+        float | None, typer.Option(help="Report prices of trainings at this price of one GPU for an hour.")
+    ] = None,
 ) -> None:
     """Print the results of a manifest's cells; a dash stands for a missing value."""
     with report_errors():
+        from bench.results.energy import Rates
         from reports.report import report
 
-        report(manifest, runs, quick, csv, wide_csv, latex, out, plot, allow, overrides)
+        rates = Rates(grid_intensity, hourly_rate)
+        report(manifest, runs, quick, csv, wide_csv, latex, out, plot, allow, overrides, rates)
 
 
 if __name__ == "__main__":

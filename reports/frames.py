@@ -7,12 +7,14 @@ import pandas as pd
 
 from bench.manifest import read_manifest
 from bench.manifest.manifest import Manifest
+from bench.results.energy import NO_RATES, Rates
 from bench.results.measured import Measured, load
 from bench.results.ratios import check_fields
 from reports.tables.attack_checks import masking
 from reports.tables.certificates import certificates
 from reports.tables.claims import claims
 from reports.tables.comparisons import comparisons
+from reports.tables.energy import energy
 from reports.tables.factors import factors, means
 from reports.tables.monitor import monitored
 from reports.tables.robustness import robustness
@@ -24,19 +26,25 @@ from reports.tables.timing import timing
 
 
 def read_frames(
-    path: Path, runs: Sequence[Path], quick: bool, allow: Collection[str], overrides: Sequence[str] = ()
+    path: Path,
+    runs: Sequence[Path],
+    quick: bool,
+    allow: Collection[str],
+    rates: Rates = NO_RATES,
+    overrides: Sequence[str] = (),
 ) -> tuple[Manifest, list[Measured], dict[str, pd.DataFrame]]:
     """A manifest, its records, and the frames of them; ValueError for records that cannot be read or compared."""
     check_fields(allow)
+    rates.check()
     manifest = read_manifest(path, quick, networks=False, overrides=overrides)
     # Published figures belong to the manifest without overrides.
     original = read_manifest(path, networks=False) if overrides and not quick else manifest
     measured = load(manifest, list(dict.fromkeys(runs)))
-    return manifest, measured, make_frames(manifest, measured, original, allow)
+    return manifest, measured, make_frames(manifest, measured, original, allow, rates)
 
 
 def make_frames(
-    manifest: Manifest, measured: list[Measured], original: Manifest, allow: Collection[str]
+    manifest: Manifest, measured: list[Measured], original: Manifest, allow: Collection[str], rates: Rates = NO_RATES
 ) -> dict[str, pd.DataFrame]:
     """The frame of each table, by its name; ValueError for times that cannot be divided."""
     return {
@@ -54,4 +62,5 @@ def make_frames(
         "sweeps": sweeps(measured),
         "teachers": teachers(measured),
         "claims": claims(manifest, measured, original, allow),
+        "energy": energy(measured, rates),
     }

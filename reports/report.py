@@ -7,6 +7,7 @@ import pandas as pd
 
 from bench.command import set_options
 from bench.manifest.manifest import Manifest
+from bench.results.energy import Rates
 from bench.results.ratios import check_fields
 from crt import screen
 from crt.text import invocation, printable
@@ -35,11 +36,13 @@ def report(
     plot: Path | None,
     allow: list[str],
     overrides: list[str],
+    rates: Rates,
 ) -> None:
     """Print the report of a manifest and write the requested files; ValueError for what cannot be written."""
     check_fields(allow)
+    rates.check()
     _check(runs, {"--csv": csv, "--wide-csv": wide_csv, "--latex": latex, "--out": out, "--plot": plot})
-    manifest, measured, frames = read_frames(path, runs, quick, allow, overrides)
+    manifest, measured, frames = read_frames(path, runs, quick, allow, rates, overrides)
     findings = [finding.text for finding in verdict(manifest, measured, frames, allow)]
     lines, shown = header(manifest, measured, frames), list(tables(frames, TEXT))
     console = screen.output()

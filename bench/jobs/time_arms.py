@@ -18,7 +18,7 @@ from bench.measure.phases import Phases
 from bench.measure.provenance import start
 from bench.measure.roofline import roofline
 from bench.measure.timer import Timer
-from bench.records import End, Epoch
+from bench.records import End, Epoch, RankPhases
 from bench.records import Phases as PhasesRecord
 from crt import distributed
 from crt.data.batches import Loader
@@ -108,7 +108,7 @@ def _epoch(arm: "_Arm", turn: int, number: int, loaded: Loader) -> tuple[Epoch, 
         loss=distributed.mean(loss),
         memory=None if arm.cell.recipe.cuda_graph else timer.memory,
         host_memory=timer.host_memory,
-        gpu=watch.gpu,
+        **watch.of_all_ranks(),
     )
     return record, f"{arm.cell.method.label} {record.images / record.seconds:,.0f} images/s"
 
@@ -122,7 +122,8 @@ def _phases(arm: "_Arm", turn: int, loaded: Loader) -> PhasesRecord:
     distributed.barrier()
     arm.train(phases, turn)
     images = loaded.images * distributed.world_size()
-    return PhasesRecord(arm=arm.cell.id, images=images, host=phases.host, device=phases.device)
+    own, *others = distributed.gather(RankPhases(host=phases.host, device=phases.device))
+    return PhasesRecord(arm=arm.cell.id, images=images, host=own.host, device=own.device, other_ranks=tuple(others))
 
 
 class _Arm:

@@ -68,7 +68,7 @@ def _train(cell: Cell, teacher: Classifier | None, place: JobPaths, lease: Recor
                 loss=distributed.mean(loss),
                 memory=None if recipe.cuda_graph else timer.memory,
                 host_memory=timer.host_memory,
-                gpu=watch.gpu,
+                **watch.of_all_ranks(),
             )
             if monitor and monitor.due(epoch):
                 _look(monitor, model, epoch, folder, lease)

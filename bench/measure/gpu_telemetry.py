@@ -51,6 +51,20 @@ class Watch:
         if self._before is not None and after is not None:
             self.gpu = _between(self._before, after)
 
+    def of_all_ranks(self) -> "Readings":
+        """The readings of all ranks, on every rank. Every rank must call this, after the clock has stopped."""
+        from crt import distributed
+
+        first, *others = distributed.gather(self.gpu)
+        return {"gpu": first, "other_gpus": tuple(others)}
+
+
+class Readings(TypedDict):
+    """The fields of an Epoch record with the readings of every rank."""
+
+    gpu: GPU | None
+    other_gpus: tuple[GPU | None, ...]
+
 
 class Facts(TypedDict):
     """The GPU's driver, power limit in W and highest clocks in MHz, each None where it is unknown."""

@@ -4,14 +4,15 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SCHEMA = 4
+SCHEMA = 5
 """Version of the schema that is written, which grew as follows.
 
 1: Start, Epoch, Verdict, Fail, End. 2: Phases; Start.diff, passes, gpu; Epoch.gpu.
 3: MonitorPoint, RobustChunk; Epoch.host_memory. 4: CertificationTiming; Start.traffic, ceilings.
+5: Epoch.other_gpus, Phases.other_ranks.
 """
 
-READABLE = (2, 3, 4)
+READABLE = (2, 3, 4, 5)
 """Versions that hold all that this one needs."""
 
 
@@ -116,6 +117,14 @@ class Epoch(_Line):
     host_memory: float | None = None
     """Peak of the process's memory since its start."""
     gpu: GPU | None = None
+    """The GPU of rank 0."""
+    other_gpus: tuple[GPU | None, ...] = ()
+    """The GPUs of ranks 1, 2, …; empty with one rank and before schema 5."""
+
+    @property
+    def gpus(self) -> list[GPU]:
+        """Readings of the GPUs of all ranks that have one."""
+        return [gpu for gpu in (self.gpu, *self.other_gpus) if gpu]
 
 
 class MonitorPoint(_Line):
@@ -134,14 +143,21 @@ class MonitorPoint(_Line):
     """Means over the images of the evaluation's further values."""
 
 
-class Phases(_Line):
-    """Seconds of this rank by phase, in an epoch that is not timed, since measuring phases costs time."""
+class RankPhases(_Record):
+    """Seconds of one rank by phase, on the host's clock and on the GPU's."""
+
+    host: dict[str, float]
+    device: dict[str, float] | None
+
+
+class Phases(RankPhases, _Line):
+    """Seconds of rank 0 by phase, in an epoch that is not timed, since measuring phases costs time."""
 
     kind: Literal["phases"] = "phases"
     arm: str
     images: int
-    host: dict[str, float]
-    device: dict[str, float] | None
+    other_ranks: tuple[RankPhases, ...] = ()
+    """Seconds of ranks 1, 2, …; empty with one rank and before schema 5."""
 
 
 class RobustChunk(_Line):

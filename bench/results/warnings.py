@@ -112,8 +112,9 @@ def _find(m: Measured) -> Iterator[_Warning]:
             f"load {max(loads):.1f}",
             "Time on a machine without other work.",
         )
-    telemetry = [epoch.gpu for run in m.runs.values() for epoch in run.values() if epoch.gpu]
-    throttled = [gpu.throttle for gpu in telemetry if gpu.throttle]
+    telemetry = [epoch.gpus for run in m.runs.values() for epoch in run.values() if epoch.gpus]
+    reasons_by_epoch = [{reason for gpu in gpus for reason in gpu.throttle or ()} for gpus in telemetry]
+    throttled = list(filter(None, reasons_by_epoch))
     if throttled:
         reasons = sorted({reason for names in throttled for reason in names})
         extent = "throughout" if len(throttled) == len(telemetry) else f"in {len(throttled)} of {len(telemetry)} epochs"

@@ -6,7 +6,7 @@ from itertools import chain
 import pandas as pd
 
 from bench.manifest.manifest import Manifest
-from reports.observations import outcomes, times
+from reports.observations import energy, outcomes, times
 from reports.observations.observation import COLUMNS, Row
 
 _WHOLE = ["seed", "n", "run", "round"]
@@ -25,6 +25,7 @@ def observations(manifest: Manifest, frames: dict[str, pd.DataFrame]) -> pd.Data
 
 def _times(manifest: Manifest, frames: dict[str, pd.DataFrame]) -> Iterator[Row]:
     yield from times.timed(manifest, frames["timing"])
+    yield from energy.consumed(frames["energy"])
     yield from times.needed(frames["teachers"])
     yield from times.averaged(frames["means"])
     yield from times.factored(manifest, frames["factors"])

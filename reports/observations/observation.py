@@ -110,6 +110,11 @@ def interval(row: Row, column: str) -> Interval:
     return Interval(row[column], low, high)
 
 
+def place(m: Measured, run: int, turn: int) -> Row:
+    """Run and round of a timed epoch; epochs of a training count from 1, each replay as one."""
+    return {"run": run, "round": turn if m.study else (turn + 1) * m.cell.replays}
+
+
 def basis(runs: list[list[float]]) -> tuple[str, int]:
     """Variation that `nested_ci` and `paired_ratio` make their intervals from, and the number of values."""
     runs = [run for run in runs if len(run)]

@@ -9,7 +9,7 @@ from bench.results.columns import SOURCE, Source
 from bench.results.measured import Measured
 from bench.results.ratios import baseline_as_published, matching_baseline, pairs
 from crt.data import DATASETS
-from reports.observations.observation import Row, basis, interval, last, observe, point, rows
+from reports.observations.observation import Row, basis, interval, last, observe, place, point, rows
 
 _POINTS = {
     "images_per_s": "images_per_s",
@@ -42,11 +42,11 @@ def timed(manifest: Manifest, timing: pd.DataFrame) -> Iterator[Row]:
 
 
 def _rounds(m: Measured) -> Iterator[Row]:
-    images, replays = DATASETS[m.cell.dataset].train_images, m.cell.replays
+    images = DATASETS[m.cell.dataset].train_images
     for run, paces in m.paces.items():
         for turn, pace in paces.items():
-            place = {"run": run, "round": turn if m.study else (turn + 1) * replays}
-            yield observe(Source(m), "epoch_seconds", point(pace * images), n=1, start=last(m.starts)) | place
+            value = point(pace * images)
+            yield observe(Source(m), "epoch_seconds", value, n=1, start=last(m.starts)) | place(m, run, turn)
 
 
 def _slowdowns(manifest: Manifest, m: Measured, row: Row) -> Iterator[Row]:

@@ -9,6 +9,7 @@ from reports.render.table_spec import LATEX, TEXT, TableSpec
 from reports.tables.attack_checks import masking_table
 from reports.tables.claims import claims_table, transfer_table
 from reports.tables.comparisons import comparisons_table
+from reports.tables.energy import energy_table
 from reports.tables.factors import factors_table, means_table
 from reports.tables.robustness import robustness_tables
 from reports.tables.scaling import scaling_table
@@ -21,6 +22,7 @@ Entry = tuple[str, Describe]
 _TIME: Entry = ("timing", time_table)
 _PUBLISHED: Entry = ("timing", published_time_table)
 _MEMORY: Entry = ("timing", memory_table)
+_ENERGY: Entry = ("energy", energy_table)
 _RATIOS: list[Entry] = [("means", means_table), ("factors", factors_table), ("scaling", scaling_table)]
 _ROBUSTNESS: list[Entry] = [
     ("robustness", robustness_tables),
@@ -29,8 +31,8 @@ _ROBUSTNESS: list[Entry] = [
 ]
 _CLAIMS: list[Entry] = [("claims", claims_table), ("claims", transfer_table)]
 _ORDER = {
-    TEXT: [_TIME, *_RATIOS, _MEMORY, *_ROBUSTNESS, *_CLAIMS],
-    LATEX: [_TIME, _PUBLISHED, _MEMORY, *_RATIOS, *_ROBUSTNESS, *_CLAIMS],
+    TEXT: [_TIME, *_RATIOS, _MEMORY, _ENERGY, *_ROBUSTNESS, *_CLAIMS],
+    LATEX: [_TIME, _PUBLISHED, _MEMORY, _ENERGY, *_RATIOS, *_ROBUSTNESS, *_CLAIMS],
 }
 _SWITCHES: list[Entry] = [("speed", speed_table), ("certification", certification_table)]
 

@@ -30,7 +30,7 @@ REPORTS = {
     "smoothing": ("smoothing", "runs", "--allow", "precision"),
     "refused": ("smoothing", "runs"),
     "quick": ("quick", "runs", "--quick"),
-    "gpu": ("gpu", "gpu-runs"),
+    "gpu": ("gpu", "gpu-runs", "--grid-intensity", "400", "--hourly-rate", "2.5"),
     "unlike": ("unlike", "runs", "--allow", "threads", "--allow", "loader"),
     "two-folders": ("smoothing", "runs", "--runs", "gpu-runs", "--allow", "precision"),
     "nothing": ("smoothing", "none"),
