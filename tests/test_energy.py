@@ -1,20 +1,15 @@
-"""Energy, emissions, prices and shares of phases, by hand; two ranks record both of their GPUs."""
+"""Energy, emissions, prices and shares of phases, against values computed by hand."""
 
 import math
 from pathlib import Path
 
 import pytest
 from scipy import stats
-from test_ddp import run
 from test_reports import start
 from typer.testing import CliRunner
 
-from bench.jobs.lease import JobPaths
-from bench.jobs.time_arms import run_study
-from bench.jobs.train import run_cell
 from bench.manifest import Manifest, read_manifest
-from bench.measure import gpu_telemetry
-from bench.records import GPU, End, Epoch, Phases, RankPhases, append, read
+from bench.records import GPU, End, Epoch, Phases, RankPhases, append
 from bench.results.energy import (
     Rates,
     board_joules,
@@ -45,7 +40,6 @@ cells:
   - {method: Standard, name: teacher}
   - {method: KD, teacher: {cell: teacher}}
 """
-TIMED = TABLE.split("cells:")[0] + "timing: {runs: 3, rounds: 2, images: 64}\nranks: 2\ncells: [{method: Standard}]\n"
 
 
 def manifest(tmp_path: Path, text: str = TABLE) -> Manifest:
@@ -208,40 +202,3 @@ def test_a_throttled_gpu_of_another_rank_is_warned_of(tmp_path):
     late = epoch(cell.id, 9, [1.0]).model_copy(update={"other_gpus": (GPU(throttle=("sw_power_cap",)),)})
     append(tmp_path / "runs" / cell.id / "train.jsonl", late)
     assert "in 1 of 5 epochs: sw_power_cap" in report(tmp_path).output
-
-
-def watched(rank: int, folder: Path, data: Path, study: bool) -> None:
-    """Train a cell or time a study, where the GPU of rank k gains 1000 + 500 k mJ between two readings."""
-    count = [0]
-
-    def reading() -> gpu_telemetry._Reading:
-        count[0] += 1
-        return gpu_telemetry._Reading(1000, 2000, 40 + rank, 0, count[0] * (1000 + 500 * rank))
-
-    gpu_telemetry._reading = reading
-    table = read_manifest(folder / "m.yaml")
-    paths = JobPaths(runs=folder / "runs", data=data, process="shared")
-    if study:
-        run_study(table.studies[0], 0, paths)
-    else:
-        run_cell(table.cells[0].model_copy(update={"images": 64}), paths)
-
-
-def test_two_ranks_record_their_gpus_and_their_phases(tmp_path, digits):
-    table = manifest(tmp_path, TIMED)
-    for study in (True, False):
-        run(watched, 2, tmp_path, digits, study)
-    (timed,) = (tmp_path / "runs").glob("*/run0/time.jsonl")
-    (trained,) = (tmp_path / "runs").glob("*/train.jsonl")
-    for file, epochs in ((timed, 3), (trained, 5)):
-        records = [r for r in read(file) if isinstance(r, Epoch)]
-        assert len(records) == epochs
-        for r in records:
-            assert [gpu.joules for gpu in r.gpus] == [1.0, 1.5] and [g.celsius_after for g in r.gpus] == [40, 41]
-    (split,) = (r for r in read(timed) if isinstance(r, Phases))
-    assert len(split.other_ranks) == 1 and split.other_ranks[0].host != split.host
-    (m,) = load(table, [tmp_path / "runs"])
-    assert joules_by_run(m) == [[pytest.approx(2.5 * IMAGES / 64)] * 2]
-    (row,) = energy([m], Rates()).to_dict("records")
-    shares = [part.host["all_reduce"] / sum(part.host.values()) for part in (split, *split.other_ranks)]
-    assert row["all_reduce_share"] == pytest.approx(sum(shares) / 2) and 0 < row["all_reduce_share"] < 1
