@@ -22,7 +22,7 @@ HARD = r"50 % of #1 {a} a_b & c^2 ~ \d [e] <- f -> g <h> --quick --- $1 α ≤ �
 
 
 def latex(title, lines, timing, robustness, **more):
-    empty = dict.fromkeys(("means", "factors", "scaling", "masking", "comparisons", "claims"), pd.DataFrame())
+    empty = dict.fromkeys(("means", "factors", "scaling", "energy", "masking", "comparisons", "claims"), pd.DataFrame())
     frames = empty | {"timing": timing, "robustness": robustness} | more
     return document(title, lines, tables(frames, LATEX))
 
