@@ -122,10 +122,10 @@ def energy_table(energy: pd.DataFrame) -> Iterator[TableSpec]:
     kwh = {key: energy[column] / JOULES_PER_KWH for key, column in _IN_KWH.items()}
     rows = with_labels(energy).assign(**kwh)
     columns = [
-        *network(rows, "trained_for sigma ranks nodes"),
+        *network(rows, "trained_for sigma ranks nodes", width=18),
         *varying(rows, alike("batch", "count")),
         Column("joules_per_epoch", "J/epoch", "rounded", group="energy", optional=BOTH),
-        Column("watts", "W", "rounded", group="energy", optional=BOTH),
+        Column("watts", "W", "rounded", writers="text", optional="text"),
         Column("kwh", "training (kWh)", "rounded", "training (kWh)", "energy", optional=BOTH, brief=True),
         Column("kwh_with_teacher", "with teacher (kWh)", "rounded", "+ teacher", "energy", optional=BOTH),
         Column("kg_co2", "kg CO2", "rounded", "training", r"kg CO\textsubscript{2}", optional=BOTH),
@@ -138,7 +138,7 @@ def energy_table(energy: pd.DataFrame) -> Iterator[TableSpec]:
             Column(f"{key}_share", f"{words} %", "percent", words, r"share of the epoch in \%", optional=BOTH)
             for key, words in (("waiting", "waiting"), ("transfer", "transfers"), ("all_reduce", "all-reduce"))
         ),
-        *alike("clock", "word", optional=BOTH),
+        *alike("clock", "word", writers="text", optional="text"),
     ]
     rates = " and ".join(_stated(energy))
     caption = f"energy and communication{f' at {rates}' if rates else ''}."
@@ -146,7 +146,8 @@ def energy_table(energy: pd.DataFrame) -> Iterator[TableSpec]:
     if energy["joules"].notna().any():
         notes.append("Energy of the GPUs' boards alone, by the driver's counter.")
     if energy["clock"].notna().any():
-        notes.append("Shares of an epoch of its own, which waits for every all-reduce.")
+        clocks = " or ".join(sorted(energy["clock"].dropna().unique()))
+        notes.append(f"Shares of an epoch of its own, which waits for every all-reduce (clock: {clocks}).")
     title = f"Energy and communication{f', at {rates}' if rates else ''}"
     yield TableSpec(title, caption, columns, rows, [*notes, INTERVALS])
 
