@@ -7,6 +7,8 @@ import typer
 
 from bench.command import Overrides, application, report_errors
 
+_EVERY = 5.0
+"""Seconds between two looks with --watch."""
 app = application()
 
 
@@ -15,19 +17,23 @@ def main(
     manifest: Annotated[
         Path, typer.Argument(help="The manifest: a YAML file, or the name of a shipped one, such as table4.")
     ],
+    seconds: Annotated[
+        float | None, typer.Argument(min=0.1, help="Time between two looks with --watch.", show_default="5")
+    ] = None,
     runs: Annotated[Path, typer.Option(help="Folder of the records.")] = Path("runs"),
     data: Annotated[Path, typer.Option(help="Folder of the .beton files.")] = Path("data"),
     quick: Annotated[bool, typer.Option("--quick", help="Show the jobs submitted with --quick.")] = False,
     overrides: Overrides = [],  # noqa: B006
-    watch: Annotated[
-        bool, typer.Option("--watch", help="Refresh every few seconds until no job runs or waits.")
-    ] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh every SECONDS until all jobs have ended.")] = False,
 ) -> None:
     """Show which jobs are finished, running, waiting or failed, and why."""
     with report_errors():
-        from bench.plan import job_states
+        if seconds is not None and not watch:
+            raise ValueError(f"{seconds:g}: seconds apply to --watch only (allowed: --watch {seconds:g})")
+        from bench.plan import status_table
 
-        job_states.report(manifest, runs.absolute(), data.absolute(), quick, watch, overrides)
+        every = (seconds or _EVERY) if watch else None
+        status_table.report(manifest, runs.absolute(), data.absolute(), quick, every, overrides)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,20 @@
-"""Consoles and tables on a terminal, which show text unchanged, never as markup."""
+"""Consoles on a terminal, which show text unchanged, never as markup."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Timer
 from typing import Any
 
 from rich.console import Console
-from rich.measure import Measurement
-from rich.table import Table
 from rich.text import Text
 
 from crt.text import printable
 
-WIDTH = 160
-"""Width of tables in characters before words fold: more than a narrow terminal's, and the width in a file."""
+WIDTH = 80
+"""Width of tables in a file or a pipe."""
+_PATIENCE = 2.0
+"""Seconds of work that need no word of progress."""
 
 
 class Screen(Console):
@@ -37,9 +40,15 @@ def errors() -> Screen:
     return Screen(stderr=True, quiet=not sys.stderr.isatty())
 
 
-def whole(console: Console, table: Table) -> None:
-    """Print a table in full width, even on a narrower terminal, which wraps it."""
-    need = Measurement.get(console, console.options.update_width(1000), table)
-    # The width of `print` is not enough, because the terminal's smaller width overrides it.
-    table.width = max(need.minimum, min(need.maximum, max(console.width, WIDTH)))
-    console.print(table, crop=False)
+@contextmanager
+def working(what: str) -> Iterator[None]:
+    """Show on standard error what goes on, if it is a terminal and the work takes longer than 2 s."""
+    status = errors().status(what)
+    timer = Timer(_PATIENCE, status.start)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+        status.stop()

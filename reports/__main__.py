@@ -41,6 +41,9 @@ def main(
     hourly_rate: Annotated[
         float | None, typer.Option(help="Report prices of trainings at this price of one GPU for an hour.")
     ] = None,
+    wide: Annotated[
+        bool, typer.Option("--wide", help="Show all columns, also those for which the terminal is too narrow.")
+    ] = False,
 ) -> None:
     """Print the results of a manifest's cells; a dash stands for a missing value."""
     with report_errors():
@@ -48,7 +51,7 @@ def main(
         from reports.report import report
 
         rates = Rates(grid_intensity, hourly_rate)
-        report(manifest, runs, quick, csv, wide_csv, latex, out, plot, allow, overrides, rates)
+        report(manifest, runs, quick, csv, wide_csv, latex, out, plot, allow, overrides, rates, wide)
 
 
 if __name__ == "__main__":

@@ -37,16 +37,18 @@ def report(
     allow: list[str],
     overrides: list[str],
     rates: Rates,
+    wide: bool,
 ) -> None:
     """Print the report of a manifest and write the requested files; ValueError for what cannot be written."""
     check_fields(allow)
     rates.check()
     _check(runs, {"--csv": csv, "--wide-csv": wide_csv, "--latex": latex, "--out": out, "--plot": plot})
-    manifest, measured, frames = read_frames(path, runs, quick, allow, rates, overrides)
+    with screen.working("reading records and computing tables"):
+        manifest, measured, frames = read_frames(path, runs, quick, allow, rates, overrides)
     findings = [finding.text for finding in verdict(manifest, measured, frames, allow)]
     lines, shown = header(manifest, measured, frames), list(tables(frames, TEXT))
     console = screen.output()
-    text.show(console, manifest.title, findings, lines, shown)
+    text.show(console, manifest.title, findings, lines, shown, wide)
     if not any(m.starts or m.losses or m.verdicts for m in measured):
         folder: list[str | Path] = ["--runs", runs[0]] if runs[0] != Path("runs") else []
         make = invocation("bench.submit", path, *(["--quick"] if quick else []), *set_options(overrides), *folder)

@@ -20,6 +20,7 @@ from bench.plan.submission import MANIFESTS, manifest_name
 from bench.plan.waves import pluralize
 from bench.records import Epoch, Start, Verdict, read, read_all
 from bench.submit import app
+from crt import screen
 from launchers import inline, local, slurm, states
 from launchers.profile import Profile
 
@@ -302,7 +303,8 @@ cells:
 CALLED = ("SmoothMix(T=5)", "SmoothMix(T=6)", "from cnn4c3f Gaussian")
 
 
-def test_cells_are_told_apart_by_more_than_a_digest(tmp_path):
+def test_cells_are_told_apart_by_more_than_a_digest(tmp_path, monkeypatch):
+    monkeypatch.setattr(screen, "WIDTH", 160)
     (tmp_path / "m.yaml").write_text(ALIKE)
     where = [str(tmp_path / "m.yaml"), "--runs", str(tmp_path / "runs"), "--data", str(tmp_path)]
     plan = [*where, "--launcher", "local", "--dry-run"]

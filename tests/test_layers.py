@@ -16,7 +16,8 @@ MAY = {
 FLOORS = {
     "crt": (
         ("text", "quantity", "lazy", "distributed", "judgement"),
-        ("screen", "threat"),
+        ("screen", "table_layout", "threat"),
+        ("fitted_table",),
         ("data",),
         ("models",),
         ("outline",),

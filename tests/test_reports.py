@@ -244,11 +244,11 @@ def words_table(title: str, headings: list[str], rows: list[list[str]]) -> Table
     return TableSpec(title, title, columns, pd.DataFrame(rows, columns=[c.key for c in columns], dtype=object))
 
 
-def test_nothing_is_cut_on_a_narrow_terminal():
+def test_wide_cuts_nothing_on_a_narrow_terminal():
     heads = ["arch", "method", *(f"head{k}" for k in range(9))]
     row = ["cnn2c2f", "SmoothMix(m=2)", *(f"{k}.514 [0.{k}12, 9.{k}87]" for k in range(9))]
     console = Screen(width=40, file=io.StringIO())
-    text_writer.show(console, "A title", [], [], [words_table("A caption", heads, [row])])
+    text_writer.show(console, "A title", [], [], [words_table("A caption", heads, [row])], wide=True)
     written = console.file.getvalue()
     assert "…" not in written
     for cell in (*heads, *row):

@@ -9,6 +9,7 @@ from scipy import optimize
 from scipy import stats as scipy_stats
 from typer.testing import CliRunner
 
+from bench.results import intervals
 from bench.results.intervals import (
     drift,
     fieller_ratio,
@@ -256,3 +257,15 @@ def test_command_writes_page_table_and_plot(tmp_path):
     text = (tmp_path / "intervals.md").read_text()
     assert "python -m reports.coverage --replicates 4`" in text and "| ratio: paired logs, t over runs | 10 |" in text
     assert 0 < (tmp_path / "intervals.png").stat().st_size < 200_000
+
+
+def test_ends_of_a_bootstrap_are_quantiles_to_the_last_bit():
+    random = np.random.default_rng(0)
+    for draws in (
+        random.normal(size=9999),
+        random.standard_t(1.2, size=9999),  # heavy tails: the ends may lie within 1.5 standard deviations
+        np.round(random.exponential(size=9999), 1),
+        np.zeros(100),
+        random.normal(size=7),
+    ):
+        assert intervals._middle(draws) == tuple(np.quantile(draws, ((1 - 0.95) / 2, (1 + 0.95) / 2)))

@@ -27,7 +27,7 @@ from bench.jobs.tasks import DataTask
 from bench.manifest import read_manifest
 from bench.manifest.manifest import Manifest
 from bench.manifest.strict_yaml import load_yaml
-from bench.plan import job_states
+from bench.plan import job_states, status_table
 from bench.plan.job_states import State
 from bench.plan.submission import chosen
 from bench.records import read
@@ -114,7 +114,7 @@ def test_reports_and_plans_show_titles_and_folders_as_they_are(tmp_path, text):
 def test_states_show_hosts_reasons_and_logs_as_they_are(tmp_path, text):
     manifest = read_manifest(write(tmp_path / "m.yaml", title=f"Title {text}"), networks=False)
     shown = screen.Screen(file=io.StringIO(), width=200)
-    job_states.show(shown, manifest, [_state(text)], f"note {text}")
+    status_table.show(shown, manifest, [_state(text)], f"note {text}")
     out = shown.file.getvalue()
     assert all(f"{place} {text}" in out for place in ("Title", "note", "reason", "node", "last words"))
 
@@ -149,7 +149,7 @@ def test_what_steers_a_terminal_is_spelled_out(capsys, text):
         raise ValueError(f"{text}: wrong")
     assert ended.value.exit_code == 2 and capsys.readouterr().err == f"error: {printable(text)}: wrong\n"
     shown = screen.Screen(file=io.StringIO(), width=200, force_terminal=True)
-    job_states.show(shown, Manifest(name="m", title="m", cells=()), [_state(text)], "")
+    status_table.show(shown, Manifest(name="m", title="m", cells=()), [_state(text)], "")
     # "failed" is the one word in red.
     assert shown.file.getvalue().count("\x1b[31m") == 1 and not set(shown.file.getvalue()) & set(
         "\r\x9b\u202e\u2028\udcff"
@@ -532,3 +532,12 @@ def test_commands_are_put_together_in_one_place():
 def test_a_hint_calls_commands_as_the_user_did(called, line, monkeypatch):
     monkeypatch.setattr("sys.argv", [called, "submit"])
     assert invocation("bench.submit", "a b") == line
+
+
+def test_progress_of_a_report_is_nothing_where_there_is_no_terminal(monkeypatch):
+    errors = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", errors)
+    monkeypatch.setattr(screen, "_PATIENCE", 0)
+    with screen.working("reading [records]"):
+        pass
+    assert not errors.getvalue()

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from rich.table import Table
 from torch import Tensor
 
 from bench.build.networks import network, trained
@@ -18,6 +17,7 @@ from bench.manifest.manifest import Manifest
 from crt import screen
 from crt.data import DATASETS
 from crt.data.beton_file import Beton, ensure
+from crt.fitted_table import FittedTable
 from crt.lipschitz.boxes import regions
 from crt.lipschitz.chain import Layer, chain
 from crt.lipschitz.local import last_ball, local_estimate, parts
@@ -29,6 +29,7 @@ from crt.methods.duet import alike
 from crt.models.classifier import Classifier
 from crt.models.fold_batchnorm import plain
 from crt.plugins import declaration
+from crt.table_layout import Column
 from crt.text import invocation, printable
 
 _READINGS = tuple(f"M{k}" for k in range(1, 7))
@@ -41,6 +42,8 @@ _LEGEND = (
 _CONSTANTS = ("logits", "margins", "local_logits", "local_margins")
 _GLOBAL, _LOCAL = 100, 20
 """Power iterations for the norms of a network, and then, from their vectors, for the norms of an image."""
+_HIDE = {"M6": 1, "begins": 2, "M5": 3}
+"""Columns that a narrow terminal hides, in this order. M6 is M1, rescaled."""
 _BATCH = 50
 """Images per batch of local norms; the regions of all layers of each image are in memory."""
 
@@ -70,7 +73,7 @@ def report(
         frame.to_csv(csv, index=False)
     console.print(f"{manifest.title}: compared with {reference.id}, at most {images} test images", soft_wrap=True)
     for table in _tables(frame):
-        screen.whole(console, table)
+        console.print(table, crop=False)
     console.print(_LEGEND, soft_wrap=True)
     for note in notes:
         console.print(f"left out: {printable(note)}", soft_wrap=True)
@@ -186,7 +189,7 @@ def _images(teacher: Cell | Weights, data: Path, count: int) -> tuple[Tensor, Te
     return x, torch.from_numpy(test.labels[: len(x)]).to(x.device)
 
 
-def _tables(frame: pd.DataFrame) -> Iterator[Table]:
+def _tables(frame: pd.DataFrame) -> Iterator[FittedTable]:
     shares = {key: key for key in _READINGS} | {"paper_similarity": "paper"}
     frame = frame.assign(**{key: 100 * frame[key] for key in shares})
     yield _table("Similarity (%)", frame, shares, ".1f")
@@ -195,14 +198,13 @@ def _tables(frame: pd.DataFrame) -> Iterator[Table]:
     yield _table("Lipschitz constants, and tightening of translations by boxes", frame, constants, ".3g")
 
 
-def _table(title: str, frame: pd.DataFrame, heads: dict[str, str], form: str) -> Table:
-    table = Table(title=title, title_justify="left", padding=(0, 0, 0, 1))
+def _table(title: str, frame: pd.DataFrame, heads: dict[str, str], form: str) -> FittedTable:
     words = ["arch", "method", "seed", "begins", *(["eps"] if frame["eps"].nunique() > 1 else [])]
+    columns = []
     for word in words:
-        table.add_column(word, overflow="fold", no_wrap=word != "method", min_width=16 if word == "method" else None)
-    for head in heads.values():
-        table.add_column(head, justify="right", no_wrap=True)
-    for row in frame.to_dict("records"):
-        cells = [f"{row[word]:.3g}" if word == "eps" else str(row[word]) for word in words]
-        table.add_row(*cells, *("–" if math.isnan(row[key]) else format(row[key], form) for key in heads))
-    return table
+        texts = [f"{value:.3g}" if word == "eps" else str(value) for value in frame[word]]
+        columns.append(Column(word, texts, left=True, fold=True, hide=_HIDE.get(word, 0)))
+    for key, heading in heads.items():
+        texts = ["–" if math.isnan(value) else format(value, form) for value in frame[key]]
+        columns.append(Column(heading, texts, hide=_HIDE.get(key, 0), fixed=frame[key].notna().any()))
+    return FittedTable(title, columns, hint="--csv writes them")

@@ -46,6 +46,11 @@ class DataTask(BenchTask):
 
         run_prepare(self.dataset, self.source, self.place)
 
+    @staticmethod
+    def sources_of(keys: Iterable[str], folder: Path) -> dict[str, Path]:
+        """Sources by dataset for the tasks of these keys that write datasets; a key does not name the source."""
+        return {key.removeprefix("data/"): folder for key in keys if key.startswith("data/")}
+
 
 @dataclass(frozen=True, kw_only=True)
 class _CellTask(BenchTask):

@@ -5,8 +5,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import compress
 from typing import Any
 
-from rich.text import Text
-
 from bench.cell import Cell, Weights
 
 
@@ -34,11 +32,6 @@ def labels_beside_ids(cells: Mapping[str, Cell]) -> dict[str, str]:
     """Full labels by key (ids, for example), without those that the key already contains."""
     names = Names(cells.values())
     return {key: text for key, cell in cells.items() if (text := names.full_label(cell)) not in key}
-
-
-def titled(key: str, label: str | None) -> Text:
-    """First column of a table row: the key and, on a second line, the label. A terminal is too narrow for one line."""
-    return Text(key) if label is None else Text(f"{key}\n") + Text(label, "dim")
 
 
 def varying(rows: Iterable[Sequence[Any]]) -> list[bool]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _IMAGES = ("every", "images")
 """Arguments of every evaluation: judge images 0, every, 2 every, …, at most `images` of them."""
+_ARGUMENTS, _COUNT = TypeAdapter(dict[str, Any]), TypeAdapter(Count | None)
 
 
 def arguments(kind: Any) -> tuple[str, ...]:
@@ -55,7 +56,7 @@ def spec(package: str, value: Any, threat: Threat, where: str) -> Spec:
     args = {key: getattr(built, key) for key in names}
     defaults = {key: parameter.default for key, parameter in inspect.signature(kind).parameters.items()}
     omitted = {key for key in kind.unsaid if args[key] == defaults[key]}
-    dumped = TypeAdapter(dict[str, Any]).dump_python(args, mode="json", exclude=omitted)
+    dumped = _ARGUMENTS.dump_python(args, mode="json", exclude=omitted)
     relevant = {key: v for key, v in dumped.items() if key not in kind.execution}
     label = name + _arguments(kind, args, defaults)
     ident = f"{name}-{digest([relevant, threat.model_dump()])}"
@@ -77,7 +78,7 @@ def _check_keys(given: Any, allowed: tuple[str, ...], where: str) -> None:
 
 def _count(value: Any, where: str) -> int | None:
     try:
-        return TypeAdapter(Count | None).validate_python(value)
+        return _COUNT.validate_python(value)
     except ValidationError as error:
         raise ValueError(explain(error, where)) from None
 

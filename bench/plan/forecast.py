@@ -1,27 +1,37 @@
 """Table of a manifest's unfinished jobs and their expected time."""
 
 from rich.console import Console
-from rich.table import Table
 
 from bench.build import cost
-from bench.manifest import labels
 from bench.manifest.manifest import Manifest
 from bench.measure.durations import HOUR, duration, summed
 from bench.plan.devices import Speed
 from bench.plan.estimate import Expected, Rates, counts, expected, longest_chain, precisions
 from bench.plan.waves import BenchJob, BenchWave, cell_labels
+from crt.fitted_table import FittedTable
+from crt.table_layout import Column
 from launchers.task import unfinished
 
 
 def show(
-    console: Console, manifest: Manifest, waves: list[BenchWave], speed: Speed, known: Rates, most: float | None = None
+    console: Console,
+    manifest: Manifest,
+    waves: list[BenchWave],
+    summary: str,
+    speed: Speed,
+    known: Rates,
+    most: float | None = None,
 ) -> None:
-    """Print the unfinished jobs and their expected time; ValueError if that exceeds `most` GPU-hours."""
+    """Print the counts of all jobs, the unfinished ones and their expected time.
+
+    ValueError if that exceeds `most` GPU-hours.
+    """
     jobs = unfinished(waves)
     cost.prepare(count for job in jobs for count in counts(job))
     times = {job.task.key: expected(job, speed, known) for job in jobs}
     total = sum((times[job.task.key].seconds or 0.0) * job.task.ranks for job in jobs)
-    console.print(_table(manifest, waves, times, speed.whose))
+    title = f"{manifest.title}: {summary}"
+    console.print(_table(title, waves, times, speed.whose) if jobs else title, crop=False)
     for line in _lines(manifest, waves, times, speed, total):
         console.print(line, soft_wrap=True)
     if most is not None and total > most * HOUR:
@@ -29,24 +39,30 @@ def show(
         raise ValueError(f"--max-gpu-hours {most:g}: {amount} are expected, which is more (choose cells with --only)")
 
 
-def _table(manifest: Manifest, waves: list[BenchWave], times: dict[str, Expected], whose: str) -> Table:
-    table = Table("wave", "what", "jobs", "ranks", title=manifest.title)
-    table.columns[1].overflow = "fold"
-    table.add_column("per job", justify="right")
-    table.add_column("total", justify="right")
-    table.add_column("source")
+def _table(title: str, waves: list[BenchWave], times: dict[str, Expected], whose: str) -> FittedTable:
     label_by_key = cell_labels(job for wave in waves for job in wave.jobs)
+    rows = []
     for wave in waves:
         for group, jobs in _by_group(wave).items():
-            title, ranks = labels.titled(group, label_by_key.get(jobs[0].task.key)), jobs[0].task.ranks
+            job, ranks = " ".join(filter(None, (group, label_by_key.get(jobs[0].task.key)))), jobs[0].task.ranks
             expected_times = [times[job.task.key] for job in jobs]
             seconds = [time.seconds for time in expected_times if time.seconds is not None]
             time_columns = ["–", "–", "unknown"]
             if len(seconds) == len(jobs):
                 source = "records" if all(time.recorded for time in expected_times) else "estimate"
                 time_columns = [duration(max(seconds)), summed(sum(seconds) * ranks, whose), source]
-            table.add_row(wave.name, title, str(len(jobs)), str(ranks), *time_columns)
-    return table
+            rows.append([wave.name, job, str(len(jobs)), str(ranks), *time_columns])
+    wave_names, titles, numbers, processes, each, total, sources = zip(*rows, strict=True)
+    columns = [
+        Column("wave", wave_names, left=True),
+        Column("unfinished job", titles, left=True, fold=True, fixed=True),
+        Column("jobs", numbers, hide=3),
+        Column("ranks", processes, hide=2),
+        Column("per job", each, fixed=True),
+        Column("total", total, hide=4, fixed=True),
+        Column("source", sources, left=True, hide=1),
+    ]
+    return FittedTable(title, columns)
 
 
 def _lines(

@@ -1,34 +1,29 @@
 """States of a manifest's jobs, from Slurm and from the records."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from rich.console import Console
-from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
+from bench.cell import Cell
 from bench.jobs.lease import JobPaths
-from bench.jobs.tasks import EvaluateTask
-from bench.manifest import labels, read_manifest
+from bench.jobs.tasks import DataTask, EvaluateTask
 from bench.manifest.manifest import Manifest
 from bench.measure.durations import duration
-from bench.plan.waves import BenchJob, cell_labels, waves
+from bench.plan.waves import BenchJob, BenchWave, pluralize, waves
 from bench.records import Epoch, Fail, Record, Start, Verdict, read
-from crt import screen
-from crt.text import printable
 from launchers.ledger import Ledger, latest
 from launchers.states import Seen, check, ended, queued, site
 
 _SKEW = 300.0
 """Seconds by which a node's clock may be ahead."""
-_EVERY = 5.0
-"""Seconds between two looks with `watch`."""
 _LINES = 3
 """Log lines to show of a job."""
+WORDS = ("finished", "running", "waiting", "failed", "begun", "not submitted")
+"""States of a job: `begun` means that there are records but no Slurm to ask."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +32,7 @@ class State:
 
     job: BenchJob
     word: str
-    """finished, running, waiting, failed, begun (there are records but no Slurm to ask), or `not submitted`."""
+    """One of WORDS."""
     reason: str = ""
     node: str = ""
     id: str = ""
@@ -47,27 +42,13 @@ class State:
     """Last lines of the job's log."""
 
 
-def report(path: Path, runs: Path, data: Path, quick: bool, watch: bool, overrides: Sequence[str] = ()) -> None:
-    """Print the state of every job of a manifest; with `watch`, repeatedly until no job runs or waits."""
-    manifest = read_manifest(path, quick, networks=False, overrides=overrides)
-    look = lambda: states(manifest, runs, data)  # noqa: E731
-    if watch:
-        _watch(manifest, look)
-    else:
-        show(screen.output(), manifest, *look())
+def states(
+    manifest: Manifest, runs: Path, data: Path, planned: Sequence[BenchWave] | None = None
+) -> tuple[list[State], str]:
+    """State of every job, and a note on its source: squeue for queued jobs, sacct for ended ones, else records.
 
-
-def _watch(manifest: Manifest, look: Callable[[], tuple[list[State], str]]) -> None:
-    job_states, note = look()
-    with Live(_table(manifest, job_states, note), console=screen.output(), refresh_per_second=1) as live:
-        while any(state.word in ("running", "waiting") for state in job_states):
-            time.sleep(_EVERY)
-            job_states, note = look()
-            live.update(_table(manifest, job_states, note))
-
-
-def states(manifest: Manifest, runs: Path, data: Path) -> tuple[list[State], str]:
-    """State of every job, and a note on its source: squeue for queued jobs, sacct for ended ones, else records."""
+    Without `planned`, the jobs are those of the manifest, split as they were submitted.
+    """
     ledger = Ledger(runs)
     seen: dict[str, Seen] = {}
     comments: dict[str, str] = {}
@@ -82,8 +63,10 @@ def states(manifest: Manifest, runs: Path, data: Path) -> tuple[list[State], str
             note = f"known from the records alone ({error})"
     entries = ledger.entries(cluster, comments)
     ids = latest(entries)
-    place = JobPaths(runs=runs, data=data, process="fresh")
-    jobs = [job for wave in waves(manifest, place, EvaluateTask.shards_of(ids)) for job in wave.jobs]
+    if planned is None:
+        place = JobPaths(runs=runs, data=data, process="fresh")
+        planned = waves(manifest, place, EvaluateTask.shards_of(ids), DataTask.sources_of(ids, data))
+    jobs = [job for wave in planned for job in wave.jobs]
     submitted = [ids[job.task.key] for job in jobs if job.task.key in ids and not job.progress.finished]
     dequeued = [job_id for job_id in submitted if job_id not in seen]
     accounts: dict[str, Seen] = {}
@@ -157,47 +140,16 @@ def _informs(line: str) -> bool:
     return bool(line.strip()) and not line.startswith("submitit INFO")
 
 
-def show(console: Console, manifest: Manifest, job_states: list[State], note: str) -> None:
-    """Print the table, and the last log lines of failed and running jobs."""
-    console.print(_table(manifest, job_states, note))
-    for state in job_states:
-        if state.word in ("failed", "running") and state.log_tail:
-            console.print(f"{state.job.task.key} ({state.id}):", soft_wrap=True)
-            for line in state.log_tail if state.word == "failed" else state.log_tail[-1:]:
-                console.print(f"  {line}", soft_wrap=True)
-
-
-_STYLES = {"finished": "green", "running": "cyan", "failed": "red", "waiting": "yellow", "begun": "cyan"}
-
-
-def _table(manifest: Manifest, job_states: list[State], note: str) -> Table:
+def summary(cells: Iterable[Cell], job_states: Sequence[State]) -> str:
+    """Counts for all commands: `1 of 2 cells done, 4 jobs: 3 finished, 1 failed`. A cell is done with all its jobs."""
+    undone = {cell.id for state in job_states if state.word != "finished" for cell in _cells(state.job)}
+    known = {cell.id for cell in cells}
     words = [state.word for state in job_states]
-    counts = ", ".join(f"{words.count(word)} {word}" for word in dict.fromkeys(words))
-    table = Table(title=f"{manifest.title}: {counts}", caption=note, title_justify="left", caption_justify="left")
-    for head in ("job", "state", "where", "done", "left", "why"):
-        table.add_column(head, overflow="fold", justify="right" if head in ("done", "left") else "left")
-    label_by_key = cell_labels(state.job for state in job_states)
-    for name, row in _rows(job_states).items():
-        done = sum(state.job.progress.done for state in row)
-        total = sum(state.job.progress.total for state in row)
-        state = row[0]
-        left = duration(state.left) if state.left else ""
-        word = Text(state.word, _STYLES.get(state.word, "default"))
-        where = " ".join(part for part in (state.id, state.node) if part) if len(row) == 1 else ""
-        title = labels.titled(name, label_by_key.get(state.job.task.key))
-        table.add_row(title, word, where, f"{done}/{total}", left, printable(state.reason))
-    return table
+    counts = ", ".join(f"{words.count(word)} {word}" for word in WORDS if word in words)
+    done = f"{len(known - undone)} of {len(known)} cell{'s' * (len(known) != 1)} done"
+    return f"{done}, {pluralize(len(words))}: {counts}" if words else f"{done}, no jobs"
 
 
-def _rows(job_states: list[State]) -> dict[str, list[State]]:
-    """Rows of the table by name. The jobs of a group share a row if all have the same state and none runs."""
-    groups: dict[str, list[State]] = {}
-    for state in job_states:
-        groups.setdefault(state.job.task.group, []).append(state)
-    rows: dict[str, list[State]] = {}
-    for name, group in groups.items():
-        if len({(state.word, state.reason) for state in group}) == 1 and group[0].word != "running":
-            rows[f"{name} ({len(group)} jobs)" if len(group) > 1 else group[0].job.task.key] = group
-        else:
-            rows |= {state.job.task.key: [state] for state in group}
-    return rows
+def _cells(job: BenchJob) -> Iterable[Cell]:
+    """Cells that a job works for."""
+    return filter(None, (*job.task.training_cells, job.task.label_cell))

@@ -15,7 +15,7 @@ from bench.manifest import read_manifest, shipped
 from bench.manifest.labels import labels_beside_ids
 from bench.manifest.manifest import Manifest
 from bench.manifest.quick import reduce
-from bench.plan import devices, estimate, forecast, preflight
+from bench.plan import devices, estimate, forecast, job_states, preflight
 from bench.plan.waves import BenchWave, pluralize, waves
 from crt import screen
 from crt.text import CONTROL, invocation, printable
@@ -206,7 +206,7 @@ class Submission:
             if not queued:
                 self.console.print("Everything that is left to do is queued already.", soft_wrap=True)
             self.console.print(f"Status: {self._command('bench.status')}", soft_wrap=True)
-        self.console.print(self._report(), soft_wrap=True)
+        self.console.print(f"{self._summary(self.plan())}. {self._report()}", soft_wrap=True)
         return failures
 
     def _check_device(self, planned: list[BenchWave]) -> None:
@@ -217,7 +217,12 @@ class Submission:
     def _show(self, planned: list[BenchWave]) -> None:
         """Print the unfinished jobs; ValueError if they exceed --max-gpu-hours."""
         rates = estimate.rates(self.place.runs, self.speed)
-        forecast.show(self.console, self.manifest, planned, self.speed, rates, self.most)
+        forecast.show(self.console, self.manifest, planned, self._summary(planned), self.speed, rates, self.most)
+
+    def _summary(self, planned: list[BenchWave]) -> str:
+        """Counts of the jobs by state, as `bench.status` has them."""
+        found, _ = job_states.states(self.manifest, self.place.runs, self.place.data, planned)
+        return job_states.summary(self.manifest.cells, found)
 
     def _speed(self, device: str | None) -> devices.Speed:
         """Speed to estimate times with: of --device, of the profile, or of this machine."""

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from statistics import fmean
 from typing import Literal
 
@@ -79,26 +79,52 @@ def mean_ratio(logs: list[list[list[float]]], kind: Literal["geometric", "arithm
     return _exp(t_interval(_combine(parts, weights / weights.sum())._replace(mean=mean)))
 
 
-def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> float:
+def mcnemar(a: Sequence[bool] | np.ndarray, b: Sequence[bool] | np.ndarray) -> float:
     """Exact two-sided p-value of McNemar's test that a and b, judged on the same images, are right equally often.
 
     Only images on which exactly one is right count (McNemar 1947); without such images p is 1.
     """
     only_a, only_b = (int(np.greater(*pair).sum()) for pair in ((a, b), (b, a)))
     # The binomial's tails are equal; twice one tail may exceed 1, because both include the middle.
-    return min(1.0, 2 * float(special.bdtr(min(only_a, only_b), only_a + only_b, 0.5)))
+    return min(1.0, 2 * _binomial_tail(min(only_a, only_b), only_a + only_b))
 
 
-def paired_difference(a: list[float], b: list[float]) -> Interval:
+@cache
+def _binomial_tail(k: int, n: int) -> float:
+    """Probability of at most k heads of n fair coins."""
+    return float(special.bdtr(k, n, 0.5))
+
+
+def paired_difference(a: Sequence[float], b: Sequence[float]) -> Interval:
     """Mean of a - b over the same images, with the interval of the paired percentile bootstrap over images.
 
     The draws are seeded: equal values give equal intervals.
     """
     if len(a) < 2:
         return Interval(a[0] - b[0], math.nan, math.nan) if a else NOTHING
-    differences = _resampled(tuple(a)) - _resampled(tuple(b))
-    ends = np.quantile(differences, ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2))
-    return Interval(fmean(a) - fmean(b), *map(float, ends))
+    return Interval(fmean(a) - fmean(b), *_middle(_resampled(tuple(a)) - _resampled(tuple(b))))
+
+
+def _middle(draws: np.ndarray) -> tuple[float, float]:
+    """Ends of the middle CONFIDENCE of the draws: those of np.quantile, in a third of its time.
+
+    Each end is far out, so that sorting the draws beyond 1.5 standard deviations, of some of the draws, finds it.
+    """
+    mean, reach = draws[:1000].mean(), 1.5 * draws[:1000].std()
+    low = _order_statistic(draws, draws[draws < mean - reach], 0, (1 - CONFIDENCE) / 2)
+    above = draws[draws > mean + reach]
+    return low, _order_statistic(draws, above, len(draws) - len(above), (1 + CONFIDENCE) / 2)
+
+
+def _order_statistic(draws: np.ndarray, tail: np.ndarray, first: int, share: float) -> float:
+    """Quantile, interpolated linearly, from a tail that begins at rank `first`; from all draws if it lies elsewhere."""
+    position = share * (len(draws) - 1)
+    k = int(position)
+    if not first <= k < first + len(tail) - 1:
+        tail, first = draws, 0
+    below, above = np.partition(tail, (k - first, k + 1 - first))[k - first : k + 2 - first]
+    weight, step = position - k, above - below
+    return float(above - step * (1 - weight) if weight >= 0.5 else below + step * weight)
 
 
 @lru_cache(maxsize=1024)

@@ -102,6 +102,8 @@ def load(manifest: Manifest, folders: list[Path]) -> list[Measured]:
     try:
         measured = [m for folder in folders for m in _load(manifest, folder)]
     finally:
+        # Nor does later collection look through them again.
+        gc.freeze()
         gc.enable()
     groups: dict[tuple, list[Measured]] = {}
     for m in measured:

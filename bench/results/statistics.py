@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from statistics import fmean
 from typing import NamedTuple
 
@@ -35,6 +36,7 @@ def mean_ci(values: list[float]) -> Interval:
     return t_interval(independent(values))
 
 
+@cache
 def wilson(count: int, total: int) -> Interval:
     """A proportion and its Wilson interval; rounding never puts the proportion outside its own interval."""
     if total == 0:
@@ -45,14 +47,18 @@ def wilson(count: int, total: int) -> Interval:
     return Interval(p, min(p, max(low, 0.0)), max(p, min(high, 1.0)))
 
 
-def share_difference(a: Sequence[bool], b: Sequence[bool]) -> Interval:
+def share_difference(a: Sequence[bool] | np.ndarray, b: Sequence[bool] | np.ndarray) -> Interval:
     """Share of a minus share of b on the same images, with Newcombe's interval (1998, method 10).
 
     The interval combines the two Wilson intervals by the correlation on these images, continuity corrected.
     """
-    n, count_a, count_b = len(a), int(np.sum(a)), int(np.sum(b))
+    return _newcombe(len(a), int(np.sum(a)), int(np.sum(b)), int(np.logical_and(a, b).sum()))
+
+
+@cache
+def _newcombe(n: int, count_a: int, count_b: int, both: int) -> Interval:
+    """The interval from the counts; a report compares many pairs of networks, whose counts repeat."""
     share_a, share_b = wilson(count_a, n), wilson(count_b, n)
-    both = int(np.logical_and(a, b).sum())
     product = both * (n - count_a - count_b + both) - (count_a - both) * (count_b - both)
     spread = math.sqrt(count_a * (n - count_a) * count_b * (n - count_b))
     phi = (max(product - n / 2, 0) if product > 0 else product) / spread if spread else 0.0

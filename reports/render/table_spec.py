@@ -129,6 +129,8 @@ class Column:
     """Column of the rows with a list of warnings per value: a star in text, lines below the value in LaTeX."""
     width: int = 26
     """Number of characters in a LaTeX line of words."""
+    hide: int = 0
+    """Place among the columns that a narrow terminal hides first, from 1; 0 for the others."""
 
 
 @dataclass(frozen=True)
@@ -157,9 +159,9 @@ def ends(rows: pd.DataFrame, key: str) -> list[tuple[float, float]]:
     return list(zip(rows[f"{key}_low"], rows[f"{key}_high"], strict=True))
 
 
-def alike(keys: str, form: str, writers: str = BOTH, optional: str = "") -> list[Column]:
+def alike(keys: str, form: str, writers: str = BOTH, optional: str = "", hide: int = 0) -> list[Column]:
     """Columns of one format, with their keys as headings."""
-    return [Column(key, key, form, writers=writers, optional=optional) for key in keys.split()]
+    return [Column(key, key, form, writers=writers, optional=optional, hide=hide) for key in keys.split()]
 
 
 def varying(rows: pd.DataFrame, columns: Iterable[Column]) -> list[Column]:

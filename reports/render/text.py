@@ -4,30 +4,46 @@ import re
 from collections.abc import Iterable
 
 import pandas as pd
-from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
 
-from crt.screen import whole
+from crt import table_layout
+from crt.fitted_table import FittedTable, wrapped
 from crt.text import printable
 from reports.render.table_spec import FORMATS, TEXT, Column, Number, TableSpec, Words, ends
 
 _DASH = "–"
-_FOLDED = 16
-"""Minimal width of a folded column, in columns of the terminal."""
+_INDENT = "  "
+"""Space before the later lines of a paragraph."""
 
 
-def show(console: Console, title: str, findings: list[str], lines: list[str], tables: Iterable[TableSpec]) -> None:
-    """Print a report: the verdict, what a reader needs to know before the numbers, and the tables."""
+def show(
+    console: Console,
+    title: str,
+    findings: list[str],
+    lines: list[str],
+    tables: Iterable[TableSpec],
+    wide: bool = False,
+) -> None:
+    """Print a report: the verdict, what a reader needs to know before the numbers, and the tables.
+
+    `wide` shows columns for which the console has no room, too. A terminal wraps lines between words. A line in a file
+    or a pipe stays one line, which other programs can search.
+    """
     console.print(title, style="bold")
     for finding in findings:
-        console.print(printable(f"- {finding}"), soft_wrap=True)
+        _paragraph(console, f"- {finding}")
     if findings:
         console.print()
     for line in lines:
-        console.print(printable(line), soft_wrap=True)
+        _paragraph(console, line)
     for spec in tables:
-        whole(console, _table(spec))
+        console.print("", _table(spec, wide), crop=False, sep="\n")
+
+
+def _paragraph(console: Console, line: str) -> None:
+    text = printable(line)
+    parts = wrapped(console, text, console.width - len(_INDENT)) if console.is_terminal else [text]
+    console.print(f"\n{_INDENT}".join(parts), soft_wrap=True)
 
 
 def markdown(title: str, findings: list[str], lines: list[str], tables: Iterable[TableSpec]) -> str:
@@ -75,25 +91,17 @@ def _title(spec: TableSpec) -> str:
     return spec.title if spec.folder is None else f"{spec.title}, {spec.folder}"
 
 
-def _table(spec: TableSpec) -> Table:
+def _table(spec: TableSpec, wide: bool) -> FittedTable:
     """The table for a terminal; only words fold, because a broken number would read as another number."""
-    table, columns = Table(title=printable(_title(spec)), title_justify="left", padding=(0, 0, 0, 1)), []
+    columns = []
     for column in spec.shown(TEXT):
-        heading, texts = printable(column.heading), [printable(text) for text in cells(spec.rows, column)]
         form = FORMATS[column.format]
         left, fold = form if isinstance(form, Words) else (False, False)
-        longest = max(map(cell_len, [heading, *texts]))
-        table.add_column(
-            heading,
-            overflow="fold",
-            no_wrap=not fold,
-            justify="left" if left else "right",
-            min_width=min(longest, _FOLDED) if fold else longest,
-        )
-        columns.append(texts)
-    for row in zip(*columns, strict=True):
-        table.add_row(*row)
-    return table
+        texts = [printable(text) for text in cells(spec.rows, column)]
+        # An estimate with an interval stays in the table, since it is a result even where all rows have the same.
+        fixed = f"{column.key}_low" in spec.rows and spec.rows[column.key].notna().any()
+        columns.append(table_layout.Column(printable(column.heading), texts, left, fold, column.hide, fixed))
+    return FittedTable(printable(_title(spec)), columns, wide, "--wide shows them")
 
 
 _MARKDOWN = re.compile(

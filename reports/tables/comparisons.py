@@ -29,11 +29,18 @@ class _Results(NamedTuple):
     """Results of a cell's evaluation, image by image."""
 
     spec: Spec
+    label: str
+    """Architecture and label of the cell."""
+    at: str
+    """Radius at which an image counts as robust, in words."""
+    principal: bool
+    """True for smoothing, and for the first attack or bound at the threat's eps."""
+    has_radii: bool
     images: np.ndarray
     """Indices of the images, ascending."""
     robust: np.ndarray
     """Mask of the images that are right and, where the evaluation has an eps, robust at it."""
-    radii: np.ndarray
+    radii: tuple[float, ...]
     """Radius of each image; 0 where wrong."""
 
 
@@ -44,49 +51,59 @@ def comparisons(manifest: Manifest, measured: list[Measured]) -> pd.DataFrame:
     test. Intervals use the images that both cells were evaluated on, in pairs: Newcombe's for accuracies, a bootstrap
     interval for ACRs.
     """
+    names = Names(manifest.cells)
     groups: dict[tuple, dict[Measured, _Results]] = {}
     for m in measured:
         for spec in m.cell.evals:
             if m.verdicts.get(spec.id) and kind(spec.name) in ("smoothing", "attack", "bound"):
                 key = (m.folder, m.cell.dataset, *question(m.cell, spec))
-                groups.setdefault(key, {})[m] = _results(m, spec)
-    names = Names(manifest.cells)
+                groups.setdefault(key, {})[m] = _results(m, spec, names)
     rows = [
         row
         for results in groups.values()
         for first, second in comparable_pairs(results)
-        for row in _row(manifest, first, second, results[first], results[second], names)
+        for row in _row(manifest, first, second, results[first], results[second])
     ]
     return pd.DataFrame(rows, columns=columns(_NAMES.split(","), measured))
 
 
-def _results(m: Measured, spec: Spec) -> _Results:
-    verdicts = m.verdicts[spec.id]
+def _results(m: Measured, spec: Spec, names: Names) -> _Results:
+    cell, verdicts = m.cell, m.verdicts[spec.id]
     images = sorted(verdicts)
-    eps = eps_of(m.cell, spec) if has_eps(spec.name) else 0.0
+    eps = eps_of(cell, spec) if has_eps(spec.name) else 0.0
     robust = np.array([is_robust(verdicts[image], eps) for image in images])
-    radii = np.array([verdicts[image].radius * right(verdicts[image]) for image in images])
-    return _Results(spec, np.array(images), robust, radii)
+    return _Results(
+        spec=spec,
+        label=f"{cell.arch} {names.full_label(cell)}",
+        at=f"eps {written(eps)}" if has_eps(spec.name) else "radius 0",
+        principal=kind(spec.name) == "smoothing" or spec == _principal(cell),
+        has_radii=evaluation(spec, cell.threat).measures_radius,
+        images=np.array(images),
+        robust=robust,
+        radii=tuple(verdicts[image].radius * right(verdicts[image]) for image in images),
+    )
 
 
 def _row(
-    manifest: Manifest, first: Measured, second: Measured, a: _Results, b: _Results, names: Names
+    manifest: Manifest, first: Measured, second: Measured, a: _Results, b: _Results
 ) -> Iterator[dict[str, object]]:
     """Yield the row of two cells, if they were evaluated on common images."""
-    images, in_a, in_b = np.intersect1d(a.images, b.images, assume_unique=True, return_indices=True)
-    if not len(images):
+    if not np.array_equal(a.images, b.images):
+        images, *indices = np.intersect1d(a.images, b.images, assume_unique=True, return_indices=True)
+        a, b = (
+            each._replace(images=images, robust=each.robust[own], radii=tuple(each.radii[k] for k in own))
+            for each, own in zip((a, b), indices, strict=True)
+        )
+    if not len(a.images):
         return
-    spec, robust = a.spec, (a.robust[in_a].tolist(), b.robust[in_b].tolist())
-    row: dict[str, object] = {"dataset": first.cell.dataset, "eval": spec.label}
-    row |= {key: f"{m.cell.arch} {names.full_label(m.cell)}" for key, m in (("one", first), ("other", second))}
-    row |= {"images": len(images), "folder": str(first.folder), "couple": "other"}
-    row["source"] = Source(first, second, spec)
-    if kind(spec.name) == "smoothing" or spec == _principal(first.cell):
-        row["couple"] = pair_kind(manifest, first, second)
-    at = f"eps {written(eps_of(first.cell, spec))}" if has_eps(spec.name) else "radius 0"
-    row |= {"at": at, "mcnemar_p": mcnemar(*robust)} | named("accuracy_difference", share_difference(*robust))
-    if evaluation(spec, first.cell.threat).measures_radius:
-        row |= named("acr_difference", paired_difference(a.radii[in_a].tolist(), b.radii[in_b].tolist()))
+    row: dict[str, object] = {"dataset": first.cell.dataset, "eval": a.spec.label, "one": a.label, "other": b.label}
+    row |= {"images": len(a.images), "folder": str(first.folder), "at": a.at}
+    row["source"] = Source(first, second, a.spec)
+    row["couple"] = pair_kind(manifest, first, second) if a.principal else "other"
+    row["mcnemar_p"] = mcnemar(a.robust, b.robust)
+    row |= named("accuracy_difference", share_difference(a.robust, b.robust))
+    if a.has_radii:
+        row |= named("acr_difference", paired_difference(a.radii, b.radii))
     yield row
 
 
@@ -104,14 +121,14 @@ def comparisons_table(comparisons: pd.DataFrame) -> Iterator[TableSpec]:
         *(
             *datasets(rows),
             *(Column(key, heading, "name", width=18) for key, heading in (("one", "first"), ("other", "second"))),
-            *alike("images", "count"),
+            *alike("images", "count", hide=1),
         ),
-        *(replace(acr, writers="text"), Column("at_by", "accuracy at", writers="text")),
+        *(replace(acr, writers="text"), Column("at_by", "accuracy at", "name", writers="text")),
         Column("at", "accuracy at", writers="latex"),
         *([Column("eval", "evaluation", "name", writers="latex", width=17)] if apart.any() else []),
         Column("accuracy_difference", "accuracy difference", "points", "accuracy", "first $-$ second"),
         replace(acr, writers="latex"),
-        Column("mcnemar_p", "McNemar's p", "probability", "McNemar's $p$"),
+        Column("mcnemar_p", "McNemar's p", "probability", "McNemar's $p$", hide=2),
     ]
     title, caption = (
         "Paired differences, first - second, on the same images",

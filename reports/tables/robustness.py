@@ -107,11 +107,12 @@ def robustness_tables(robustness: pd.DataFrame) -> Iterator[TableSpec]:
     columns = [
         *network(rows, "trained_for"),
         Column("eval", "evaluation", "name"),
-        *(*alike("epochs", "label"), *alike("images", "count"), *alike("skipped", "count", optional=BOTH)),
-        Column("abstained", "abstained", "percent", optional=BOTH),
-        Column("judge_seconds", "evaluation time (s)", "rounded", writers="text"),
+        *(*alike("epochs", "label", hide=3), *alike("images", "count", hide=4)),
+        *alike("skipped", "count", optional=BOTH, hide=5),
+        Column("abstained", "abstained", "percent", optional=BOTH, hide=6),
+        Column("judge_seconds", "evaluation time (s)", "rounded", writers="text", hide=1),
         Column("clean", "clean", "percent", group="accuracy", optional="text"),
-        Column("other_images", "clean images", "count", writers="text", optional="text"),
+        Column("other_images", "clean images", "count", writers="text", optional="text", hide=2),
         *([Column("noisy", "noisy", "percent", group="accuracy", optional="text")] if "noisy" in rows else []),
         *(_at_eps(rows) if "at_eps" in rows else []),
     ]
@@ -122,10 +123,10 @@ def robustness_tables(robustness: pd.DataFrame) -> Iterator[TableSpec]:
 def _at_eps(rows: pd.DataFrame) -> list[Column]:
     eps, at_eps = r"$\varepsilon$", r"at $\varepsilon$"
     columns = [
-        Column("ball", "eps", writers="text", optional="text"),
+        Column("ball", "eps", writers="text", optional="text", hide=7),
         Column("at_eps", "accuracy at eps", "percent", at_eps, "accuracy"),
         Column("ball", eps, writers="latex"),
-        Column("paper_clean", "paper clean", "published percent", "clean", "published", optional=BOTH),
+        Column("paper_clean", "paper clean", "published percent", "clean", "published", optional=BOTH, hide=8),
         Column("paper_at_eps", "paper at eps", "published percent", at_eps, "published", optional=BOTH),
     ]
     # Text shows the ACR of smoothing in a separate table.

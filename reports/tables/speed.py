@@ -150,12 +150,19 @@ def _reached(m: Measured, counted: float | None, ceiling: str) -> float:
 def speed_table(speed: pd.DataFrame) -> Iterator[TableSpec]:
     """Describe the times under each choice of switches."""
     columns = [
-        *(*datasets(speed), ARCH, *alike("method", "name"), *alike("batch", "count"), *alike("switches", "name")),
+        *(
+            *datasets(speed),
+            ARCH,
+            *alike("method", "name"),
+            *alike("batch", "count", hide=4),
+            *alike("switches", "name"),
+        ),
         Column("s_per_epoch", "s/epoch", "rounded"),
-        *alike("speedup slowdown ideal efficiency", "ratio"),
-        Column("of_product", "% of product", "percent"),
-        Column("of_copy", "% of copy", "percent"),
-        Column("loader_share", "loader %", "percent", optional="text"),
+        *alike("speedup slowdown", "ratio"),
+        *(*alike("ideal", "ratio", hide=6), *alike("efficiency", "ratio", hide=5)),
+        Column("of_product", "% of product", "percent", hide=3),
+        Column("of_copy", "% of copy", "percent", hide=2),
+        Column("loader_share", "loader %", "percent", optional="text", hide=1),
     ]
     title = (
         "Effect of switches (speedup: relative to the plain path; slowdown: relative to the baseline with the same"

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -115,23 +116,24 @@ def time_table(timing: pd.DataFrame) -> Iterator[TableSpec]:
     twice = timing.duplicated(["dataset", "arch", "method", "batch", "ranks", "nodes", "sigma", "epochs"]).any()
     published = timing["as_published"].notna() & (timing["as_published"] != timing["slowdown"])
     accurate, at_eps = timing["at_eps"].notna().any(), (r"at $\varepsilon$", r"accuracy in \%")
+    clean = Column("clean", "clean", "percent", "clean", at_eps[1])
     fields = [fields.split() if isinstance(fields, str) else [] for fields in timing["unlike"]]
     rows = with_labels(timing).assign(warnings=[[f"unlike {field}" for field in names] for names in fields])
     columns = [
         *network(rows, "trained_for sigma ranks nodes", width=16 if accurate else 26, teacher=twice),
         *varying(timing, [*alike("epochs", "count"), *alike("precision", "label", writers="text")]),
-        Column("batch", "batch", "count"),
-        Column("s_per_epoch", "s/epoch", "rounded"),
-        Column("images_per_s", "images/s", "rounded", writers="text"),
+        Column("batch", "batch", "count", hide=3),
+        Column("s_per_epoch", "s/epoch", "rounded", hide=10),
+        Column("images_per_s", "images/s", "rounded", writers="text", hide=2),
         Column("slowdown", "slowdown", "ratio", "measured", "slowdown", warnings="warnings"),
-        *([Column("as_published", "as published", "ratio", group="slowdown")] if published.any() else []),
-        Column("ideal", "ideal", "ratio", group="slowdown"),
-        Column("efficiency", "efficiency", "ratio"),
-        Column("loader_share", "loader %", "percent", writers="text", optional="text"),
-        Column("hours", "training", "span", "own", "hours"),
-        Column("hours_with_teacher", "with teacher", "span", "+ teacher", "hours", optional="text"),
+        *([Column("as_published", "as published", "ratio", group="slowdown", hide=6)] if published.any() else []),
+        Column("ideal", "ideal", "ratio", group="slowdown", hide=5),
+        Column("efficiency", "efficiency", "ratio", hide=4),
+        Column("loader_share", "loader %", "percent", writers="text", optional="text", hide=1),
+        Column("hours", "training", "span", "own", "hours", hide=9),
+        Column("hours_with_teacher", "with teacher", "span", "+ teacher", "hours", optional="text", hide=8),
         Column("acr", "ACR", "radius", optional=BOTH, brief=True),
-        *([Column("clean", "clean", "percent", "clean", at_eps[1], optional="text", brief=True)] if accurate else []),
+        *([replace(clean, optional="text", brief=True, hide=7)] if accurate else []),
         Column("at_eps", "accuracy at eps", "percent", *at_eps, optional=BOTH, brief=True),
     ]
     yield TableSpec("Time", "time.", columns, rows, [INTERVALS])
