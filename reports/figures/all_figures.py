@@ -1,50 +1,114 @@
-"""All figures of a report."""
+"""All figures of a report: as files, and as SVG for a page."""
 
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
 
 from bench.results.robustness import kind
-from reports.figures import curves, outcomes, times
-from reports.figures.draw import left_out
+from reports.figures import arguments, certificates, hours, times, training
+from reports.figures.draw import Plot, left_out, style
+from reports.figures.svg import svg
+from reports.figures.tradeoff import tradeoff
+
+Frames = dict[str, pd.DataFrame]
+_KINDS: tuple[tuple[str, Callable[[Frames], Plot]], ...] = (
+    ("tradeoff", lambda f: tradeoff(f["timing"], f["robustness"])),
+    ("certified", lambda f: certificates.certified(f["certificates"], f["timing"], _waiting(f["robustness"]))),
+    ("slowdown", lambda f: times.slowdown(f["timing"])),
+    ("progress", lambda f: training.hours(f["monitored"], f["timing"])),
+    ("curves", lambda f: training.epochs(f["monitored"], f["timing"])),
+    ("sweep", lambda f: arguments.sweep(f["sweeps"])),
+    ("complexity", lambda f: arguments.complexity(f["timing"])),
+    ("stacked", lambda f: hours.stacked(f["timing"])),
+    ("cumulative", lambda f: hours.cumulative(f["timing"], f["teachers"])),
+    ("scaling", lambda f: times.scaling(f["scaling"])),
+)
 
 
-def draw(frames: dict[str, pd.DataFrame], plot: Path) -> Iterator[str]:
-    """Write a file for each plot that has data; yield lines on the files and on what each plot leaves out.
+@dataclass(frozen=True)
+class Entry:
+    """A figure that has data."""
 
-    ValueError where no plot has data.
-    """
-    reasons, drawn = [], False
-    certificates = frames["certificates"]
-    for name, figure, frame, more in (
-        ("slowdown", times.slowdown, frames["timing"], []),
-        ("cumulative", partial(times.cumulative, teachers=frames["teachers"]), frames["timing"], []),
-        ("scaling", times.scaling, frames["scaling"], []),
-        ("certified", curves.certified, certificates, _not_evaluated(frames["robustness"])),
-        ("likelihood", curves.likelihood, certificates, _not_evaluated(frames["robustness"])),
-        ("tradeoff", outcomes.tradeoff, frames["timing"], []),
-        ("stacked", outcomes.stacked, frames["timing"], []),
-        ("sweep", outcomes.sweep, frames["sweeps"], []),
-        ("complexity", outcomes.complexity, frames["timing"], []),
-        ("curves", curves.training, frames["monitored"], []),
-    ):
-        file = plot.with_name(f"{plot.stem}-{name}{plot.suffix}")
+    name: str
+    plot: Plot
+
+    @property
+    def title(self) -> str:
+        """Dataset, architecture and threat that all panels share, after the kind of figure."""
+        return self.plot.title
+
+    @property
+    def caption(self) -> str:
+        """Sentences on the marks and their intervals."""
+        return self.plot.caption
+
+    @property
+    def data(self) -> pd.DataFrame:
+        """The numbers that are drawn."""
+        return self.plot.data
+
+    @property
+    def left_out(self) -> list[str]:
+        """A line for each reason, with the cells that it leaves out."""
+        return self.plot.left_out
+
+    @cached_property
+    def svg(self) -> str:
+        """An `<svg>` element for inline use; see `reports.figures.svg`."""
+        with style():
+            return svg(self.plot, f"figure-{self.name}", self.title, self.caption)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A figure that is not drawn."""
+
+    name: str
+    reason: str
+
+
+def attempts(frames: Frames) -> Iterator[Entry | Refusal]:
+    """Yield every kind of figure, or the reason why it is not drawn: it is empty, or shows one value only."""
+    for name, make in _KINDS:
         try:
-            missing = [*figure(frame, file), *more]
+            with style():
+                plot = make(frames)
         except ValueError as error:
-            reasons.append(f"{name}: {error}")
+            yield Refusal(name, str(error))
         else:
-            drawn = True
-            yield f"wrote {file}"
-            yield from (f"  without {line}" for line in missing)
+            yield Entry(name, plot)
+
+
+def figures(frames: Frames) -> Iterator[Entry]:
+    """Yield the figures that have data."""
+    return (attempt for attempt in attempts(frames) if isinstance(attempt, Entry))
+
+
+def draw(frames: Frames, plot: Path) -> Iterator[str]:
+    """Write a file for each figure that has data; yield lines on the files and on what each leaves out.
+
+    ValueError where no figure has data.
+    """
+    refused, drawn = [], False
+    for attempt in attempts(frames):
+        if isinstance(attempt, Refusal):
+            refused.append(f"{attempt.name}: {attempt.reason}")
+            continue
+        file = plot.with_name(f"{plot.stem}-{attempt.name}{plot.suffix}")
+        with style():
+            attempt.plot.savefig(file, dpi=300, facecolor="white")
+        drawn = True
+        yield f"wrote {file}"
+        yield from (f"  without {line}" for line in attempt.left_out)
     if not drawn:
-        raise ValueError(f"--plot {plot}: {'; '.join(reasons)}")
-    yield from (f"not drawn: {reason}" for reason in reasons)
+        raise ValueError(f"--plot {plot}: {'; '.join(refused)}")
+    yield from (f"not drawn: {reason}" for reason in refused)
 
 
-def _not_evaluated(robustness: pd.DataFrame) -> list[str]:
+def _waiting(robustness: pd.DataFrame) -> list[str]:
     """Lines for the cells that await certification by smoothing."""
     if robustness.empty:
         return []

@@ -1,52 +1,92 @@
-"""Shared parts of all figures: size, colours, markers, legends, and notes on what is left out."""
+"""Shared parts of all figures: size, colours, markers, panels, legends, and notes on what is left out."""
 
 import textwrap
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from itertools import cycle
-from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.collections import Collection
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
+from matplotlib.legend import Legend
+from matplotlib.ticker import LogLocator, NullLocator
 
 from bench.results.warnings import several
 
-WIDTH = 3.4
-"""Width in inches."""
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito's palette, which colour-blind readers can distinguish."""
-_MARKERS = "osD^vPX<>"
+WIDTHS = (3.3, 6.8)
+"""Widths in inches of one column and of two columns of a paper."""
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9", "#882255")
+"""Okabe and Ito's palette, and Tol's wine: colour-blind readers can tell them apart."""
+_MARKERS = "osD^vPX*<>hp"
+_DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (8, 2)), (0, (2, 1)), (0, (6, 1, 1, 1, 1, 1)))
 _STYLE: Any = {
     "font.size": 8,
+    "axes.titlesize": 8,
+    "figure.titlesize": 8,
+    "figure.titleweight": "bold",
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
     "legend.fontsize": 7,
     "legend.frameon": False,
+    "legend.handlelength": 2.4,
+    "legend.labelspacing": 0.3,
     "axes.spines.top": False,
     "axes.spines.right": False,
+    "axes.linewidth": 0.6,
     "lines.linewidth": 1.2,
-    "lines.markersize": 3,
-    "errorbar.capsize": 2,
+    "lines.markersize": 4,
+    "hatch.linewidth": 0.5,
+    "errorbar.capsize": 1.5,
     "pdf.fonttype": 42,  # publishers refuse Type 3
+    "svg.fonttype": "none",  # text stays text: searchable, read aloud, in the page's colour
 }
 
 
 class Plot(Figure):
-    """A figure as wide as a column and `height` inches high, with notes on what it leaves out."""
+    """A figure with the numbers that it draws, and notes on what it leaves out."""
 
-    def __init__(self, height: float, left_out: Iterable[str] = ()):
-        super().__init__(figsize=(WIDTH, height), layout="constrained")
+    def __init__(self, title: str, caption: str, data: pd.DataFrame, left_out: Iterable[str] = ()):
+        super().__init__(layout="constrained", facecolor="none")
+        self.title = title
+        self.caption = caption
+        """Sentences on the marks and their intervals."""
+        self.data = data
         self.left_out = list(left_out)
         """A line for each reason, with the cells that it leaves out."""
 
+    def panels(self, number: int, height: float, columns: int = 3, **shared: Any) -> list[Axes]:
+        """Axes of panels, `height` inches high each, one or two columns of a paper wide."""
+        columns = min(number, columns)
+        rows = -(-number // columns)
+        wide = WIDTHS[columns > 1]
+        title = folded(self.title, 24 * columns if columns > 1 else 48)
+        self.set_size_inches(wide, rows * height + 0.16 * (title.count("\n") + 1))
+        grid = self.subplots(rows, columns, squeeze=False, **shared).ravel()
+        for spare in grid[number:]:
+            spare.set_axis_off()
+        for axes in grid:
+            axes.set_facecolor("none")
+        self.suptitle(title)
+        return list(grid[:number])
 
-def write(draw: Callable[[pd.DataFrame], Plot], frame: pd.DataFrame, path: Path) -> list[str]:
-    """Draw in this project's style, in the format of the suffix; return a line for each reason to leave cells out."""
-    with matplotlib.rc_context(_STYLE):
-        figure = draw(frame)
-        figure.savefig(path, dpi=300)
-    return figure.left_out
+
+def style() -> AbstractContextManager:
+    """Context in which figures are drawn and written."""
+    return matplotlib.rc_context(_STYLE)
+
+
+def looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """A colour, a marker and a dash for each name, so that they differ in grey, too."""
+    styles = zip(cycle(_COLOURS), cycle(_MARKERS), cycle(_DASHES))
+    return {
+        name: {"color": colour, "marker": marker, "ls": dash}
+        for name, (colour, marker, dash) in zip(dict.fromkeys(names), styles, strict=False)
+    }
 
 
 def left_out(rows: pd.DataFrame, reasons: Iterable[str]) -> list[str]:
@@ -63,32 +103,82 @@ def unpaid(rows: pd.DataFrame) -> list[str]:
     return ["not timed" if pd.isna(row.hours) else row.teacher_hours_unknown for row in rows.itertuples()]
 
 
-def styles() -> Iterator[dict]:
-    """Yield a colour and a marker for each method in turn."""
-    return ({"color": colour, "marker": marker} for colour, marker in zip(cycle(_COLOURS), cycle(_MARKERS)))
+def errors(frame: pd.DataFrame, name: str) -> np.ndarray:
+    """Distances (2, rows) from the estimate to the ends of its interval; 0 where the interval is missing."""
+    low, middle, high = (frame[key].to_numpy(float) for key in (f"{name}_low", name, f"{name}_high"))
+    return np.nan_to_num(np.clip([middle - low, high - middle], 0, None), posinf=0)
 
 
-def errors(frame: pd.DataFrame, name: str) -> list[pd.Series]:
-    """Distances from the estimate to the ends of its interval; 0 where the interval is missing."""
-    return [(frame[name] - frame[f"{name}_low"]).fillna(0), (frame[f"{name}_high"] - frame[name]).fillna(0)]
+def logarithmic(axes: Axes, axis: str, values: Iterable[float]) -> None:
+    """Make an axis logarithmic, with plain numbers at its ticks, where the values span a factor of 5 or more."""
+    known = np.array([value for value in values if value == value])
+    if not known.size or known.min() <= 0 or known.max() < 5 * known.min():
+        return
+    (axes.set_xscale if axis == "x" else axes.set_yscale)("log")
+    decades = np.log10(known.max() / known.min())
+    ticks = axes.xaxis if axis == "x" else axes.yaxis
+    ticks.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 2 else (1, 3) if decades < 3 else (1,)))
+    ticks.set_major_formatter("{x:g}")
+    ticks.set_minor_locator(NullLocator())
 
 
-def logarithmic(axes: Axes) -> None:
-    """Make the horizontal axis logarithmic, with plain numbers at its ticks."""
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter("")
+def varies(*columns: Sequence[float]) -> bool:
+    """True if some column has two different values."""
+    return any(pd.Series(column, dtype=float).nunique() > 1 for column in columns)
 
 
-def legend(figure: Figure) -> None:
-    """Draw one legend for all panels, above them."""
+def legend(figure: Plot) -> None:
+    """Draw one legend for all panels: within the only panel if it hides nothing there, in a free place, or below."""
     handles = {
         name: handle for axes in figure.axes for handle, name in zip(*axes.get_legend_handles_labels(), strict=True)
     }
-    columns = 1 if max(map(len, handles)) > 24 else 2
-    names = [folded(name, 46) for name in handles]
-    figure.legend(handles.values(), names, loc="outside upper center", ncols=columns)
+    if not handles:
+        return
+    names = [folded(name, 34) for name in handles]
+    spare = [axes for axes in figure.axes if not axes.axison]
+    if spare and len(handles) <= 12:
+        spare[0].legend(handles.values(), names, loc="center left")
+        return
+    if len(figure.axes) == 1:
+        inside = figure.axes[0].legend(handles.values(), names, loc="best")
+        if not _hides(inside, figure.axes[0]):
+            return
+        inside.remove()
+    longest = max(len(line) for name in names for line in name.split("\n"))
+    columns = max(1, int(figure.get_figwidth() * 16 / (longest + 8)))
+    height = sum(name.count("\n") + 1 for name in names) / min(columns, len(names))
+    figure.set_figheight(figure.get_figheight() + 0.14 * height + 0.1)
+    figure.legend(handles.values(), names, loc="outside lower center", ncols=columns)
+
+
+def _hides(box: Legend, axes: Axes) -> bool:
+    """True if the legend lies on something that is drawn, or reaches out of the axes."""
+    axes.figure.draw_without_rendering()
+    place, frame = box.get_window_extent(), axes.get_window_extent()
+    if place.x0 < frame.x0 or place.x1 > frame.x1 or place.y0 < frame.y0 or place.y1 > frame.y1:
+        return True
+    lines = [line.get_path().transformed(line.get_transform()) for line in axes.lines if line.get_xydata().size]
+    shapes = [(path, False) for path in lines]
+    for artist in (*axes.collections, *axes.patches):
+        paths = artist.get_paths() if isinstance(artist, Collection) else [artist.get_path()]
+        shapes += [(path.transformed(artist.get_transform()), isinstance(artist, Collection)) for path in paths]
+    return any(path.intersects_bbox(place, filled) for path, filled in shapes if len(path.vertices)) or any(
+        text.get_window_extent().overlaps(place) for text in axes.texts if text.get_text()
+    )
+
+
+def places(names: Sequence[str]) -> np.ndarray:
+    """Places of bars by their names, so that names of several lines have room; a bar of one line takes 1."""
+    rooms = np.array([max(1.0, 0.85 * (name.count("\n") + 1)) for name in names])
+    return np.cumsum(rooms) - rooms / 2
+
+
+def bar_axis(axes: Axes, names: Sequence[str]) -> None:
+    """Name horizontal bars, the first above, without room beyond the first and the last."""
+    at = places(names)
+    axes.set_yticks(at, names)
+    axes.tick_params("y", length=0)
+    axes.set_ylim(at[-1] + 0.6, at[0] - 0.6)
 
 
 def folded(name: str, width: int) -> str:

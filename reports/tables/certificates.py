@@ -8,11 +8,11 @@ from bench.manifest.labels import name
 from bench.results.measured import Measured
 from bench.results.robustness import kind
 
-_NAMES = ["name", "right", "radius", "pA_low", "image", "cell", "evaluation_id", "folder"]
+_NAMES = ["name", "right", "radius", "pA_low", "image", "cell", "evaluation_id", "folder", "eval", "seed"]
 
 
 def certificates(measured: list[Measured]) -> pd.DataFrame:
-    """A row per image and certificate: name, right, radius, and pA_low where it was estimated.
+    """A row per image and certificate: name, right, radius, pA_low where it was estimated, and its cell.
 
     The name has the architecture, the method, and the settings in which the certificates differ. `image` is the index
     of the image in the test set; `cell`, `evaluation_id` and `folder` are those of the tidy observations.
@@ -29,6 +29,8 @@ def certificates(measured: list[Measured]) -> pd.DataFrame:
             "image": verdict.index,
             "cell": m.id,
             "evaluation_id": spec.id,
+            "eval": spec.label,
+            "seed": m.cell.seed,
             "folder": str(m.folder),
         }
         for (m, spec), words in zip(certified, settings, strict=True)

@@ -33,11 +33,12 @@ def monitored(manifest: Manifest, measured: list[Measured]) -> pd.DataFrame:
         }
         row |= {"name": ", ".join([method, *compress(words, varies)]), "folder": str(m.folder)}
         row["source"] = Source(m)
+        row |= {"id": m.id, "seed": m.cell.seed}
         for epoch, loss in sorted(m.losses.items()):
             trained = row | {"epoch": (epoch + 1) * m.cell.replays, "loss": loss}
             rows += [trained | result for result in _results(m, epoch)] or [trained]
     means = dict.fromkeys(key for row in rows for key in row if key.startswith("mean_"))
-    return pd.DataFrame(rows, columns=columns([*_NAMES, *means], measured))
+    return pd.DataFrame(rows, columns=columns([*_NAMES, *means, "id", "seed"], measured))
 
 
 def _results(m: Measured, epoch: int) -> list[dict]:

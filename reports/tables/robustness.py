@@ -35,9 +35,9 @@ def robustness(measured: list[Measured]) -> pd.DataFrame:
         others = [spec for spec in m.cell.evals if kind(spec.name) not in ("clean", "noisy")]
         rows += [_row(m, spec) for spec in others or m.cell.evals]
     frame = pd.DataFrame(rows)
-    return (
-        frame if frame.empty else frame[columns([name for name in frame if name not in ("folder", SOURCE)], measured)]
-    )
+    last = ["id", "seed"]
+    names = [name for name in frame if name not in ("folder", SOURCE, *last)]
+    return frame if frame.empty else frame[columns([*names, *last], measured)]
 
 
 def _row(m: Measured, spec: Spec) -> dict:
@@ -62,6 +62,8 @@ def _row(m: Measured, spec: Spec) -> dict:
         "judge_seconds": sum(v.seconds for v in verdicts) if verdicts else math.nan,
         "paper_clean": number(cell.paper.clean) / 100,
         "source": Source(m, spec=spec),
+        "id": m.id,
+        "seed": cell.seed,
     }
     row |= {"clean_images": len(first_seen(m, spec)) or math.nan} | named("clean", clean(m, spec))
     if any(kind(each.name) == "noisy" for each in cell.evals):

@@ -16,7 +16,7 @@ from bench.results.robustness import accuracy_at_eps
 
 _NAMES = (
     "dataset,arch,family,method,teacher,argument,value,clean,clean_low,clean_high,at_eps,at_eps_low,at_eps_high,"
-    "at_eps_by"
+    "at_eps_by,seed"
 )
 
 
@@ -78,4 +78,4 @@ def _row(m: Measured) -> dict:
         "folder": str(m.folder),
     }
     row["source"] = Source(m)
-    return row | named("clean", accuracy.clean) | named("at_eps", accuracy.robust) | {"at_eps_by": accuracy.by}
+    return row | named("clean", accuracy.clean) | named("at_eps", accuracy.robust) | {"at_eps_by": accuracy.by, "seed": m.cell.seed}

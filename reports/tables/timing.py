@@ -28,7 +28,7 @@ TIMING = (
     "as_published,as_published_low,as_published_high,unpaired,unpaired_low,unpaired_high,"
     "fieller,fieller_low,fieller_high,unlike,loader_share,ranks,nodes,teacher,sigma,acr,acr_low,acr_high,"
     "clean,clean_low,clean_high,at_eps,at_eps_low,at_eps_high,at_eps_by,paper_hours_with_teacher,epochs,hours_making,"
-    "host_memory_mb,norm,trained_eps,remarks,teacher_hours_unknown,id"
+    "host_memory_mb,norm,trained_eps,remarks,teacher_hours_unknown,id,seed"
 ).split(",")
 
 
@@ -102,6 +102,7 @@ def _timing_row(manifest: Manifest, m: Measured, allow: Collection[str]) -> dict
         "teacher_hours_unknown": unknown(m),
         "id": m.id,
         "source": Source(m),
+        "seed": cell.seed,
     }
 
 
