@@ -49,7 +49,8 @@ monitor: {evals: [PGD: {steps: 10}]}
 evals: [AutoPGD]
 seed: [0, 1, 2]
 cells:
-  - method: [Standard, SAT, FGSMRS, PGD7Fast, FreeAT]
+  - method: [Standard, SAT, FGSMRS, PGD7Fast]
+  - {method: FreeAT, recipe: {epochs: 3, batch_size: 64, lr: 0.1}}
   - {name: teacher, method: SAT, arch: resnet10, seed: 0}
   - {method: [RRM, KD, RDT], teacher: {cell: teacher}}
 """
@@ -60,7 +61,7 @@ _QUALITY |= dict(KD=0.4, SAT=0.52, FGSMRS=0.43, PGD7Fast=0.49, FreeAT=0.44, RRM=
 """Seconds of an epoch over those of Standard, and robustness between 0 and 1."""
 
 
-def frames(folder: Path, text: str, images: int = 300) -> dict[str, pd.DataFrame]:
+def frames(folder: Path, text: str, images: int = 1000) -> dict[str, pd.DataFrame]:
     """Frames of the manifest's records, which are written into the folder."""
     (folder / "m.yaml").write_text(text, encoding="utf-8")
     manifest, runs, draws = read_manifest(folder / "m.yaml"), folder / "runs", np.random.default_rng(0)
@@ -85,7 +86,7 @@ def of_records(manifest: Manifest, *runs: Path) -> dict[str, pd.DataFrame]:
 
 
 def _pace(cell: Cell) -> float:
-    return 10 * _COST[cell.method.name] * {"resnet110": 5, "resnet10": 4}.get(cell.arch, 1)
+    return 10 * _COST[cell.method.name] * {"resnet110": 5, "resnet10": 0.5}.get(cell.arch, 1)
 
 
 def _quality(cell: Cell, draws: np.random.Generator) -> float:

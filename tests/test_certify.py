@@ -6,12 +6,10 @@ import math
 import random
 import shutil
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from matplotlib.figure import Figure
 from scipy.optimize import brentq
 from scipy.stats import binom, binomtest, bootstrap, norm
 from torch import nn
@@ -33,9 +31,10 @@ from crt.models.classifier import Classifier
 from crt.models.fold_batchnorm import fold
 from crt.plugins import find
 from crt.threat import Threat
-from reports.figures import curves
+from reports.figures import certificates as certificate_figures
 from reports.tables.certificates import certificates
 from reports.tables.robustness import robustness
+from reports.tables.timing import timing
 
 SIGMA, N, N0, ALPHA, SEED = 0.5, 1050, 130, 0.001, 3
 
@@ -386,34 +385,25 @@ def test_report_counts_skipped_wrong_and_abstained_as_zero(tiny, tmp_path):
     assert math.isnan(row["abstained"]) and row["skipped"] == 1 and row["acr"] == pytest.approx(0.65 / 4)
 
 
-def drawn(draw, frame, monkeypatch, path) -> Figure:
-    figures = []
-    monkeypatch.setattr(Figure, "savefig", lambda self, *_, **__: figures.append(self))
-    draw(frame, path)
-    return figures[0]
-
-
-def test_curves_show_the_shares(tiny, tmp_path, monkeypatch):
+def test_curves_show_the_shares(tiny, tmp_path):
     verdicts = [
         verdict(0, 1, 0.25, details={"pA_low": 0.84}),
         verdict(1, 1, 0.5, details={"pA_low": 0.97}),
         verdict(2, 0, 0.5, details={"pA_low": 0.97}),
         verdict(3, 0, 0.0, skipped=True),
     ]
-    frame = certificates(measured(tiny, tmp_path, EVALS % "true", verdicts))
-    assert list(frame["name"].unique()) == ["cnn2c2f Standard"]
-    axes = drawn(curves.certified, frame, monkeypatch, tmp_path / "c.pdf").axes[0]
+    cells = measured(tiny, tmp_path, EVALS % "true", verdicts)
+    frame = certificates(cells)
+    assert list(frame["name"].unique()) == ["cnn2c2f Standard"] and list(frame["id"].unique()) == [cells[0].id]
+    times = timing(tiny(evals=EVALS % "true"), cells)
+    plot = certificate_figures.certified(frame, times, [])
+    axes = plot.axes[0]
     assert axes.lines[0].get_xydata().tolist() == [[0, 50], [0.25, 50], [0.5, 25], [0.5, 0]]
     band = axes.collections[0].get_paths()[0].vertices[:, 1]
     ends = [wilson(count, 4) for count in (2, 1)]
     assert band.min() == pytest.approx(100 * ends[1].low) and band.max() == pytest.approx(100 * ends[0].high)
-    axes = drawn(curves.likelihood, frame, monkeypatch, tmp_path / "p.pdf").axes[0]
-    assert "50.0 % not certified" in axes.get_legend_handles_labels()[1][0]
-    assert axes.patches[0].get_xy()[:, 1].max() == 25
-    plt.close("all")
-    for draw in (curves.certified, curves.likelihood):
-        with pytest.raises(ValueError, match="Smoothing has evaluated no image"):
-            draw(pd.DataFrame(columns=frame.columns), tmp_path / "c.pdf")
+    with pytest.raises(ValueError, match="Smoothing has evaluated no image"):
+        certificate_figures.certified(pd.DataFrame(columns=frame.columns), times, [])
 
 
 def test_two_networks_on_the_same_images():

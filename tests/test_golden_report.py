@@ -92,7 +92,7 @@ def test_every_table_and_plot_is_among_the_outputs():
         "certificates monitored sweeps teachers claims energy".split()
     )
     assert plots == set(
-        "slowdown cumulative scaling certified likelihood tradeoff stacked sweep complexity curves".split()
+        "slowdown cumulative scaling certified progress tradeoff stacked sweep complexity curves".split()
     )
 
 

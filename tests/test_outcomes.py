@@ -1,6 +1,7 @@
 """Summaries of verdicts and curves: accuracy at eps, failed attacks, pairs, sweeps and their figures."""
 
 import math
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,8 @@ from bench.results.measured import Measured, load
 from bench.results.pairs import shown
 from bench.results.statistics import share_difference, wilson
 from reports.__main__ import app
-from reports.figures import curves, outcomes
+from reports.figures import arguments, hours, training
+from reports.figures.tradeoff import tradeoff
 from reports.header import header
 from reports.render.table_spec import TEXT
 from reports.tables.all_tables import tables
@@ -257,23 +259,42 @@ def test_eps_as_people_write_it():
 def test_figures_draw_what_is_in_the_frames(tmp_path):
     manifest, measured = study(tmp_path)
     frame = timing(manifest, measured)
-    (axes,) = outcomes._tradeoff(frame).axes
-    (point,) = lines(axes)["resnet20 SAT"]
+    drawn = tradeoff(frame, robustness(measured)).data.query("arch == 'resnet20' and series == 'SAT'")
     sat = frame[(frame["method"] == "SAT") & (frame["arch"] == "resnet20")].iloc[0]
-    assert point == pytest.approx((60 * sat["hours"], 80.0))
-    assert ends(axes, "resnet20 SAT", 1) == [pytest.approx((100 * sat["clean_low"], 100 * sat["clean_high"]))]
-    bars = outcomes._stacked(frame).axes[0].patches
+    assert drawn["hours"].tolist() == pytest.approx([sat["hours"]] * 2)
+    assert drawn["measure"].tolist() == ["PGD at ℓ∞ 8/255 (%)", "clean (%)"]
+    for row, key in zip(drawn.itertuples(), ("at_eps", "clean"), strict=True):
+        assert (row.low, row.estimate, row.high) == pytest.approx(
+            tuple(100 * sat[f"{key}{end}"] for end in ("_low", "", "_high"))
+        )
+    bars = hours.stacked(frame).axes[0].patches
     widths = [bar.get_width() for bar in bars]
     assert widths[:7] == pytest.approx(frame["hours"].tolist())
     assert widths[7:] == pytest.approx((frame["hours_with_teacher"] - frame["hours"]).fillna(0).tolist())
-    (panel,) = outcomes._sweep(sweeps(measured)).axes
-    assert [x for x, _ in lines(panel)["resnet110 RRM"]] == [0.01, 0.1] and panel.get_xscale() == "log"
-    (axes,) = outcomes._complexity(frame).axes
+    frame.loc[(frame["arch"] == "resnet20") & frame["method"].str.contains("0.1,"), "clean"] = 0.6
+    (axes,) = arguments.complexity(frame).axes
     assert [label.get_text() for label in axes.get_xticklabels()] == ["resnet110", "resnet20"]
-    assert lines(axes)["RRM(lbd=0.1, distance=cosine)"] == [(0, 70), (1, 70)]
-    accuracy, loss = curves._training(monitored(manifest, measured)).axes
-    assert lines(accuracy)["SAT, resnet20"] == [pytest.approx((k + 1, 20 * (k + 1))) for k in range(4)]
-    assert loss.lines[0].get_xydata().tolist() == [[1, 4], [2, 3], [3, 2], [4, 1]] and len(loss.lines) == 6
+    assert lines(axes)["RRM lbd=0.1"] == [(0, 70), (1, 60)]
+    accuracy, _, loss, _ = training.epochs(monitored(manifest, measured), frame).axes
+    assert accuracy.get_title() == "resnet110" and accuracy.lines[0].get_xydata() == pytest.approx(
+        np.array([(k + 1, 20 * (k + 1)) for k in range(4)])
+    )
+    assert loss.lines[0].get_xydata().tolist() == [[1, 4], [2, 3], [3, 2], [4, 1]]
+
+
+def test_sweeps_are_drawn_where_an_accuracy_changes(tmp_path):
+    _, measured = study(tmp_path)
+    frame = sweeps(measured)
+    with pytest.raises(ValueError, match="no result changes"):
+        arguments.sweep(frame)
+    frame.loc[frame["value"] == 0.1, "at_eps"] = 0.8
+    panels = arguments.sweep(frame).axes
+    assert [axes.get_title() for axes in panels] == ["resnet110", "resnet20"]
+    assert [x for x, _ in lines(panels[0])["RRM"]] == [0.01, 0.1] and panels[0].get_xscale() == "log"
+    assert ends(panels[0], "RRM", 1) == [
+        pytest.approx((100 * row.clean_low, 100 * row.clean_high))
+        for row in frame[frame["arch"] == "resnet110"].sort_values("value").itertuples()
+    ]
 
 
 def test_nothing_to_draw_is_said(tmp_path):
@@ -281,14 +302,14 @@ def test_nothing_to_draw_is_said(tmp_path):
     nothing = [Measured(m.cell, m.folder) for m in measured]
     frame = timing(manifest, nothing)
     for draw, empty, said in (
-        (outcomes.tradeoff, frame, "no cell has both"),
-        (outcomes.stacked, frame, "no teacher was timed"),
-        (outcomes.sweep, sweeps(nothing), "no evaluated cells differ"),
-        (outcomes.complexity, frame, "no teacher has evaluated students"),
-        (curves.training, monitored(manifest, nothing), "no network was monitored"),
+        (partial(tradeoff, robustness=robustness(nothing)), frame, "no cell has both"),
+        (hours.stacked, frame, "no teacher was timed"),
+        (arguments.sweep, sweeps(nothing), "no evaluated cells differ"),
+        (arguments.complexity, frame, "no teacher has evaluated students"),
+        (partial(training.epochs, timing=frame), monitored(manifest, nothing), "no network was monitored"),
     ):
         with pytest.raises(ValueError, match=said):
-            draw(empty, tmp_path / "m.pdf")
+            draw(empty)
 
 
 def test_the_command_writes_all_of_it(tmp_path):
@@ -303,7 +324,7 @@ def test_the_command_writes_all_of_it(tmp_path):
     ]
     done = CliRunner().invoke(app, [str(tmp_path / "m.yaml"), "--runs", str(tmp_path / "runs"), *options])
     assert done.exit_code == 0, done.output
-    for name in ("tradeoff", "stacked", "sweep", "complexity", "curves", "slowdown"):
+    for name in ("tradeoff", "stacked", "progress", "curves", "slowdown"):
         assert (tmp_path / f"m-{name}.png").stat().st_size > 0
     text = (tmp_path / "m.md").read_text()
     assert (

@@ -1,20 +1,32 @@
 """Figures: what is drawn is what is in the frames, and what is missing is left out."""
 
 import math
+import re
 from fractions import Fraction
-from functools import partial
 from itertools import count
 from pathlib import Path
+from xml.etree import ElementTree
 
+import made_runs
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.container import ErrorbarContainer
+from matplotlib.text import Text
+from scipy import stats as scipy_stats
 
 from bench.manifest import read_manifest
-from reports.figures import times
+from bench.results.statistics import Interval
+from reports.figures import arguments, certificates, hours, times, training
+from reports.figures.all_figures import draw, figures
+from reports.figures.draw import Plot, looks
+from reports.figures.series import estimate, short_names
+from reports.figures.tradeoff import pareto, tradeoff
 from reports.tables.timing import TIMING
 
+SVG = "http://www.w3.org/2000/svg"
 NAN = math.nan
 TABLE4 = Path(__file__).parents[1] / "manifests" / "table4.yaml"
 
@@ -39,8 +51,8 @@ def needs(frame: pd.DataFrame, **by_student: dict[str, float]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["student", "needs", "kind", "hours"])
 
 
-def cumulative(frame: pd.DataFrame, **by_student: dict[str, float]) -> times.Plot:
-    return times._cumulative(frame, needs(frame, **by_student))
+def cumulative(frame: pd.DataFrame, **by_student: dict[str, float]) -> Plot:
+    return hours.cumulative(frame, needs(frame, **by_student))
 
 
 STUDY = [
@@ -79,31 +91,60 @@ def ends(axes: Axes, name: str, axis: int) -> list[tuple[float, float]]:
     return [tuple(float(end) for end in segment[:, axis]) for segment in bars.get_segments()]
 
 
-def test_slowdown_is_drawn_as_measured():
-    (axes,) = times._slowdown(timing(STUDY)).axes
-    drawn = lines(axes)
-    assert [x for x, _ in drawn["SmoothMix"]] == [10.0, 12.0, 9.0]
-    assert [x for x, _ in drawn["CRT"]] == [1.1, 1.3, 1.2]
-    assert [x for x, _ in drawn["ideal (FLOPs)"]] == [9.5, 1.0, 1.0, 9.5, 1.1]
-    assert ends(axes, "CRT", 0) == [pytest.approx(pair) for pair in ((1.0, 1.2), (1.2, 1.4), (1.1, 1.3))]
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["r110", "dla", "rx", "vit"]
-    places = [y for name in ("SmoothMix", "CRT") for _, y in drawn[name]]
-    assert len(set(places)) == len(places) and axes.get_xscale() == "log"
-    assert times._slowdown(timing(STUDY)).left_out == ["rx SmoothMix: not timed"]
+def bars(axes: Axes) -> dict[str, tuple[float, float]]:
+    """Ends of each horizontal bar by its name."""
+    names = [label.get_text().replace("\n", " ") for label in axes.get_yticklabels()]
+    return {name: (bar.get_x(), bar.get_x() + bar.get_width()) for name, bar in zip(names, axes.patches, strict=True)}
 
 
-def test_slowdown_of_one_architecture_without_intervals():
-    frame = timing(STUDY[:2]).assign(slowdown_low=NAN, slowdown_high=NAN)
-    (axes,) = times._slowdown(frame).axes
-    assert lines(axes)["SmoothMix"] == [(10.0, 0.0)] and ends(axes, "SmoothMix", 0) == [(10.0, 10.0)]
+def whiskers(axes: Axes) -> list[tuple[float, float]]:
+    """Intervals of horizontal bars, from above."""
+    (bars,) = (container.lines[2][0] for container in axes.containers if isinstance(container, ErrorbarContainer))
+    return [tuple(segment[:, 0].tolist()) for segment in bars.get_segments()]
+
+
+def test_slowdown_is_drawn_as_measured_and_sorted():
+    plot = times.slowdown(timing(STUDY))
+    panels = {axes.get_title(): axes for axes in plot.axes if axes.axison}
+    assert list(panels) == ["r110", "dla", "vit", "rx"]
+    assert bars(panels["dla"]) == {"CRT": pytest.approx((1, 1.1)), "SmoothMix": pytest.approx((1, 12))}
+    assert list(bars(panels["vit"])) == ["CRT", "SmoothMix"] and list(bars(panels["rx"])) == ["CRT"]
+    assert whiskers(panels["vit"]) == [pytest.approx((1.1, 1.3)), pytest.approx((8.9, 9.1))]
+    ideals = {name: lines(axes)["ideal (counted operations)"] for name, axes in panels.items()}
+    assert [x for x, _ in ideals["vit"]] == [1.1, 9.5] and math.isnan(ideals["dla"][1][0])
+    assert [text.get_text() for text in panels["vit"].texts] == ["1.2", "9"]
+    assert {axes.get_xscale() for axes in panels.values()} == {"log"}
+    assert plot.left_out == ["rx SmoothMix: not timed"] and plot.title.startswith("Slowdown over Standard")
+    assert plot.data["slowdown"].tolist() == [10, 1.1, 12, 1.2, 9, 1.3]
+
+
+def test_slowdown_without_intervals_has_none():
+    frame = timing([*STUDY[:2], ("r110", "MACER", 20.0, 19.0, 40.0, NAN)]).assign(slowdown_low=NAN, slowdown_high=NAN)
+    (axes,) = times.slowdown(frame).axes
+    assert whiskers(axes) == [(10.0, 10.0), (20.0, 20.0)]
 
 
 def test_what_is_not_alike_is_told_apart():
-    frame = timing([*STUDY[:2], STUDY[1]]).assign(
-        ranks=[1, 1, 2], folder=["a", "a", "b"], unlike=[None, None, "device"]
-    )
-    (axes,) = times._slowdown(frame).axes
-    assert {"SmoothMix, a", "SmoothMix, 2 ranks, b (unlike device)"} < set(lines(axes))
+    frame = timing([*STUDY[:2], STUDY[1]]).assign(ranks=[1, 1, 2], unlike=[None, None, "device"], id=[*"abc"])
+    assert set(bars(times.slowdown(frame).axes[0])) == {"SmoothMix, ranks 1", "SmoothMix, ranks 2, unlike device"}
+    frame = timing([*STUDY[:2], STUDY[1], STUDY[1]]).assign(folder=["a", "a", "b", "b"], id=["", "s", "s", "t"])
+    panels = times.slowdown(frame).axes
+    assert [(axes.get_title(), list(bars(axes))) for axes in panels] == [
+        ("a", ["SmoothMix"]), ("b", ["SmoothMix", "SmoothMix (2)"]),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("methods", "short"),
+    [
+        (["RRM(lbd=0.1, distance=cosine)", "SAT"], ["RRM", "SAT"]),
+        (["RRM(lbd=0.1, distance=l2)", "RRM(lbd=0.01, distance=l2)"], ["RRM lbd=0.1", "RRM lbd=0.01"]),
+        (["A(x=[1, 2], y=3)", "A(x=[1, 4], y=3)"], ["A x=[1,2]", "A x=[1,4]"]),
+        (["SAT", "SAT, bare loop"], ["SAT", "SAT, bare loop"]),
+    ],
+)
+def test_names_hold_the_arguments_that_tell_variants_apart(methods, short):
+    assert list(short_names(pd.Series(methods)).values()) == short
 
 
 def test_hours_are_summed_over_what_both_were_timed_on():
@@ -114,7 +155,8 @@ def test_hours_are_summed_over_what_both_were_timed_on():
     assert drawn["SmoothMix"] == [(0, 0), (1, 24), (2, 42)]
     assert drawn["CRT, teacher at hand"] == [(0, 0), (1, 3), (2, 7)]
     assert drawn["CRT and its teacher"] == [(0, 20), (1, 23), (2, 27)]
-    assert drawn["break-even with SmoothMix: n = 2"][0][0] == 2  # 20 + 2 x 3.5 < 2 x 21, and 20 + 3.5 > 21
+    assert drawn["break-even"][0][0] == 2  # 20 + 2 x 3.5 < 2 x 21, and 20 + 3.5 > 21
+    assert "CRT with SmoothMix at 2" in plot.caption
     assert plot.left_out == ["rx SmoothMix: not timed", "r110: no hours for CRT", "rx: no hours for SmoothMix"]
 
 
@@ -161,9 +203,9 @@ def test_what_several_students_need_is_paid_once(needed, at_hand, spent):
     rows = [(a, "CRT", NAN, NAN, h, h + sum(needed[a].values())) for a, h in students.items()]
     plot = cumulative(timing(DIRECT + rows), **{f"CRT{arch}": needed[arch] for arch in students})
     drawn = lines(plot.axes[0])
-    assert [hours for _, hours in drawn["CRT, teacher at hand"]] == at_hand
-    assert [hours for _, hours in drawn["CRT and its teacher"]] == spent
-    assert "break-even with SmoothMix: never" in drawn and plot.left_out == []
+    assert [total for _, total in drawn["CRT, teacher at hand"]] == at_hand
+    assert [total for _, total in drawn["CRT and its teacher"]] == spent
+    assert "CRT with SmoothMix never" in plot.caption and plot.left_out == []
 
 
 def test_a_student_whose_teacher_was_not_timed_is_not_taken_for_one_that_has_none():
@@ -197,47 +239,282 @@ def test_published_hours_of_table_4():
 
 
 def test_scaling_is_drawn_as_measured():
-    strong, weak = times._scaling(SCALING).axes
+    strong, weak = times.scaling(SCALING).axes
     assert lines(strong) == {
         "ideal": [(1, 1), (4, 4)],
-        "dla CRT, 1 node": [(2, 1.8)],
-        "dla CRT, 2 nodes": [(4, 3.0)],
+        "CRT, nodes 1": [(2, 1.8)],
+        "CRT, nodes 2": [(4, 3.0)],
     }
-    assert lines(weak) == {"ideal": [(1, 1), (4, 4)], "dla CRT, 1 node": [(2, 1.9)]}
-    assert ends(strong, "dla CRT, 2 nodes", 1) == [pytest.approx((2.8, 3.3))]
+    assert lines(weak) == {"ideal": [(1, 1), (4, 4)], "CRT, nodes 1": [(2, 1.9)]}
+    assert ends(strong, "CRT, nodes 2", 1) == [pytest.approx((2.8, 3.3))]
     assert [label.get_text() for label in weak.get_xticklabels()] == ["1", "2", "4"]
-    assert len(times._scaling(SCALING[:1]).axes) == 1
+    assert len(times.scaling(SCALING[:2]).axes) == 1
 
 
 def test_break_even_against_counting():
     rng = np.random.default_rng(0)
     for teacher, student, direct in rng.integers(0, 40, (300, 3)).tolist():
-        hours = [Fraction(h, 4) for h in (teacher, student, direct)]
+        exact = [Fraction(h, 4) for h in (teacher, student, direct)]
         counted = (
-            next((n for n in count(1) if hours[0] + n * hours[1] < n * hours[2]), None) if student < direct else None
+            next((n for n in count(1) if exact[0] + n * exact[1] < n * exact[2]), None) if student < direct else None
         )
-        assert times.break_even(*map(float, hours)) == (math.inf if counted is None else counted)
+        assert hours.break_even(*map(float, exact)) == (math.inf if counted is None else counted)
 
 
-@pytest.mark.parametrize(("suffix", "start"), [("pdf", b"%PDF"), ("png", b"\x89PNG")])
-def test_the_suffix_says_the_format(tmp_path, suffix, start):
-    of_study = partial(times.cumulative, teachers=needs(timing(STUDY)))
-    for draw, frame in ((times.slowdown, timing(STUDY)), (of_study, timing(STUDY)), (times.scaling, SCALING)):
-        draw(frame, tmp_path / f"m.{suffix}")
-        assert (tmp_path / f"m.{suffix}").read_bytes().startswith(start)
+NOTHING = dict.fromkeys(("robustness", "scaling", "certificates", "monitored", "sweeps", "teachers"), pd.DataFrame())
+NOTHING["monitored"] = pd.DataFrame(columns=["name", "clean", "id"])
+NOTHING["scaling"], NOTHING["sweeps"] = SCALING[:0], pd.DataFrame(columns=["clean", "at_eps"])
+
+
+@pytest.fixture(scope="module")
+def smoothing(tmp_path_factory) -> dict[str, pd.DataFrame]:
+    return made_runs.frames(tmp_path_factory.mktemp("smoothing"), made_runs.SMOOTHING, 60)
+
+
+@pytest.fixture(scope="module")
+def adversarial(tmp_path_factory) -> dict[str, pd.DataFrame]:
+    return made_runs.frames(tmp_path_factory.mktemp("adversarial"), made_runs.ADVERSARIAL, 60)
+
+
+def t_interval(values, scale: float = 1) -> tuple[float, float, float]:
+    """Mean and 95 % interval by SciPy, with its ends between 0 and 1 before they are scaled."""
+    mean, error = np.mean(values), scipy_stats.sem(values)
+    low, high = scipy_stats.t.interval(0.95, len(values) - 1, mean, error)
+    return scale * mean, scale * max(low, 0), scale * min(high, 1)
+
+
+def test_marks_of_the_tradeoff_are_means_over_seeds(smoothing):
+    plot = tradeoff(smoothing["timing"], smoothing["robustness"])
+    measures = ["ACR", "certified at 0.5 (%)", "clean (%)"]
+    assert [(axes.get_title(), axes.get_ylabel()) for axes in plot.axes] == [
+        (arch, measure) for arch in ("resnet20", "resnet110") for measure in measures
+    ]
+    cells, judged = (smoothing[key][lambda f: f["arch"] == "resnet20"] for key in ("timing", "robustness"))
+    cells = cells[cells["method"].str.startswith("MACER")]
+    judged = judged[judged["method"].str.startswith("MACER")]
+    assert len(cells) == len(judged) == 3
+    log_hours = np.log(cells["hours"])
+    paid = np.exp([log_hours.mean(), *scipy_stats.t.interval(0.95, 2, log_hours.mean(), scipy_stats.sem(log_hours))])
+    for measure, key, frame, scale in (
+        ("ACR", "acr", judged, 1),
+        ("certified at 0.5 (%)", "certified_at_0.50", judged, 100),
+        ("clean (%)", "clean", cells, 100),
+    ):
+        (row,) = plot.data.query("arch == 'resnet20' and measure == @measure and series == 'MACER'").itertuples()
+        assert (row.hours, row.hours_low, row.hours_high) == pytest.approx(tuple(paid)) and row.seeds == 3
+        assert (row.estimate, row.low, row.high) == pytest.approx(t_interval(frame[key], scale))
+        axes = plot.axes[measures.index(measure)]
+        marks = [line.get_xydata()[0] for line in axes.lines if line.get_marker() == "^" and len(line.get_xdata())]
+        assert marks[0] == pytest.approx((row.hours, row.estimate))
+        assert (segment := ends_at(axes, marks[0])) == pytest.approx((row.low, row.high)), segment
+    # A student costs its own training and its teacher's, and the teacher has one seed, so that its interval is its own.
+    (student,) = plot.data.query("arch == 'resnet110' and measure == 'ACR' and series == 'CRT'").itertuples()
+    (teacher,) = plot.data.query("arch == 'resnet110' and measure == 'ACR' and series == 'SmoothMix'").itertuples()
+    assert student.hours > teacher.hours and teacher.seeds == 1
+    own = smoothing["robustness"].query("arch == 'resnet110' and method == 'SmoothMix'").iloc[0]
+    assert (teacher.low, teacher.high) == (own["acr_low"], own["acr_high"])
+
+
+def ends_at(axes: Axes, mark: np.ndarray) -> tuple[float, float]:
+    """The vertical interval through a mark."""
+    segments = [part for bars in axes.collections if isinstance(bars, LineCollection) for part in bars.get_segments()]
+    (own,) = (part for part in segments if np.allclose(part[:, 0], mark[0]) and part[0, 1] <= mark[1] <= part[1, 1])
+    return tuple(own[:, 1].tolist())
+
+
+def test_dominated_marks_are_hollow_and_the_front_joins_the_others(smoothing):
+    plot = tradeoff(smoothing["timing"], smoothing["robustness"])
+    axes, rows = plot.axes[0], plot.data.query("arch == 'resnet20' and measure == 'ACR'")
+    marks = [line for line in axes.lines if line.get_marker() not in ("None", None, "") and len(line.get_xdata()) == 1]
+    filled = {float(line.get_xdata()[0]) for line in marks if line.get_markerfacecolor() != "white"}
+    hollow = {float(line.get_xdata()[0]) for line in marks if line.get_markerfacecolor() == "white"}
+    assert filled == set(rows["hours"][rows["on_front"]]) and hollow == set(rows["hours"][~rows["on_front"]])
+    front = next(line for line in axes.lines if line.get_drawstyle() == "steps-post")
+    assert (
+        front.get_xydata().tolist()
+        == rows[rows["on_front"]].sort_values("hours")[["hours", "estimate"]].values.tolist()
+    )
+
+
+def test_the_front_against_brute_force():
+    rng = np.random.default_rng(1)
+    for _ in range(200):
+        cost, value = rng.integers(0, 6, (2, rng.integers(1, 9))).tolist()
+        points = list(zip(cost, value, strict=True))
+        best = [not any(c <= own[0] and v >= own[1] and (c, v) != own for c, v in points) for own in points]
+        assert pareto(cost, value).tolist() == best
+
+
+def test_a_mark_far_below_the_others_is_written_at_the_edge():
+    rows = [("a", method, NAN, NAN, hours, NAN) for hours, method in enumerate("KLMN", 1)]
+    frame = timing(rows).assign(acr=[0.01, 0.5, 0.55, 0.6], s_per_epoch=1.0, clean=[0.6, 0.56, 0.55, 0.6])
+    judged = pd.DataFrame({"id": frame["id"], "certified_at_0.00": 0.9})
+    acr, clean = (axes for axes in tradeoff(frame.assign(sigma=0.25), judged).axes if axes.axison)
+    (text,) = acr.texts
+    assert text.get_text() == "↓ K: 0.01" and 0.4 < acr.get_ylim()[0] < 0.5 and not clean.texts
+
+
+def test_points_of_one_method_with_other_epochs_are_joined():
+    rows = [("a", method, NAN, NAN, hours, NAN) for method, hours in (("M", 1.0), ("M", 2.0), ("N", 1.5))]
+    frame = timing(rows).assign(epochs=[1, 2, 2], clean=[0.5, 0.7, 0.6], id=list("abc"), s_per_epoch=1.0)
+    plot = tradeoff(frame, pd.DataFrame())
+    assert plot.data["point"].tolist() == ["M, 1 epochs", "M, 2 epochs", "N"]
+    (joined,) = (line for line in plot.axes[0].lines if line.get_linestyle() == ":")
+    assert joined.get_xydata().tolist() == [[1, 50], [2, 70]] and plot.axes[0].get_xlabel() == "training (hours)"
+
+
+def test_certified_bands_against_numpy(smoothing):
+    plot = certificates.certified(smoothing["certificates"], smoothing["timing"], [])
+    rows = smoothing["certificates"].merge(smoothing["timing"][["id", "arch", "method"]], on="id")
+    rows = rows[(rows["arch"] == "resnet20") & rows["method"].str.startswith("Gaussian")]
+    curve = plot.data.query("arch == 'resnet20' and series == 'Gaussian'")
+    assert set(curve["seeds"]) == {3} and len(curve) == 201
+    for point in curve.iloc[::20].itertuples():
+        shares = [(own["right"] & (own["radius"] >= point.radius)).mean() for _, own in rows.groupby("seed")]
+        if np.std(shares):
+            assert (point.estimate, point.low, point.high) == pytest.approx(t_interval(shares, 100))
+    axes = plot.axes[0]
+    assert (
+        axes.get_title() == "resnet20" and plot.title == "Certified accuracy\u00a0· cifar10\u00a0· σ\u00a0=\u00a00.25"
+    )
+    band = next(b for b, own in zip(axes.collections, plot.data["series"].unique(), strict=True) if own == "Gaussian")
+    drawn = band.get_paths()[0].vertices[:, 1]
+    inside = curve[curve["estimate"] > 0]
+    assert (drawn.min(), drawn.max()) == pytest.approx((inside["low"].min(), inside["high"].max()))
+
+
+def test_two_seeds_have_their_range_and_one_its_own_interval():
+    assert estimate([Interval(0.5, 0.4, 0.6)], "share") == (0.5, 0.4, 0.6)
+    assert estimate([Interval(0.5, 0.4, 0.6), Interval(0.7, 0.2, 0.9)], "share") == pytest.approx((0.6, 0.5, 0.7))
+    assert estimate([Interval(1.0, 0, 2), Interval(4.0, 0, 5)], "positive") == pytest.approx((2, 1, 4))
+    assert math.isnan(estimate([], "real").mean)
+
+
+@pytest.mark.parametrize(("x", "draw"), [("epoch", training.epochs), ("hours", training.hours)])
+def test_training_curves_are_bands_over_seeds(adversarial, x, draw):
+    plot = draw(adversarial["monitored"], adversarial["timing"])
+    rows = adversarial["monitored"].merge(adversarial["timing"][["id", "hours", "epochs"]], on="id")
+    own = rows[rows["method"].str.startswith("PGD7Fast")]
+    drawn = plot.data.query("series == 'PGD7Fast' and measure == 'standing'").reset_index(drop=True)
+    assert len(drawn) == 12 and set(drawn["eval"]) == {"PGD"}
+    for row in drawn.itertuples():
+        at = own[own["epoch"] == row.epoch]
+        assert (row.estimate, row.low, row.high) == pytest.approx(t_interval(at["standing"], 100)) and row.seeds == 3
+        assert row.hours == pytest.approx((at["hours"] * at["epoch"] / at["epochs"]).mean())
+    axes = plot.axes[0]
+    hollow = [line for line in axes.lines if line.get_marker() == "^" and line.get_markerfacecolor() == "white"]
+    (line,) = (line for line in hollow if len(line.get_xdata()))
+    scale = 1 if x == "epoch" else 60 if "minutes" in axes.get_xlabel() else 1
+    assert line.get_xydata() == pytest.approx(drawn[[x, "estimate"]].to_numpy() * [scale, 1])
+    # The hours of teachers are in the legend, since a student's own are far fewer.
+    named = [name for name in lines_of_legend(plot) if name.startswith("RRM")]
+    assert named == ["RRM"] if x == "epoch" else named[0].startswith("RRM (+ 0.13")
+
+
+def lines_of_legend(plot: Plot) -> list[str]:
+    legends = [*plot.legends, *(axes.get_legend() for axes in plot.axes if axes.get_legend())]
+    return [text.get_text().replace("\n", " ") for legend in legends for text in legend.get_texts()]
+
+
+def test_students_of_smoothing_have_their_acr(smoothing):
+    accuracy, acr = arguments.complexity(smoothing["timing"]).axes
+    assert (accuracy.get_ylabel(), acr.get_ylabel()) == ("accuracy (%)", "ACR")
+    rows = smoothing["timing"].query("teacher.notna()")
+    rows = rows[rows["method"].str.startswith("CRT")]
+    means = [rows["acr"][rows["arch"] == arch].mean() for arch in ("resnet20", "resnet110")]
+    assert [y for _, y in lines(acr)["CRT"]] == pytest.approx(means)
+
+
+@pytest.mark.parametrize("suffix", ["pdf", "png", "svg"])
+def test_a_file_for_each_figure_and_a_reason_for_each_other(tmp_path, adversarial, suffix):
+    said = list(draw(adversarial, tmp_path / f"m.{suffix}"))
+    starts = {"pdf": b"%PDF", "png": b"\x89PNG", "svg": b"<?xml"}
+    names = ("tradeoff", "slowdown", "progress", "curves", "stacked")
+    assert {file.name for file in tmp_path.iterdir()} == {f"m-{name}.{suffix}" for name in names}
+    assert all(file.read_bytes().startswith(starts[suffix]) for file in tmp_path.iterdir())
+    assert [line for line in said if line.startswith("wrote")] == [f"wrote {tmp_path}/m-{n}.{suffix}" for n in names]
+    refused = {line.split(": ")[1] for line in said if line.startswith("not drawn")}
+    assert refused == {"certified", "sweep", "complexity", "cumulative", "scaling"}
+    assert "  without resnet10 SAT: no baseline timed with it" in said
+
+
+def test_svgs_of_one_page_share_no_id(adversarial, smoothing):
+    entries = [*figures(adversarial), *(entry for entry in figures(smoothing) if entry.name == "certified")]
+    assert [entry.name for entry in entries] == ["tradeoff", "slowdown", "progress", "curves", "stacked", "certified"]
+    ids: list[str] = []
+    for entry in entries:
+        root = ElementTree.fromstring(entry.svg)
+        own = [element.get("id") for element in root.iter() if element.get("id")]
+        used = re.findall(r"(?:url\(|href=\")#([^)\"]+)", entry.svg)
+        assert used and set(used) <= set(own) and all(each.startswith(f"figure-{entry.name}-") for each in own)
+        ids += own
+        texts = {"".join(element.itertext()) for element in root.iter(f"{{{SVG}}}text")}
+        assert "Pareto front" in texts or entry.name != "tradeoff"
+        assert root[0].tag == f"{{{SVG}}}title" and root[0].text == entry.title
+        assert root[1].tag == f"{{{SVG}}}desc" and root[1].text == entry.caption
+        assert set(root.get("aria-labelledby").split()) <= set(own) and root.get("role") == "img"
+        # Text and axes have the page's colour, and the background is the page's.
+        assert "#000000" not in entry.svg and "#ffffff" not in entry.svg.replace("background, #ffffff", "")
+        assert root.get("fill") == "currentColor" and "<?xml" not in entry.svg and "metadata" not in entry.svg
+        assert not entry.data.empty and entry.left_out == entry.plot.left_out
+    assert len(ids) == len(set(ids))
+    assert [entry.svg for entry in figures(adversarial)] == [entry.svg for entry in entries[:5]]
+
+
+def test_text_is_legible_in_a_column(adversarial):
+    for entry in figures(adversarial):
+        assert entry.plot.get_figwidth() in (3.3, 6.8)
+        entry.plot.draw_without_rendering()
+        drawn = [text for text in entry.plot.findobj(Text) if text.get_text().strip() and text.get_visible()]
+        assert min(text.get_fontsize() for text in drawn) >= 7
+        page = entry.plot.bbox
+        for text in drawn:
+            box = text.get_window_extent()
+            if text.axes is None or not box.width or text in text.axes.get_xticklabels() + text.axes.get_yticklabels():
+                continue
+            assert page.x0 - 1 <= box.x0 and box.x1 <= page.x1 + 1, (entry.name, text.get_text())
+
+
+def test_series_differ_in_grey():
+    styles = list(looks(map(str, range(16))).values())
+    assert len({(style["marker"], str(style["ls"])) for style in styles}) == 16
+    assert len({style["color"] for style in styles[:8]}) == len({style["marker"] for style in styles[:8]}) == 8
 
 
 def test_nothing_to_draw_is_said_in_a_sentence_and_written_nowhere(tmp_path):
     nothing = timing(STUDY).assign(slowdown=NAN, hours=NAN)
-    cumulative = partial(times.cumulative, teachers=needs(timing(STUDY)))
-    for draw, frame, said in (
-        (times.slowdown, nothing, "no method was timed with the baseline"),
-        (cumulative, nothing, "with a timed teacher"),
-        (cumulative, timing(STUDY[5:]), "without a teacher"),
-        (cumulative, timing(STUDY[1:2] + STUDY[5:]), "no architecture"),
-        (cumulative, timing(STUDY + STUDY), "SmoothMix has two cells of r110"),
-        (times.scaling, SCALING[:0], "no speedup was measured"),
+    needed = needs(timing(STUDY))
+    for make, said in (
+        (lambda: times.slowdown(nothing), "no method was timed with the baseline"),
+        (lambda: times.slowdown(timing(STUDY[:2])), "only one method was timed"),
+        (lambda: hours.cumulative(nothing, needed), "with a timed teacher"),
+        (lambda: hours.cumulative(timing(STUDY[5:]), needed), "without a teacher"),
+        (lambda: hours.cumulative(timing(STUDY[1:2] + STUDY[5:]), needed), "no architecture"),
+        (lambda: hours.cumulative(timing(STUDY[2:3] + STUDY[5:]), needed), "only one architecture"),
+        (
+            lambda: hours.cumulative(timing(STUDY + STUDY).assign(id=range(16)), needed),
+            "SmoothMix has two cells of r110",
+        ),
+        (lambda: times.scaling(SCALING[:0]), "no speedup was measured"),
+        (lambda: times.scaling(SCALING[:1]), "only one speedup was measured"),
+        (lambda: tradeoff(timing(STUDY), pd.DataFrame()), "no cell has both"),
+        (lambda: tradeoff(timing(STUDY[1:3]).assign(clean=[0.5, 0.5]), pd.DataFrame()), "no two methods"),
     ):
         with pytest.raises(ValueError, match=said):
-            draw(frame, tmp_path / "m.pdf")
+            make()
+    with pytest.raises(ValueError, match=r"--plot .*tradeoff: no cell has both.*; slowdown: no method"):
+        list(draw(NOTHING | {"timing": nothing}, tmp_path / "m.pdf"))
     assert not list(tmp_path.iterdir())
+
+
+def test_constant_curves_are_not_drawn(smoothing, adversarial):
+    flat = smoothing["certificates"].assign(radius=0.0)
+    with pytest.raises(ValueError, match="no image is certified at a radius above 0; who: waits"):
+        certificates.certified(flat, smoothing["timing"], ["who: waits"])
+    once = adversarial["monitored"].query("epoch == 1")
+    still = adversarial["monitored"].assign(clean=0.5, standing=0.1, loss=1.0)
+    for frame in (once, still):
+        with pytest.raises(ValueError, match="no network was monitored after two epochs with different results"):
+            training.epochs(frame, adversarial["timing"])
+    with pytest.raises(ValueError, match="no monitored network was timed"):
+        training.hours(adversarial["monitored"], adversarial["timing"].assign(hours=NAN))

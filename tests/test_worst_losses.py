@@ -18,8 +18,9 @@ from bench.results.measured import load
 from crt.evals.crown import CROWN
 from crt.evals.lipschitz import Lipschitz
 from crt.threat import Threat
-from reports.figures import curves
+from reports.figures import training
 from reports.tables.monitor import monitored
+from reports.tables.timing import timing
 
 
 def judged(evaluation, model, x, y):
@@ -112,12 +113,13 @@ def test_curves_of_clean_and_certified_loss_are_drawn(tmp_path, digits):
     records = read(place.runs / manifest.cells[0].id / "train.jsonl")
     seen = [one for one in records if isinstance(one, MonitorPoint) and one.eval.startswith("Lipschitz")]
     assert all(0 < one.details["loss"] < one.details["worst_loss"] for one in seen) and len(seen) == 3
-    frame = monitored(manifest, load(manifest, [place.runs]))
-    accuracy, test, loss = curves._training(frame).axes
-    assert test.get_ylabel() == "test loss" and test.get_yscale() == "log" and len(test.lines) == 4
+    measured = load(manifest, [place.runs])
+    frame, times = monitored(manifest, measured), timing(manifest, measured)
+    accuracy, test, loss = training.epochs(frame, times).axes
+    assert test.get_ylabel() == "test loss" and len(test.lines) == 3
     drawn = [line.get_xydata().tolist() for line in test.lines[:2]]
     assert drawn == [[[k + 1, one.details[key]] for k, one in enumerate(seen)] for key in ("loss", "worst_loss")]
     assert {line.get_linestyle() for line in test.lines} == {"-", "--", ":"}
     assert len(accuracy.lines) > 4 and len(loss.lines) == 2
     # Attacks tell no such loss: there is no panel for it.
-    assert len(curves._training(frame[frame["method"].str.startswith("Standard")]).axes) == 2
+    assert len(training.epochs(frame[frame["method"].str.startswith("Standard")], times).axes) == 2

@@ -5,9 +5,13 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from reports.figures.draw import Plot, errors, left_out, legend, looks, varies
-from reports.figures.series import CONTEXT, OVER_SEEDS, in_series, over_seeds, panels
+from reports.figures.series import CONTEXT, OVER_SEEDS, in_series, joined, over_seeds, panels
 
-_KINDS: tuple[tuple[str, dict], ...] = (("clean", {"ls": "-"}), ("at_eps", {"ls": "--", "mfc": "white"}))
+_Kinds = tuple[tuple[str, dict], ...]
+_ACCURACIES: _Kinds = (("clean", {"ls": "-"}), ("at_eps", {"ls": "--", "mfc": "white"}))
+_ACR: _Kinds = (("acr", {"ls": "-"}),)
+_KINDS = (("accuracy (%)", _ACCURACIES), ("ACR", _ACR))
+"""Labels of the vertical axes, and the results that are drawn on each."""
 _CAPTION = f"Solid: accuracy on clean images; dashed and hollow: at eps. Bars are 95 % intervals. {OVER_SEEDS}."
 
 
@@ -24,7 +28,7 @@ def sweep(frame: pd.DataFrame) -> Plot:
     drawn = _points(frame, keys).sort_values("value", kind="stable")
     _refuse_constant(drawn, missing)
     title, parts = panels(drawn, [*CONTEXT, "family", "argument"])
-    figure = Plot(f"Accuracy over an argument · {title}", _CAPTION, drawn, missing)
+    figure = Plot(joined("Accuracy over an argument", title), _CAPTION, drawn, missing)
     styles = looks(drawn["series"])
     for axes, (words, rows) in zip(figure.panels(len(parts), 2.1), parts, strict=True):
         values = sorted(rows["value"].unique())
@@ -37,7 +41,8 @@ def sweep(frame: pd.DataFrame) -> Plot:
             axes.xaxis.set_major_locator(FixedLocator(values))
             axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter("{x:g}")
-        _lines(axes, rows, "value", styles)
+        _lines(axes, rows, "value", styles, _ACCURACIES)
+        axes.set_ylabel("accuracy (%)")
         axes.set_title(words)
         axes.set_xlabel(f"{rows['argument'].iloc[0]} of {rows['family'].iloc[0]}")
     legend(figure)
@@ -45,9 +50,9 @@ def sweep(frame: pd.DataFrame) -> Plot:
 
 
 def complexity(timing: pd.DataFrame) -> Plot:
-    """Draw accuracy (solid) and accuracy at eps (dashed) of one teacher's students, in the order of the table.
+    """Draw accuracies and, for smoothing, ACR of one teacher's students, in the order of the table.
 
-    ValueError where no teacher has evaluated students of two architectures, or where no accuracy changes.
+    ValueError where no teacher has evaluated students of two architectures, or where no result changes.
     """
     taught, missing = _evaluated(timing.dropna(subset="teacher"))
     frame = in_series(taught.assign(student=taught["arch"], arch=""), ["teacher"], numbered=False)
@@ -64,11 +69,13 @@ def complexity(timing: pd.DataFrame) -> Plot:
     _refuse_constant(drawn, missing)
     archs = [arch for arch in timing["arch"].unique() if arch in set(drawn["student"])]
     drawn = drawn.assign(place=drawn["student"].map(archs.index)).sort_values("place", kind="stable")
-    title, parts = panels(drawn, [*CONTEXT, "teacher"])
-    figure = Plot(f"Students of one teacher · {title}", _CAPTION, drawn, missing)
+    title, groups = panels(drawn, [*CONTEXT, "teacher"])
+    parts = [(words, rows, what) for words, rows in groups for what in _KINDS if rows[what[1][0][0]].notna().any()]
+    figure = Plot(joined("Students of one teacher", title), _CAPTION, drawn, missing)
     styles = looks(drawn["series"])
-    for axes, (words, rows) in zip(figure.panels(len(parts), 2.2, sharey=True), parts, strict=True):
-        _lines(axes, rows, "place", styles)
+    for axes, (words, rows, (label, kinds)) in zip(figure.panels(len(parts), 2.2), parts, strict=True):
+        _lines(axes, rows, "place", styles, kinds)
+        axes.set_ylabel(label)
         axes.set_xticks(range(len(archs)), archs, rotation=30, ha="right", rotation_mode="anchor")
         axes.set_title(words)
         axes.set_xlabel("student")
@@ -78,30 +85,29 @@ def complexity(timing: pd.DataFrame) -> Plot:
 
 def _evaluated(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """The rows of evaluated cells, and lines on the others."""
-    known = frame["clean"].notna() | frame["at_eps"].notna()
+    known = frame.reindex(columns=["clean", "at_eps", "acr"]).notna().any(axis=1)
     return frame[known], left_out(frame[~known], ["not evaluated"] * int((~known).sum()))
 
 
 def _points(frame: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    """Both accuracies in percent over seeds."""
-    drawn = over_seeds(frame, keys, clean="share", at_eps="share")
-    shares = [f"{kind}{end}" for kind, _ in _KINDS for end in ("", "_low", "_high")]
-    drawn[shares] *= 100
+    """Both accuracies in percent, and ACR, over seeds."""
+    drawn = over_seeds(frame, keys, clean="share", at_eps="share", acr="real")
+    drawn[[f"{kind}{end}" for kind, _ in _ACCURACIES for end in ("", "_low", "_high")]] *= 100
     return drawn
 
 
 def _refuse_constant(drawn: pd.DataFrame, missing: list[str]) -> None:
-    if not varies(drawn["clean"], drawn["at_eps"]):
-        raise ValueError("; ".join(["no accuracy changes", *missing]))
+    if not varies(drawn["clean"], drawn["at_eps"], drawn["acr"]):
+        raise ValueError("; ".join(["no result changes", *missing]))
 
 
-def _lines(axes: Axes, rows: pd.DataFrame, x: str, styles: dict[str, dict]) -> None:
-    """Draw both accuracies of each series over a column, with their intervals."""
+def _lines(axes: Axes, rows: pd.DataFrame, x: str, styles: dict[str, dict], kinds: _Kinds) -> None:
+    """Draw results of each series over a column, with their intervals."""
     for series, own in rows.groupby("series", sort=False):
-        for kind, look in _KINDS:
+        for kind, look in kinds:
             known = own.dropna(subset=kind)
-            name = series if kind == "clean" or own["clean"].isna().all() else None
+            name = series if kind != "at_eps" or own["clean"].isna().all() else None
             bars = errors(known, kind)
             axes.errorbar(known[x], known[kind], yerr=bars, label=name, elinewidth=0.7, **styles[series] | look)
-    axes.plot([], [], color="grey", ls="--", marker="o", mfc="white", label="at eps")
-    axes.set_ylabel("accuracy (%)")
+    if kinds is _ACCURACIES and rows["at_eps"].notna().any():
+        axes.plot([], [], color="grey", ls="--", marker="o", mfc="white", label="at eps")

@@ -1,5 +1,6 @@
 """Figure of certificates by smoothing: certified accuracy over the radius."""
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -8,9 +9,9 @@ import pandas as pd
 from bench.results.accuracy import RADIUS_STEP
 from bench.results.statistics import Interval, wilson
 from reports.figures.draw import Plot, legend, looks
-from reports.figures.series import CONTEXT, OVER_SEEDS, estimate, in_series, panels, with_cells
+from reports.figures.series import CONTEXT, OVER_SEEDS, estimate, in_series, joined, panels, with_cells
 
-_STEPS = 400
+_STEPS = 200
 """Most radii at which a curve is drawn."""
 
 
@@ -31,7 +32,7 @@ def certified(certificates: pd.DataFrame, timing: pd.DataFrame, left_out: list[s
         "Share of images that are classified correctly and certified up to each radius. Bands are 95 % intervals: "
         f"Wilson's for a single seed. {OVER_SEEDS}."
     )
-    figure = Plot(f"Certified accuracy · {title}", caption, drawn, left_out)
+    figure = Plot(joined("Certified accuracy", title), caption, drawn, left_out)
     styles = looks(drawn["series"])
     for axes, (words, panel) in zip(figure.panels(len(parts), 2.2, sharey=True), parts, strict=True):
         for name, curve in panel.groupby("series", sort=False):
@@ -48,8 +49,8 @@ def certified(certificates: pd.DataFrame, timing: pd.DataFrame, left_out: list[s
             axes.fill_between(
                 ends["radius"], ends["low"], ends["high"], step="pre", color=look["color"], alpha=0.15, lw=0
             )
-            marks = ends[np.diff(ends["radius"] // RADIUS_STEP, prepend=-1) > 0]
-            axes.plot(marks["radius"], marks["estimate"], **look | {"ls": ""})
+            marks = ends[np.diff(ends["radius"] // (RADIUS_STEP / 2), prepend=-1) > 0]
+            axes.plot(marks["radius"], marks["estimate"], **look | {"ls": ""}, clip_on=False)
             axes.plot([], [], **look, label=name)
         axes.set_title(words)
         axes.set(xlabel="ℓ2 radius", xlim=(0, None), ylim=(0, None))
@@ -88,7 +89,12 @@ def _curve(series: tuple[dict, str, pd.DataFrame], grid: np.ndarray) -> pd.DataF
     for _, own in rows.groupby("seed"):
         certified = np.sort(own["radius"][own["right"]])
         counts = len(certified) - np.searchsorted(certified, grid)
-        seeds.append([wilson(int(count), len(own)) for count in counts])
-    points = [Interval(*(100 * end for end in estimate(at, "share"))) for at in zip(*seeds, strict=True)]
+        seeds.append(counts / len(own))
+    # A single seed has the interval of its images.
+    if len(seeds) == 1:
+        at_radii = [[wilson(int(count), len(own))] for count in counts]
+    else:
+        at_radii = [[Interval(share, math.nan, math.nan) for share in shares] for shares in np.transpose(seeds)]
+    points = [Interval(*(100 * end for end in estimate(at, "share"))) for at in at_radii]
     ends = dict(zip(("estimate", "low", "high"), np.array(points).T, strict=True))
     return pd.DataFrame({**context, "series": name, "seeds": len(seeds), "radius": grid, **ends})

@@ -123,8 +123,9 @@ def logarithmic(axes: Axes, axis: str, values: Iterable[float]) -> None:
 
 
 def varies(*columns: Sequence[float]) -> bool:
-    """True if some column has two different values."""
-    return any(pd.Series(column, dtype=float).nunique() > 1 for column in columns)
+    """True if some column has two values that differ by more than rounding."""
+    known = [np.array(column, float)[~np.isnan(np.array(column, float))] for column in columns]
+    return any(values.size > 1 and np.ptp(values) > 1e-9 * np.abs(values).max() for values in known)
 
 
 def legend(figure: Plot) -> None:
@@ -139,7 +140,7 @@ def legend(figure: Plot) -> None:
     if spare and len(handles) <= 12:
         spare[0].legend(handles.values(), names, loc="center left")
         return
-    if len(figure.axes) == 1:
+    if len(figure.axes) == 1 and len(handles) <= 6:
         inside = figure.axes[0].legend(handles.values(), names, loc="best")
         if not _hides(inside, figure.axes[0]):
             return

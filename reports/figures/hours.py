@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 
 from reports.figures.draw import Plot, bar_axis, folded, left_out, legend, looks, places, unpaid
-from reports.figures.series import CONTEXT, cells, in_series, over_seeds, panels, unseeded
+from reports.figures.series import CONTEXT, cells, in_series, joined, over_seeds, panels, short_names, unseeded
 
 _PARTS = (
     ("own", "own training", "#9CC3DD", ""),
     ("making", "robust dataset", "#E69F00", "////"),
-    ("teachers", "teachers", "#F4D9C6", "...."),
+    ("teachers", "teachers", "#F4D9C6", "\\\\\\\\"),
 )
 
 
@@ -32,24 +32,22 @@ def stacked(timing: pd.DataFrame) -> Plot:
     frame = frame.assign(own=frame["hours"], making=making, teachers=teachers)
     keys = [*(key for key in CONTEXT if key in frame), "series", "teacher"]
     drawn = over_seeds(frame, keys, own="real", making="real", teachers="real").filter(regex="(?<!_low)(?<!_high)$")
-    if len(drawn) < 2:
-        raise ValueError("; ".join(["only one network has its hours", *missing]))
     title, _ = panels(drawn, [key for key in CONTEXT if drawn.get(key, pd.Series(dtype=object)).nunique() == 1])
     apart = [key for key in CONTEXT if key in drawn and drawn[key].nunique(dropna=False) > 1]
     names = [_name(row, apart) for _, row in drawn.iterrows()]
     caption = (
         "Hours of the whole training of each network, of its robust dataset and of its teachers, in the mean of seeds."
     )
-    figure = Plot(f"Hours with teachers · {title}", caption, drawn, missing)
+    figure = Plot(joined("Hours with teachers", title), caption, drawn, missing)
     at, left = places(names), np.zeros(len(drawn))
-    (axes,) = figure.panels(1, 0.6 + 0.16 * at[-1])
+    (axes,) = figure.panels(1, max(1.3, 0.6 + 0.16 * at[-1]))
     for part, label, color, hatch in _PARTS:
         if drawn[part].any():
             look = {"color": color, "hatch": hatch, "edgecolor": "black", "lw": 0.5, "label": label}
             axes.barh(at, drawn[part], height=0.7, left=left, **look)
         left = left + drawn[part].to_numpy()
     bar_axis(axes, names)
-    axes.set_xlabel("hours")
+    axes.set(xlabel="hours", xlim=(0, 1.03 * left.max()))
     legend(figure)
     return figure
 
@@ -94,6 +92,7 @@ def _summable(timing: pd.DataFrame) -> pd.DataFrame:
     """Cells other than the baseline's, one for each method and architecture; ValueError where there are two."""
     frame = cells(timing).assign(method=unseeded(timing["method"]))
     frame = frame[frame["method"] != frame["baseline"]]
+    frame = frame.assign(method=frame["method"].map(short_names(frame["method"])))
     named = frame.reindex(columns=["method", "ranks", "folder"]).itertuples(index=False)
     methods = [
         row.method
@@ -122,29 +121,30 @@ def _drawn(
     """Draw the sums of `hours` (architectures, methods): of methods without a teacher, and of students."""
     students = list(taught["method"].unique())
     sums: dict[str, list[float]] = {method: [0.0, *hours[method].cumsum()] for method in directs}
-    marks: dict[str, float] = {}
+    pays: dict[str, float] = {}
     for method in students:
         rows = taught[taught["method"] == method].set_index("arch").loc[hours.index]
         sums[f"{method}, teacher at hand"] = _spent(rows, _datasets(teachers))
         spent = sums[f"{method} and its teacher"] = _spent(rows, teachers)
         for rival in directs:
             least = break_even(spent[-1] - hours[method].sum(), hours[method].mean(), hours[rival].mean())
-            marks[f"break-even with {rival}: " + (f"n = {least:.0f}" if least < math.inf else "never")] = least
+            pays[f"{method} with {rival} " + (f"at {least:.0f}" if least < math.inf else "never")] = least
     drawn = pd.DataFrame({"trained": ["none", *hours.index], **sums})
     title, _ = panels(timing.reset_index(), ["dataset"])
     caption = (
-        "Hours until so many architectures are trained; each teacher is paid once. Vertical lines: the least number of "
-        "architectures for which a teacher pays, at mean hours. Of several seeds, the first is summed."
+        "Hours until so many architectures are trained; each teacher is paid once. Of several seeds, the first is "
+        "summed. Vertical lines: the least number of architectures for which a teacher pays, at mean hours: "
+        f"{', '.join(pays)}."
     )
-    figure = Plot(f"Cumulative hours · {title}", caption, drawn, missing)
+    figure = Plot(joined("Cumulative hours", title), caption, drawn, missing)
     (axes,) = figure.panels(1, 2.4)
     number, styles = range(len(hours) + 1), looks([*directs, *students])
     for name, values in sums.items():
         method = next(m for m in styles if name in (m, f"{m}, teacher at hand", f"{m} and its teacher"))
         at_hand = {"ls": "--", "mfc": "white"} if name.endswith("teacher at hand") and name != method else {}
         axes.plot(number, values, label=name, **styles[method] | at_hand)
-    for label, least in marks.items():
-        axes.axvline(least if least <= len(hours) else math.nan, color="grey", lw=0.8, ls=":", label=label)
+    for least in sorted({least for least in pays.values() if least <= len(hours)}):
+        axes.axvline(least, color="grey", lw=0.8, ls=":", zorder=1, label="break-even")
     axes.set_xticks(number, ["none", *hours.index], rotation=30, ha="right", rotation_mode="anchor")
     axes.set(xlabel="architectures trained", ylabel="cumulative time (h)", ylim=(0, None))
     legend(figure)

@@ -1,7 +1,7 @@
 """Series of a figure: which rows share a panel, what each series is called, and what is estimated over its seeds."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -18,19 +18,20 @@ OVER_SEEDS = (
 )
 NORMS = {"linf": "ℓ∞", "l2": "ℓ2"}
 """Signs of norms."""
+_FIRM = "\N{NO-BREAK SPACE}"
 _SEED = re.compile(r" seed \d+(?=$|,| <-)")
 _WORDS: dict[str, Callable] = {
     "teacher": lambda teacher: f"from {teacher}" if isinstance(teacher, str) else "no teacher",
-    "epochs": "{:g} epochs".format,
     "batch": "batch {:g}".format,
     "precision": str,
     "loader": "{} loader".format,
     "ranks": "ranks {:g}".format,
     "nodes": "nodes {:g}".format,
+    "epochs": "{:g} epochs".format,
     "unlike": lambda fields: f"unlike {fields}" if isinstance(fields, str) else "",
 }
 """Settings that tell two rows of one method apart, in words."""
-SETTINGS = tuple(_WORDS)
+SETTINGS = tuple(key for key in _WORDS if key != "unlike")
 
 
 def cells(timing: pd.DataFrame) -> pd.DataFrame:
@@ -54,8 +55,8 @@ def in_series(frame: pd.DataFrame, settings: Sequence[str] = SETTINGS, numbered:
     """Rows with their `threat` and `series`: in a panel, rows of one series differ in their seeds alone.
 
     The name of a series is the method, without the arguments that all variants of the method share, followed by those
-    settings in which rows of that name differ within a panel. If `numbered`, rows that no setting tells apart, of one
-    seed, are numbered.
+    settings in which rows of that name differ within a panel, and by `unlike` wherever it is set. If `numbered`, rows
+    of one seed that no setting tells apart are numbered.
     """
     # A teacher of each student's seed is one teacher.
     frame = frame.assign(**{key: unseeded(frame[key]) for key in ("method", "teacher") if key in frame})
@@ -64,7 +65,7 @@ def in_series(frame: pd.DataFrame, settings: Sequence[str] = SETTINGS, numbered:
     for key in (key for key in settings if key in frame):
         panel = [*_context(frame), "series"]
         varies = frame.groupby(panel, dropna=False)[key].transform(lambda values: values.nunique(dropna=False) > 1)
-        varies = frame["series"].isin(frame["series"][varies.astype(bool)])
+        varies = frame["series"].isin(frame["series"][varies.astype(bool)]) | (key == "unlike")
         words = [f"{name}, {word}" if (word := _WORDS[key](v)) else name for name, v in frame[["series", key]].values]
         frame["series"] = np.where(varies, words, frame["series"])
     if "seed" in frame and numbered:
@@ -99,7 +100,7 @@ def short_names(methods: pd.Series) -> dict[str, str]:
     """The methods without the arguments that all variants of one have: `RRM(lbd=0.1, distance=l2)` is RRM, if alone."""
     variants: dict[str, dict[str, list[str]]] = {}
     for method in methods.unique():
-        match = re.fullmatch(r"(\w+)\((.*)\)(.*)", method)
+        match = re.fullmatch(r"([\w ]+)\((.*)\)(.*)", method)
         base, arguments = (match[1] + match[3], _split(match[2])) if match else (method, [])
         variants.setdefault(base, {})[method] = arguments
     short = {}
@@ -124,9 +125,19 @@ def panels(frame: pd.DataFrame, keys: Sequence[str] = CONTEXT) -> tuple[str, lis
     keys = [key for key in keys if key in frame]
     varies = {key: frame[key].nunique(dropna=False) > 1 for key in keys}
     groups = [rows for _, rows in frame.groupby(keys, sort=False, dropna=False)]
-    title = lambda row, kept: " · ".join(str(row[key]) for key in kept if isinstance(row[key], str) and row[key])  # noqa: E731
     own, common = ([key for key in keys if varies[key] is wanted] for wanted in (True, False))
-    return title(groups[0].iloc[0], common), [(title(rows.iloc[0], own), rows) for rows in groups]
+    return _title(groups[0].iloc[0], common), [(_title(rows.iloc[0], own), rows) for rows in groups]
+
+
+def _title(row: pd.Series, keys: Sequence[str]) -> str:
+    """Words of a row for a title, which is broken between them only."""
+    words = [(key, row[key]) for key in keys if isinstance(row[key], str) and row[key]]
+    return joined(*(word.replace(" ", _FIRM) if key == "threat" else word for key, word in words))
+
+
+def joined(*words: str) -> str:
+    """Words of a title with dots between them; a line may end after a dot."""
+    return f"{_FIRM}· ".join(filter(None, words))
 
 
 def over_seeds(frame: pd.DataFrame, keys: Sequence[str], **columns: str) -> pd.DataFrame:
@@ -134,16 +145,18 @@ def over_seeds(frame: pd.DataFrame, keys: Sequence[str], **columns: str) -> pd.D
 
     A column is `positive` (estimated on logarithms), a `share` or `real`. One seed keeps its own interval.
     """
-    return pd.DataFrame(_estimates(frame, list(keys), columns))
-
-
-def _estimates(frame: pd.DataFrame, keys: list[str], columns: dict[str, str]) -> Iterator[dict]:
-    for values, rows in frame.groupby(keys, sort=False, dropna=False):
-        row = dict(zip(keys, values, strict=True)) | {"seeds": len(rows)}
-        for column, scale in columns.items():
-            known = rows.reindex(columns=[column, f"{column}_low", f"{column}_high"]).dropna(subset=column)
-            row |= named(column, estimate([Interval(*each) for each in known.itertuples(index=False)], scale))
-        yield row
+    keys = list(keys)
+    group = frame.groupby(keys, sort=False, dropna=False).ngroup().to_numpy()
+    found = frame[keys].iloc[np.unique(group, return_index=True)[1]].reset_index(drop=True)
+    found["seeds"] = np.bincount(group)
+    for column, scale in columns.items():
+        ends = frame.reindex(columns=[column, f"{column}_low", f"{column}_high"]).to_numpy(float)
+        known = np.flatnonzero(~np.isnan(ends[:, 0]))
+        known = known[np.argsort(group[known], kind="stable")]
+        seeds = np.split(ends[known], np.searchsorted(group[known], range(1, len(found))))
+        estimates = [named(column, estimate([Interval(*each) for each in own.tolist()], scale)) for own in seeds]
+        found = found.assign(**pd.DataFrame(estimates, index=found.index))
+    return found
 
 
 def estimate(seeds: Sequence[Interval], scale: str = "real") -> Interval:

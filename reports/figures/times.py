@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 
 from bench.results.statistics import CONFIDENCE
 from reports.figures.draw import Plot, bar_axis, errors, folded, left_out, legend, logarithmic, looks, places
-from reports.figures.series import CONTEXT, OVER_SEEDS, cells, in_series, over_seeds, panels, unseeded
+from reports.figures.series import CONTEXT, OVER_SEEDS, SETTINGS, cells, in_series, joined, over_seeds, panels, unseeded
 
 _ROW = 0.17
 """Height of a bar in inches."""
@@ -23,24 +23,24 @@ def slowdown(timing: pd.DataFrame) -> Plot:
     )
     if frame.empty:
         raise ValueError("no method was timed with the baseline")
-    frame = in_series(cells(frame).assign(epochs=0))
+    frame = in_series(cells(frame), [*SETTINGS, "unlike"])
     keys = [*(key for key in CONTEXT if key in frame), "series"]
     drawn = over_seeds(frame, keys, slowdown="positive", ideal="positive").drop(columns=["ideal_low", "ideal_high"])
     if len(drawn) < 2:
         raise ValueError("; ".join(["only one method was timed with the baseline", *missing]))
-    drawn = drawn.sort_values("slowdown", kind="stable")
     title, parts = panels(drawn)
-    parts = sorted(parts, key=lambda part: frame.index[frame["arch"] == part[1]["arch"].iloc[0]].min())
+    parts = [(words, rows.sort_values("slowdown", kind="stable")) for words, rows in parts]
     baseline = frame["baseline"].iloc[0]
     caption = (
         f"Time of an epoch over that of {baseline}; whiskers are {100 * CONFIDENCE:g} % intervals. "
         f"The mark is the ideal, the ratio of counted operations. {OVER_SEEDS}."
     )
-    figure = Plot(f"Slowdown over {baseline} · {title}", caption, drawn, missing)
+    figure = Plot(joined(f"Slowdown over {baseline}", title), caption, pd.concat([rows for _, rows in parts]), missing)
     names = [[folded(name, 28) for name in rows["series"]] for _, rows in parts]
     most = max(places(own)[-1] for own in names) + 0.5
     for axes, (words, rows), labels in zip(figure.panels(len(parts), 0.6 + _ROW * most, 2), parts, names, strict=True):
         _bars(axes, rows, labels)
+        axes.set_ylim(most + 0.1, None)
         logarithmic(axes, "x", pd.concat([drawn["slowdown"], drawn["ideal"], pd.Series([1.0])]))
         axes.set_title(words)
         axes.set_xlabel(f"slowdown over {baseline} (times)")
@@ -77,7 +77,7 @@ def scaling(frame: pd.DataFrame) -> Plot:
     drawn = over_seeds(known, keys, speedup="positive")
     title, parts = panels(drawn.sort_values("kind", kind="stable"), [*CONTEXT, "kind"])
     caption = f"Images per second over those of one rank, with {100 * CONFIDENCE:g} % intervals; dotted: the ideal."
-    figure = Plot(f"Scaling · {title}", caption, drawn.sort_values([*keys[:-2], "ranks"]), missing)
+    figure = Plot(joined("Scaling", title), caption, drawn.sort_values([*keys[:-2], "ranks"]), missing)
     styles, most = looks(drawn["series"]), drawn["ranks"].max()
     ticks = sorted({1, *drawn["ranks"]})
     for axes, (words, rows) in zip(figure.panels(len(parts), 2.1), parts, strict=True):

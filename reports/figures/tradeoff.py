@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from reports.figures.draw import Plot, errors, left_out, legend, logarithmic, looks, unpaid, varies
-from reports.figures.series import CONTEXT, NORMS, OVER_SEEDS, SETTINGS, cells, in_series, over_seeds, panels
+from reports.figures.series import CONTEXT, NORMS, OVER_SEEDS, SETTINGS, cells, in_series, joined, over_seeds, panels
 
 _UNITS = ((1 / 60, "hours", 1.0), (1 / 3600, "minutes", 60.0), (0.0, "seconds", 3600.0))
 """Least hours that are drawn in a unit, the unit, and how many there are in an hour."""
@@ -29,22 +29,32 @@ def tradeoff(timing: pd.DataFrame, robustness: pd.DataFrame) -> Plot:
     if frame.empty:
         reason = "no cell has both an accuracy and hours that include those of its teachers"
         raise ValueError("; ".join([reason, *missing]))
+    if in_series(frame).groupby(_context(frame), dropna=False)["series"].nunique().max() == 1:
+        # No architecture has two methods, so that architectures are compared.
+        frame = frame.assign(method=frame["arch"] + " " + frame["method"], arch="")
     frame = in_series(frame).rename(columns={"series": "point"})
     frame = in_series(frame, [key for key in SETTINGS if key != "epochs"], numbered=False)
     order = frame[_context(frame)].drop_duplicates()
     drawn = order.merge(pd.concat(list(_measures(frame)), ignore_index=True), on=_context(frame))
-    drawn = drawn[drawn.groupby([*_context(drawn), "measure"], dropna=False)["point"].transform("size") > 1]
+    several = drawn.groupby([*_context(drawn), "measure"], dropna=False)["point"].transform("size") > 1
+    alone = {f"{row.arch} {row.point}".strip(): None for row in drawn[~several].itertuples()}
+    drawn = drawn[several]
     drawn = drawn[drawn["measure"].isin([m for m, rows in drawn.groupby("measure") if varies(rows["estimate"])])]
     if drawn.empty:
         raise ValueError("; ".join(["no two methods have both time and a result that differs", *missing]))
+    shown = {f"{row.arch} {row.point}".strip() for row in drawn.itertuples()}
+    missing += [f"{name}: no other method there has both time and result" for name in alone if name not in shown]
     measures = drawn["measure"].nunique()
-    title, parts = panels(drawn, [*CONTEXT, "measure"])
-    figure = Plot(f"Trade-off · {title}", _CAPTION, drawn, missing)
+    title, _ = panels(drawn)
+    parts = [(words, rows) for words, own in panels(drawn)[1] for _, rows in own.groupby("measure", sort=False)]
+    taught = " incl. teachers" if frame["teacher"].notna().any() else ""
+    figure = Plot(joined("Trade-off", title), _CAPTION, drawn, missing)
     styles, (_, unit, scale) = looks(drawn["series"]), _unit(drawn["hours"])
     for axes, (words, rows) in zip(figure.panels(len(parts), 2.1, min(3, measures)), parts, strict=True):
         _panel(axes, rows, styles, scale)
-        axes.set_title(words.removesuffix(rows["measure"].iloc[0]).removesuffix(" · "))
-        axes.set(ylabel=rows["measure"].iloc[0], xlabel=f"training ({unit})")
+        axes.set_title(words)
+        axes.set(ylabel=rows["measure"].iloc[0], xlabel=f"training{taught} ({unit})")
+    axes.plot([], [], "o", color="grey", mfc="white", label="dominated")
     axes.plot([], [], color="grey", lw=0.9, label="Pareto front")
     legend(figure)
     return figure

@@ -7,9 +7,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from bench.results.robustness import has_eps
 from bench.results.warnings import several
-from reports.figures.draw import Plot, left_out, legend, logarithmic, looks, unpaid, varies
-from reports.figures.series import CONTEXT, OVER_SEEDS, in_series, over_seeds, panels, with_cells
+from reports.figures.draw import Plot, left_out, legend, logarithmic, looks, varies
+from reports.figures.series import CONTEXT, OVER_SEEDS, in_series, joined, over_seeds, panels, short_names, with_cells
 
 _LOSSES = {"loss": "training loss", "mean_loss": "test loss", "mean_worst_loss": "worst test loss at eps"}
 _DASHES = ("--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)))
@@ -25,7 +26,7 @@ def epochs(monitored: pd.DataFrame, timing: pd.DataFrame) -> Plot:
     has_losses = bool(drawn["measure"].isin(["mean_loss", "mean_worst_loss"]).any())
     title, parts = panels(drawn)
     caption = f"Accuracy on clean images (solid), at eps (broken), and losses, after each epoch. {_BANDS}"
-    figure = Plot(f"Training · {title}", caption, drawn, missing)
+    figure = Plot(joined("Training", title), caption, drawn, missing)
     styles, dashes = looks(drawn["series"]), _dashes(drawn)
     rows = 3 if has_losses else 2
     grid = np.array(figure.panels(rows * len(parts), 1.6, len(parts), sharex="col")).reshape(rows, len(parts))
@@ -47,7 +48,7 @@ def epochs(monitored: pd.DataFrame, timing: pd.DataFrame) -> Plot:
 
 
 def hours(monitored: pd.DataFrame, timing: pd.DataFrame) -> Plot:
-    """Draw accuracy (solid) and accuracy at eps (dashed) over the hours of training, which begin after the teachers'.
+    """Draw accuracy (solid) and accuracy at eps (dashed) over a network's own hours; the legend has its teachers'.
 
     ValueError where no timed network was monitored after two epochs with different results.
     """
@@ -56,21 +57,25 @@ def hours(monitored: pd.DataFrame, timing: pd.DataFrame) -> Plot:
     drawn = known.dropna(subset="hours")
     if drawn.empty or not varies(drawn["estimate"]):
         raise ValueError("; ".join(["no monitored network was timed", *missing]))
-    rows = with_cells(monitored, timing).drop_duplicates("id")
-    paid = rows["hours_with_teacher"].where(rows["teacher"].notna(), rows["hours"])
-    missing += left_out(rows[paid.isna()], unpaid(rows[paid.isna()]))
+    untimed = with_cells(monitored, timing).drop_duplicates("id").query("hours.isna()")
+    missing += left_out(untimed, ["not timed"] * len(untimed))
     title, parts = panels(drawn)
-    caption = f"Accuracy on clean images (solid) and at eps (broken) over the hours, those of teachers first. {_BANDS}"
-    figure = Plot(f"Accuracy over hours · {title}", caption, drawn, missing)
+    caption = (
+        f"Accuracy on clean images (solid) and at eps (broken) over the hours of a network's own training. {_BANDS}"
+    )
+    figure = Plot(joined("Accuracy over hours", title), caption, drawn, missing)
     styles, dashes = looks(drawn["series"]), _dashes(drawn)
     scale, unit = next(each for least, *each in _UNITS if drawn["hours"].max() >= least)
     drawn = drawn.assign(time=drawn["hours"] * scale)
+    unit_hours = drawn.groupby("series")["teacher_hours"].mean() * scale
+    names = {name: f"{name} (+ {value:.3g} {unit} of teachers)" for name, value in unit_hours.dropna().items()}
     for axes, (words, panel) in zip(figure.panels(len(parts), 2.2), panels(drawn)[1], strict=True):
         _lines(axes, panel, "time", styles, dashes, "standing")
-        logarithmic(axes, "x", panel["time"])
+        if (last := panel.groupby("series")["time"].max()).max() >= 5 * last.min():
+            logarithmic(axes, "x", panel["time"])
         axes.set_title(words)
-        axes.set(xlabel=f"training ({unit})", ylabel="accuracy (%)")
-    _entries(figure.axes[0], styles, dashes)
+        axes.set(xlabel=f"own training ({unit})", ylabel="accuracy (%)")
+    _entries(figure.axes[0], {names.get(name, name): look for name, look in styles.items()}, dashes)
     legend(figure)
     return figure
 
@@ -94,19 +99,22 @@ def _monitored(monitored: pd.DataFrame, timing: pd.DataFrame) -> tuple[pd.DataFr
     labelled = in_series(rows.drop_duplicates([key for key in ("id", "folder") if key in rows]))
     key = [key for key in ("id", "folder") if key in rows]
     rows = rows.drop(columns=["threat", "series"], errors="ignore").merge(labelled[[*key, "threat", "series"]], on=key)
-    before = (rows["hours_with_teacher"] - rows["hours"]).where(rows["teacher"].notna(), 0.0)
-    rows["hours"] = before + rows["epoch"] * rows["hours"] / rows["epochs"]
+    rows["teacher_hours"] = rows["hours_with_teacher"] - rows["hours"]
+    rows["hours"] *= rows["epoch"] / rows["epochs"]
     measures = ["clean", "standing", *(key for key in _LOSSES if key in rows)]
+    judged = rows["eval"].map(lambda label: isinstance(label, str) and has_eps(label.split("(")[0]))
+    rows["eval"] = rows["eval"].map(short_names(rows["eval"].dropna()), na_action="ignore")
     data = []
     for measure in measures:
-        own = rows.dropna(subset=measure)
+        own = rows[judged] if measure == "standing" else rows.dropna(subset=measure)
         own = own.drop_duplicates([*key, "epoch"]) if measure in ("clean", "loss") else own
         own = own.assign(eval=None) if measure in ("clean", "loss", "mean_loss") else own
         own = own.drop_duplicates([*key, "epoch", "eval"])
         scale = 100 if measure in ("clean", "standing") else 1
         keys = [*(each for each in CONTEXT if each in own), "series", "eval", "epoch"]
-        found = over_seeds(own, keys, hours="real", **{measure: "share" if scale > 1 else "real"})
-        found = found.drop(columns=["hours_low", "hours_high"])
+        scales = {"hours": "real", "teacher_hours": "real", measure: "share" if scale > 1 else "real"}
+        found = over_seeds(own, keys, **scales)
+        found = found.drop(columns=found.filter(regex="hours_(low|high)$").columns)
         names = {f"{measure}{end}": new for end, new in (("", "estimate"), ("_low", "low"), ("_high", "high"))}
         found = found.rename(columns=names)
         found[["estimate", "low", "high"]] *= scale
