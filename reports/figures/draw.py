@@ -10,7 +10,6 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.collections import Collection
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.ticker import LogLocator, NullLocator
@@ -142,30 +141,29 @@ def legend(figure: Plot) -> None:
         return
     if len(figure.axes) == 1 and len(handles) <= 6:
         inside = figure.axes[0].legend(handles.values(), names, loc="best")
-        if not _hides(inside, figure.axes[0]):
+        if not _hides(inside, figure):
             return
         inside.remove()
     longest = max(len(line) for name in names for line in name.split("\n"))
-    columns = max(1, int(figure.get_figwidth() * 16 / (longest + 8)))
+    columns = max(1, int(figure.get_figwidth() * 18 / (longest + 8)))
     height = sum(name.count("\n") + 1 for name in names) / min(columns, len(names))
     figure.set_figheight(figure.get_figheight() + 0.14 * height + 0.1)
     figure.legend(handles.values(), names, loc="outside lower center", ncols=columns)
 
 
-def _hides(box: Legend, axes: Axes) -> bool:
-    """True if the legend lies on something that is drawn, or reaches out of the axes."""
-    axes.figure.draw_without_rendering()
+def _hides(box: Legend, figure: Figure) -> bool:
+    """True if the legend of the only axes lies on something that is drawn, or reaches out of them."""
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
     place, frame = box.get_window_extent(), axes.get_window_extent()
     if place.x0 < frame.x0 or place.x1 > frame.x1 or place.y0 < frame.y0 or place.y1 > frame.y1:
         return True
-    lines = [line.get_path().transformed(line.get_transform()) for line in axes.lines if line.get_xydata().size]
-    shapes = [(path, False) for path in lines]
-    for artist in (*axes.collections, *axes.patches):
-        paths = artist.get_paths() if isinstance(artist, Collection) else [artist.get_path()]
-        shapes += [(path.transformed(artist.get_transform()), isinstance(artist, Collection)) for path in paths]
-    return any(path.intersects_bbox(place, filled) for path, filled in shapes if len(path.vertices)) or any(
-        text.get_window_extent().overlaps(place) for text in axes.texts if text.get_text()
-    )
+    paths = [line.get_path().transformed(line.get_transform()) for line in axes.lines]
+    areas = [patch.get_path().transformed(patch.get_transform()) for patch in axes.patches]
+    areas += [path.transformed(each.get_transform()) for each in axes.collections for path in each.get_paths()]
+    crossed = any(path.intersects_bbox(place, filled=False) for path in paths if len(path) > 1)
+    covered = any(path.intersects_bbox(place, filled=True) for path in areas if len(path) > 1)
+    return crossed or covered or any(text.get_window_extent().overlaps(place) for text in axes.texts)
 
 
 def places(names: Sequence[str]) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Figures of hours: those of each network with its teachers', and their sum over the architectures that are trained."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -43,7 +44,7 @@ def stacked(timing: pd.DataFrame) -> Plot:
     (axes,) = figure.panels(1, max(1.3, 0.6 + 0.16 * at[-1]))
     for part, label, color, hatch in _PARTS:
         if drawn[part].any():
-            look = {"color": color, "hatch": hatch, "edgecolor": "black", "lw": 0.5, "label": label}
+            look: dict[str, Any] = {"color": color, "hatch": hatch, "edgecolor": "black", "lw": 0.5, "label": label}
             axes.barh(at, drawn[part], height=0.7, left=left, **look)
         left = left + drawn[part].to_numpy()
     bar_axis(axes, names)

@@ -1,5 +1,7 @@
 """Figures of times: slowdown and scaling."""
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.axes import Axes
 
@@ -52,7 +54,7 @@ def _bars(axes: Axes, rows: pd.DataFrame, labels: list[str]) -> None:
     """Draw the bars of one panel, the least slowdown above."""
     at = places(labels)
     axes.barh(at, rows["slowdown"] - 1, left=1.0, height=0.62, color="#9CC3DD", edgecolor="black", lw=0.5)
-    bars = {"ls": "", "color": "black", "elinewidth": 0.8, "capsize": 2}
+    bars: dict[str, Any] = {"ls": "", "color": "black", "elinewidth": 0.8, "capsize": 2}
     axes.errorbar(rows["slowdown"], at, xerr=errors(rows, "slowdown"), **bars)
     axes.plot(rows["ideal"], at, "D", color="#D55E00", mec="black", mew=0.5, ms=4, label="ideal (counted operations)")
     axes.axvline(1, color="black", lw=0.6)

@@ -1,6 +1,7 @@
 """Figure of results over the cost of training, with the Pareto front."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -68,7 +69,7 @@ def pareto(cost: Sequence[float], value: Sequence[float]) -> np.ndarray:
     c, v = np.asarray(cost, float), np.asarray(value, float)
     no_worse = (c[:, None] <= c) & (v[:, None] >= v)
     better = (c[:, None] < c) | (v[:, None] > v)
-    return ~(no_worse & better).any(axis=0)
+    return np.logical_not((no_worse & better).any(axis=0))
 
 
 def _with_certified(timing: pd.DataFrame, robustness: pd.DataFrame) -> pd.DataFrame:
@@ -147,7 +148,7 @@ def _panel(axes: Axes, rows: pd.DataFrame, styles: dict[str, dict], scale: float
             axes.plot(own["time"], own["estimate"], color=look["color"], lw=0.6, ls=":", zorder=1)
         for front_of, part in own.groupby("on_front"):
             face = look["color"] if front_of else "white"
-            bars = {"xerr": errors(part, "time"), "yerr": errors(part, "estimate")}
+            bars: dict[str, Any] = {"xerr": errors(part, "time"), "yerr": errors(part, "estimate")}
             axes.errorbar(
                 part["time"], part["estimate"], **bars, **look, mfc=face, elinewidth=0.7, alpha=1 if front_of else 0.6
             )
@@ -164,5 +165,5 @@ def _cut(axes: Axes, rows: pd.DataFrame) -> None:
     if len(rows) > 3 and lowest["estimate"] < bottom - (top - bottom):
         room = 0.15 * (top - bottom)
         axes.set_ylim(bottom - room, top + room / 2)
-        words = {"xytext": (3, 2), "textcoords": "offset points", "fontsize": 7}
+        words: dict[str, Any] = {"xytext": (3, 2), "textcoords": "offset points", "fontsize": 7}
         axes.annotate(f"↓ {lowest['series']}: {lowest['estimate']:.2g}", (lowest["time"], bottom - room), **words)

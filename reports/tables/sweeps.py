@@ -77,5 +77,5 @@ def _row(m: Measured) -> dict:
         "teacher": lineage(m.cell.teacher),
         "folder": str(m.folder),
     }
-    row["source"] = Source(m)
-    return row | named("clean", accuracy.clean) | named("at_eps", accuracy.robust) | {"at_eps_by": accuracy.by, "seed": m.cell.seed}
+    row |= {"source": Source(m), "seed": m.cell.seed}
+    return row | named("clean", accuracy.clean) | named("at_eps", accuracy.robust) | {"at_eps_by": accuracy.by}
