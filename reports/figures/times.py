@@ -46,6 +46,10 @@ def slowdown(timing: pd.DataFrame) -> Plot:
         logarithmic(axes, "x", pd.concat([drawn["slowdown"], drawn["ideal"], pd.Series([1.0])]))
         axes.set_title(words)
         axes.set_xlabel(f"slowdown over {baseline} (times)")
+    # Bars of all panels compare.
+    ends = [axes.get_xlim() for axes in figure.axes if axes.axison]
+    for axes in figure.axes:
+        axes.set_xlim(min(low for low, _ in ends), max(high for _, high in ends))
     legend(figure)
     return figure
 
