@@ -18,8 +18,8 @@ from bench.results.warnings import several
 
 WIDTHS = (3.3, 6.8)
 """Widths in inches of one column and of two columns of a paper."""
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9", "#882255")
-"""Okabe and Ito's palette, and Tol's wine: colour-blind readers can tell them apart."""
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9", "#AA3377")
+"""Okabe and Ito's palette, and Tol's purple: colour-blind readers can tell them apart."""
 _MARKERS = "osD^vPX*<>hp"
 _DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (8, 2)), (0, (2, 1)), (0, (6, 1, 1, 1, 1, 1)))
 _STYLE: Any = {
