@@ -60,7 +60,17 @@ def _bars(axes: Axes, rows: pd.DataFrame, labels: list[str]) -> None:
     axes.barh(at, rows["slowdown"] - 1, left=1.0, height=0.62, color="#9CC3DD", edgecolor="black", lw=0.5)
     bars: dict[str, Any] = {"ls": "", "color": "black", "elinewidth": 0.8, "capsize": 2}
     axes.errorbar(rows["slowdown"], at, xerr=errors(rows, "slowdown"), **bars)
-    axes.plot(rows["ideal"], at, "D", color="#D55E00", mec="black", mew=0.5, ms=4, label="ideal (counted operations)")
+    axes.plot(
+        rows["ideal"],
+        at,
+        "D",
+        color="#D55E00",
+        mec="black",
+        mew=0.5,
+        ms=4,
+        clip_on=False,
+        label="ideal (counted operations)",
+    )
     axes.axvline(1, color="black", lw=0.6)
     for place, value in zip(at, rows["slowdown"], strict=True):
         axes.text(1.02, place, f"{value:.3g}", transform=axes.get_yaxis_transform(), va="center", fontsize=7)
