@@ -365,7 +365,11 @@ def test_points_of_one_method_with_other_epochs_are_joined():
 
 def test_certified_bands_against_numpy(smoothing):
     plot = certificates.certified(smoothing["certificates"], smoothing["timing"], [])
-    rows = smoothing["certificates"].merge(smoothing["timing"][["id", "arch", "method"]], on="id")
+    rows = (
+        smoothing["certificates"]
+        .rename(columns={"cell": "id"})
+        .merge(smoothing["timing"][["id", "arch", "method"]], on="id")
+    )
     rows = rows[(rows["arch"] == "resnet20") & rows["method"].str.startswith("Gaussian")]
     curve = plot.data.query("arch == 'resnet20' and series == 'Gaussian'")
     assert set(curve["seeds"]) == {3} and len(curve) == 201
