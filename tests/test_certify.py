@@ -394,7 +394,7 @@ def test_curves_show_the_shares(tiny, tmp_path):
     ]
     cells = measured(tiny, tmp_path, EVALS % "true", verdicts)
     frame = certificates(cells)
-    assert list(frame["name"].unique()) == ["cnn2c2f Standard"] and list(frame["id"].unique()) == [cells[0].id]
+    assert list(frame["name"].unique()) == ["cnn2c2f Standard"] and list(frame["cell"].unique()) == [cells[0].id]
     times = timing(tiny(evals=EVALS % "true"), cells)
     plot = certificate_figures.certified(frame, times, [])
     axes = plot.axes[0]
