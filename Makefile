@@ -7,7 +7,8 @@ ARITHMETIC := activations adversarial_methods archs attack_evals autoattack auto
   similarity_command smoothing smoothing_methods speed study switches transfer_methods weights worst_losses
 CPUS := OMP_NUM_THREADS=2 OMP_NUM_THREADS=4 ONEDNN_MAX_CPU_ISA=SSE41 ONEDNN_MAX_CPU_ISA=AVX2 \
   ONEDNN_MAX_CPU_ISA=AVX512_CORE ATEN_CPU_CAPABILITY=default ATEN_CPU_CAPABILITY=avx2
-TESTED := slurm-wlm slurmctld slurmd slurmdbd munge mariadb-server texlive-science texlive-latex-recommended
+TESTED := slurm-wlm slurmctld slurmd slurmdbd munge mariadb-server texlive-science texlive-latex-recommended \
+  chromium
 
 .PHONY: install system apt system-test apt-test quickstart test test-cpus lint format
 
@@ -43,7 +44,7 @@ endef
 APT_GET := apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends
 IS_ROOT := [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null
 HAS_SYSTEM := pkg-config --exists opencv4 libturbojpeg 2>/dev/null && command -v c++ >/dev/null
-HAS_TESTED := (for p in slurmctld slurmd slurmdbd munged mariadbd pdflatex; do command -v $$p >/dev/null || exit 1; done)
+HAS_TESTED := (for p in slurmctld slurmd slurmdbd munged mariadbd pdflatex chromium; do command -v $$p >/dev/null || exit 1; done)
 
 # FFCV is built from source: it needs a compiler, OpenCV and TurboJPEG.
 system:
@@ -53,13 +54,13 @@ system:
 apt:
 	$(call step,Installing a compiler with OpenCV and TurboJPEG,$(APT_GET) $(APT))
 
-# The test cluster's daemons, and LaTeX; where they are missing their tests are skipped, and pytest says so.
+# The test cluster's daemons, LaTeX and a browser; where they are missing their tests are skipped, and pytest says so.
 system-test:
 	@if $(HAS_TESTED); then :; elif $(IS_ROOT); then $(MAKE) --no-print-directory apt-test; \
-	else echo "The tests on Slurm and of LaTeX need root and: $(TESTED)" >&2; fi
+	else echo "The tests on Slurm, of LaTeX and of pages need root and: $(TESTED)" >&2; fi
 
 apt-test:
-	$(call step,Installing Slurm and LaTeX for the tests,$(APT_GET) $(TESTED))
+	$(call step,Installing Slurm and LaTeX and Chromium for the tests,$(APT_GET) $(TESTED))
 
 # uv takes torch and torchvision from one place, so that their builds fit; pip may mix them.
 .venv/installed: requirements.lock | system

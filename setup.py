@@ -1,9 +1,13 @@
-"""The wheel's packages: manifests and Slurm profiles, which have folders of their own here, become data of `bench`."""
+"""The wheel's packages: manifests and Slurm profiles, which have folders of their own here, become data of `bench`.
+
+Templates of HTML pages lie beside the code.
+"""
 
 from setuptools import find_packages, setup
 
 CODE = ("bench", "crt", "launchers", "reports")
 DATA = ("manifests", "slurm")
+PAGE = ("j2", "css", "js")
 
 setup(
     packages=[
@@ -11,5 +15,5 @@ setup(
         *(f"bench.{name}" for name in DATA),
     ],
     package_dir={f"bench.{name}": name for name in DATA},
-    package_data={f"bench.{name}": ["**/*.yaml"] for name in DATA},
+    package_data={f"bench.{name}": ["**/*.yaml"] for name in DATA} | {"reports.render": [f"*.{s}" for s in PAGE]},
 )

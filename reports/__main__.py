@@ -12,7 +12,10 @@ app = application()
 
 @app.command()
 def main(
-    manifest: Annotated[Path, typer.Argument(help="YAML file of a table, or the name of a shipped one: table4.")],
+    manifests: Annotated[
+        list[Path],
+        typer.Argument(metavar="MANIFEST...", help="YAML file of a table, or the name of a shipped one: table4."),
+    ],
     runs: Annotated[
         list[Path], typer.Option(help="Folder of the records; repeat it for several folders, each with its own tables.")
     ] = [Path("runs")],  # noqa: B006
@@ -31,6 +34,10 @@ def main(
     plot: Annotated[
         Path | None, typer.Option(help="Write plots beside this file: p.pdf gives p-slowdown.pdf ... (or .png, .svg).")
     ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(help="Write the report to this file, as one HTML page; several manifests: a site in this folder."),
+    ] = None,
     allow: Annotated[
         list[str],
         typer.Option(help="Divide times that differ in this field, and mark the ratio; repeat it for other fields."),
@@ -45,13 +52,20 @@ def main(
         bool, typer.Option("--wide", help="Show all columns, also those for which the terminal is too narrow.")
     ] = False,
 ) -> None:
-    """Print the results of a manifest's cells; a dash stands for a missing value."""
+    """Print the results of the manifests' cells; a dash stands for a missing value."""
     with report_errors():
         from bench.results.energy import Rates
-        from reports.report import report
 
         rates = Rates(grid_intensity, hourly_rate)
-        report(manifest, runs, quick, csv, wide_csv, latex, out, plot, allow, overrides, rates, wide)
+        if len(manifests) > 1:
+            from reports.site import site
+
+            files = {"--csv": csv, "--wide-csv": wide_csv, "--latex": latex, "--out": out, "--plot": plot}
+            site(manifests, runs, quick, files, allow, overrides, rates, wide, html)
+        else:
+            from reports.report import report
+
+            report(manifests[0], runs, quick, csv, wide_csv, latex, out, plot, allow, overrides, rates, wide, html)
 
 
 if __name__ == "__main__":

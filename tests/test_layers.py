@@ -43,9 +43,11 @@ FLOORS = {
         ("render", "interval_coverage"),
         ("tables", "figures"),
         ("frames", "observations"),
-        ("header", "competition"),
+        ("header", "competition", "plots"),
         ("verdict",),
+        ("page",),
         ("report",),
+        ("site",),
         ("__main__", "coverage"),
     ),
 }

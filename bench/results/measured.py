@@ -70,6 +70,11 @@ class Measured:
         return self.cell.id
 
     @property
+    def recorded(self) -> bool:
+        """True if there is any record of the cell's own times, training or evaluations."""
+        return bool(self.starts or self.losses or self.verdicts)
+
+    @property
     def timed(self) -> bool:
         """True if there is any timed epoch."""
         return any(self.runs.values())
@@ -110,6 +115,12 @@ def load(manifest: Manifest, folders: list[Path]) -> list[Measured]:
         m.comparison_group = groups.setdefault((m.folder, m.study, m.cell.comparison_group), [])
         m.comparison_group.append(m)
     return measured
+
+
+def count_recorded(manifest: Manifest, measured: list[Measured]) -> int:
+    """Number of the manifest's cells with records in any runs folder."""
+    known = {m.id for m in measured if m.recorded}
+    return sum(cell.id in known for cell in manifest.cells)
 
 
 def _load(manifest: Manifest, runs: Path) -> list[Measured]:

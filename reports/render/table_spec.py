@@ -145,6 +145,8 @@ class TableSpec:
     writers: str = BOTH
     folder: str | None = None
     """Runs folder of the rows, where a report covers several."""
+    frame: str = ""
+    """Name of the frame that the rows were taken from; its CSV file has every column of them."""
 
     def shown(self, writer: str) -> list[Column]:
         """Columns that a writer shows."""

@@ -49,7 +49,7 @@ def tables(frames: dict[str, pd.DataFrame], writer: str) -> Iterator[TableSpec]:
     switches = writer == TEXT and not frames["speed"].empty
     for key, describe in _SWITCHES if switches else _ORDER[writer]:
         if not frames[key].empty:
-            yield from (spec for spec in describe(frames[key]) if writer in spec.writers)
+            yield from (replace(spec, frame=key) for spec in describe(frames[key]) if writer in spec.writers)
 
 
 def _part(frame: pd.DataFrame, folder: str) -> pd.DataFrame:

@@ -1,0 +1,45 @@
+"""A site of several reports: a page for each, and an index."""
+
+from pathlib import Path
+
+from bench.plan.submission import manifest_name
+from reports.render.html import Entry, index
+from reports.report import report
+
+_INDEX = "index.html"
+_ONE = "is for one manifest (allowed for several: --html FOLDER)"
+
+
+def site(
+    manifests: list[Path],
+    runs: list[Path],
+    quick: bool,
+    files: dict[str, Path | None],
+    allow: list[str],
+    overrides: list[str],
+    html: Path | None,
+) -> None:
+    """Print the report of each manifest in turn; with a folder `html`, write a page for each, and an index.
+
+    ValueError for `files`, the requested files of a single report by option.
+    """
+    for option, file in files.items():
+        if file:
+            raise ValueError(f"{option} {file}: {_ONE}")
+    names = [manifest_name(path) for path in manifests]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ValueError(f"{', '.join(sorted(twice))}: several manifests of one name (allowed: each name once)")
+    if html and html.exists() and not html.is_dir():
+        raise ValueError(f"--html {html}: not a folder (allowed for several manifests: a folder)")
+    if html and not html.parent.is_dir():
+        raise ValueError(f"--html {html}: no folder {html.parent}")
+    if html:
+        html.mkdir(exist_ok=True)
+    entries = []
+    for name, path in zip(names, manifests, strict=True):
+        page = html / f"{name}.html" if html else None
+        made = report(path, runs, quick, None, None, None, None, allow, overrides, page, _INDEX)
+        entries.append(Entry(f"{name}.html", made.title, made.verdict, made.measured, made.cells))
+    if html:
+        (html / _INDEX).write_text(index(entries), encoding="utf-8")
+        print(f"wrote {html / _INDEX}")
