@@ -47,6 +47,11 @@ class HtmlColumn(NamedTuple):
     kind: str
     cells: list[Cell]
 
+    @property
+    def drawn(self) -> bool:
+        """True if intervals are drawn beside the numbers."""
+        return any(cell.whisker for cell in self.cells)
+
 
 @dataclass(frozen=True)
 class Table:

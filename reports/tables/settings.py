@@ -25,7 +25,7 @@ def settings_tables(cells: list[Cell]) -> Iterator[TableSpec]:
         columns = [Column(key, key, "name" if key in ("method", "teacher") else "word") for key in own]
         yield _spec("Settings in which the cells differ", columns, frame[own])
     shared = [(key, frame[key].iloc[0]) for key in frame if key not in own]
-    shared = [(key, value) for key, value in shared if value != _DEFAULTS.get(key)]
+    shared = [(key, value) for key, value in shared if value not in (_MISSING, _DEFAULTS.get(key))]
     columns = [Column("setting", "setting", "name"), Column("value", "value", "word")]
     yield _spec("Settings that all cells share", columns, pd.DataFrame(shared, columns=["setting", "value"]))
     arguments = _arguments(cells)
@@ -40,10 +40,10 @@ def settings_tables(cells: list[Cell]) -> Iterator[TableSpec]:
         )
 
 
-def settings(cell: Cell) -> dict[str, str]:
-    """Everything that a manifest sets of a cell, by its place there."""
+def settings(cell: Cell) -> dict[str, str | None]:
+    """Everything that a manifest sets of a cell, by its place there; None where it is not set."""
     threat, recipe = cell.threat, cell.recipe.model_dump()
-    values = {
+    return {
         "arch": cell.arch,
         "method": name(cell),
         "teacher": lineage(cell.teacher),
@@ -62,7 +62,6 @@ def settings(cell: Cell) -> dict[str, str]:
         "monitor": ", ".join(spec.label for spec in cell.monitor.evals) if cell.monitor else None,
         "evals": ", ".join(map(_judged, cell.evals)) or None,
     }
-    return {key: value for key, value in values.items() if value is not None}
 
 
 def _judged(spec: Spec) -> str:
