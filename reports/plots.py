@@ -10,6 +10,16 @@ from reports.figures import all_figures
 from reports.render.html import Figure
 from reports.render.html_table import data_table
 
+_NAMES = ["dataset", "arch", "method", "teacher"]
+_OUTCOMES = [f"{key}{end}" for key in ("clean", "at_eps", "acr") for end in ("", "_low", "_high")]
+_DRAWN = {
+    "slowdown": ["slowdown", "slowdown_low", "slowdown_high", "as_published", "ideal"],
+    "cumulative": ["hours", "hours_with_teacher"],
+    "tradeoff": ["hours", "hours_with_teacher", *_OUTCOMES],
+    "stacked": ["hours", "hours_with_teacher"],
+    "complexity": _OUTCOMES,
+}
+"""Columns that the figures of times draw, besides the names; others draw all columns of their frame."""
 _TITLES = {
     "slowdown": ("Slowdown, measured and ideal", "timing"),
     "cumulative": ("Hours to train several networks", "timing"),
@@ -40,5 +50,6 @@ def plots(frames: dict[str, pd.DataFrame], keep: Callable[[str, pd.DataFrame], s
         for name, left_out in missing.items():
             title, part = _TITLES[name]
             svg = (Path(folder) / f"p-{name}.svg").read_text(encoding="utf-8")
-            key = f"plot-{name}"
-            yield Figure(key, title, svg, data_table(f"{key}-data", frames[part], keep(part, frames[part])), left_out)
+            key, frame = f"plot-{name}", frames[part]
+            drawn = frame[[*_NAMES, *_DRAWN[name]]] if name in _DRAWN else frame
+            yield Figure(key, title, svg, data_table(f"{key}-data", drawn, keep(key, drawn)), left_out)

@@ -467,7 +467,7 @@ def test_a_plot_takes_the_colours_of_the_page_and_keeps_its_names_apart():
         '<path clip-path="url(#a)" style="fill: #ffffff"/><text>id="x" : #000000</text></g></svg>'
     )
     image = inline(source, "k", "A <title>")
-    assert image.startswith('<svg role="img" aria-labelledby="k-title" viewBox="0 0 9 9"')
+    assert image.startswith('<svg role="img" fill="currentColor" aria-labelledby="k-title" viewBox="0 0 9 9"')
     assert '<title id="k-title">A &lt;title&gt;</title>' in image and "from" not in image and "a > b" not in image
     assert 'id="k-a"' in image and 'href="#k-a"' in image and "url(#k-a)" in image
     assert "stroke: currentColor" in image and "fill: var(--page)" in image and '<text>id="x" : #000000</text>' in image

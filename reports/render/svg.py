@@ -18,7 +18,7 @@ def inline(svg: str, key: str, title: str) -> str:
     """
     image = _TAG.sub(lambda tag: _adapted(tag[0], key), _HIDDEN.sub("", _BEFORE.sub("", svg)))
     name = f"{key}-title"
-    head = f'<svg role="img" aria-labelledby="{name}" viewBox="{{}}" xmlns:xlink="http://www.w3.org/1999/xlink">'
+    head = f'<svg role="img" fill="currentColor" aria-labelledby="{name}" viewBox="{{}}">'
     return _SIZE.sub(lambda tag: f'{head.format(tag[1])}<title id="{name}">{escape(title)}</title>', image, count=1)
 
 
