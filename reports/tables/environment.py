@@ -53,7 +53,7 @@ def environment_table(measured: list[Measured]) -> Iterator[TableSpec]:
     differs = frame.drop(columns="field").nunique(axis=1, dropna=False) > 1
     headings = (_uses(uses) for uses in environments.values())
     columns = [Column("field", "field", "name")]
-    columns += [Column(f"e{k}", heading, "word") for k, heading in enumerate(headings)]
+    columns += [Column(f"e{k}", heading, "name") for k, heading in enumerate(headings)]
     yield TableSpec("Machines and software", "", columns, pd.concat([frame[differs], frame[~differs]]), writers=TEXT)
 
 

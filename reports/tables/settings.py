@@ -20,13 +20,13 @@ def settings_tables(cells: list[Cell]) -> Iterator[TableSpec]:
     frame = pd.DataFrame(map(settings, cells)).astype(object)
     frame = frame.where(frame.notna(), _MISSING)
     differs = [key for key in frame if frame[key].nunique() > 1]
-    own = [key for key in frame if key in ("arch", "method") or key in differs]
-    if len(cells) > 1:
+    own = [key for key in frame if key in ("arch", "method") or key in differs] if len(cells) > 1 else []
+    if own:
         columns = [Column(key, key, "name" if key in ("method", "teacher") else "word") for key in own]
         yield _spec("Settings in which the cells differ", columns, frame[own])
     shared = [(key, frame[key].iloc[0]) for key in frame if key not in own]
     shared = [(key, value) for key, value in shared if value not in (_MISSING, _DEFAULTS.get(key))]
-    columns = [Column("setting", "setting", "name"), Column("value", "value", "word")]
+    columns = [Column("setting", "setting", "name"), Column("value", "value", "name")]
     yield _spec("Settings that all cells share", columns, pd.DataFrame(shared, columns=["setting", "value"]))
     arguments = _arguments(cells)
     if not arguments.empty:
