@@ -8,10 +8,13 @@ import pandas as pd
 from bench.command import set_options
 from bench.manifest.labels import name, written
 from bench.manifest.manifest import Manifest
+from bench.results.columns import SOURCE
+from bench.results.energy import Rates
 from bench.results.measured import Measured, count_recorded
 from bench.results.warnings import remarks
 from crt.text import invocation
 from crt.threat import Threat
+from reports.observations import observations
 from reports.plots import plots
 from reports.render.html import Page
 from reports.render.html_table import Table
@@ -40,6 +43,7 @@ def contents(
     figures = list(plots(frames, files.keep))
     settings = [files.add(spec, spec.rows) for spec in settings_tables(list(manifest.cells))]
     environment = [files.add(spec, spec.rows) for spec in environment_table(measured)]
+    files.keep("observations", observations(manifest, frames))
     files.texts[f"{manifest.name}.tex"] = latex(
         manifest.title, [*(finding.text for finding in findings), *lines], tables(frames, LATEX)
     )
@@ -86,7 +90,7 @@ class _Files:
     def keep(self, part: str, frame: pd.DataFrame) -> str:
         """Name of the CSV file with the frame in full precision."""
         file = f"{self._manifest.name}-{part}.csv"
-        self.texts[file] = frame.to_csv(index=False)
+        self.texts[file] = frame.drop(columns=SOURCE, errors="ignore").to_csv(index=False)
         return file
 
 
@@ -113,10 +117,12 @@ def commands(
     common: list[str | Path] = [path, *(["--quick"] if quick else []), *set_options(overrides)]
     folders = [word for folder in runs for word in ("--runs", folder)] if runs != [Path("runs")] else []
     allowed = [word for field in allow for word in ("--allow", field)]
+    stated = (("--grid-intensity", rates.grid_intensity), ("--hourly-rate", rates.hourly_rate))
+    options = allowed + [word for option, rate in stated if rate is not None for word in (option, f"{rate:g}")]
     return {
         "Measure the cells": invocation("bench.submit", *common, *folders[:2]),
         "Show the state of the jobs": invocation("bench.status", *common, *folders[:2]),
-        "Make this report": invocation("reports", *common, *folders, *allowed, "--html", html),
+        "Make this report": invocation("reports", *common, *folders, *options, "--html", html),
     }
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from bench.plan.submission import manifest_name
+from bench.results.energy import Rates
 from reports.render.html import Entry, index
 from reports.report import report
 
@@ -17,6 +18,7 @@ def site(
     files: dict[str, Path | None],
     allow: list[str],
     overrides: list[str],
+    rates: Rates,
     html: Path | None,
 ) -> None:
     """Print the report of each manifest in turn; with a folder `html`, write a page for each, and an index.
@@ -38,7 +40,7 @@ def site(
     entries = []
     for name, path in zip(names, manifests, strict=True):
         page = html / f"{name}.html" if html else None
-        made = report(path, runs, quick, None, None, None, None, allow, overrides, page, _INDEX)
+        made = report(path, runs, quick, None, None, None, None, None, allow, overrides, rates, page, _INDEX)
         entries.append(Entry(f"{name}.html", made.title, made.verdict, made.measured, made.cells))
     if html:
         (html / _INDEX).write_text(index(entries), encoding="utf-8")

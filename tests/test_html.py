@@ -61,7 +61,7 @@ def folder(tmp_path_factory) -> Path:
             name,
             *(
                 f"--{kind}={folder / name}.{end}"
-                for kind, end in {"html": "html", "csv": "csv", "latex": "tex"}.items()
+                for kind, end in {"html": "html", "wide-csv": "csv", "latex": "tex"}.items()
             ),
         )
     return folder
@@ -232,7 +232,7 @@ def test_numbers_sort_by_value_and_not_by_what_is_printed(visit, tmp_path):
 
 def test_a_filter_hides_rows_and_says_how_many(visit, folder):
     tab = visit(folder / "smoothing.html")
-    table = tab.locator(".table").first
+    table = tab.locator("#results .table").first
     rows = table.locator("tbody tr")
     texts = [text.lower() for text in rows.all_text_contents()]
     table.get_by_label("Filter").fill("GAUSSIAN bf16")

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from bench.results.columns import SOURCE
 from reports.render.table_spec import FORMATS, TEXT, Column, Number, TableSpec, Words
 from reports.render.text import cells as text_cells
 
@@ -88,7 +89,7 @@ class Table:
 
 def data_table(key: str, frame: pd.DataFrame, csv: str) -> Table:
     """The data of a figure: the columns that hold anything, and the first rows where there are many."""
-    shown = frame.dropna(axis=1, how="all").head(_ROWS)
+    shown = frame.drop(columns=SOURCE, errors="ignore").dropna(axis=1, how="all").head(_ROWS)
     ends = {f"{name}{end}" for name in shown for end in ("_low", "_high")}
     columns = [Column(name, name, _format(shown[name])) for name in shown if name not in ends]
     note = f"The first {_ROWS} of {len(frame):,} rows; the CSV file has all." if len(frame) > _ROWS else ""
