@@ -19,6 +19,7 @@ def site(
     allow: list[str],
     overrides: list[str],
     rates: Rates,
+    wide: bool,
     html: Path | None,
 ) -> None:
     """Print the report of each manifest in turn; with a folder `html`, write a page for each, and an index.
@@ -40,7 +41,7 @@ def site(
     entries = []
     for name, path in zip(names, manifests, strict=True):
         page = html / f"{name}.html" if html else None
-        made = report(path, runs, quick, None, None, None, None, None, allow, overrides, rates, page, _INDEX)
+        made = report(path, runs, quick, None, None, None, None, None, allow, overrides, rates, wide, page, _INDEX)
         entries.append(Entry(f"{name}.html", made.title, made.verdict, made.measured, made.cells))
     if html:
         (html / _INDEX).write_text(index(entries), encoding="utf-8")

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from bench.results.columns import SOURCE
-from reports.render.table_spec import FORMATS, TEXT, Column, Number, TableSpec, Words
+from reports.render.table_spec import FORMATS, TEXT, Column, Number, TableSpec, Words, ends
 from reports.render.text import cells as text_cells
 
 _DASH = "–"
@@ -90,8 +90,8 @@ class Table:
 def data_table(key: str, frame: pd.DataFrame, csv: str) -> Table:
     """The data of a figure: the columns that hold anything, and the first rows where there are many."""
     shown = frame.drop(columns=SOURCE, errors="ignore").dropna(axis=1, how="all").head(_ROWS)
-    ends = {f"{name}{end}" for name in shown for end in ("_low", "_high")}
-    columns = [Column(name, name, _format(shown[name])) for name in shown if name not in ends]
+    bounds = {f"{name}{end}" for name in shown for end in ("_low", "_high")}
+    columns = [Column(name, name, _format(shown[name])) for name in shown if name not in bounds]
     note = f"The first {_ROWS} of {len(frame):,} rows; the CSV file has all." if len(frame) > _ROWS else ""
     return Table(key, TableSpec("Data of this plot", "", columns, shown), csv, note=note)
 
@@ -107,27 +107,25 @@ def _column(rows: pd.DataFrame, column: Column) -> HtmlColumn:
         texts = text_cells(rows, column)
         kind = "name" if form.fold else "word"
         return HtmlColumn(column.heading, kind, [Cell(text, "" if text == _DASH else text) for text in texts])
-    values, (lows, highs) = rows[column.key], _ends(rows, column)
-    axis = _Axis(values, [*lows, *highs]) if lows.notna().any() else None
+    values = rows[column.key]
+    intervals = [(math.nan, math.nan)] * len(rows) if column.brief else ends(rows, column.key)
+    known = [end for pair in intervals for end in pair if pd.notna(end)]
+    axis = _Axis(values, known) if known and not column.mixed else None
+    digits = [form.given(low, high) for low, high in ends(rows, column.key)]
     warnings = rows[column.warnings] if column.warnings else [()] * len(rows)
-    cells = [_number(form, axis, *each) for each in zip(values, lows, highs, warnings, strict=True)]
+    cells = [_number(axis, *each) for each in zip(digits, values, intervals, warnings, strict=True)]
     return HtmlColumn(column.heading, "number", cells)
 
 
-def _number(form: Number, axis: "_Axis | None", value: float, low: float, high: float, warnings: Sequence[str]) -> Cell:
+def _number(
+    axis: "_Axis | None", form: Number, value: float, interval: tuple[float, float], warnings: Sequence[str]
+) -> Cell:
     if pd.isna(value):
         return Cell(_DASH, "")
-    ends = form.text_ends or form.text
-    interval = "" if pd.isna(low) else f"[{ends(low)}, {ends(high)}]"
-    return Cell(
-        form.text(value), repr(float(value)), interval, axis.place(low, value, high) if axis else None, warnings
-    )
-
-
-def _ends(rows: pd.DataFrame, column: Column) -> list[pd.Series]:
-    """Ends of the intervals; NaN where there are none, or where text leaves them out."""
-    keys = (f"{column.key}_low", f"{column.key}_high")
-    return [rows[key] if key in rows and not column.brief else pd.Series(math.nan, rows.index) for key in keys]
+    low, high = interval
+    end = form.text_ends or form.text
+    words = "" if pd.isna(low) else f"[{end(low)}, {end(high)}]"
+    return Cell(form.text(value), repr(float(value)), words, axis.place(low, value, high) if axis else None, warnings)
 
 
 class _Axis:

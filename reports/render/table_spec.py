@@ -123,6 +123,8 @@ class Column:
     writers: str = BOTH
     optional: str = ""
     """Writers that leave the column out where no row has a value; other writers show it empty."""
+    mixed: bool = False
+    """True where rows have different units, so that a page draws no intervals: they share no axis."""
     brief: bool = False
     """True where text leaves out the interval."""
     warnings: str = ""

@@ -107,7 +107,7 @@ def claims_table(claims: pd.DataFrame) -> Iterator[TableSpec]:
         Column("label", "method", "name"),
         Column("figure", "figure", "name"),
         Column("printed", "published"),
-        Column("measured", "measured", "by interval"),
+        Column("measured", "measured", "by interval", mixed=True),
         Column("found", "verdict", "name"),
     ]
     rule = (
