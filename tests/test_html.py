@@ -23,7 +23,6 @@ from bench.manifest import read_manifest
 from reports.__main__ import app
 from reports.render.html import Page, page
 from reports.render.html_table import Table, data_table
-from reports.render.svg import inline
 from reports.render.table_spec import Column, TableSpec
 from reports.tables.settings import settings_tables
 
@@ -458,19 +457,6 @@ def test_the_data_of_a_plot_are_its_first_rows_and_the_columns_that_hold_anythin
     assert [column.kind for column in table.columns] == ["name", "number", "name"]
     assert len(table.rows) == 200 and table.note == "The first 200 of 300 rows; the CSV file has all."
     assert table.columns[1].cells[7].interval == "[0, 1]"
-
-
-def test_a_plot_takes_the_colours_of_the_page_and_keeps_its_names_apart():
-    source = (
-        '<?xml version="1.0"?>\n<!DOCTYPE svg>\n<svg width="9pt" viewBox="0 0 9 9" xmlns="http://www.w3.org/2000/svg">'
-        '<metadata>from</metadata><!-- a > b --><g id="a"><use xlink:href="#a" style="stroke: #000000"/>'
-        '<path clip-path="url(#a)" style="fill: #ffffff"/><text>id="x" : #000000</text></g></svg>'
-    )
-    image = inline(source, "k", "A <title>")
-    assert image.startswith('<svg role="img" fill="currentColor" aria-labelledby="k-title" viewBox="0 0 9 9"')
-    assert '<title id="k-title">A &lt;title&gt;</title>' in image and "from" not in image and "a > b" not in image
-    assert 'id="k-a"' in image and 'href="#k-a"' in image and "url(#k-a)" in image
-    assert "stroke: currentColor" in image and "fill: var(--page)" in image and '<text>id="x" : #000000</text>' in image
 
 
 def test_settings_show_differences_first():

@@ -9,7 +9,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pandas as pd
 import pytest
 import typer
 import yaml
@@ -39,12 +38,12 @@ from crt.data.beton_file import ensure
 from crt.text import command, invocation, printable
 from launchers.task import Job, TaskProgress
 from reports.__main__ import app as report
+from reports.frames import make_frames
 from reports.render.latex import latex
 from reports.render.latex_text import escape
 from reports.render.table_spec import LATEX
 from reports.render.text import markdown
 from reports.tables.all_tables import tables
-from reports.tables.timing import timing
 
 ROOT = Path(__file__).parents[1]
 MANIFEST = {
@@ -474,8 +473,7 @@ def test_what_markdown_leaves_alone_is_left_alone(text):
 def test_latex_shows_text_as_it_is(tmp_path, text):
     manifest = read_manifest(write(tmp_path / "m.yaml"), networks=False)
     measured = load(manifest, [tmp_path])
-    frames = dict.fromkeys(("means", "factors", "scaling", "robustness", "masking", "comparisons"), pd.DataFrame())
-    frames["timing"] = timing(manifest, measured, [])
+    frames = make_frames(manifest, measured, manifest, [])
     page = latex(f"Title {text}", [f"line {text}"], tables(frames, LATEX))
     assert rf"\section*{{Title {escape(text)}}}" in page and rf"\noindent line {escape(text)}\par" in page
     assert page.count(escape(f"Title {text}")) == page.count("Title") and "\x1b" not in page

@@ -15,7 +15,6 @@ from markupsafe import Markup
 
 from crt.text import printable
 from reports.render.html_table import Table
-from reports.render.svg import inline
 
 _HERE = Path(__file__).parent
 
@@ -27,14 +26,16 @@ class Figure:
     key: str
     """Name on the page, for links."""
     title: str
+    caption: str
     svg: str
+    """An `<svg>` element, in which Matplotlib escapes the text."""
     data: Table
     left_out: Sequence[str] = ()
 
     @property
     def image(self) -> Markup:
-        """The image as part of a page; Matplotlib escapes the text in it."""
-        return Markup(inline(self.svg, self.key, self.title))
+        """The image as part of a page."""
+        return Markup(self.svg)
 
 
 @dataclass(frozen=True, kw_only=True)
