@@ -11,7 +11,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from crt.table_layout import Column, Layout, fit
+from crt.table_layout import Column, Layout, fit, total
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class FittedTable:
     """Way to see the hidden columns."""
     caption: str = ""
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment | Table]:
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
         shown = cache(partial(_as_shown, console))
         columns = [
             replace(column, heading=shown(column.heading), texts=list(map(shown, column.texts)))
@@ -37,7 +37,9 @@ class FittedTable:
         yield from paragraph(shown(self.title), Style(italic=True))
         if shared := [f"{column.heading} {column.texts[0]}" for column in layout.shared if column.texts[0]]:
             yield from paragraph(f"All rows: {', '.join(shared)}")
-        yield _body(layout)
+        # A table that is wider than the console keeps its columns; the console breaks no line of it.
+        whole = max(options.max_width, total(layout.widths))
+        yield from console.render(_body(layout), options.update(width=whole))
         if layout.hidden:
             names = ", ".join(column.heading for column in layout.hidden)
             yield from paragraph(f"Hidden at {options.max_width} columns: {names} ({self.hint})")

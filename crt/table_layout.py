@@ -63,7 +63,7 @@ def fit(columns: Sequence[Column], width: int | None) -> Layout:
 def _hide(columns: Sequence[Column], order: Sequence[int], width: int) -> tuple[list[int], bool]:
     """Indices of the columns to hide, in `order` until the others fit, and True if they fit."""
     least = [_least(column) for column in columns]
-    fits = lambda hidden: _total(w for k, w in enumerate(least) if k not in hidden) <= width  # noqa: E731
+    fits = lambda hidden: total(w for k, w in enumerate(least) if k not in hidden) <= width  # noqa: E731
     hidden: list[int] = []
     for k in order:
         if not fits(hidden):
@@ -98,7 +98,7 @@ def _least(column: Column) -> int:
     return max(body, _longest(column.heading.split()))
 
 
-def _total(widths: Iterable[int]) -> int:
+def total(widths: Iterable[int]) -> int:
     """Width of a table, with a border and a space before each column."""
     widths = list(widths)
     return sum(widths) + 2 * len(widths) + 1
@@ -111,7 +111,7 @@ def _widths(columns: list[Column], width: int) -> list[int]:
         [max(least, _longest(column.texts)) for column, least in zip(columns, widths, strict=True)],
         [_natural(column) for column in columns],
     ):
-        room = width - _total(widths)
+        room = width - total(widths)
         # The smallest need comes first, so that what it leaves goes to the others.
         for rest, k in enumerate(sorted(range(len(columns)), key=lambda k: wanted[k] - widths[k]), 1 - len(columns)):
             more = min(wanted[k] - widths[k], max(0, room) // (1 - rest))

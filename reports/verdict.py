@@ -60,8 +60,10 @@ def _compared(manifest: Manifest, measured: list[Measured], compared: list[Setti
     figures = list(dict.fromkeys(setting.figure for setting in compared if setting.figure and setting.judged))
     judged = f", judged by {listed(figures, 'figures')}" if figures else ""
     own = {cell.id for cell in manifest.cells}
-    missing = [m for m in measured if m.id in own and not (m.timed or m.losses or m.verdicts)]
-    unjudged = [m for m in measured if m.id in own and m.cell.evals and not m.verdicts and m not in missing]
+    recorded = {m.id for m in measured if m.timed or m.losses or m.verdicts}
+    judged_ids = {m.id for m in measured if m.verdicts}
+    missing = own - recorded
+    unjudged = {cell.id for cell in manifest.cells if cell.evals} & recorded - judged_ids
     gaps = [
         f"{len(cells)} of {len(own)} cells {words}"
         for cells, words in ((missing, "have no record"), (unjudged, "are not evaluated"))
@@ -96,13 +98,13 @@ def _distrust(manifest: Manifest, measured: list[Measured], compared: list[Setti
     if manifest.quick:
         limits.append("--quick is not the paper's experiment (submit without it)")
     if any(len(each.robust) == 1 for each in judged):
-        limits.append("robustness of one seed says nothing of the next training (list several under seed:)")
+        limits.append("robustness of one seed says nothing of the next training (list several seeds)")
     if judged and min(each.images for each in judged) < 500:
         few = min(each.images for each in judged)
         limits.append(f"accuracies of {few} images have wide intervals (evaluate more images)")
     timed = [m for m in measured if m.timed]
     if timed and max(len(m.runs) for m in timed) < RUNS:
-        limits.append(f"times vary more between runs than within one (take {RUNS} or more runs under timing:)")
+        limits.append(f"times vary more between runs than within one (time {RUNS} or more runs in a study)")
     if found := kinds(timed):
         limits.append(f"{listed([text[0].lower() + text[1:] for text in found], 'kinds of warning')} (see below)")
     return f"Do not rely on these results beyond their limits: {'; '.join(limits)}." if limits else ""

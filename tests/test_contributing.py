@@ -97,8 +97,8 @@ def test_text_markdown_and_latex_show_both_in_their_columns(reported, name):
     text = reported[name]
     assert "RandomSearch" in text and "Frobenius" in text
     if name != "r.tex":
-        rows = [line for line in text.splitlines() if "Frobenius" in line and "l2 0.1" in line]
-        assert len(rows) == 2 and all(re.search(r"0\.\d+ \[0\.\d+, 0\.\d+\]", row) for row in rows), "with its ACR"
+        rows = [line for line in text.splitlines() if "Frobenius" in line]
+        assert sum(re.search(r"0\.\d{3} \[0\.\d+, 0\.\d+\]", row) is not None for row in rows) == 2, "with its ACR"
         assert "RandomSearch" in text[text.index("Do the attacks work?") :]
 
 

@@ -133,7 +133,7 @@ def test_a_contradicted_claim(tmp_path):
 def test_one_seed_and_several(tmp_path):
     right = {"Standard": 60, "Gaussian": 400, "SmoothMix": 404}
     one = sentences(*recorded(tmp_path / "one", TIMED + CELLS.replace("SEEDS", ""), right))
-    assert "robustness of one seed says nothing of the next training (list several under seed:)" in one["distrust"]
+    assert "robustness of one seed says nothing of the next training (list several seeds)" in one["distrust"]
     assert "wide intervals" not in one["distrust"] and "vary more between runs" not in one["distrust"]
     manifest, measured = recorded(tmp_path / "three", HEAD + CELLS.replace("SEEDS", ", seed: [0, 1, 2]"), right)
     (setting,) = settings(manifest, measured)

@@ -42,7 +42,7 @@ _LEGEND = (
 _CONSTANTS = ("logits", "margins", "local_logits", "local_margins")
 _GLOBAL, _LOCAL = 100, 20
 """Power iterations for the norms of a network, and then, from their vectors, for the norms of an image."""
-_HIDE = {"M6": 1, "begins": 2, "M5": 3}
+_HIDE = {"M6": 1, "begins": 2, "M5": 3, "M4": 4, "M3": 5, "local_margins": 6, "tightness": 7}
 """Columns that a narrow terminal hides, in this order. M6 is M1, rescaled."""
 _BATCH = 50
 """Images per batch of local norms; the regions of all layers of each image are in memory."""

@@ -10,7 +10,8 @@ NAMED = 4
 
 def factor(interval: Interval) -> str:
     """A ratio: `1.24x (1.21 to 1.27)`."""
-    return f"{interval.mean:.2f}x" + _ends(interval, "{:.2f}")
+    ends = "" if math.isnan(interval.low) else f" ({_times(interval.low)} to {_times(interval.high)})"
+    return f"{_times(interval.mean)}x{ends}"
 
 
 def percent(interval: Interval) -> str:
@@ -29,8 +30,13 @@ def _ends(interval: Interval, form: str) -> str:
 
 def span(factors: list[float]) -> str:
     """The range of some ratios: `1.05x to 1.28x`."""
-    low, high = f"{min(factors):.2f}x", f"{max(factors):.2f}x"
+    low, high = f"{_times(min(factors))}x", f"{_times(max(factors))}x"
     return low if low == high else f"{low} to {high}"
+
+
+def _times(ratio: float) -> str:
+    """A ratio with two decimals, or with three digits if it is 10 or more."""
+    return f"{ratio:.2f}" if ratio < 10 else f"{ratio:.1f}" if ratio < 100 else f"{ratio:,.0f}"
 
 
 def listed(words: list[str], noun: str) -> str:
