@@ -66,8 +66,12 @@ def reported(added) -> dict[str, str]:
     files = {"--wide-csv": "r.csv", "--latex": "r.tex", "--out": "r.md", "--plot": "r.svg"}
     told = CliRunner().invoke(
         reports.__main__.app,
-        [str(manifest), *where, *(word for option, name in files.items() for word in (option, str(out / name)))],
-        env={"COLUMNS": "250"},
+        [
+            str(manifest),
+            "--wide",
+            *where,
+            *(word for option, name in files.items() for word in (option, str(out / name))),
+        ],
     )
     assert told.exit_code == 0, told.output
     return {"": told.output} | {file.name: file.read_text() for file in out.iterdir()}
