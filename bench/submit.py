@@ -57,6 +57,12 @@ def main(
     device: Annotated[
         str | None, typer.Option(help=f"Estimate times for this device: {', '.join(devices.TABLE)}.")
     ] = None,
+    tensorboard: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Write events of training for TensorBoard, outside the timed part (default: none)."
+        ),
+    ] = None,
     overrides: Overrides = [],  # noqa: B006
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and do nothing.")] = False,
     schema: Annotated[
@@ -71,7 +77,19 @@ def main(
         from bench.plan.submission import submit
 
         failures = submit(
-            manifest, launcher, profile, runs, data, quick, only, failed, max_gpu_hours, device, overrides, dry_run
+            manifest,
+            launcher,
+            profile,
+            runs,
+            data,
+            quick,
+            only,
+            failed,
+            max_gpu_hours,
+            device,
+            tensorboard,
+            overrides,
+            dry_run,
         )
     raise typer.Exit(1 if failures else 0)
 

@@ -33,6 +33,8 @@ class JobPaths:
     """Node-local storage that .beton files are copied to before they are read."""
     submitted: float = 0.0
     """Time of submission (seconds since 1970); a node whose clock is earlier is refused."""
+    tensorboard: Path | None = None
+    """Folder of TensorBoard's events, one folder a cell; None for no events."""
 
     def images(self, cell: Cell, split: str) -> Path:
         """The folder to read a split from: the node's own copy if the profile names node-local storage."""

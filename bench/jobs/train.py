@@ -12,6 +12,7 @@ from bench.build.cost import training_cost
 from bench.build.networks import batches, method, network, trained
 from bench.build.robust_dataset import dataset
 from bench.cell import Cell
+from bench.jobs.events import Events
 from bench.jobs.lease import JobPaths, RecordLease, take_lease, write
 from bench.jobs.make_robust_dataset import robust_images
 from bench.jobs.monitor import Monitor
@@ -53,6 +54,7 @@ def _train(cell: Cell, teacher: Classifier | None, place: JobPaths, lease: Recor
     first = _resume(folder, state, lease)
     loaded = _images(cell, place)
     monitor = Monitor(cell, place) if cell.monitor else None
+    events = Events(cell, place.tensorboard, lease, first) if place.tensorboard and distributed.rank() == 0 else None
     with Progress(cell.id, recipe.epochs, first, "epoch") as progress:
         for epoch in range(first, recipe.epochs):
             loaded.epoch = epoch
@@ -73,8 +75,12 @@ def _train(cell: Cell, teacher: Classifier | None, place: JobPaths, lease: Recor
             if monitor and monitor.due(epoch):
                 _look(monitor, model, epoch, folder, lease)
             _checkpoint(folder, state, record, lease)
+            if events:
+                events.update()
             progress.step(f"loss {record.loss:.3f}, {record.images / record.seconds:,.0f} images/s")
     loaded.close()
+    if events:
+        events.close()
     if distributed.rank() == 0:
         with lease.held():
             if cell.select == "best":

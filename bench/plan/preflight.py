@@ -4,6 +4,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Collection, Iterable
+from importlib.util import find_spec
 from pathlib import Path
 
 from bench.cell import Weights
@@ -62,10 +63,35 @@ def check_device(jobs: Iterable[BenchJob], manifest: Path) -> None:
 
 def check_writable(runs: Path) -> None:
     """Raise ValueError if records and weights cannot be written. The folder is not created yet."""
-    try:
-        existing = next(folder for folder in (runs.absolute(), *runs.absolute().parents) if folder.exists())
-        tempfile.TemporaryFile(dir=existing).close()
-    except OSError as error:
-        raise ValueError(f"{runs}: {error.strerror} (allowed: a folder for --runs that can be written)") from None
+    existing = _nearest(runs, "--runs")
     if shutil.disk_usage(existing).free < 2**28:
         raise ValueError(f"{runs}: less than 256 MB free (weights and records would not fit)")
+
+
+def check_tensorboard(folder: Path, manifest: Manifest) -> None:
+    """Raise ValueError if there are no events to write, TensorBoard is not installed, or the folder is not writable.
+
+    The folder is not created yet.
+    """
+    if not manifest.trained:
+        raise ValueError(
+            f"--tensorboard {folder}: {manifest.name} trains no cell (allowed: with one that trains cells)"
+        )
+    spec = find_spec("tensorboard")
+    # A folder of this name in the current one is found as a package without origin.
+    if not spec or not spec.origin:
+        raise ValueError(
+            f"--tensorboard {folder}: needs a package that is not installed (pip install tensorboard, here and on the"
+            " nodes that train)"
+        )
+    _nearest(folder, "--tensorboard")
+
+
+def _nearest(folder: Path, option: str) -> Path:
+    """The folder, or the nearest one above it that exists; ValueError, which names the option, if not writable."""
+    try:
+        existing = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+        tempfile.TemporaryFile(dir=existing).close()
+    except OSError as error:
+        raise ValueError(f"{folder}: {error.strerror} (allowed: a folder for {option} that can be written)") from None
+    return existing

@@ -18,7 +18,7 @@ from bench.manifest.quick import reduce
 from bench.plan import devices, estimate, forecast, job_states, preflight
 from bench.plan.waves import BenchWave, pluralize, waves
 from crt import screen
-from crt.text import CONTROL, invocation, printable
+from crt.text import CONTROL, command, invocation, printable
 from launchers import inline, local, slurm, states
 from launchers.choose import choose
 from launchers.ledger import Ledger
@@ -39,6 +39,7 @@ def submit(
     failed: bool,
     max_gpu_hours: float | None,
     device: str | None,
+    tensorboard: Path | None,
     overrides: list[str],
     dry_run: bool,
 ) -> int:
@@ -51,6 +52,8 @@ def submit(
     if profile and launcher not in ("auto", "slurm"):
         raise ValueError(f"--profile {profile}: applies to Slurm only (allowed: with --launcher slurm)")
     parsed = read_manifest(manifest, overrides=overrides)
+    if tensorboard:
+        preflight.check_tensorboard(tensorboard, parsed)
     if launcher == "auto":
         launcher = choose(profile=profile is not None)
     if launcher == "slurm":
@@ -70,6 +73,7 @@ def submit(
         failed,
         max_gpu_hours,
         device,
+        tensorboard.absolute() if tensorboard else None,
         overrides,
     )
     return submission.dry() if dry_run else submission.launch()
@@ -137,6 +141,7 @@ class Submission:
         failed: bool,
         most: float | None,
         device: str | None,
+        tensorboard: Path | None,
         overrides: list[str],
     ):
         self.manifest, self.path, self.launcher, self.failed, self.most = manifest, path, launcher, failed, most
@@ -146,7 +151,9 @@ class Submission:
         self.speed = self._speed(device)
         process: Literal["fresh", "shared"] = "shared" if launcher == "inline" else "fresh"
         stage = self.profile.stage
-        self.place = JobPaths(runs=runs, data=data, process=process, stage=stage, submitted=time.time())
+        self.place = JobPaths(
+            runs=runs, data=data, process=process, stage=stage, submitted=time.time(), tensorboard=tensorboard
+        )
         self.ledger = Ledger(runs)
         self.console = screen.output()
 
@@ -194,6 +201,8 @@ class Submission:
             return 0
         preflight.check_data(self.manifest, self.place.data, self.profile.sources, dry=False)
         logs = self.place.runs / "logs"
+        if self.place.tensorboard:
+            self.console.print(f"Events: {command('tensorboard', '--logdir', self.place.tensorboard)}", soft_wrap=True)
         failures = 0
         if self.launcher == "inline":
             failures = inline.launch(planned)
