@@ -15,5 +15,6 @@ setup(
         *(f"bench.{name}" for name in DATA),
     ],
     package_dir={f"bench.{name}": name for name in DATA},
-    package_data={f"bench.{name}": ["**/*.yaml"] for name in DATA} | {"reports.render": [f"*.{s}" for s in PAGE]},
+    package_data={f"bench.{name}": ["**/*.yaml"] for name in DATA}
+    | {name: [f"*.{suffix}" for suffix in PAGE] for name in ("bench.commands", "reports.render")},
 )

@@ -27,7 +27,8 @@ def main(
     eps: Annotated[str, typer.Option(help="Radius of the ball, for pixels in [0, 1]: 8/255, 0.5.")],
     norm: Annotated[Norm, typer.Option(help="Norm of the ball.")] = Norm.linf,
     attack: Annotated[
-        str, typer.Option(help="Name of the attack in manifests: PGD, AutoPGD, or AutoAttack if it is installed.")
+        str,
+        typer.Option(help="Name of the attack in manifests: PGD, AutoPGD, or AutoAttack (pip install pyautoattack)."),
     ] = "AutoPGD",
     steps: Annotated[int | None, typer.Option(help="Steps per restart (default: the attack's).")] = None,
     restarts: Annotated[
@@ -48,6 +49,8 @@ def main(
     out: options.Out = None,
     runs: options.Runs = Path("runs"),
     data: options.Data = Path("data"),
+    json: options.Json = None,
+    html: options.Html = None,
 ) -> None:
     """Attack test images within a ball; images already in the table are not attacked again."""
     options_given = dict(steps=steps, restarts=restarts, loss=loss, batch=batch, images=images)
@@ -60,7 +63,7 @@ def main(
         network = Checkpoint(
             file=checkpoint, arch=arch, dataset=dataset, pipeline=pipeline, normalize=normalize, key=key
         )
-        report(network, attack, arguments, norm.value, eps, seed, out, runs, data)
+        report(network, attack, arguments, norm.value, eps, seed, out, runs, data, json, html)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,8 @@ def main(
     out: options.Out = None,
     runs: options.Runs = Path("runs"),
     data: options.Data = Path("data"),
+    json: options.Json = None,
+    html: options.Html = None,
 ) -> None:
     """Certify test images by randomized smoothing; images already in the table are not certified again."""
     arguments: dict[str, Any] = dict(n=n, n0=n0, alpha=alpha, skip_wrong=skip_wrong)
@@ -47,7 +49,7 @@ def main(
         network = Checkpoint(
             file=checkpoint, arch=arch, dataset=dataset, pipeline=pipeline, normalize=normalize, key=key
         )
-        report(network, arguments, sigma, seed, out, runs, data)
+        report(network, arguments, sigma, seed, out, runs, data, json, html)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,10 @@ from rich.table import Column, Table
 from bench import records
 from bench.cell import Spec
 from bench.command import warnings_as_notes
-from bench.commands import image_table
+from bench.commands import image_table, summary
 from bench.commands.checkpoint import Checkpoint
 from bench.commands.image_table import percentage
+from bench.commands.summary import Summary
 from bench.manifest.messages import typed
 from bench.records import Verdict
 from bench.results.statistics import wilson
@@ -26,9 +27,9 @@ from crt.plugins import plugins
 from crt.text import printable
 from crt.threat import Threat
 
-MEANING = (
-    "An attack gives an upper bound of robust accuracy and proves nothing: another attack may break images that"
-    " withstood this one."
+GUARANTEE = (
+    "No guarantee: the robust accuracy is an upper bound, and proves nothing, for a stronger attack may break images"
+    " that withstood this one."
 )
 
 
@@ -42,8 +43,10 @@ def report(
     out: Path | None,
     runs: Path,
     data: Path,
+    json: Path | None,
+    html: Path | None,
 ) -> None:
-    """Attack the images that the table does not hold yet, and print its summary.
+    """Attack the images that the table does not hold yet, print its summary, and write it to `json` and `html`.
 
     `arguments` are those of the attack; errors name them by the command's options. `eps` is text such as 8/255. `out`
     is the table's file, by default one in `runs` named by a digest of the settings. ValueError for a wrong argument or
@@ -56,13 +59,20 @@ def report(
     ball = {"attack": attack, **evaluation.threat.model_dump(include={"norm", "eps"})}
     settings = image_table.settings(checkpoint, digest, seed, spec, evaluation, ball)
     out = out or image_table.table_path(runs, "attack", checkpoint, settings, ".jsonl")
+    summary.check_files({"--json": json, "--html": html}, out, checkpoint.file)
     title = f"{printable(str(checkpoint.file))} ({checkpoint.arch}), {spec.label}, {norm} eps {eps}"
     with warnings_as_notes():
         verdicts = attacked(model, evaluation, spec, test, settings, out, title)
+    choice = image_table.choice([verdict.index for verdict in verdicts], len(test))
+    seconds = sum(verdict.seconds for verdict in verdicts)
+    fields = summary.common(checkpoint, digest, spec, seed, choice, seconds, out)
+    result = summarize(verdicts, evaluation.threat, fields)
     console.print(title, soft_wrap=True)
-    console.print(summary(verdicts, len(test)))
-    console.print(MEANING, soft_wrap=True)
+    console.print(_table(result))
+    console.print(result.guarantee, soft_wrap=True)
     console.print(f"{printable(str(out))}: {len(verdicts)} images", soft_wrap=True)
+    for file in summary.write(result, (), json, html):
+        console.print(f"wrote {printable(str(file))}", soft_wrap=True)
 
 
 def attacked(
@@ -91,16 +101,31 @@ def attacked(
     return [verdicts[index] for index in indices]
 
 
-def summary(verdicts: Sequence[Verdict], available: int) -> Table:
-    """Table of clean accuracy, robust accuracy under the attack, and speed, headed by the choice of images."""
-    choice = image_table.choice([verdict.index for verdict in verdicts], available)
+def summarize(verdicts: Sequence[Verdict], threat: Threat, fields: dict[str, Any]) -> Summary:
+    """Clean accuracy, and robust accuracy under the attack at the threat's radius; `fields` are the common ones."""
     correct = [verdict for verdict in verdicts if verdict.prediction == verdict.label]
     robust = sum(verdict.radius > 0 for verdict in correct)
-    table = Table(Column("", no_wrap=True), Column(choice, no_wrap=True), Column("95 % interval", no_wrap=True))
-    table.add_row("% clean accuracy", *percentage(wilson(len(correct), len(verdicts))))
-    table.add_row("% robust accuracy, at most", *percentage(wilson(robust, len(verdicts))))
-    table.add_row("images broken", str(len(correct) - robust), "")
-    table.add_row("images/s", f"{len(verdicts) / sum(verdict.seconds for verdict in verdicts):.3g}", "")
+    return Summary(
+        command="attack",
+        guarantee=GUARANTEE,
+        proof=False,
+        threat={"norm": threat.norm, "eps": threat.eps},
+        clean_accuracy=summary.share(wilson(len(correct), len(verdicts))),
+        robust_accuracy=(summary.share_at(threat.eps, wilson(robust, len(verdicts))),),
+        images_broken=len(correct) - robust,
+        **fields,
+    )
+
+
+def _table(result: Summary) -> Table:
+    """Clean accuracy, robust accuracy under the attack, and speed, headed by the choice of images."""
+    table = Table(
+        Column("", no_wrap=True), Column(result.images.choice, no_wrap=True), Column("95 % interval", no_wrap=True)
+    )
+    table.add_row("% clean accuracy", *percentage(result.clean_accuracy))
+    table.add_row("% robust accuracy, at most", *percentage(result.robust_accuracy[0]))
+    table.add_row("images broken", str(result.images_broken), "")
+    table.add_row("images/s", f"{result.images_per_second:.3g}", "")
     return table
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from bench import cell
 from bench.cell import Spec
 from bench.commands.checkpoint import Checkpoint
+from bench.commands.summary import Estimate, Images
 from bench.jobs.evaluate import image
 from bench.jobs.lease import RecordLease, write
 from bench.jobs.progress import Progress
 from bench.manifest.plugin_spec import spec as resolve
-from bench.results.statistics import Interval
 from crt import distributed
 from crt.data.beton_file import Beton
 from crt.evals.base import Evaluation, judge_each
@@ -88,12 +88,15 @@ def judge_rest(
             began = time.perf_counter()
 
 
-def choice(indices: Sequence[int], available: int) -> str:
-    """The number of judged images out of those available, and their indices, in words."""
+def choice(indices: Sequence[int], available: int) -> Images:
+    """The judged images, out of those available."""
     few = f"{', '.join(map(str, indices[:2]))}, …, {indices[-1]}" if len(indices) > 3 else ", ".join(map(str, indices))
-    return f"{len(indices):,} of {available:,} images: {few}"
+    words = f"{len(indices):,} of {available:,} images: {few}"
+    return Images(evaluated=len(indices), available=available, choice=words)
 
 
-def percentage(share: Interval) -> tuple[str, str]:
-    """A share in percent, and its 95 % interval."""
-    return f"{100 * share.mean:.1f}", f"[{100 * share.low:.1f}, {100 * share.high:.1f}]"
+def percentage(share: Estimate) -> tuple[str, str]:
+    """A share in percent, and its interval; a dash and nothing where there is none."""
+    if share.estimate is None or share.low is None or share.high is None:
+        return "–", ""
+    return f"{100 * share.estimate:.1f}", f"[{100 * share.low:.1f}, {100 * share.high:.1f}]"

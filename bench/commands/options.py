@@ -39,6 +39,8 @@ Compiled = Annotated[Compile, typer.Option(help="Mode of torch.compile; worthwhi
 Images = Annotated[int | None, typer.Option(help="Judge at most this many images.")]
 Out = Annotated[Path | None, typer.Option(help="Table to create or resume (default: one in RUNS).")]
 Runs = Annotated[Path, typer.Option(help="Folder of the tables.")]
+Json = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the summary as JSON.")]
+Html = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the summary as a self-contained page.")]
 Data = Annotated[Path, typer.Option(help="Folder of the .beton files.")]
 
 
