@@ -10,7 +10,7 @@ from rich.table import Column, Table
 from bench import records
 from bench.cell import Spec
 from bench.command import warnings_as_notes
-from bench.commands import image_table, summary
+from bench.commands import image_table, summary, summary_page
 from bench.commands.checkpoint import Checkpoint
 from bench.commands.image_table import percentage
 from bench.commands.summary import Summary
@@ -71,7 +71,7 @@ def report(
     console.print(_table(result))
     console.print(result.guarantee, soft_wrap=True)
     console.print(f"{printable(str(out))}: {len(verdicts)} images", soft_wrap=True)
-    for file in summary.write(result, (), json, html):
+    for file in summary_page.write(result, (), json, html):
         console.print(f"wrote {printable(str(file))}", soft_wrap=True)
 
 

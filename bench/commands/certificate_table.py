@@ -9,7 +9,7 @@ from rich.table import Column, Table
 from scipy.stats import norm
 
 from bench.command import warnings_as_notes
-from bench.commands import image_table, smoothing_tsv, summary
+from bench.commands import image_table, smoothing_tsv, summary, summary_page
 from bench.commands.checkpoint import Checkpoint
 from bench.commands.image_table import percentage
 from bench.commands.summary import EstimateAtRadius, Summary
@@ -66,7 +66,7 @@ def report(
     console.print(_table(result))
     console.print(result.guarantee, soft_wrap=True)
     console.print(f"{printable(str(out))}: {len(rows)} images", soft_wrap=True)
-    for file in summary.write(result, curve(rows, _largest(sigma, spec.args)), json, html):
+    for file in summary_page.write(result, curve(rows, _largest(sigma, spec.args)), json, html):
         console.print(f"wrote {printable(str(file))}", soft_wrap=True)
 
 

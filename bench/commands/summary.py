@@ -1,7 +1,6 @@
-"""Summary of an evaluated checkpoint: its guarantee, accuracies with intervals, and settings; as JSON or as a page."""
+"""Summary of an evaluated checkpoint: its guarantee, accuracies with intervals, and settings, as JSON."""
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -144,17 +143,6 @@ def check_files(files: dict[str, Path | None], table: Path, checkpoint: Path) ->
         if not os.access(file if file.exists() else file.parent, os.W_OK):
             raise ValueError(f"{option} {file}: cannot be written (allowed: a file that can)")
         taken[file.resolve()] = f"what {option} writes"
-
-
-def write(summary: Summary, curve: Sequence[EstimateAtRadius], json: Path | None, html: Path | None) -> list[Path]:
-    """Write the summary as JSON and as a page that draws the curve of certified accuracy; the files written."""
-    if json:
-        json.write_text(summary.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    if html:
-        from bench.commands.summary_page import page
-
-        html.write_text(page(summary, curve), encoding="utf-8", errors="backslashreplace")
-    return [file for file in (json, html) if file]
 
 
 def _ends(interval: Interval) -> dict[str, float | None]:

@@ -1,9 +1,9 @@
-"""Summary of an evaluated checkpoint as one self-contained HTML page without scripts."""
+"""Write the summary of an evaluated checkpoint as JSON, and as one self-contained HTML page without scripts."""
 
-import json
 import math
 import time
 from collections.abc import Sequence
+from json import dumps
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,9 +12,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from bench.commands.summary import Estimate, EstimateAtRadius, Summary
 from crt.text import printable
 
-_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 680, 320, 52, 668, 10, 272
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 680, 324, 68, 660, 16, 276
 """Size of the drawing and ends of its axes, in the units of its view box."""
-
 _SHOWN = {"commit", "dirty", "python", "torch", "torchvision", "cuda", "device", "driver", "host", "cpu", "cpus"}
 """Facts of the machine that the page shows."""
 
@@ -36,6 +35,15 @@ class Drawing(NamedTuple):
     band: str
     x: list[Tick]
     y: list[Tick]
+
+
+def write(summary: Summary, curve: Sequence[EstimateAtRadius], json: Path | None, html: Path | None) -> list[Path]:
+    """Write the summary as JSON and as a page; the files written."""
+    if json:
+        json.write_text(summary.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    if html:
+        html.write_text(page(summary, curve), encoding="utf-8", errors="backslashreplace")
+    return [file for file in (json, html) if file]
 
 
 def page(summary: Summary, curve: Sequence[EstimateAtRadius]) -> str:
@@ -133,7 +141,5 @@ def _machine(summary: Summary) -> dict[str, str]:
 def _words(fields: dict[str, Any]) -> dict[str, str]:
     """Values as text; those that are no text as JSON, without those that are None."""
     return {
-        name: value if isinstance(value, str) else json.dumps(value)
-        for name, value in fields.items()
-        if value is not None
+        name: value if isinstance(value, str) else dumps(value) for name, value in fields.items() if value is not None
     }
