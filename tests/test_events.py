@@ -174,6 +174,30 @@ def submit(tmp_path: Path, *options: str):
     return CliRunner().invoke(app, ["quickstart", "--quick", *folders, *options])
 
 
+@needs_tensorboard
+def test_submit_has_each_trained_cell_write_events(tiny, digits, tmp_path):
+    cell = tiny(epochs=2).cells[0]
+    folders = ["--runs", str(tmp_path / "runs"), "--data", str(digits), "--tensorboard", str(tmp_path / "events")]
+    result = CliRunner().invoke(app, [str(tmp_path / "tiny.yaml"), "--launcher", "inline", *folders])
+    assert result.exit_code == 0, result.output
+    assert f"Events: tensorboard --logdir {tmp_path / 'events'}" in result.output
+    assert [step for step, *_ in series(tmp_path / "events" / cell.id)["train/loss"]] == [0, 1]
+
+
+@needs_tensorboard
+@pytest.mark.parametrize("call", ["flush", "close"])
+def test_training_ends_well_where_the_disk_is_full(cell, digits, tmp_path, monkeypatch, capsys, call):
+    writer = pytest.importorskip("torch.utils.tensorboard").SummaryWriter
+
+    def full(self):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(writer, call, full)
+    run(cell, digits, tmp_path / "runs", tmp_path / "events")
+    assert (tmp_path / "runs" / cell.id / "model.pt").exists()
+    assert capsys.readouterr().out.count("No space left on device (training goes on)") == 1
+
+
 def test_a_missing_package_is_named_before_anything_is_queued(tmp_path, monkeypatch):
     found = importlib.util.find_spec
     absent = lambda name, *more: None if name == "tensorboard" else found(name, *more)  # noqa: E731

@@ -50,7 +50,10 @@ class Events:
     def close(self) -> None:
         """End the writer's thread."""
         if self._writer:
-            self._writer.close()
+            try:
+                self._writer.close()
+            except OSError as error:
+                self._give_up(error)
 
     def _open(self) -> "SummaryWriter":
         """A writer of a new file, after removing those of earlier attempts."""
