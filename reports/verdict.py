@@ -86,9 +86,13 @@ def _claims(frames: dict[str, pd.DataFrame]) -> str:
     )
     if not tested:
         return f"No published figure can be checked: {untested}."
-    against = [f"{counts[key]} measured {key}" for key in ("above", "below") if counts.get(key)]
     text = f"Published figures: {counts.get('within', 0)} of {tested} agree with the measurement"
-    return f"{text}{''.join(f', {part}' for part in against)}{f' ({untested})' if untested else ''}."
+    for key in ("above", "below"):
+        if counts.get(key):
+            against = claims[claims["verdict"] == key]
+            names = [f"{row.arch} {row.label}, {row.figure}" for row in against.itertuples()]
+            text += f"; measured {key}: {listed(names, 'figures', '; ')}"
+    return f"{text}{f'; {untested}' if untested else ''}."
 
 
 def _distrust(manifest: Manifest, measured: list[Measured], compared: list[Setting]) -> str:

@@ -16,6 +16,7 @@ from bench.results.intervals import welch_ratio
 from bench.results.measured import Measured, load
 from bench.results.statistics import mean_ci, share_difference, wilson
 from reports.competition import winner
+from reports.tables.claims import claims
 from reports.verdict import verdict
 
 HEAD = """
@@ -64,8 +65,8 @@ def recorded(tmp_path: Path, text: str, right: dict[str, int], seconds: dict[str
     return manifest, load(manifest, [runs])
 
 
-def sentences(manifest: Manifest, measured: list[Measured], claims: pd.DataFrame | None = None) -> dict[str, str]:
-    frames = {} if claims is None else {"claims": claims}
+def sentences(manifest: Manifest, measured: list[Measured], claimed: pd.DataFrame | None = None) -> dict[str, str]:
+    frames = {} if claimed is None else {"claims": claimed}
     findings = verdict(manifest, measured, frames)
     assert len({finding.rule for finding in findings}) == len(findings) <= 7
     assert all(finding.text.endswith(".") and "nan" not in finding.text for finding in findings)
@@ -117,17 +118,30 @@ def test_equal_robustness_for_more_time_is_wasted(tmp_path):
 
 
 def test_a_contradicted_claim(tmp_path):
-    manifest, measured = recorded(
-        tmp_path, TIMED + CELLS.replace("SEEDS", ""), {"Standard": 60, "Gaussian": 400, "SmoothMix": 250}
+    paper = ", paper: {certified: [{0.5: 10.0}, {0.5: 66.5}, {0.5: 75.00}], hours: [1, 2, 3]}"
+    manifest = read(tmp_path, HEAD + CELLS.replace("SEEDS", paper))
+    for cell, right in zip(manifest.cells[:2], (60, 400), strict=True):
+        evaluated(tmp_path / "runs", cell, right)
+        file = tmp_path / "runs" / cell.id / "train.jsonl"
+        append(file, start())
+        for number in range(4):
+            append(file, epoch(cell.id, number, 1.0, 1437))
+    measured = load(manifest, [tmp_path / "runs"])
+    assert sentences(manifest, measured, claims(manifest, measured, manifest))["claims"] == (
+        "Published figures: 2 of 2 agree with the measurement; 2 measured in a different setting, 2 not measured."
     )
-    claims = pd.DataFrame({"verdict": ["within"] * 3 + ["below"] * 2 + ["not measured", "different setting"]})
-    said = sentences(manifest, measured, claims)["claims"]
-    assert said == (
-        "Published figures: 3 of 5 agree with the measurement, 2 measured below (1 measured in a different setting,"
-        " 1 not measured)."
+    evaluated(tmp_path / "runs", manifest.cells[2], 250)
+    for number in range(4):
+        append(tmp_path / "runs" / manifest.cells[2].id / "train.jsonl", epoch(manifest.cells[2].id, number, 1.0, 1437))
+    measured = load(manifest, [tmp_path / "runs"])
+    assert sentences(manifest, measured, claims(manifest, measured, manifest))["claims"] == (
+        "Published figures: 2 of 3 agree with the measurement; measured below: cnn2c2f SmoothMix, certified at 0.5 (%);"
+        " 3 measured in a different setting."
     )
-    none = sentences(manifest, measured, pd.DataFrame({"verdict": ["not measured"] * 4}))["claims"]
-    assert none == "No published figure can be checked: 4 not measured."
+    none = read(tmp_path, HEAD + CELLS.replace("SEEDS", ", paper: {hours: [1, 2, 3]}"))
+    measured = load(none, [tmp_path / "runs"])
+    said = sentences(none, measured, claims(none, measured, none))["claims"]
+    assert said == "No published figure can be checked: 3 measured in a different setting."
 
 
 def test_one_seed_and_several(tmp_path):

@@ -163,8 +163,9 @@ def _differences(
         yield from changed[m.id].items()
     devices = sorted({start.device for m in cells for start in m.starts})
     published = manifest.published.device
-    if metric.holds == "on a device" and not all(_is_model(device, published) for device in devices):
-        yield "device", f"{', '.join(devices)}, published on {published or 'one that the manifest does not name'}"
+    if metric.holds == "on a device" and not (devices and all(_is_model(device, published) for device in devices)):
+        named = published or "one that the manifest does not name"
+        yield "device", f"{', '.join(devices) or 'not recorded'}, published on {named}"
     if metric.holds == "on a GPU" and published and "cpu" in devices:
         yield "device type", f"CPU, published on {published}"
     if counterpart.n < counterpart.expected:

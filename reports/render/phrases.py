@@ -39,8 +39,8 @@ def _times(ratio: float) -> str:
     return f"{ratio:.2f}" if ratio < 10 else f"{ratio:.1f}" if ratio < 100 else f"{ratio:,.0f}"
 
 
-def listed(words: list[str], noun: str) -> str:
-    """The words, or their number and the first two where there are many."""
+def listed(words: list[str], noun: str, between: str = ", ") -> str:
+    """The words, or their number and the first two where there are many; `between` stands between two words."""
     if len(words) > NAMED:
-        return f"{len(words)} {noun} ({', '.join(words[:2])} ...)"
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+        return f"{len(words)} {noun} ({between.join(words[:2])} ...)"
+    return " and ".join([between.join(words[:-1]), words[-1]] if len(words) > 1 else words)
