@@ -320,6 +320,20 @@ def test_buttons_give_the_files_that_the_command_writes(visit, folder):
         assert parsed(archive.read("timing-timing.csv")) == parsed((folder / "timing.csv").read_bytes())
 
 
+def test_a_name_in_a_legend_dims_the_other_series(visit, folder):
+    tab = visit(folder / "smoothing.html")
+    names, dimmed = tab.locator("#plot-certified text[role=button]"), tab.locator("#plot-certified .dimmed")
+    assert names.count() > 1 and not dimmed.count()
+    names.first.click()
+    others = dimmed.count()
+    assert others and names.first.get_attribute("aria-pressed") == "true"
+    names.nth(1).press("Enter")
+    pressed = [name.get_attribute("aria-pressed") for name in names.all()]
+    assert pressed[:2] == ["false", "true"] and "true" not in pressed[2:] and dimmed.count()
+    names.nth(1).press(" ")
+    assert not dimmed.count() and tab.locator("#plot-certified svg[role=group]").count() == 1
+
+
 def test_a_page_is_whole_without_scripts(visit, folder):
     tab = visit(folder / "smoothing.html", java_script_enabled=False)
     assert tab.locator("section#results tbody tr").first.is_visible()

@@ -1,5 +1,5 @@
 "use strict";
-// Sorting and filtering of tables, downloads, the theme, and printing. Without this script the page is complete, but still.
+// Sorting and filtering of tables, legends of figures, downloads, the theme, and printing. Without this script the page is complete, but still.
 
 const root = document.documentElement;
 root.classList.add("scripted");
@@ -73,6 +73,39 @@ if (held) {
     button.addEventListener("click", () => save(`${files.name}.zip`, bytes(), "application/zip"));
   }
 }
+
+// The names in a figure's legend are buttons: one name at a time dims the marks of the others.
+const colour = (part) => /(?:stroke|fill): (#[0-9a-f]{6})/.exec(part.getAttribute("style") ?? "")?.[1];
+function emphasized(svg) {
+  const names = new Map();
+  for (const legend of svg.querySelectorAll("[id*='-legend_']")) {
+    let own;
+    for (const part of legend.children) {
+      const text = part.querySelector("text");
+      if (text && own) names.set(text, own);
+      own = text ? undefined : [...part.querySelectorAll("[style]")].map(colour).find(Boolean) ?? own;
+    }
+  }
+  const colours = new Set(names.values());
+  if (colours.size < 2) return;
+  svg.setAttribute("role", "group");
+  const marks = [...svg.querySelectorAll("[style]")].filter((part) => colours.has(colour(part)) && !part.closest("[id*='-legend_']"));
+  for (const [text, own] of names) {
+    const toggle = () => {
+      const chosen = text.getAttribute("aria-pressed") === "false";
+      for (const each of names.keys()) each.setAttribute("aria-pressed", chosen && each === text);
+      for (const part of marks) part.classList.toggle("dimmed", chosen && colour(part) !== own);
+    };
+    for (const [key, value] of Object.entries({ role: "button", tabindex: 0, "aria-pressed": false })) text.setAttribute(key, value);
+    text.addEventListener("click", toggle);
+    text.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" && event.key !== " ") return;
+      event.preventDefault();
+      toggle();
+    });
+  }
+}
+document.querySelectorAll("figure > svg").forEach(emphasized);
 
 const theme = document.getElementById("theme");
 const following = { system: "light", light: "dark", dark: "system" };
