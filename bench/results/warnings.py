@@ -34,17 +34,26 @@ def remarks(measured: list[Measured]) -> list[str]:
         for warning in _warnings(m):
             groups.setdefault(warning.heading, {}).setdefault(m, []).append(warning.place)
             remedies[warning.heading] = f" {warning.remedy}" if warning.remedy else ""
-    timed, apart = sum(bool(m.runs) for m in measured), len(folders(measured)) > 1
+    apart = len(folders(measured)) > 1
     return [
         f"{heading}: "
         + (
-            f"{len(cells)} of {timed} timed cells (column remarks of --wide-csv)"
+            f"{_share(cells, measured)} (column remarks of --wide-csv)"
             if len(cells) > _NAMED
             else "; ".join(_places(cells, apart))
         )
         + f".{remedies[heading]}"
         for heading, cells in groups.items()
     ]
+
+
+def _share(cells: Iterable[Measured], measured: list[Measured]) -> str:
+    """The number of cells, of those that are timed if all of them are."""
+    cells = list(cells)
+    timed = [m for m in measured if m.runs]
+    if all(m.runs for m in cells):
+        return f"{len(cells)} of {len(timed)} timed cells"
+    return f"{len(cells)} of {len(measured)} cells"
 
 
 def kinds(measured: Iterable[Measured]) -> list[str]:
