@@ -134,7 +134,7 @@ class Comparison(BaseModel):
 
 
 class Published(BaseModel):
-    """What a paper prints about a whole table."""
+    """Published figures that concern several cells of a table."""
 
     model_config = _STRICT
 

@@ -28,7 +28,7 @@ class Column:
 
 
 class Layout(NamedTuple):
-    """What a table shows at some width."""
+    """Shown, shared and hidden columns of a table at one width."""
 
     columns: list[Column]
     widths: list[int]

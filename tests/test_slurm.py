@@ -85,7 +85,7 @@ class Cluster:
         return done.stdout + done.stderr
 
     def bench(self, command, *options: object, code: int = 0) -> str:
-        """What a command prints: in this process, since the start of another costs more than all that it does."""
+        """Output of a command, run in this process because starting another takes longer than the command."""
         result = CliRunner().invoke(command.app, [*map(str, options)], env=self.environment)
         assert result.exit_code == code, f"{command.__name__} {options}: {result.exit_code} {result.output}"
         return result.output
@@ -482,7 +482,7 @@ def test_bad_profile_is_one_message_and_nothing_is_queued(cluster, table, tmp_pa
 
 
 def refused(*options: object) -> str:
-    """What submit says in one line when it ends with exit code 2."""
+    """The one-line error of a submission that ends with exit code 2."""
     result = CliRunner().invoke(submit.app, [*map(str, options)])
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert result.exit_code == 2 and "Traceback" not in result.output

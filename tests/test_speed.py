@@ -1,4 +1,4 @@
-"""What switches bring: studies of one method each, a budget, certification beside, and the report of them."""
+"""Effect of switches: studies of one method each, a time budget, certification, and their report."""
 
 import math
 import time

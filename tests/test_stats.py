@@ -44,7 +44,7 @@ def average(values) -> float:
 
 
 def variance(values) -> float:
-    """Of the values' mean, taken as independent."""
+    """Variance of the mean of independent values."""
     return math.fsum((v - average(values)) ** 2 for v in values) / (len(values) - 1) / len(values)
 
 

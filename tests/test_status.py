@@ -1,4 +1,4 @@
-"""What status says without a cluster: of records, of jobs that left nothing, of clocks."""
+"""Job states without a cluster: from records, from jobs that left nothing, and with clocks that differ."""
 
 import io
 import re

@@ -16,7 +16,7 @@ Clock = Literal["GPU", "host"]
 
 
 class Rates(NamedTuple):
-    """What energy and time cost; None where the user does not state it."""
+    """Grid intensity and hourly rate, as the user states them; None for one that is not stated."""
 
     grid_intensity: float | None = None
     """Grams of CO2 per kWh."""

@@ -1,6 +1,7 @@
 """Base class of loaders: an order of images, and their batches on the device."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -36,7 +37,7 @@ class Order:
         return epoch_order(self.n, self.seed, epoch, self.rank, self.world, self.shuffle)
 
 
-class Loader:
+class Loader(ABC):
     """Batches of (images (B, C, H, W) float32 in [0, 1], labels (B,) int64, indices (B,) int64) on the device.
 
     A batch belongs to the consumer; the last one of an epoch may be smaller. Each iteration uses the order of `epoch`
@@ -69,9 +70,9 @@ class Loader:
         epoch, self.epoch = self.epoch, self.epoch + 1
         return self.batches(epoch)
 
+    @abstractmethod
     def batches(self, epoch: int) -> Iterator[Batch]:
         """Yield the batches of one epoch."""
-        raise NotImplementedError
 
     def changes(self, epoch: int, **others) -> Changes:
         """Augmentation of an epoch's cropped images; `others` replace fields of the pipeline."""
@@ -84,5 +85,5 @@ class Loader:
         pinned = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
         return pinned.copy_(tensor).to(self.device, non_blocking=True)
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  # not every loader holds any
         """Release threads and memory."""

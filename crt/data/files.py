@@ -2,6 +2,7 @@
 
 import os
 import posixpath
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -88,7 +89,7 @@ class Link:
     hard: bool = False
 
 
-class Archive:
+class Archive(ABC):
     """The files of archives by path; links within them are followed. Messages name the archives by `name`."""
 
     def __init__(self, name: str):
@@ -113,9 +114,9 @@ class Archive:
         parent, name = posixpath.split(path)
         self._folders[self.add_folder(parent)][name] = content
 
+    @abstractmethod
     def load(self, content: tuple) -> bytes:
         """The bytes of an added file."""
-        raise NotImplementedError
 
     def resolve(self, path: str) -> str:
         """The path with every link resolved; ValueError for one that leaves the archive, dangles or loops."""
