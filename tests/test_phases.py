@@ -14,7 +14,7 @@ def test_phases_are_told_apart_and_sum_to_the_whole(monkeypatch):
         """Three batches; each takes 2 s to wait for and 3 s to move."""
 
         def __init__(self):
-            self.device = torch.device("cpu")
+            self.device, self.epoch = torch.device("cpu"), 0
 
         def __len__(self) -> int:
             return 3
@@ -23,7 +23,7 @@ def test_phases_are_told_apart_and_sum_to_the_whole(monkeypatch):
             now[0] += 3
             return tensor
 
-        def __iter__(self):
+        def batches(self, epoch: int):
             for _ in range(3):
                 now[0] += 2
                 yield self.own(torch.ones(1)), torch.ones(1), torch.ones(1)
