@@ -104,8 +104,9 @@ def costs(compared: list[Setting]) -> str:
         for label in shown
     ]
     base = next(setting.baseline.label for setting in compared if setting.baseline)
+    end = "" if any(len(setting.judged) > 1 for setting in compared) else "; robustness was not measured"
     more = f" ({len(ordered) - len(shown)} more in the tables)" if len(shown) < len(ordered) else ""
-    return f"Training time relative to {base}: {', '.join(texts)}{more}; robustness was not measured."
+    return f"Training time relative to {base}: {', '.join(texts)}{more}{end}."
 
 
 def _best(setting: Setting) -> Contender:

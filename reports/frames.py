@@ -23,6 +23,7 @@ from reports.tables.speed import certification, speed
 from reports.tables.sweeps import sweeps
 from reports.tables.teachers import teachers
 from reports.tables.timing import timing
+from reports.tables.trainings import trainings
 
 
 def read_frames(
@@ -55,6 +56,7 @@ def make_frames(
         "scaling": scaling(measured, allow),
         "speed": speed(manifest, measured, allow),
         "certification": certification(manifest, measured),
+        "trainings": trainings(measured),
         "masking": masking(measured),
         "comparisons": comparisons(manifest, measured),
         "certificates": certificates(measured),

@@ -1,6 +1,7 @@
 """The verdict of a report: a few sentences that answer what the measurements show, each made by one rule."""
 
 from collections.abc import Collection
+from dataclasses import replace
 from typing import NamedTuple
 
 import pandas as pd
@@ -9,9 +10,13 @@ from bench.manifest.manifest import Manifest
 from bench.results.contenders import Setting, settings
 from bench.results.intervals import RUNS
 from bench.results.measured import Measured
+from bench.results.statistics import wilson
 from bench.results.warnings import kinds
 from reports.competition import bought, costs, fastest, tied, wasted
-from reports.render.phrases import listed
+from reports.render.phrases import listed, percent
+
+_MOST = 7
+"""Largest number of sentences."""
 
 
 class Finding(NamedTuple):
@@ -29,6 +34,7 @@ def verdict(
     Rules, in their order:
 
     - compared: what was compared on what, and what is missing;
+    - collapsed: the trainings that collapsed, and their rate over seeds;
     - fastest: the least costly of the methods that are as robust as the best: the difference is not distinguishable
       from 0, and its interval lies within MARGIN;
     - costs: the cost of each method, where robustness was not measured;
@@ -43,15 +49,18 @@ def verdict(
     compared = settings(manifest, measured, allow)
     if not compared:
         return []
-    judged = [setting for setting in compared if len(setting.judged) > 1]
-    sentences = {"compared": _compared(manifest, measured, compared)}
-    if judged:
-        sentences |= {"fastest": fastest(judged), "buys": bought(judged), "wasted": wasted(judged)}
-        sentences["tied"] = tied(judged)
+    judged = [_competing(setting) for setting in compared if len(setting.judged) > 1]
+    competing = [setting for setting in judged if setting.judged]
+    sentences = {"compared": _compared(manifest, measured, compared), "collapsed": _collapsed(compared)}
+    if competing:
+        sentences |= {"fastest": fastest(competing), "buys": bought(competing), "wasted": wasted(competing)}
+        sentences["tied"] = tied(competing)
     else:
         sentences["costs"] = costs(compared)
     sentences |= {"claims": _claims(frames), "distrust": _distrust(manifest, measured, compared)}
-    return [Finding(rule, text) for rule, text in sentences.items() if text]
+    findings = [Finding(rule, text) for rule, text in sentences.items() if text]
+    # Of the sentences, the tables say most plainly which methods are tied.
+    return [each for each in findings if each.rule != "tied" or len(findings) <= _MOST]
 
 
 def _compared(manifest: Manifest, measured: list[Measured], compared: list[Setting]) -> str:
@@ -71,6 +80,27 @@ def _compared(manifest: Manifest, measured: list[Measured], compared: list[Setti
     ]
     end = f"; {' and '.join(gaps)} (bench.status says why)" if gaps else ""
     return f"Compared: {listed(labels, 'methods')}, on {listed(places, 'settings')}{judged}{end}."
+
+
+def _competing(setting: Setting) -> Setting:
+    """The setting without the robustness of contenders that collapsed with every seed."""
+    contenders = (
+        replace(each, robust={}) if len(each.collapsed) == len(each.by_seed) else each for each in setting.contenders
+    )
+    return replace(setting, contenders=tuple(contenders))
+
+
+def _collapsed(compared: list[Setting]) -> str:
+    """The trainings that collapsed, and their rate where a method has several seeds."""
+    parts, every = [], False
+    for each in (contender for setting in compared for contender in setting.contenders if contender.collapsed):
+        count, seeds = len(each.collapsed), len(each.by_seed)
+        every |= count == seeds
+        rate = f"{percent(wilson(count, seeds))}, " if seeds > 1 else ""
+        rules = listed(sorted({found.rule for found in each.collapsed.values()}), "rules")
+        parts.append(f"{each.label} {count} of {seeds} ({rate}{rules})")
+    end = "; a method that collapsed with every seed does not compete" if every else ""
+    return f"Collapsed trainings: {listed(parts, 'methods', '; ')}{end}." if parts else ""
 
 
 def _claims(frames: dict[str, pd.DataFrame]) -> str:

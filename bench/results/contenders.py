@@ -9,6 +9,7 @@ from statistics import fmean
 from bench.cell import Cell, Spec
 from bench.manifest.labels import Names, epochs, written
 from bench.manifest.manifest import Manifest
+from bench.results.collapse import Collapse, collapse
 from bench.results.intervals import welch_ratio
 from bench.results.measured import Measured
 from bench.results.ratios import ratio
@@ -31,6 +32,12 @@ class Contender:
     def images(self) -> int:
         """Number of evaluated images of the seed with the fewest."""
         return min(map(len, self.robust.values()), default=0)
+
+    @cached_property
+    def collapsed(self) -> dict[int, Collapse]:
+        """The collapses of its trainings by seed."""
+        found = {seed: collapse(m) for seed, m in self.by_seed.items()}
+        return {seed: each for seed, each in found.items() if each}
 
     @cached_property
     def accuracy(self) -> Interval:
@@ -98,10 +105,10 @@ def settings(manifest: Manifest, measured: Iterable[Measured], allow: Collection
         if m.id in own and (m.timed or m.losses or m.verdicts):
             spec = judging(m.cell)
             key = (m.folder, m.cell.comparison_group, question(m.cell, spec) if spec else None)
-            groups.setdefault(key, {}).setdefault(_seedless(m.cell).id, []).append(m)
+            groups.setdefault(key, {}).setdefault(seedless(m.cell).id, []).append(m)
     found = []
     for methods in groups.values():
-        cells = {key: _seedless(members[0].cell) for key, members in methods.items()}
+        cells = {key: seedless(members[0].cell) for key, members in methods.items()}
         names, first = Names(cells.values()), next(iter(methods.values()))[0].cell
         contenders = tuple(_contender(manifest, names.label(cells[key]), methods[key]) for key in methods)
         fields = frozenset({*allow, *ARITHMETIC})
@@ -146,9 +153,9 @@ def _contender(manifest: Manifest, label: str, members: list[Measured]) -> Conte
     return Contender(label, by_seed, robust, manifest.is_baseline(members[0].cell))
 
 
-def _seedless(cell: Cell) -> Cell:
+def seedless(cell: Cell) -> Cell:
     """The cell with seed 0, and its teachers, too."""
-    teacher = _seedless(cell.teacher) if isinstance(cell.teacher, Cell) else cell.teacher
+    teacher = seedless(cell.teacher) if isinstance(cell.teacher, Cell) else cell.teacher
     return cell.model_copy(update={"seed": 0, "teacher": teacher})
 
 

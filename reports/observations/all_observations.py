@@ -36,6 +36,7 @@ def _times(manifest: Manifest, frames: dict[str, pd.DataFrame]) -> Iterator[Row]
 
 def _outcomes(frames: dict[str, pd.DataFrame]) -> Iterator[Row]:
     yield from outcomes.evaluated(frames["robustness"])
+    yield from outcomes.collapsed(frames["trainings"])
     yield from outcomes.checked(frames["masking"])
     yield from outcomes.compared(frames["comparisons"])
     yield from outcomes.monitored(frames["monitored"])

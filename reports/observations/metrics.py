@@ -69,6 +69,8 @@ METRICS = {
     "abstained": Metric("share", "share of images on which the evaluation abstains"),
     "evaluation_seconds": Metric("s", "time of the whole evaluation"),
     "broken_only_by_weaker": Metric("images", "images that an attack broke and a stronger one did not"),
+    "collapsed": Metric("trainings", "1 if the training collapsed, else 0"),
+    "collapse_rate": Metric("share", "share of collapsed trainings among all seeds of the cell"),
     "accuracy_difference": Metric("share", "accuracy at `radius` minus that of `compared_with`, on the same images"),
     "acr_difference": Metric("pixels", "ACR minus that of `compared_with`, on the same images"),
     "mcnemar_p": Metric("probability", "p of McNemar's exact test that both cells are right equally often"),

@@ -57,7 +57,7 @@ INTERVALS = {
     "Welch t of log ratios": "Welch's t of the logs of two cells' run means, unpaired",
     "Fieller": "Fieller's interval of the ratio of two means",
     "t of mean log ratios": "Satterthwaite's t of a mean over architectures, by the delta method",
-    "Wilson": "Wilson's interval of a share of images",
+    "Wilson": "Wilson's interval of a share of images or trainings",
     "t over images": "Student's t over images",
     "Newcombe": "Newcombe's interval of the difference of two paired shares",
     "paired bootstrap": "percentile bootstrap over images, paired",

@@ -71,6 +71,14 @@ def checked(masking: pd.DataFrame) -> Iterator[Row]:
         yield observe(row[SOURCE], "broken_only_by_weaker", point(row["only_weaker"]))
 
 
+def collapsed(trainings: pd.DataFrame) -> Iterator[Row]:
+    """Yield for each training if it collapsed, and the rate of its cell over seeds."""
+    for row in rows(trainings):
+        yield observe(row[SOURCE], "collapsed", point(float(isinstance(row["rule"], str))), n=1)
+        rate, n = interval(row, "collapse_rate"), row["trainings"]
+        yield observe(row[SOURCE], "collapse_rate", rate, "Wilson", n)
+
+
 def compared(comparisons: pd.DataFrame) -> Iterator[Row]:
     """Yield paired differences of two cells on the same images."""
     for row in rows(comparisons):

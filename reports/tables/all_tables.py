@@ -15,6 +15,7 @@ from reports.tables.robustness import robustness_tables
 from reports.tables.scaling import scaling_table
 from reports.tables.speed import certification_table, speed_table
 from reports.tables.timing import memory_table, published_time_table, time_table
+from reports.tables.trainings import trainings_table
 
 Describe = Callable[[pd.DataFrame], Iterator[TableSpec]]
 Entry = tuple[str, Describe]
@@ -26,6 +27,7 @@ _ENERGY: Entry = ("energy", energy_table)
 _RATIOS: list[Entry] = [("means", means_table), ("factors", factors_table), ("scaling", scaling_table)]
 _ROBUSTNESS: list[Entry] = [
     ("robustness", robustness_tables),
+    ("trainings", trainings_table),
     ("masking", masking_table),
     ("comparisons", comparisons_table),
 ]

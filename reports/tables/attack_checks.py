@@ -11,6 +11,7 @@ import pandas as pd
 from bench.cell import Cell, Spec
 from bench.manifest.labels import Names, written
 from bench.manifest.plugin_spec import evaluation
+from bench.results.collapse import collapse
 from bench.results.columns import Source, columns, named
 from bench.results.measured import Measured
 from bench.results.robustness import at_eps, eps_of, is_robust, kind, right
@@ -40,7 +41,7 @@ def masking(measured: list[Measured]) -> pd.DataFrame:
 
     "weak attack": at one eps, the accuracy under the largest budget is below the interval of that under the smallest.
     "masked gradients?": some image is robust in a ball that contains a grey image. `only_weaker` counts images that an
-    attack broke and another, with at least its ball and budget, did not.
+    attack broke and another, with at least its ball and budget, did not. A collapsed training shows nothing of attacks.
     """
     rows, names = [], Names(m.cell for m in measured if m.cell.evals)
     for m in measured:
@@ -78,6 +79,8 @@ def _row(m: Measured, attacks: list[_Attack], names: Names) -> dict:
         row |= {"largest_eps": largest.eps} | named("at_largest", at_eps(m, largest.spec))
         if largest.eps >= _grey_eps(cell) and row["at_largest"] > 0:
             findings.append("masked gradients?")
+    if found := collapse(m):
+        findings.append(f"collapsed: {found.rule}")
     return row | {"verdict": ", ".join(findings) or "ok"}
 
 
