@@ -365,3 +365,18 @@ def test_what_is_said_as_it_is_by_default_is_the_same(package):
             assert (again.id, again.label) == (unsaid.id, unsaid.label)
             types = {key: type(value) for key, value in unsaid.args.items()}
             assert types == {key: type(value) for key, value in again.args.items()}, name
+
+
+def test_a_named_cell_of_several_seeds_teaches_students_of_the_same_seeds(tmp_path):
+    teacher = "{method: SmoothMix, name: mix, seed: [0, 1]}"
+    cells = read(tmp_path, HEAD + f"cells: [{teacher}, {{method: CRT, teacher: {{cell: mix}}, seed: [1, 0]}}]").cells
+    assert [(cell.seed, cell.teacher.seed) for cell in cells[2:]] == [(1, 1), (0, 0)]
+    assert [cell.teacher.id for cell in cells[2:]] == [cells[1].id, cells[0].id]
+    one = read(
+        tmp_path, HEAD + "cells: [{method: SmoothMix, name: mix}, {method: CRT, teacher: {cell: mix}, seed: [4]}]"
+    )
+    assert one.cells[1].teacher.seed == 0
+    with pytest.raises(ValueError, match=r"cells\[1\]\.teacher\.cell: 'mix' has no seed 2 \(allowed: 0, 1\)"):
+        read(tmp_path, HEAD + f"cells: [{teacher}, {{method: CRT, teacher: {{cell: mix}}, seed: 2}}]")
+    with pytest.raises(ValueError, match=r"cells\[0\]\.name: 'mix' names 4 cells \(allowed: one, or one per seed\)"):
+        read(tmp_path, HEAD + "cells: [{method: SmoothMix, name: mix, seed: [0, 1], arch: [resnet20, resnet18]}]")

@@ -51,8 +51,9 @@ class Expansion:
         where, block = f"cells[{i}]", self.parsed.blocks[i]
         axes = [key for key in AXES if isinstance(getattr(block, key), tuple)]
         settings = [dict(zip(axes, values, strict=True)) for values in product(*(getattr(block, key) for key in axes))]
-        if block.name is not None and len(settings) > 1:
-            raise ValueError(f"{where}.name: {block.name!r} names {len(settings)} cells (allowed: one)")
+        if block.name is not None and len(settings) > 1 and axes != ["seed"]:
+            words = f"{block.name!r} names {len(settings)} cells"
+            raise ValueError(f"{where}.name: {words} (allowed: one, or one per seed)")
         self._open.append(where if block.name is None else block.name)
         papers = self._papers(i, len(settings))
         with self.parsed.pointing(i):
@@ -104,7 +105,13 @@ class Expansion:
             name = check_choice(teacher.cell, named, f"{where}.cell")
             if name in self._open:
                 raise ValueError(f"{where}: a cycle of teachers: {' <- '.join([*self._open, name])}")
-            return self._block(named[name])[0].model_copy(update={"evals": (), "paper": Paper()})
+            teachers = {cell.seed: cell for cell in self._block(named[name])}
+            # A teacher of several seeds teaches students of the same seeds: a seed stands for the whole training.
+            seed = student["seed"] if len(teachers) > 1 else next(iter(teachers))
+            if seed not in teachers:
+                allowed = ", ".join(map(str, teachers))
+                raise ValueError(f"{where}.cell: {name!r} has no seed {seed} (allowed: {allowed})")
+            return teachers[seed].model_copy(update={"evals": (), "paper": Paper()})
         if isinstance(teacher, TeacherFile):
             return _weights(teacher, student, where)
         if isinstance(teacher, TeacherBlock):
