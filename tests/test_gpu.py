@@ -59,6 +59,7 @@ def full() -> Driver:
         nvmlDeviceGetCurrentClocksEventReasons=[0x1, 0x44],
         nvmlDeviceGetTemperature=[40, 71],
         nvmlDeviceGetTotalEnergyConsumption=[1_000_000, 1_012_500],
+        nvmlDeviceGetComputeRunningProcesses=[["own"], ["own", "another"]],
     )
     driver.answers |= {
         ("nvmlDeviceGetMaxClockInfo", 1): 1980,
@@ -111,6 +112,7 @@ def test_all_of_it(plug):
         celsius_after=71,
         throttle=("hw_thermal_slowdown", "sw_power_cap"),
         joules=12.5,
+        processes=2,
     )
     assert GPU.model_validate_json(found.model_dump_json()) == found
 
@@ -147,6 +149,7 @@ def test_without_uuid_it_is_found_by_bus(plug, lack):
     ("name", "lost"),
     [
         ("nvmlDeviceGetTotalEnergyConsumption", {"joules"}),
+        ("nvmlDeviceGetComputeRunningProcesses", {"processes"}),
         ("nvmlDeviceGetTemperature", {"celsius_before", "celsius_after"}),
         ("nvmlDeviceGetCurrentClocksEventReasons", {"throttle"}),
         (("nvmlDeviceGetClockInfo", 1), {"sm_before", "sm_after"}),

@@ -15,8 +15,9 @@ from bench.manifest.manifest import Study
 from bench.measure.bare_loop import bare_epoch
 from bench.measure.gpu_telemetry import Watch
 from bench.measure.phases import Phases
-from bench.measure.provenance import start
+from bench.measure.provenance import machines, start
 from bench.measure.roofline import roofline
+from bench.measure.telemetry import of_all_ranks
 from bench.measure.timer import Timer
 from bench.records import End, Epoch, RankPhases
 from bench.records import Phases as PhasesRecord
@@ -41,6 +42,7 @@ def run_study(
     file = folder / ("time.jsonl" if distributed.rank() == 0 else f"time-rank{distributed.rank()}.jsonl")
     arms = [arm for arm in study.arms if arm.id not in left_out]
     with take_lease(file, place) as lease:
+        ranks = machines()
         if distributed.rank() == 0:
             with lease.held():
                 write(place.runs / study.id / "study.json", study.model_dump_json(indent=1).encode())
@@ -48,7 +50,7 @@ def run_study(
                 if file.exists():
                     file.rename(file.with_suffix(f".{time.time():.0f}.cut"))
             cost = training_cost(arms).model_copy(update={"ceilings": roofline(arm.recipe for arm in arms)})
-            lease.append(start(arms, place.process, run, cost))
+            lease.append(start(arms, place.process, run, cost, ranks))
         distributed.barrier()
         loaders = _loaders(arms, study.timing.images, place)
         spent = lambda: distributed.slowest(time.monotonic() - began) / seconds  # noqa: E731
@@ -106,9 +108,7 @@ def _epoch(arm: "_Arm", turn: int, number: int, loaded: Loader) -> tuple[Epoch, 
         images=times * loaded.images * distributed.world_size(),
         lr=arm.cell.recipe.lr_at(arm.first + turn),
         loss=distributed.mean(loss),
-        memory=None if arm.cell.recipe.cuda_graph else timer.memory,
-        host_memory=timer.host_memory,
-        **watch.of_all_ranks(),
+        **of_all_ranks(watch, timer, arm.cell.recipe.cuda_graph),
     )
     return record, f"{arm.cell.method.label} {record.images / record.seconds:,.0f} images/s"
 

@@ -18,7 +18,8 @@ from bench.jobs.make_robust_dataset import robust_images
 from bench.jobs.monitor import Monitor
 from bench.jobs.progress import Progress
 from bench.measure.gpu_telemetry import Watch
-from bench.measure.provenance import start
+from bench.measure.provenance import machines, start
+from bench.measure.telemetry import of_all_ranks
 from bench.measure.timer import Timer
 from bench.records import End, Epoch, MonitorPoint, append, read
 from crt import distributed
@@ -35,10 +36,11 @@ def run_cell(cell: Cell, place: JobPaths) -> None:
         if (folder / "model.pt").exists():
             return
         teacher = trained(cell.teacher, place.runs) if cell.teacher else None
+        ranks = machines()
         if distributed.rank() == 0:
             with lease.held():
                 write(folder / "cell.json", cell.model_dump_json(indent=1).encode())
-            lease.append(start((cell,), place.process, cell.seed, training_cost((cell,))))
+            lease.append(start((cell,), place.process, cell.seed, training_cost((cell,)), ranks))
         distributed.barrier()
         _train(cell, teacher, place, lease)
         if distributed.rank() == 0:
@@ -68,9 +70,7 @@ def _train(cell: Cell, teacher: Classifier | None, place: JobPaths, lease: Recor
                 images=loaded.images * distributed.world_size(),
                 lr=recipe.lr_at(epoch),
                 loss=distributed.mean(loss),
-                memory=None if recipe.cuda_graph else timer.memory,
-                host_memory=timer.host_memory,
-                **watch.of_all_ranks(),
+                **of_all_ranks(watch, timer, recipe.cuda_graph),
             )
             if monitor and monitor.due(epoch):
                 _look(monitor, model, epoch, folder, lease)

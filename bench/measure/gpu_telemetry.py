@@ -51,20 +51,6 @@ class Watch:
         if self._before is not None and after is not None:
             self.gpu = _between(self._before, after)
 
-    def of_all_ranks(self) -> "Readings":
-        """The readings of all ranks, on every rank. Every rank must call this, after the clock has stopped."""
-        from crt import distributed
-
-        first, *others = distributed.gather(self.gpu)
-        return {"gpu": first, "other_gpus": tuple(others)}
-
-
-class Readings(TypedDict):
-    """The fields of an Epoch record with the readings of every rank."""
-
-    gpu: GPU | None
-    other_gpus: tuple[GPU | None, ...]
-
 
 class Facts(TypedDict):
     """The GPU's driver, power limit in W and highest clocks in MHz, each None where it is unknown."""
@@ -108,6 +94,13 @@ class _Device:
         except (AttributeError, self.nvml.NVMLError):
             return None
 
+    def processes(self) -> int | None:
+        """Number of processes that compute on the GPU."""
+        try:
+            return len(self.nvml.nvmlDeviceGetComputeRunningProcesses(self.handle))
+        except (AttributeError, self.nvml.NVMLError):
+            return None
+
     def driver(self) -> str | None:
         try:
             return self.nvml.nvmlSystemGetDriverVersion()
@@ -136,13 +129,14 @@ def _device() -> _Device | None:
 
 
 class _Reading(NamedTuple):
-    """Clocks in MHz, temperature in °C, throttle reasons (bits) and energy in mJ; None where NVML gives no value."""
+    """Clocks in MHz, temperature in °C, throttle reasons (bits), energy in mJ, and processes; None without a value."""
 
     sm: int | None
     memory: int | None
     celsius: int | None
     reasons: int | None
     millijoules: int | None
+    processes: int | None = None
 
 
 def _reading() -> _Reading | None:
@@ -158,6 +152,7 @@ def _reading() -> _Reading | None:
         celsius=device.ask("nvmlDeviceGetTemperature", "NVML_TEMPERATURE_GPU"),
         reasons=reasons,
         millijoules=device.ask("nvmlDeviceGetTotalEnergyConsumption"),
+        processes=device.processes(),
     )
 
 
@@ -173,6 +168,7 @@ def _between(before: _Reading, after: _Reading) -> GPU:
         celsius_after=after.celsius,
         throttle=tuple(sorted({name for mask in masks for name in _names(mask)})) if masks else None,
         joules=None if first is None or last is None else (last - first) / 1000,
+        processes=max((n for n in (before.processes, after.processes) if n is not None), default=None),
     )
 
 

@@ -16,7 +16,7 @@ import torch
 
 from bench.cell import Cell
 from bench.measure.gpu_telemetry import facts
-from bench.records import Cost, Provenance, Start
+from bench.records import Cost, Machine, Provenance, Start
 from crt import distributed
 from launchers.states import job_id
 
@@ -25,18 +25,43 @@ _LARGE = 10 * 2**20
 """Bytes above which an untracked file is not read, so that it does not delay a job's start."""
 
 
-def start(arms: Sequence[Cell], process: Literal["fresh", "shared"], seed: int, cost: Cost = NOTHING_COUNTED) -> Start:
-    """The first record of an attempt at the arms, with this process's provenance and the arms' counted cost."""
-    fields, first = provenance().model_dump() | cost.model_dump(), arms[0]
+def start(
+    arms: Sequence[Cell],
+    process: Literal["fresh", "shared"],
+    seed: int,
+    cost: Cost = NOTHING_COUNTED,
+    ranks: Sequence[Machine] = (),
+) -> Start:
+    """The first record of an attempt at the arms: this process's provenance, and the arms' counted cost.
+
+    `ranks` are the `machines` of all ranks of the attempt, where they work together.
+    """
+    fields, first = provenance(ranks[1:]).model_dump() | cost.model_dump(), arms[0]
     return Start(
         loader=first.loader, precision=first.recipe.precision, nodes=first.nodes, process=process, seed=seed, **fields
     )
 
 
-def provenance() -> Provenance:
-    """Current provenance of this process."""
+def machines() -> list[Machine]:
+    """The machine of each rank, on every rank; every rank must call this."""
+    return distributed.gather(_machine())
+
+
+def _machine() -> Machine:
+    return Machine(
+        host=os.environ.get("SLURMD_NODENAME") or socket.gethostname(),
+        device=torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        cpu=_cpu(),
+        cpus=len(os.sched_getaffinity(0)),
+        threads=torch.get_num_threads(),
+        load=os.getloadavg()[0],
+        **facts(),
+    )
+
+
+def provenance(others: Sequence[Machine] = ()) -> Provenance:
+    """Current provenance of this process; `others` are the machines of the other ranks."""
     commit, dirty, diff = _source()
-    gpu = torch.cuda.is_available()
     return Provenance(
         time=time.time(),
         commit=commit,
@@ -45,18 +70,13 @@ def provenance() -> Provenance:
         python=platform.python_version(),
         torch=torch.__version__,
         torchvision=_version("torchvision"),
-        cuda=torch.version.cuda if gpu else None,
+        cuda=torch.version.cuda if torch.cuda.is_available() else None,
         ffcv=_version("ffcv"),
-        device=torch.cuda.get_device_name() if gpu else "cpu",
-        host=os.environ.get("SLURMD_NODENAME") or socket.gethostname(),
-        cpu=_cpu(),
-        cpus=len(os.sched_getaffinity(0)),
-        threads=torch.get_num_threads(),
-        load=os.getloadavg()[0],
         allocator=_allocator(),
         world_size=distributed.world_size(),
         job=job_id(),
-        **facts(),
+        other_ranks=tuple(others),
+        **_machine().model_dump(),
     )
 
 

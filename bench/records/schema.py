@@ -4,15 +4,15 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SCHEMA = 5
+SCHEMA = 6
 """Version of the schema that is written, which grew as follows.
 
 1: Start, Epoch, Verdict, Fail, End. 2: Phases; Start.diff, passes, gpu; Epoch.gpu.
 3: MonitorPoint, RobustChunk; Epoch.host_memory. 4: CertificationTiming; Start.traffic, ceilings.
-5: Epoch.other_gpus, Phases.other_ranks.
+5: Epoch.other_gpus, Phases.other_ranks. 6: Start.other_ranks; Epoch.load, other_ranks; GPU.processes.
 """
 
-READABLE = (2, 3, 4, 5)
+READABLE = (2, 3, 4, 5, 6)
 """Versions that hold all that this one needs."""
 
 
@@ -25,8 +25,27 @@ class _Line(_Record):
     """Name of the record's type, the first field of its line."""
 
 
-class Provenance(_Record):
-    """Machine and software of an attempt."""
+class Machine(_Record):
+    """The host and device of one rank."""
+
+    host: str
+    device: str
+    driver: str | None
+    cpu: str
+    cpus: int
+    threads: int
+    load: float
+    """Load average of the host over the minute before."""
+    watts: float | None = None
+    """The GPU's power limit in W."""
+    max_sm: int | None = None
+    """The GPU's highest SM clock in MHz."""
+    max_memory: int | None = None
+    """The GPU's highest memory clock in MHz."""
+
+
+class Provenance(Machine):
+    """Machine and software of an attempt, as rank 0 sees them."""
 
     time: float
     commit: str | None
@@ -36,24 +55,18 @@ class Provenance(_Record):
     torchvision: str
     cuda: str | None
     ffcv: str | None
-    device: str
-    driver: str | None
-    host: str
-    cpu: str
-    cpus: int
-    threads: int
-    load: float
     allocator: str
     world_size: int
     job: str | None
     diff: str | None = None
     """Digest of the difference between the files and the commit."""
-    watts: float | None = None
-    """The GPU's power limit in W."""
-    max_sm: int | None = None
-    """The GPU's highest SM clock in MHz."""
-    max_memory: int | None = None
-    """The GPU's highest memory clock in MHz."""
+    other_ranks: tuple[Machine, ...] = ()
+    """Machines of ranks 1, 2, …; empty with one rank, before schema 6, and where each rank writes its own records."""
+
+    @property
+    def machines(self) -> tuple[Machine, ...]:
+        """The machines of all ranks that are known."""
+        return (self, *self.other_ranks)
 
 
 class Cost(_Record):
@@ -95,13 +108,23 @@ class GPU(_Record):
     """Reasons for reduced clocks at either end, sorted; idleness does not count."""
     joules: float | None = None
     """Energy of the whole board from the first reading to the second, in J."""
+    processes: int | None = None
+    """Number of processes that compute on the GPU, this one included; the larger of both ends."""
+
+
+class RankUse(_Record):
+    """Memory in MB that one rank uses in an epoch, and the load of its host."""
+
+    memory: float | None
+    """Peak of the GPU's memory; None without a GPU and with CUDA graphs, which hide it from torch."""
+    host_memory: float | None
+    """Peak of the process's memory since its start."""
+    load: float | None
+    """Load average of the host over the minute before the end of the epoch."""
 
 
 class Epoch(_Line):
-    """One pass over the training images; `seconds` of the slowest rank, memory in MB.
-
-    `memory` is unknown (None) with CUDA graphs, since torch counts the memory that they hold as free.
-    """
+    """One pass over the training images; `seconds` of the slowest rank, memory and load of rank 0 as in `RankUse`."""
 
     kind: Literal["epoch"] = "epoch"
     arm: str
@@ -113,13 +136,21 @@ class Epoch(_Line):
     lr: float
     loss: float
     memory: float | None
-    """Peak of the GPU's memory; None without a GPU."""
     host_memory: float | None = None
-    """Peak of the process's memory since its start."""
+    load: float | None = None
+    other_ranks: tuple[RankUse, ...] = ()
+    """Memory and load of ranks 1, 2, …; empty with one rank and before schema 6."""
     gpu: GPU | None = None
     """The GPU of rank 0."""
     other_gpus: tuple[GPU | None, ...] = ()
     """The GPUs of ranks 1, 2, …; empty with one rank and before schema 5."""
+
+    @property
+    def peak_memory(self) -> float | None:
+        """Peak memory in MB of the GPU of the rank that uses most; None where no rank knows it."""
+        return max(
+            (use for use in (self.memory, *(r.memory for r in self.other_ranks)) if use is not None), default=None
+        )
 
     @property
     def gpus(self) -> list[GPU]:

@@ -172,7 +172,7 @@ def _of_images(m: Measured, metric: str, radius: float) -> Counterpart:
 
 
 def _memory(m: Measured) -> Counterpart:
-    memories = [e.memory for run in m.runs.values() for e in run.values() if e.memory is not None]
+    memories = [peak for run in m.runs.values() for e in run.values() if (peak := e.peak_memory) is not None]
     if not memories:
         return Counterpart(missing="no record of the GPU's memory")
     # Records and the tools of GPUs count in powers of 1,024.

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from bench.cell import StepKey
 from bench.manifest.manifest import Manifest
+from bench.records import Machine, Start
 from bench.results.intervals import paired_ratio, welch_ratio
 from bench.results.measured import Measured
 from bench.results.statistics import NOTHING, Interval
@@ -53,7 +54,7 @@ def mismatched_fields(first: Measured, second: Measured, allow: Collection[str] 
         if name in ARITHMETIC:
             values = {getattr(m.cell.recipe, name) for m in (first, second)}
         else:
-            values = {getattr(start, name) for start in (*first.starts, *second.starts)}
+            values = {value for start in (*first.starts, *second.starts) for value in _values(start, name)}
         if len(values) > 1 and name not in allow:
             raise ValueError(
                 f"{first.id} and {second.id} cannot be compared: they differ in"
@@ -61,6 +62,13 @@ def mismatched_fields(first: Measured, second: Measured, allow: Collection[str] 
             )
         fields += [name] * (len(values) > 1)
     return tuple(fields)
+
+
+def _values(start: Start, name: str) -> set[str]:
+    """The values of a field in a start record; of a machine's, those of all ranks, joined where they differ."""
+    if name not in Machine.model_fields:
+        return {str(getattr(start, name))}
+    return {" and ".join(sorted({str(getattr(machine, name)) for machine in start.machines}))}
 
 
 def pairs(m: Measured, base: Measured) -> list[list[float]]:

@@ -1,16 +1,20 @@
 """Warnings about suspicious timings; nothing is excluded."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cache
 from typing import NamedTuple
 
 from bench.manifest.labels import name
+from bench.records import Epoch
 from bench.results.columns import folders
 from bench.results.intervals import drift, outliers
 from bench.results.measured import Measured
 
 _NAMED = 8
 """Cells that a line names; a line about more gives their number, and the CSV names them."""
+
+_BUSY = 1.5
+"""Load per core above which a host does other work: the timed processes themselves load each core once."""
 
 
 class _Warning(NamedTuple):
@@ -113,20 +117,62 @@ def _find(m: Measured) -> Iterator[_Warning]:
                 f"run {run}, round{plural} {', '.join(far)}",
                 "Time on a machine without other work, or take more runs.",
             )
-    if loads := [start.load for start in m.starts if start.load > start.cpus]:
+    yield from _hosts(m)
+    yield from _gpus(m)
+
+
+def _hosts(m: Measured) -> Iterator[_Warning]:
+    """Busy hosts and unlike devices, of all ranks."""
+    remedy = "Time on a machine without other work."
+    machines = [machine for start in m.starts for machine in start.machines]
+    if loads := [machine.load for machine in machines if machine.load > machine.cpus]:
+        cores = f"its {m.starts[0].cpus} cores"
         yield _Warning(
-            f"The host was busy at the start, with a load above its {m.starts[0].cpus} cores",
+            f"The host was busy at the start, with a load above {cores}",
             f"{max(loads):.1f}",
-            f"Busy host at the start (load above its {m.starts[0].cpus} cores)",
+            f"Busy host at the start (load above {cores})",
             f"load {max(loads):.1f}",
-            "Time on a machine without other work.",
+            remedy,
         )
-    telemetry = [epoch.gpus for run in m.runs.values() for epoch in run.values() if epoch.gpus]
-    reasons_by_epoch = [{reason for gpu in gpus for reason in gpu.throttle or ()} for gpus in telemetry]
-    throttled = list(filter(None, reasons_by_epoch))
-    if throttled:
-        reasons = sorted({reason for names in throttled for reason in names})
-        extent = "throughout" if len(throttled) == len(telemetry) else f"in {len(throttled)} of {len(telemetry)} epochs"
-        detail = f"{extent}: {', '.join(reasons)}"
+    epochs = [epoch for run in m.runs.values() for epoch in run.values()]
+    cpus = max((machine.cpus for machine in machines), default=0)
+    busy = [max(loads) for epoch in epochs if (loads := _loads(epoch)) and max(loads) > _BUSY * cpus]
+    if busy:
+        detail = f"in {len(busy)} of {len(epochs)} epochs, load up to {max(busy):.1f}"
+        heading = f"Busy host while it was timed (load above {_BUSY:g} per core)"
+        yield _Warning(heading.replace("Busy host", "The host was busy"), detail, heading, detail, remedy)
+    for start in m.starts:
+        if len(devices := sorted({machine.device for machine in start.machines})) > 1:
+            words = ", ".join(devices)
+            yield _Warning("Ranks on unlike devices", words, "Ranks on unlike devices", words, "Ask for equal GPUs.")
+
+
+def _loads(epoch: Epoch) -> list[float]:
+    """Load of the host of each rank."""
+    return [load for load in (epoch.load, *(rank.load for rank in epoch.other_ranks)) if load is not None]
+
+
+def _gpus(m: Measured) -> Iterator[_Warning]:
+    """Throttled and shared GPUs, of all ranks."""
+    epochs = [epoch for run in m.runs.values() for epoch in run.values() if epoch.gpus]
+    by_rank = [dict(enumerate((epoch.gpu, *epoch.other_gpus))) for epoch in epochs]
+    throttled = [{rank: gpu.throttle for rank, gpu in ranks.items() if gpu and gpu.throttle} for ranks in by_rank]
+    if any(throttled):
+        reasons = sorted({reason for ranks in throttled for names in ranks.values() for reason in names})
+        count = sum(map(bool, throttled))
+        extent = "throughout" if count == len(epochs) else f"in {count} of {len(epochs)} epochs"
+        detail = f"{extent}{_ranks(m, throttled)}: {', '.join(reasons)}"
         remedy = "Improve the cooling or the power limit, or lock the clocks below the limit."
         yield _Warning("The GPU was throttled", detail, "Throttled GPU", detail, remedy)
+    used = [{rank: gpu.processes or 0 for rank, gpu in ranks.items() if gpu} for ranks in by_rank]
+    shared = [{rank: number for rank, number in ranks.items() if number > 1} for ranks in used]
+    if any(shared):
+        most = max(number for ranks in shared for number in ranks.values())
+        detail = f"in {sum(map(bool, shared))} of {len(epochs)} epochs{_ranks(m, shared)}: up to {most} processes"
+        yield _Warning("The GPU was shared", detail, "Shared GPU", detail, "Ask for a GPU of your own.")
+
+
+def _ranks(m: Measured, epochs: Sequence[Collection[int]]) -> str:
+    """The ranks that any of the epochs names, in words, where there are several ranks."""
+    ranks = sorted({rank for names in epochs for rank in names})
+    return f", rank{'s' * (len(ranks) > 1)} {', '.join(map(str, ranks))}" if m.cell.ranks > 1 else ""

@@ -25,7 +25,7 @@ METRICS = {
     "hours_making": Metric("h", "time to make the robust dataset that the cell trains on"),
     "hours_needed": Metric("h", "time of one training or robust dataset that the cell needs, named by `compared_with`"),
     "loader_share": Metric("share", "share of an epoch that the host waits for its batches, transfers included"),
-    "memory": Metric("MB", "peak memory of the GPU in an epoch"),
+    "memory": Metric("MB", "peak memory of a GPU in an epoch, the largest of all ranks"),
     "host_memory": Metric("MB", "peak memory of the process over the whole training"),
     "speedup_of_switches": Metric("ratio", "time of the plain path `compared_with` relative to this cell's"),
     "of_product": Metric("share", "counted operations per second, relative to a large matrix product"),

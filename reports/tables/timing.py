@@ -53,7 +53,7 @@ def _timing_row(manifest: Manifest, m: Measured, allow: Collection[str]) -> dict
     ideal = m.flops / base.flops if base and m.flops and base.flops else math.nan
     hours, needed = whole_hours(m), [each.hours for each in expenses(m)]
     epoch, accuracy = nested_ci(m.seconds), accuracy_at_eps(m)
-    memories = [e.memory for run in m.runs.values() for e in run.values() if e.memory is not None]
+    memories = [peak for run in m.runs.values() for e in run.values() if (peak := e.peak_memory) is not None]
     return {
         "dataset": cell.dataset,
         "arch": cell.arch,
