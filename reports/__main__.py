@@ -55,17 +55,30 @@ def main(
     """Print the results of the manifests' cells; a dash stands for a missing value."""
     with report_errors():
         from bench.results.energy import Rates
+        from reports.options import Options
 
-        rates = Rates(grid_intensity, hourly_rate)
+        options = Options(
+            runs=runs,
+            quick=quick,
+            overrides=overrides,
+            allow=allow,
+            rates=Rates(grid_intensity, hourly_rate),
+            wide=wide,
+            csv=csv,
+            wide_csv=wide_csv,
+            latex=latex,
+            out=out,
+            plot=plot,
+            html=html,
+        )
         if len(manifests) > 1:
             from reports.site import site
 
-            files = {"--csv": csv, "--wide-csv": wide_csv, "--latex": latex, "--out": out, "--plot": plot}
-            site(manifests, runs, quick, files, allow, overrides, rates, wide, html)
+            site(manifests, options)
         else:
             from reports.report import report
 
-            report(manifests[0], runs, quick, csv, wide_csv, latex, out, plot, allow, overrides, rates, wide, html)
+            report(manifests[0], options)
 
 
 if __name__ == "__main__":

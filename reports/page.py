@@ -1,18 +1,14 @@
 """Contents of a report's HTML page."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 import pandas as pd
 
-from bench.command import set_options
 from bench.manifest.labels import name, written
 from bench.manifest.manifest import Manifest
 from bench.results.columns import SOURCE
-from bench.results.energy import Rates
 from bench.results.measured import Measured, count_recorded
 from bench.results.warnings import remarks
-from crt.text import invocation
 from crt.threat import Threat
 from reports.observations import observations
 from reports.plots import plots
@@ -108,22 +104,6 @@ def facts(manifest: Manifest, measured: list[Measured]) -> dict[str, str]:
         "Devices": devices,
     }
     return {term: text for term, each in words.items() if (text := ", ".join(filter(None, dict.fromkeys(each))))}
-
-
-def commands(
-    path: Path, runs: list[Path], quick: bool, allow: list[str], overrides: list[str], rates: Rates, html: Path
-) -> dict[str, str]:
-    """Command lines that measure the cells, show their state and report them, by purpose."""
-    common: list[str | Path] = [path, *(["--quick"] if quick else []), *set_options(overrides)]
-    folders = [word for folder in runs for word in ("--runs", folder)] if runs != [Path("runs")] else []
-    allowed = [word for field in allow for word in ("--allow", field)]
-    stated = (("--grid-intensity", rates.grid_intensity), ("--hourly-rate", rates.hourly_rate))
-    options = allowed + [word for option, rate in stated if rate is not None for word in (option, f"{rate:g}")]
-    return {
-        "Measure the cells": invocation("bench.submit", *common, *folders[:2]),
-        "Show the state of the jobs": invocation("bench.status", *common, *folders[:2]),
-        "Make this report": invocation("reports", *common, *folders, *options, "--html", html),
-    }
 
 
 def _threat(threat: Threat) -> str:

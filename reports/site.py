@@ -1,9 +1,10 @@
 """A site of several reports: a page for each, and an index."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from bench.plan.submission import manifest_name
-from bench.results.energy import Rates
+from reports.options import Options
 from reports.render.html import Entry, index
 from reports.report import report
 
@@ -11,27 +12,18 @@ _INDEX = "index.html"
 _ONE = "is for one manifest (allowed for several: --html FOLDER)"
 
 
-def site(
-    manifests: list[Path],
-    runs: list[Path],
-    quick: bool,
-    files: dict[str, Path | None],
-    allow: list[str],
-    overrides: list[str],
-    rates: Rates,
-    wide: bool,
-    html: Path | None,
-) -> None:
-    """Print the report of each manifest in turn; with a folder `html`, write a page for each, and an index.
+def site(manifests: list[Path], options: Options) -> None:
+    """Print the report of each manifest in turn; with a folder `options.html`, write a page for each, and an index.
 
-    ValueError for `files`, the requested files of a single report by option.
+    ValueError for the other files, which are those of a single report.
     """
-    for option, file in files.items():
-        if file:
+    for option, file in options.files().items():
+        if option != "--html":
             raise ValueError(f"{option} {file}: {_ONE}")
     names = [manifest_name(path) for path in manifests]
     if twice := {name for name in names if names.count(name) > 1}:
         raise ValueError(f"{', '.join(sorted(twice))}: several manifests of one name (allowed: each name once)")
+    html = options.html
     if html and html.exists() and not html.is_dir():
         raise ValueError(f"--html {html}: not a folder (allowed for several manifests: a folder)")
     if html and not html.parent.is_dir():
@@ -41,7 +33,7 @@ def site(
     entries = []
     for name, path in zip(names, manifests, strict=True):
         page = html / f"{name}.html" if html else None
-        made = report(path, runs, quick, None, None, None, None, None, allow, overrides, rates, wide, page, _INDEX)
+        made = report(path, replace(options, html=page), home=_INDEX)
         entries.append(Entry(f"{name}.html", made.title, made.verdict, made.measured, made.cells))
     if html:
         (html / _INDEX).write_text(index(entries), encoding="utf-8")

@@ -40,7 +40,7 @@ FLOORS = {
         ("__main__",),
     ),
     "reports": (
-        ("render", "interval_coverage"),
+        ("render", "interval_coverage", "options"),
         ("tables", "figures"),
         ("frames", "observations"),
         ("header", "competition", "plots"),
