@@ -33,19 +33,28 @@ def read_frames(
     allow: Collection[str],
     rates: Rates = NO_RATES,
     overrides: Sequence[str] = (),
+    every: bool = True,
 ) -> tuple[Manifest, list[Measured], dict[str, pd.DataFrame]]:
-    """A manifest, its records, and the frames of them; ValueError for records that cannot be read or compared."""
+    """A manifest, its records, and the frames of them; ValueError for records that cannot be read or compared.
+
+    Without `every`, differences of pairs that no table shows are not computed.
+    """
     check_fields(allow)
     rates.check()
     manifest = read_manifest(path, quick, networks=False, overrides=overrides)
     # Published figures belong to the manifest without overrides.
     original = read_manifest(path, networks=False) if overrides and not quick else manifest
     measured = load(manifest, list(dict.fromkeys(runs)))
-    return manifest, measured, make_frames(manifest, measured, original, allow, rates)
+    return manifest, measured, make_frames(manifest, measured, original, allow, rates, every)
 
 
 def make_frames(
-    manifest: Manifest, measured: list[Measured], original: Manifest, allow: Collection[str], rates: Rates = NO_RATES
+    manifest: Manifest,
+    measured: list[Measured],
+    original: Manifest,
+    allow: Collection[str],
+    rates: Rates = NO_RATES,
+    every: bool = True,
 ) -> dict[str, pd.DataFrame]:
     """The frame of each table, by its name; ValueError for times that cannot be divided."""
     return {
@@ -58,7 +67,7 @@ def make_frames(
         "certification": certification(manifest, measured),
         "trainings": trainings(measured),
         "masking": masking(measured),
-        "comparisons": comparisons(manifest, measured),
+        "comparisons": comparisons(manifest, measured, every),
         "certificates": certificates(measured),
         "monitored": monitored(manifest, measured),
         "sweeps": sweeps(measured),

@@ -34,6 +34,11 @@ class Options:
     plot: Path | None = None
     html: Path | None = None
 
+    @property
+    def every_pair(self) -> bool:
+        """True if a file has the pairs that no table shows, too."""
+        return bool(self.csv or self.wide_csv or self.html)
+
     def files(self) -> dict[str, Path]:
         """The requested files by option."""
         files = {

@@ -41,7 +41,7 @@ def report(path: Path, options: Options, home: str = "") -> Summary:
     options.check()
     with screen.working("reading records and computing tables"):
         manifest, measured, frames = read_frames(
-            path, options.runs, options.quick, options.allow, options.rates, options.overrides
+            path, options.runs, options.quick, options.allow, options.rates, options.overrides, options.every_pair
         )
     findings = verdict(manifest, measured, frames, options.allow)
     sentences = [finding.text for finding in findings]

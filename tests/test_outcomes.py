@@ -137,6 +137,10 @@ def test_pairs_that_papers_compare_are_shown_and_the_frame_has_all(tmp_path):
     compared = comparisons(manifest, measured)
     assert len(compared) == 3 * 21
     worth = shown(compared)
+    # Without every pair, the same rows have no differences but where a table shows them.
+    quick = comparisons(manifest, measured, every=False)
+    assert shown(quick).equals(worth) and quick["couple"].equals(compared["couple"])
+    assert quick.loc[quick["couple"] == "other", ["accuracy_difference", "mcnemar_p"]].isna().all(axis=None)
     # Of one architecture 2 and 5, and two students with a teacher of another architecture.
     assert (
         len(worth) == 2 + 5 + 2 and set(worth["at"]) == {"eps 8/255"} and worth["eval"].str.contains("steps=5,").all()

@@ -44,12 +44,22 @@ class _Results(NamedTuple):
     """Radius of each image; 0 where wrong."""
 
 
-def comparisons(manifest: Manifest, measured: list[Measured]) -> pd.DataFrame:
+class _Pair(NamedTuple):
+    """Two cells with results of the same evaluation on common images."""
+
+    first: Measured
+    second: Measured
+    a: _Results
+    b: _Results
+    kind: str
+
+
+def comparisons(manifest: Manifest, measured: list[Measured], every: bool = True) -> pd.DataFrame:
     """A row for every two cells with the same evaluation: differences of their accuracies and of their ACRs.
 
     Accuracy is taken at radius 0 for smoothing, and at eps for an attack or a bound; p is that of McNemar's exact
     test. Intervals use the images that both cells were evaluated on, in pairs: Newcombe's for accuracies, a bootstrap
-    interval for ACRs.
+    interval for ACRs. Without `every`, the differences of pairs that no table shows are not computed.
     """
     names = Names(manifest.cells)
     groups: dict[tuple, dict[Measured, _Results]] = {}
@@ -58,11 +68,16 @@ def comparisons(manifest: Manifest, measured: list[Measured]) -> pd.DataFrame:
             if m.verdicts.get(spec.id) and kind(spec.name) in ("smoothing", "attack", "bound"):
                 key = (m.folder, m.cell.dataset, *question(m.cell, spec))
                 groups.setdefault(key, {})[m] = _results(m, spec, names)
-    rows = [
-        row
+    pairs = [
+        pair
         for results in groups.values()
         for first, second in comparable_pairs(results)
-        for row in _row(manifest, first, second, results[first], results[second])
+        if len((pair := _pair(manifest, first, second, results[first], results[second])).a.images)
+    ]
+    relevant = {pair.first.folder for pair in pairs if pair.kind != "other"}
+    rows = [
+        _row(pair) | (_differences(pair) if every or pair.kind != "other" or pair.first.folder not in relevant else {})
+        for pair in pairs
     ]
     return pd.DataFrame(rows, columns=columns(_NAMES.split(","), measured))
 
@@ -84,27 +99,38 @@ def _results(m: Measured, spec: Spec, names: Names) -> _Results:
     )
 
 
-def _row(
-    manifest: Manifest, first: Measured, second: Measured, a: _Results, b: _Results
-) -> Iterator[dict[str, object]]:
-    """Yield the row of two cells, if they were evaluated on common images."""
+def _pair(manifest: Manifest, first: Measured, second: Measured, a: _Results, b: _Results) -> _Pair:
+    """The pair, with the results on its common images."""
     if not np.array_equal(a.images, b.images):
         images, *indices = np.intersect1d(a.images, b.images, assume_unique=True, return_indices=True)
         a, b = (
             each._replace(images=images, robust=each.robust[own], radii=tuple(each.radii[k] for k in own))
             for each, own in zip((a, b), indices, strict=True)
         )
-    if not len(a.images):
-        return
-    row: dict[str, object] = {"dataset": first.cell.dataset, "eval": a.spec.label, "one": a.label, "other": b.label}
-    row |= {"images": len(a.images), "folder": str(first.folder), "at": a.at}
-    row["source"] = Source(first, second, a.spec)
-    row["couple"] = pair_kind(manifest, first, second) if a.principal else "other"
-    row["mcnemar_p"] = mcnemar(a.robust, b.robust)
+    return _Pair(first, second, a, b, pair_kind(manifest, first, second) if a.principal else "other")
+
+
+def _row(pair: _Pair) -> dict[str, object]:
+    """The names of what is compared."""
+    a, first = pair.a, pair.first
+    return {
+        "dataset": first.cell.dataset,
+        "eval": a.spec.label,
+        "one": a.label,
+        "other": pair.b.label,
+        "images": len(a.images),
+        "at": a.at,
+        "couple": pair.kind,
+        "folder": str(first.folder),
+        "source": Source(first, pair.second, a.spec),
+    }
+
+
+def _differences(pair: _Pair) -> dict[str, float]:
+    a, b = pair.a, pair.b
+    row = {"mcnemar_p": mcnemar(a.robust, b.robust)}
     row |= named("accuracy_difference", share_difference(a.robust, b.robust))
-    if a.has_radii:
-        row |= named("acr_difference", paired_difference(a.radii, b.radii))
-    yield row
+    return row | named("acr_difference", paired_difference(a.radii, b.radii)) if a.has_radii else row
 
 
 def _principal(cell: Cell) -> Spec | None:
