@@ -57,13 +57,15 @@ def main(
     arguments: dict[str, Any] = {key: value for key, value in options_given.items() if value is not None}
     arguments |= options.switches(precision, channels_last, compile) | dict(every=every)
     with report_errors():
-        from bench.commands.attack_table import report
+        from bench.commands.attack_table import attack_on
         from bench.commands.checkpoint import Checkpoint
+        from bench.commands.judge_checkpoint import Request, report
 
         network = Checkpoint(
             file=checkpoint, arch=arch, dataset=dataset, pipeline=pipeline, normalize=normalize, key=key
         )
-        report(network, attack, arguments, norm.value, eps, seed, out, runs, data, json, html)
+        request = Request(checkpoint=network, seed=seed, out=out, runs=runs, data=data, json=json, html=html)
+        report(request, attack_on(attack, arguments, norm.value, eps))
 
 
 if __name__ == "__main__":

@@ -43,13 +43,15 @@ def main(
     arguments: dict[str, Any] = dict(n=n, n0=n0, alpha=alpha, skip_wrong=skip_wrong)
     arguments |= options.switches(precision, channels_last, compile) | dict(batch=batch, every=every, images=images)
     with report_errors():
-        from bench.commands.certificate_table import report
+        from bench.commands.certificate_table import certification
         from bench.commands.checkpoint import Checkpoint
+        from bench.commands.judge_checkpoint import Request, report
 
         network = Checkpoint(
             file=checkpoint, arch=arch, dataset=dataset, pipeline=pipeline, normalize=normalize, key=key
         )
-        report(network, arguments, sigma, seed, out, runs, data, json, html)
+        request = Request(checkpoint=network, seed=seed, out=out, runs=runs, data=data, json=json, html=html)
+        report(request, certification(arguments, sigma))
 
 
 if __name__ == "__main__":
