@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from bench import attack, certify, records
 from bench.commands import smoothing_tsv
+from bench.commands.curve import draw, svg
 from bench.commands.summary import share_at
-from bench.commands.summary_page import draw
 from bench.results.statistics import wilson
 from crt.data.sources import digits as load_digits
 from crt.models.classifier import Classifier
@@ -194,24 +194,22 @@ def test_a_page_is_self_contained_and_escapes_names(command, checkpoint, digits,
 
 def test_the_curve_and_its_band_are_drawn_at_their_values():
     points = [(0.0, 30), (0.5, 21), (1.0, 6), (2.0, 0)]
-    drawing = draw([share_at(radius, wilson(count, 40)) for radius, count in points])
-    left, right, _, bottom = drawing.frame
-    top = next(tick.at for tick in drawing.y if tick.text == drawing.y[-1].text)
-    most = float(drawing.y[-1].text)
-
-    def values(path: str) -> list[tuple[float, float]]:
-        pairs = [tuple(map(float, pair.split())) for pair in re.findall(r"[-\d.]+ [-\d.]+", path)]
-        return [(2 * (x - left) / (right - left), most * (bottom - y) / (bottom - top)) for x, y in pairs]
-
-    near = lambda pairs: [pytest.approx(pair, abs=0.1) for pair in pairs]  # noqa: E731
+    (axes,) = draw([share_at(radius, wilson(count, 40)) for radius, count in points], "L2").axes
     ends = [binomtest(count, 40).proportion_ci(method="wilson") for _, count in points]
-    assert values(drawing.line) == near([(radius, 100 * count / 40) for radius, count in points])
-    high = [(radius, 100 * end.high) for (radius, _), end in zip(points, ends, strict=True)]
-    low = [(radius, 100 * end.low) for (radius, _), end in zip(points, ends, strict=True)]
-    assert values(drawing.band) == near(high + low[::-1])
-    assert [tick.text for tick in drawing.x] == ["0", "0.5", "1", "1.5", "2"]
-    for ticks in (drawing.x, drawing.y):
-        assert 4 <= len(ticks) <= 8
+    assert axes.lines[0].get_xydata().tolist() == [[radius, pytest.approx(100 * n / 40)] for radius, n in points]
+    drawn = {tuple(np.round(point, 6)) for point in axes.collections[0].get_paths()[0].vertices}
+    for (radius, _), end in zip(points, ends, strict=True):
+        assert {(radius, round(100 * value, 6)) for value in (end.low, end.high)} <= drawn
+    assert axes.get_xlim() == (0, 2) and axes.get_ylim()[0] == 0 and axes.get_ylim()[1] > 100 * ends[0].high
+
+
+def test_the_curve_takes_the_colours_of_its_page_and_has_a_title():
+    element = svg([share_at(radius, wilson(count, 40)) for radius, count in [(0.0, 30), (1.0, 6)]], "L2", "A & B")
+    assert element.startswith('<svg role="img" aria-labelledby="curve-title"')
+    assert '<title id="curve-title">A &amp; B</title>' in element and "metadata" not in element
+    assert set(re.findall(r"(?:fill|stroke): ([^;\"]+)", element)) == {
+        "none", "var(--accent)", "var(--muted)", "var(--line)"
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("command", ["certify", "attack"])

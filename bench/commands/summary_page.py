@@ -1,40 +1,19 @@
 """Write the summary of an evaluated checkpoint as JSON, and as one self-contained HTML page without scripts."""
 
-import math
 import time
 from collections.abc import Sequence
 from json import dumps
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from bench.commands.summary import Estimate, EstimateAtRadius, Summary
 from crt.text import printable
 
-_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 680, 324, 68, 660, 16, 276
-"""Size of the drawing and ends of its axes, in the units of its view box."""
 _SHOWN = {"commit", "dirty", "python", "torch", "torchvision", "cuda", "device", "driver", "host", "cpu", "cpus"}
 """Facts of the machine that the page shows."""
-
-
-class Tick(NamedTuple):
-    """A mark of an axis: its place on the drawing and its words."""
-
-    at: float
-    text: str
-
-
-class Drawing(NamedTuple):
-    """A curve with its band as SVG paths, and the marks of its axes."""
-
-    size: tuple[int, int]
-    frame: tuple[int, int, int, int]
-    """Left, right, top and bottom ends of the axes."""
-    line: str
-    band: str
-    x: list[Tick]
-    y: list[Tick]
 
 
 def write(summary: Summary, curve: Sequence[EstimateAtRadius], json: Path | None, html: Path | None) -> list[Path]:
@@ -57,38 +36,18 @@ def page(summary: Summary, curve: Sequence[EstimateAtRadius]) -> str:
         finalize=lambda value: printable(value) if type(value) is str else value,
     )
     template = environment.get_template("summary.html.j2")
-    drawing = draw(curve) if curve else None
+    drawing = _drawing(summary, curve) if curve else ""
     tables = {"Evaluation": _evaluation(summary), "Network": _network(summary), "Machine": _machine(summary)}
     return template.render(summary=summary, rows=_rows(summary), drawing=drawing, tables=tables) + "\n"
 
 
-def draw(curve: Sequence[EstimateAtRadius]) -> Drawing:
-    """Accuracies in percent against radii, in two or more points."""
-    shares = [tuple(100 * (value or 0.0) for value in (at.estimate, at.low, at.high)) for at in curve]
-    widest, highest = curve[-1].radius, max(high for _, _, high in shares)
-    x_step, y_step = _step(widest), _step(highest)
-    top = y_step * math.ceil(highest / y_step)
-    x = lambda radius: _LEFT + (_RIGHT - _LEFT) * radius / widest  # noqa: E731
-    y = lambda percent: _BOTTOM - (_BOTTOM - _TOP) * percent / top  # noqa: E731
-    columns = [
-        [f"{x(at.radius):.1f} {y(percent):.1f}" for at, percent in zip(curve, column, strict=True)]
-        for column in zip(*shares, strict=True)
-    ]
-    middle, low, high = columns
-    return Drawing(
-        (_WIDTH, _HEIGHT),
-        (_LEFT, _RIGHT, _TOP, _BOTTOM),
-        "M" + "L".join(middle),
-        "M" + "L".join([*high, *reversed(low)]) + "Z",
-        [Tick(x(k * x_step), f"{k * x_step:g}") for k in range(int(widest / x_step) + 1)],
-        [Tick(y(k * y_step), f"{k * y_step:g}") for k in range(round(top / y_step) + 1)],
-    )
+def _drawing(summary: Summary, curve: Sequence[EstimateAtRadius]) -> Markup:
+    # Matplotlib takes longer to import than a page takes to make.
+    from bench.commands.curve import svg
 
-
-def _step(length: float) -> float:
-    """Distance between marks: 1, 2 or 5 times a power of ten, so that 3 to 7 steps fit into the length."""
-    power = 10 ** math.floor(math.log10(length / 3))
-    return next(factor * power for factor in (5, 2, 1) if length >= 3 * factor * power)
+    norm = str(summary.threat["norm"]).upper()
+    title = f"Certified accuracy in percent against the {norm} radius, with its interval"
+    return Markup(svg(curve, norm, f"{title}; the table of accuracies holds its values"))
 
 
 def _rows(summary: Summary) -> list[tuple[str, str, str, str]]:
