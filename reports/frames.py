@@ -8,7 +8,8 @@ import pandas as pd
 from bench.manifest import read_manifest
 from bench.manifest.manifest import Manifest
 from bench.results.energy import NO_RATES, Rates
-from bench.results.measured import Measured, load
+from bench.results.loading import load
+from bench.results.measured import Measured
 from bench.results.ratios import check_fields
 from reports.tables.attack_checks import masking
 from reports.tables.certificates import certificates

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from bench.plan.submission import manifest_name
+from bench.plan.selection import manifest_name
 from reports.options import Options
 from reports.render.html import Entry, index
 from reports.report import report

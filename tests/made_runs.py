@@ -11,7 +11,7 @@ from bench.build import robust_dataset
 from bench.cell import Cell
 from bench.manifest import Manifest, read_manifest
 from bench.records import End, MonitorPoint, Record, RobustChunk, Verdict
-from bench.results.measured import load
+from bench.results.loading import load
 from bench.results.robustness import kind
 from reports.tables.certificates import certificates
 from reports.tables.monitor import monitored

@@ -23,7 +23,8 @@ from bench.jobs.train import run_cell
 from bench.manifest.plugin_spec import spec
 from bench.records import Verdict, read_all
 from bench.results import intervals
-from bench.results.measured import Measured, load
+from bench.results.loading import load
+from bench.results.measured import Measured
 from bench.results.statistics import wilson
 from crt.data.sources import digits as load_digits
 from crt.evals.smoothing import Smoothing, least

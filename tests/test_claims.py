@@ -14,7 +14,7 @@ from bench.manifest import Manifest, read_manifest
 from bench.published import Figure
 from bench.records import End, Verdict, append
 from bench.results.claims import judge, verdict
-from bench.results.measured import load
+from bench.results.loading import load
 from bench.results.statistics import Interval
 from crt.data import DATASETS
 from reports.render import text

@@ -21,7 +21,8 @@ from bench.results.energy import (
     watts,
 )
 from bench.results.intervals import nested_ci
-from bench.results.measured import Measured, load
+from bench.results.loading import load
+from bench.results.measured import Measured
 from crt.data import DATASETS
 from reports.__main__ import app
 from reports.tables.energy import energy

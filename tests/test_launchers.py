@@ -16,7 +16,7 @@ from waiting import HANG, hears_ctrl_c, until
 from bench import cancel, status
 from bench.manifest import profile as profiles
 from bench.manifest import read_manifest
-from bench.plan.submission import MANIFESTS, manifest_name
+from bench.plan.selection import MANIFESTS, manifest_name
 from bench.plan.waves import pluralize
 from bench.records import Epoch, Start, Verdict, read, read_all
 from bench.submit import app

@@ -15,7 +15,8 @@ from bench.manifest import Manifest, read_manifest
 from bench.manifest.labels import written
 from bench.records import End, MonitorPoint, Verdict, append
 from bench.results.intervals import mcnemar
-from bench.results.measured import Measured, load
+from bench.results.loading import load
+from bench.results.measured import Measured
 from bench.results.pairs import shown
 from bench.results.statistics import share_difference, wilson
 from reports.__main__ import app

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from bench.__main__ import COMMANDS, app
 from bench.manifest import profile as profiles
 from bench.manifest import read_manifest, shipped
-from bench.plan.submission import manifest_name
+from bench.plan.selection import manifest_name
 
 ROOT = Path(__file__).parents[1]
 CODE = ("bench", "crt", "launchers", "reports")

@@ -48,7 +48,7 @@ def watched(rank: int, folder: Path, data: Path, study: bool) -> None:
 def test_two_ranks_record_their_gpus_and_their_phases(tmp_path, digits):
     # Imported here, so that the ranks, which import this file, start sooner.
     from bench.results.energy import Rates, joules_by_run
-    from bench.results.measured import load
+    from bench.results.loading import load
     from bench.results.warnings import remarks
     from reports.tables.energy import energy
 

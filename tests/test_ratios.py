@@ -11,7 +11,8 @@ from test_reports import epoch, start
 
 from bench.manifest import Manifest, read_manifest
 from bench.records import GPU, End, Phases, append
-from bench.results.measured import Measured, load
+from bench.results.loading import load
+from bench.results.measured import Measured
 from bench.results.ratios import FIELDS, mismatched_fields
 from bench.results.warnings import remarks
 from reports.tables.factors import factors, means

@@ -11,7 +11,7 @@ from bench.jobs.lease import JobPaths
 from bench.jobs.train import run_cell
 from bench.plan.waves import waves
 from bench.records import RobustChunk, read_all
-from bench.results.measured import load
+from bench.results.loading import load
 from crt.data import DATASETS
 from crt.data.beton_file import Beton, ensure
 

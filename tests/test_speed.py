@@ -23,7 +23,7 @@ from bench.manifest import read_manifest
 from bench.measure.bare_loop import bare_certify
 from bench.measure.roofline import roofline
 from bench.records import PLAIN, CertificationTiming, End, Record, Start, append, read
-from bench.results.measured import load
+from bench.results.loading import load
 from crt.evals.smoothing import Smoothing
 from crt.models.classifier import Classifier
 from crt.plugins import find

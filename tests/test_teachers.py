@@ -14,7 +14,7 @@ from bench.build import robust_dataset
 from bench.cell import Cell
 from bench.manifest import Manifest, read_manifest
 from bench.records import RobustChunk, Verdict, append
-from bench.results.measured import load
+from bench.results.loading import load
 from reports.__main__ import app
 from reports.figures import hours
 from reports.figures.tradeoff import tradeoff

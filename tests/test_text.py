@@ -28,9 +28,9 @@ from bench.manifest.manifest import Manifest
 from bench.manifest.strict_yaml import load_yaml
 from bench.plan import job_states, status_table
 from bench.plan.job_states import State
-from bench.plan.submission import chosen
+from bench.plan.selection import chosen
 from bench.records import read
-from bench.results.measured import load
+from bench.results.loading import load
 from bench.submit import app as submit
 from crt import screen
 from crt.data import DATASETS

@@ -13,7 +13,8 @@ from bench.manifest import Manifest, read_manifest
 from bench.records import Verdict, append
 from bench.results.contenders import Contender, settings
 from bench.results.intervals import welch_ratio
-from bench.results.measured import Measured, load
+from bench.results.loading import load
+from bench.results.measured import Measured
 from bench.results.statistics import mean_ci, share_difference, wilson
 from reports.competition import winner
 from reports.tables.claims import claims

@@ -14,7 +14,7 @@ from bench.jobs.lease import JobPaths
 from bench.jobs.train import run_cell
 from bench.manifest import read_manifest
 from bench.records import MonitorPoint, read
-from bench.results.measured import load
+from bench.results.loading import load
 from crt.evals.crown import CROWN
 from crt.evals.lipschitz import Lipschitz
 from crt.threat import Threat

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from html import escape
 from io import StringIO
+from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -13,7 +14,7 @@ _COLOURS = {"#0a58a6": "var(--accent)", "#525c68": "var(--muted)", "#d5dae0": "v
 """Colours of the page by those that are drawn, so that the figure is light or dark as the page is."""
 _ACCENT, _MUTED, _LINE = _COLOURS
 _NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-_STYLE = {
+_STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "curve",
     "font.size": 10,

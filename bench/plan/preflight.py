@@ -1,5 +1,6 @@
-"""Checks before anything is queued: images, teachers' weights, a writable folder, and the device."""
+"""Checks before anything is queued: images, teachers' weights, a writable folder, the device, and Slurm."""
 
+import re
 import shutil
 import sys
 import tempfile
@@ -13,7 +14,8 @@ from bench.manifest.manifest import Manifest
 from bench.plan.waves import BenchJob
 from crt.data import DATASETS
 from crt.data.beton_file import ensure
-from crt.text import printable
+from crt.text import CONTROL, printable
+from launchers import states
 
 
 def check_data(manifest: Manifest, data: Path, sources: Collection[str], dry: bool) -> None:
@@ -95,3 +97,23 @@ def _nearest(folder: Path, option: str) -> Path:
     except OSError as error:
         raise ValueError(f"{folder}: {error.strerror} (allowed: a folder for {option} that can be written)") from None
     return existing
+
+
+def check_slurm(profile: Path | None) -> None:
+    """Raise ValueError where this machine cannot submit to Slurm."""
+    try:
+        states.can_submit()
+    except ValueError as error:
+        raise ValueError(f"{error} (allowed: --launcher local{', without --profile' if profile else ''})") from None
+
+
+def check_paths(runs: Path, data: Path) -> None:
+    """Raise ValueError for a path that Slurm would change, or that would break a line of the batch script."""
+    # Slurm replaces patterns after a % in the path of a log, unless the path has a backslash.
+    for option, folder, forbidden in (
+        ("--runs", runs, re.search(rf"[%\\]|{CONTROL.pattern}", str(runs.absolute()))),
+        ("--data", data, CONTROL.search(str(data.absolute()))),
+    ):
+        if forbidden:
+            allowed = "no control characters" + (", no % and no backslash" if option == "--runs" else "")
+            raise ValueError(f"{option} {folder}: {forbidden[0]!r} in the path (allowed with Slurm: {allowed})")

@@ -1,7 +1,5 @@
 """Submit a manifest: plan its jobs, check and estimate them, and hand them to a launcher."""
 
-import fnmatch
-import re
 import sys
 import time
 from dataclasses import replace
@@ -11,21 +9,19 @@ from typing import Literal
 from bench.command import set_options
 from bench.jobs.lease import JobPaths
 from bench.manifest import profile as profiles
-from bench.manifest import read_manifest, shipped
-from bench.manifest.labels import labels_beside_ids
+from bench.manifest import read_manifest
 from bench.manifest.manifest import Manifest
 from bench.manifest.quick import reduce
 from bench.plan import devices, estimate, forecast, job_states, preflight
+from bench.plan.selection import chosen, manifest_name
 from bench.plan.waves import BenchWave, pluralize, waves
 from crt import screen
-from crt.text import CONTROL, command, invocation, printable
-from launchers import inline, local, slurm, states
+from crt.text import command, invocation, printable
+from launchers import inline, local, slurm
 from launchers.choose import choose
 from launchers.ledger import Ledger
 from launchers.profile import Profile
 from launchers.task import unfinished
-
-MANIFESTS = shipped.folder("manifests").resolve()
 
 
 def submit(
@@ -57,9 +53,9 @@ def submit(
     if launcher == "auto":
         launcher = choose(profile=profile is not None)
     if launcher == "slurm":
-        _check_paths(runs, data)
+        preflight.check_paths(runs, data)
     if launcher == "slurm" and not dry_run:
-        _check_slurm(profile)
+        preflight.check_slurm(profile)
     if quick:
         # This counts operations, which takes a while, so it comes after the checks for errors and for Slurm.
         parsed = reduce(parsed)
@@ -77,54 +73,6 @@ def submit(
         overrides,
     )
     return submission.dry() if dry_run else submission.launch()
-
-
-def _check_slurm(profile: Path | None) -> None:
-    try:
-        states.can_submit()
-    except ValueError as error:
-        raise ValueError(f"{error} (allowed: --launcher local{', without --profile' if profile else ''})") from None
-
-
-def _check_paths(runs: Path, data: Path) -> None:
-    """Raise ValueError for a path that Slurm would change, or that would break a line of the batch script."""
-    # Slurm replaces patterns after a % in the path of a log, unless the path has a backslash.
-    for option, folder, forbidden in (
-        ("--runs", runs, re.search(rf"[%\\]|{CONTROL.pattern}", str(runs.absolute()))),
-        ("--data", data, CONTROL.search(str(data.absolute()))),
-    ):
-        if forbidden:
-            allowed = "no control characters" + (", no % and no backslash" if option == "--runs" else "")
-            raise ValueError(f"{option} {folder}: {forbidden[0]!r} in the path (allowed with Slurm: {allowed})")
-
-
-def chosen(manifest: Manifest, pattern: str | None) -> Manifest:
-    """The manifest with only the cells, or whole timing studies, that have the pattern in id or label.
-
-    ValueError if there are none.
-    """
-    if pattern is None:
-        return manifest
-    # A bracket is a literal character: labels contain lists in brackets.
-    matches = lambda name: fnmatch.fnmatchcase(name, f"*{pattern.replace('[', '[[]')}*")  # noqa: E731
-    selected = lambda cell: matches(cell.id) or matches(cell.method.label)  # noqa: E731
-    if manifest.timing:
-        studies = [study for study in manifest.studies if matches(study.id) or any(map(selected, study.arms))]
-        cells = [arm for study in studies for arm in study.arms]
-    else:
-        cells = [cell for cell in manifest.cells if selected(cell)]
-    if not cells:
-        by_id = {cell.id: cell for cell in manifest.cells}
-        labels = labels_beside_ids(by_id)
-        names = ", ".join(f"{key} ({labels[key]})" if key in labels else key for key in by_id)
-        raise ValueError(f"--only {pattern}: in no cell's id or label (there are: {names})")
-    return manifest.model_copy(update={"cells": tuple(cells)})
-
-
-def manifest_name(manifest: Path) -> str:
-    """Prefix of the names of a manifest's Slurm arrays: its path under `manifests/`, as papers share file names."""
-    path = shipped.manifest(manifest).resolve().with_suffix("")
-    return "-".join(path.relative_to(MANIFESTS).parts) if path.is_relative_to(MANIFESTS) else manifest.stem
 
 
 class Submission:

@@ -1,5 +1,6 @@
 """Results computed from records: times, accuracies, ratios and their intervals."""
 
-from bench.results.measured import Measured, load
+from bench.results.loading import load
+from bench.results.measured import Measured
 
 __all__ = ["Measured", "load"]
