@@ -1,5 +1,6 @@
 """Tables that fit the width of a terminal."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -59,8 +60,19 @@ def _paragraph(console: Console, width: int, text: str, style: Style | None = No
 
 
 def wrapped(console: Console, text: str, width: int) -> list[str]:
-    """Lines of a text that breaks between words, and within a word that is wider than a line."""
+    """Lines of a text that breaks between words; a word that is wider than a line breaks after a slash, or anywhere."""
+    text = re.sub(r"\S+", lambda word: word[0] if cell_len(word[0]) <= width else _parted(word[0], width), text)
     return [line.plain.rstrip() for line in Text(text).wrap(console, width, overflow="fold")]
+
+
+def _parted(path: str, width: int) -> str:
+    """The path with a line end after a slash wherever the next name would not fit into the line."""
+    lines = [""]
+    for name in re.findall("[^/]*/|[^/]+", path):
+        if cell_len(lines[-1] + name) > width:
+            lines.append("")
+        lines[-1] += name
+    return "\n".join(filter(None, lines))
 
 
 def _body(layout: Layout) -> Table:

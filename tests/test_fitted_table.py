@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from bench.status import app as status
 from bench.submit import app as submit
 from crt import screen
-from crt.fitted_table import FittedTable
+from crt.fitted_table import FittedTable, wrapped
 from crt.screen import Screen
 from crt.table_layout import Column, fit
 from reports.__main__ import app as report
@@ -82,6 +82,20 @@ def test_a_table_of_one_row_keeps_its_columns_and_one_of_equal_rows_its_first():
     same = [Column("a", ["x", "x"]), Column("b", ["y", "y"]), Column("c", ["1", "1"], fixed=True)]
     assert [column.heading for column in fit(same, 80).columns] == ["c"]
     assert [column.heading for column in fit(same[:2], 80).columns] == ["a"]
+
+
+def test_a_title_with_a_long_path_breaks_between_its_folders():
+    path = "/home/user/results/of/the/cluster/with-a-long-name/in-the-year-2026/table4/repeated/runs"
+    console = Screen(width=40, file=io.StringIO())
+    console.print(FittedTable(f"Time, {path}", COLUMNS[:1]), crop=False)
+    lines = console.file.getvalue().split("┏")[0].splitlines()
+    assert max(map(cell_len, lines)) <= 40 and "".join(lines) == f"Time, {path}"
+    assert len(lines) == 3 and all(line.endswith("/") for line in lines[:-1])
+
+
+def test_a_name_that_is_wider_than_a_line_breaks_anywhere():
+    lines = wrapped(Screen(width=10), "a/" + 25 * "x" + "/b", 10)
+    assert max(map(len, lines)) == 10 and "".join(lines) == "a/" + 25 * "x" + "/b"
 
 
 def test_words_fold_between_words_and_wide_characters_count_twice():
