@@ -149,9 +149,7 @@ def _panel(axes: Axes, rows: pd.DataFrame, styles: dict[str, dict], scale: float
         for front_of, part in own.groupby("on_front"):
             face = look["color"] if front_of else "white"
             bars: dict[str, Any] = {"xerr": errors(part, "time"), "yerr": errors(part, "estimate")}
-            axes.errorbar(
-                part["time"], part["estimate"], **bars, **look, mfc=face, elinewidth=0.7, alpha=1 if front_of else 0.6
-            )
+            axes.errorbar(part["time"], part["estimate"], **bars, **look, mfc=face, elinewidth=0.7)
         axes.add_line(Line2D([], [], **look, label=series))
     logarithmic(axes, "x", rows["time"])
     _cut(axes, rows)
