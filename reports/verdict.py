@@ -14,6 +14,7 @@ from bench.results.statistics import wilson
 from bench.results.warnings import kinds
 from reports.competition import bought, costs, fastest, tied, wasted
 from reports.render.phrases import listed, percent
+from reports.studies import scaled, switched
 
 _MOST = 7
 """Largest number of sentences."""
@@ -37,7 +38,9 @@ def verdict(
     - collapsed: the trainings that collapsed, and their rate over seeds;
     - fastest: the least costly of the methods that are as robust as the best: the difference is not distinguishable
       from 0, and its interval lies within MARGIN;
+    - switches: what the switches of a study bring;
     - costs: the cost of each method, where robustness was not measured;
+    - scaling: the speed of several ranks relative to one;
     - buys: the methods that are more robust than the baseline, and their cost;
     - wasted: the methods that cost more than the fastest one and are not measurably more robust;
     - tied: the pairs that neither cost nor robustness tells apart;
@@ -55,8 +58,12 @@ def verdict(
     if competing:
         sentences |= {"fastest": fastest(competing), "buys": bought(competing), "wasted": wasted(competing)}
         sentences["tied"] = tied(competing)
+    elif studied := switched(frames["speed"]) if "speed" in frames else "":
+        sentences["switches"] = studied
     else:
         sentences["costs"] = costs(compared)
+    if "scaling" in frames:
+        sentences["scaling"] = scaled(frames["scaling"])
     sentences |= {"claims": _claims(frames), "distrust": _distrust(manifest, measured, compared)}
     findings = [Finding(rule, text) for rule, text in sentences.items() if text]
     # Of the sentences, the tables say most plainly which methods are tied.

@@ -10,7 +10,8 @@ from bench.cell import Cell
 from bench.manifest import Manifest, read_manifest
 from bench.records import Epoch, MonitorPoint, Verdict, append
 from bench.results.collapse import LEAST, collapse
-from bench.results.measured import Measured, load
+from bench.results.loading import load
+from bench.results.measured import Measured
 from reports.frames import make_frames
 from reports.observations import observations
 from reports.verdict import verdict

@@ -43,7 +43,7 @@ FLOORS = {
         ("render", "interval_coverage", "options"),
         ("tables", "figures"),
         ("frames", "observations"),
-        ("header", "competition", "plots"),
+        ("header", "competition", "studies", "plots"),
         ("verdict",),
         ("page",),
         ("report",),

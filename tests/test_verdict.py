@@ -17,6 +17,7 @@ from bench.results.loading import load
 from bench.results.measured import Measured
 from bench.results.statistics import mean_ci, share_difference, wilson
 from reports.competition import winner
+from reports.studies import scaled, switched
 from reports.tables.claims import claims
 from reports.verdict import verdict
 
@@ -205,3 +206,29 @@ def test_costs_are_of_whole_trainings_and_differences_of_common_images(tmp_path)
     assert setting.cost(other, base).mean == pytest.approx(1.5 * ratio.mean)
     first, second = ([index < right for index in range(200)] for right in (150, 100))
     assert setting.difference(other, base) == pytest.approx(share_difference(first, second))
+
+
+def arms(*rows: tuple[str, float, float, float]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["switches", "speedup", "speedup_low", "speedup_high"])
+
+
+def test_switches_are_named_by_their_speedup_and_those_without_a_gain_apart():
+    plain, slow = ("plain", 1.0, math.nan, math.nan), ("fused", 1.01, 0.97, 1.05)
+    text = switched(
+        arms(plain, ("bf16", 1.4, 1.3, 1.5), ("bf16", 1.5, 1.4, 1.6), ("compile default", 1.2, 1.1, 1.3), slow)
+    )
+    assert text == (
+        "Speed relative to the plain path: bf16 1.40x to 1.50x; compile default 1.20x (1.10 to 1.30);"
+        " no measurable gain: fused."
+    )
+    assert switched(arms(plain, slow)) == "No switch is measurably faster." and switched(arms(plain)) == ""
+
+
+def test_scaling_is_that_of_the_most_ranks():
+    columns = ["kind", "ranks", "speedup", "speedup_low", "speedup_high", "efficiency"]
+    rows = [("strong", 2, 1.9, 1.8, 2.0, 0.95), ("strong", 4, 3.2, 3.0, 3.4, 0.8), ("weak", 4, 3.6, 3.5, 3.7, 0.9)]
+    assert scaled(pd.DataFrame(rows, columns=columns)) == (
+        "Speed of 4 ranks relative to one: 3.20x (3.00 to 3.40) at the same global batch size, 80 % of the ideal;"
+        " 3.60x (3.50 to 3.70) at the same batch size per rank, 90 % of the ideal."
+    )
+    assert scaled(pd.DataFrame(columns=columns)) == ""

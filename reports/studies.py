@@ -1,0 +1,47 @@
+"""Sentences on studies of switches and of ranks, which compare the ways to run a method, and no methods."""
+
+import pandas as pd
+
+from bench.results.statistics import Interval
+from reports.render.phrases import NAMED, factor, listed, span
+
+_KINDS = {"strong": "at the same global batch size", "weak": "at the same batch size per rank"}
+
+
+def switched(speed: pd.DataFrame) -> str:
+    """Speedup of each choice of switches over the plain path, the largest first; over several networks, its range.
+
+    A choice brings nothing measurable if no network's interval lies above 1.
+    """
+    rows = speed[speed["switches"] != "plain"].dropna(subset="speedup")
+    if rows.empty:
+        return ""
+    groups = dict(list(rows.groupby("switches", sort=False)))
+    ordered = sorted(groups, key=lambda name: -groups[name]["speedup"].median())
+    gains = [name for name in ordered if (groups[name]["speedup_low"] > 1).any()]
+    vain = [name for name in ordered if name not in gains]
+    parts = [f"{name} {_range(groups[name])}" for name in gains[:NAMED]]
+    text = f"Speed relative to the plain path: {'; '.join(parts)}" if parts else "No switch is measurably faster"
+    more = f" ({len(gains) - NAMED} more in the tables)" if len(gains) > NAMED else ""
+    nothing = f"; no measurable gain: {listed(vain, 'choices', '; ')}" if parts and vain else ""
+    return f"{text}{more}{nothing}."
+
+
+def scaled(scaling: pd.DataFrame) -> str:
+    """Speedup over one rank on the largest number of ranks, and its share of the ideal."""
+    rows = scaling.dropna(subset="speedup")
+    if rows.empty:
+        return ""
+    most = rows["ranks"].max()
+    parts = []
+    for kind, own in rows[rows["ranks"] == most].groupby("kind", sort=False):
+        low, high = (f"{100 * value:.0f}" for value in (own["efficiency"].min(), own["efficiency"].max()))
+        share = low if low == high else f"{low} to {high}"
+        parts.append(f"{_range(own)} {_KINDS[kind]}, {share} % of the ideal")
+    return f"Speed of {most} ranks relative to one: {'; '.join(parts)}."
+
+
+def _range(rows: pd.DataFrame) -> str:
+    if len(rows) > 1:
+        return span(list(rows["speedup"]))
+    return factor(Interval(*rows[["speedup", "speedup_low", "speedup_high"]].iloc[0]))
