@@ -1,0 +1,150 @@
+"""Means and differences over the seeds of a method and the images that it is evaluated on, with 95 % intervals.
+
+The quantity is an expectation over both: over the seeds that one may train with, and over the images that one may draw.
+Arrays have the shape (..., S, N) of S seeds and N images, each at least 2; leading dimensions are independent studies.
+
+Seeds and images are crossed random effects with one value a cell: value = mean + seed + image + residual. By the mean
+squares MS of the two-way analysis of variance, the variance of the mean is (MS_seed + MS_image - MS_residual) / (S N)
+(Searle, Casella and McCulloch 1992). MS_seed has only S - 1 degrees of freedom, the rest as good as infinitely many.
+The quantile is the mean of Student's and the normal one, weighted by the two parts of the variance (Cochran 1964): with
+two or three seeds it covers better than Satterthwaite's degrees of freedom. `reports/published/seeds.md` shows the
+coverage.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import special
+
+from bench.results.statistics import CONFIDENCE
+
+_SMALLEST = 1e-15
+"""Smallest p-value that is computed."""
+
+
+class Parts(NamedTuple):
+    """A mean and the parts of its variance, as arrays over studies."""
+
+    mean: np.ndarray
+    seeds: np.ndarray
+    """Variance from seeds and residuals, with `df` degrees of freedom."""
+    df: np.ndarray
+    images: np.ndarray
+    """Variance from the images, which all seeds share."""
+    n: int
+    """Number of images."""
+
+
+class _Squares(NamedTuple):
+    """Mean, and sums of squares over S N: the shares of a value's variance."""
+
+    mean: np.ndarray
+    seeds: np.ndarray
+    images: np.ndarray
+    residual: np.ndarray
+    total: np.ndarray
+
+
+def crossed(values: np.ndarray) -> Parts:
+    """Mean of the values.
+
+    The variance from images is at least that of the mean of S N independent values: few images may show none by chance.
+    """
+    seeds, images = values.shape[-2:]
+    part = _squares(values)
+    shared = part.images / (images - 1) - part.residual / ((seeds - 1) * (images - 1))
+    shared = np.maximum(shared, part.total / (seeds * images))
+    return Parts(part.mean, part.seeds / (seeds - 1), np.full_like(part.mean, seeds - 1), shared, images)
+
+
+def unpaired(first: np.ndarray, second: np.ndarray) -> Parts:
+    """Difference of two means on the same images, (..., S, N) and (..., T, N), whose seeds are independent."""
+    images = first.shape[-1]
+    residual = least = np.zeros(first.shape[:-2])
+    for values in (first, second):
+        part, count = _squares(values), values.shape[-2]
+        residual = residual + part.residual / ((count - 1) * (images - 1))
+        least = least + part.total / (count * images)
+    shared = (first.mean(-2) - second.mean(-2)).var(-1, ddof=1) / images - residual
+    seeds = less(*(alone(values.mean(-1), images) for values in (first, second)))
+    return seeds._replace(images=np.maximum(shared, least))
+
+
+def alone(means: np.ndarray, count: int) -> Parts:
+    """Mean of the seeds' means (..., S), each of `count` images; no images in common."""
+    seeds = means.shape[-1]
+    variance = means.var(-1, ddof=1) / seeds
+    return Parts(means.mean(-1), variance, np.full_like(variance, seeds - 1), np.zeros_like(variance), count)
+
+
+def less(first: Parts, second: Parts) -> Parts:
+    """Difference of two independent means, with the degrees of freedom of Welch and Satterthwaite for the seeds."""
+    seeds, images = first.seeds + second.seeds, first.images + second.images
+    some = seeds > 0
+    weighted = np.where(some, first.seeds**2 / first.df + second.seeds**2 / second.df, 1)
+    df = np.where(some, seeds**2 / weighted, np.minimum(first.df, second.df))
+    return Parts(first.mean - second.mean, seeds, df, images, min(first.n, second.n))
+
+
+def _squares(values: np.ndarray) -> _Squares:
+    mean = values.mean((-2, -1))
+    off = values - mean[..., None, None]
+    seeds, images = ((off.mean(axis) ** 2).mean(-1) for axis in (-1, -2))
+    total = (off**2).mean((-2, -1))
+    return _Squares(mean, seeds, images, np.maximum(total - seeds - images, 0), total)
+
+
+def half_width(parts: Parts, p: np.ndarray | float = 1 - CONFIDENCE) -> np.ndarray:
+    """Distance from the mean to the ends of its interval of confidence 1 - p.
+
+    Shares of which no value differs from another get that of Wilson's interval of 0 or 1.
+    """
+    t, z = -special.stdtrit(parts.df, p / 2), -special.ndtri(p / 2)
+    variance = parts.seeds + parts.images
+    some = variance > 0
+    half = (parts.seeds * t + parts.images * z) / np.sqrt(np.where(some, variance, 1))
+    return np.where(some, half, z**2 / (parts.n + z**2))
+
+
+def ends(parts: Parts) -> tuple[np.ndarray, np.ndarray]:
+    """Ends of the interval of a mean or a difference."""
+    half = half_width(parts)
+    return parts.mean - half, parts.mean + half
+
+
+def share_ends(parts: Parts) -> tuple[np.ndarray, np.ndarray]:
+    """Ends of the interval of a share, which lie within [0, 1] and suit shares near 0 and 1.
+
+    This is Wilson's score interval of p with half_width^2 / (p (1 - p)) for z^2 / n, as surveys with clusters use it
+    (Franco, Little, Louis and Slud 2019).
+    """
+    p, half = parts.mean, half_width(parts)
+    spread = p * (1 - p)
+    z = -special.ndtri((1 - CONFIDENCE) / 2)
+    ratio = np.where(spread > 0, half**2 / np.where(spread > 0, spread, 1), z**2 / parts.n)
+    middle = (p + ratio / 2) / (1 + ratio)
+    reach = np.sqrt(np.where(spread > 0, half**2, 0) + ratio**2 / 4) / (1 + ratio)
+    return np.clip(middle - reach, 0, p), np.clip(middle + reach, p, 1)
+
+
+def p_value(parts: Parts) -> np.ndarray:
+    """Two-sided p-value of a difference of shares: the p at which an interval of confidence 1 - p ends at 0."""
+    low, high = np.full(parts.mean.shape, np.log(_SMALLEST)), np.zeros(parts.mean.shape)
+    for _ in range(50):
+        middle = (low + high) / 2
+        wide = half_width(parts, np.exp(middle)) > np.abs(parts.mean)
+        low, high = np.where(wide, middle, low), np.where(wide, high, middle)
+    return np.where(parts.mean == 0, 1.0, np.exp(high))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values adjusted for their number (Holm 1979): those below 0.05 are wrong together in at most 5 % of studies.
+
+    The k-th smallest of m is multiplied by m - k + 1, and is at least the one before it and at most 1.
+    """
+    order = np.argsort(p_values, kind="stable")
+    factors = len(order) - np.arange(len(order))
+    adjusted = np.empty(len(order))
+    adjusted[order] = np.minimum(np.maximum.accumulate(factors * np.asarray(p_values, float)[order]), 1)
+    return adjusted.tolist()

@@ -1,0 +1,204 @@
+"""Intervals over seeds and images: the analysis of variance by loops, edge cases, and how often they hold the truth."""
+
+import math
+from itertools import product
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from bench.results.over_seeds import OverSeeds, collapse_coverage, difference_over_seeds, mean_over_seeds
+from bench.results.seeds import Parts, crossed, ends, half_width, holm, p_value, share_ends, unpaired
+from bench.results.statistics import Interval, mean_ci, share_difference, wilson
+
+Z = stats.norm.ppf(0.975)
+
+
+def flags(seeds: int, images: int, seed: int = 0, share: float = 0.7) -> np.ndarray:
+    """Correctness (seeds, images) where seeds and images differ in difficulty."""
+    rng = np.random.default_rng(seed)
+    odds = math.log(share / (1 - share)) + rng.normal(0, 0.4, (seeds, 1)) + rng.normal(0, 1.5, (1, images))
+    return rng.random((seeds, images)) < 1 / (1 + np.exp(-odds))
+
+
+def by_seed(table: np.ndarray, first_image: int = 0, seeds=None) -> dict[int, dict[int, float]]:
+    numbers = range(len(table)) if seeds is None else seeds
+    return {s: dict(enumerate(row.tolist(), first_image)) for s, row in zip(numbers, table, strict=True)}
+
+
+def mean_squares(table: np.ndarray) -> tuple[float, float, float]:
+    """Mean squares of seeds, images and residuals, by sums over every cell."""
+    s, n = table.shape
+    cells = list(product(range(s), range(n)))
+    grand = math.fsum(float(table[i, j]) for i, j in cells) / (s * n)
+    row = [math.fsum(map(float, table[i])) / n for i in range(s)]
+    column = [math.fsum(map(float, table[:, j])) / s for j in range(n)]
+    seeds = math.fsum((row[i] - grand) ** 2 for i, j in cells) / (s - 1)
+    images = math.fsum((column[j] - grand) ** 2 for i, j in cells) / (n - 1)
+    rest = math.fsum((float(table[i, j]) - row[i] - column[j] + grand) ** 2 for i, j in cells) / (s - 1) / (n - 1)
+    return seeds, images, rest
+
+
+def by_hand(table: np.ndarray) -> tuple[float, float, float]:
+    """Variance from seeds, variance from images, half width."""
+    s, n = table.shape
+    seeds, images, rest = mean_squares(table)
+    a, b = seeds / s / n, max((images - rest) / s / n, float(np.var(table.astype(float))) / s / n)
+    quantile = (a * stats.t.ppf(0.975, s - 1) + b * Z) / (a + b)
+    return a, b, quantile * math.sqrt(a + b)
+
+
+@pytest.mark.parametrize("shape", [(2, 5), (3, 40), (7, 12)])
+def test_parts_of_the_variance_are_those_of_the_analysis_of_variance(shape):
+    for table in (flags(*shape), np.random.default_rng(1).gamma(2, 0.2, shape)):
+        a, b, half = by_hand(table)
+        parts = crossed(table.astype(float))
+        assert (parts.mean, parts.seeds, parts.images, parts.df) == pytest.approx((table.mean(), a, b, shape[0] - 1))
+        assert half_width(parts) == pytest.approx(half)
+        assert ends(parts) == pytest.approx((table.mean() - half, table.mean() + half))
+
+
+def test_studies_are_computed_alone_or_together():
+    tables = np.stack([flags(3, 20, k) for k in range(4)]).astype(float)
+    together = crossed(tables)
+    for k, table in enumerate(tables):
+        for both, one in zip(together[:4], crossed(table)[:4], strict=True):
+            assert both[k] == pytest.approx(one)
+        assert p_value(together)[k] == pytest.approx(p_value(crossed(table)))
+
+
+def test_a_share_s_ends_solve_the_score_equation():
+    """Wilson's ends are the shares whose own standard error, times the quantile, reaches the estimate."""
+    parts = crossed(flags(4, 60, share=0.9).astype(float))
+    p, half = float(parts.mean), float(half_width(parts))
+    for end in share_ends(parts):
+        assert abs(p - end) == pytest.approx(half * math.sqrt(end * (1 - end) / (p * (1 - p))))
+    assert mean_over_seeds(by_seed(flags(4, 60, share=0.9))) == OverSeeds(
+        Interval(p, *map(float, share_ends(parts))),
+        pytest.approx(np.std(flags(4, 60, share=0.9).mean(1), ddof=1)),
+        4,
+        60,
+        "score over seeds and images",
+        pytest.approx(math.nan, nan_ok=True),
+    )
+
+
+@pytest.mark.parametrize("value", [False, True])
+def test_all_right_or_all_wrong_is_wilson_s_interval_of_the_images(value):
+    found = mean_over_seeds(by_seed(np.full((3, 80), value)))
+    assert found.interval == pytest.approx(wilson(80 * value, 80)) and found.sd == 0
+    same = difference_over_seeds(by_seed(np.full((2, 80), value)), by_seed(np.full((2, 80), value)))
+    assert same.interval == pytest.approx((0, -(Z**2) / (80 + Z**2), Z**2 / (80 + Z**2))) and same.p == 1
+    apart = difference_over_seeds(by_seed(np.full((2, 80), True)), by_seed(np.full((2, 80), False)))
+    assert apart.interval.mean == apart.interval.high == 1 and apart.interval.low > 0.9 and apart.p < 1e-9
+
+
+def test_one_seed_is_over_its_images_alone():
+    table = flags(1, 90)
+    found = mean_over_seeds(by_seed(table))
+    assert found[2:5] == (1, 90, "Wilson") and math.isnan(found.sd)
+    assert found.interval == wilson(int(table.sum()), 90)
+    radii = np.random.default_rng(0).gamma(2, 0.2, (1, 30))
+    found = mean_over_seeds(by_seed(radii), share=False)
+    assert (found.interval, found.made) == (pytest.approx(mean_ci(radii[0].tolist())), "t over images")
+    assert mean_over_seeds({}).seeds == 0 and math.isnan(mean_over_seeds({}).interval.mean)
+    one, three = by_seed(flags(1, 90, 1), seeds=[2]), by_seed(flags(3, 90, 2))
+    paired = difference_over_seeds(one, three)
+    assert paired.interval == share_difference(flags(1, 90, 1)[0], flags(3, 90, 2)[2])
+    assert (paired.seeds, paired.made) == (1, "Newcombe")
+    elsewhere = difference_over_seeds(by_seed(flags(1, 90, 1), seeds=[7]), three)
+    assert elsewhere.interval == share_difference(flags(1, 90, 1)[0], flags(3, 90, 2)[0])
+    assert difference_over_seeds(one, by_seed(flags(1, 9), 500)).images == 0
+
+
+def test_seeds_without_common_images_are_compared_by_their_means():
+    table = flags(3, 40)
+    apart = {seed: dict(enumerate(row.tolist(), 40 * seed)) for seed, row in enumerate(table)}
+    found, means = mean_over_seeds(apart), table.mean(1).tolist()
+    assert (found.made, found.images, found.sd) == ("t over seeds", 40, pytest.approx(np.std(means, ddof=1)))
+    plain = mean_ci(means)
+    p, half = plain.mean, plain.high - plain.mean
+    assert p - found.interval.low == pytest.approx(
+        half * math.sqrt(found.interval.low * (1 - found.interval.low) / (p * (1 - p)))
+    )
+    other = flags(4, 40, 5)
+    welch = difference_over_seeds(apart, by_seed(other))
+    reference = stats.ttest_ind(means, other.mean(1), equal_var=False)
+    assert welch.made == "Welch t over seeds" and welch.p == pytest.approx(reference.pvalue)
+    assert welch.interval[1:] == pytest.approx(tuple(reference.confidence_interval()))
+    radii = np.random.default_rng(0).gamma(2, 0.2, (2, 5))
+    alone = {0: {0: radii[0, 0]}, 1: {7: radii[1, 0], 8: radii[1, 1]}}
+    assert mean_over_seeds(alone, share=False).interval == pytest.approx(mean_ci([radii[0, 0], radii[1, :2].mean()]))
+
+
+def test_only_common_images_count():
+    table = flags(3, 40)
+    values = by_seed(table)
+    values[1] = {image: flag for image, flag in values[1].items() if image < 25} | {99: True}
+    assert mean_over_seeds(values)[:5] == mean_over_seeds(by_seed(table[:, :25]))[:5]
+    other = flags(3, 40, 4)
+    cut = difference_over_seeds(by_seed(table[:, :25]), by_seed(other[:, :25]))
+    assert difference_over_seeds(values, by_seed(other)) == cut
+
+
+def test_equal_seeds_are_paired_and_other_seeds_are_not():
+    a, b = flags(3, 50, 1), flags(3, 50, 2)
+    paired = difference_over_seeds(by_seed(a), by_seed(b, seeds=[0, 1, 2]))
+    gaps = a.astype(float) - b
+    half = by_hand(gaps)[2]
+    assert paired.interval == pytest.approx((gaps.mean(), gaps.mean() - half, gaps.mean() + half))
+    assert (paired.made, paired.sd) == ("paired t over seeds and images", pytest.approx(gaps.mean(1).std(ddof=1)))
+    # The order in which seeds were trained does not matter.
+    assert difference_over_seeds(dict(reversed(by_seed(a).items())), by_seed(b)) == paired
+    c = flags(5, 50, 3)
+    found = difference_over_seeds(by_seed(a), by_seed(c))
+    assert (found.made, found.seeds) == ("Welch t over seeds and images", 3) and math.isnan(found.sd)
+    (sa, _, ra), (sc, _, rc) = mean_squares(a), mean_squares(c)
+    seeds = [sa / 150, sc / 250]
+    df = sum(seeds) ** 2 / (seeds[0] ** 2 / 2 + seeds[1] ** 2 / 4)
+    images = float(np.var(a.mean(0) - c.mean(0), ddof=1)) / 50 - ra / 150 - rc / 250
+    images = max(images, float(np.var(a.astype(float))) / 150 + float(np.var(c.astype(float))) / 250)
+    quantile = (sum(seeds) * stats.t.ppf(0.975, df) + images * Z) / (sum(seeds) + images)
+    assert found.interval.high - found.interval.mean == pytest.approx(quantile * math.sqrt(sum(seeds) + images))
+    turned = difference_over_seeds(by_seed(c), by_seed(a))
+    assert turned.interval == pytest.approx(tuple(-v for v in (found.interval[0], *found.interval[:0:-1])))
+
+
+def test_p_is_below_a_level_where_the_interval_excludes_0():
+    rng = np.random.default_rng(3)
+    for k in range(40):
+        parts = crossed(flags(3, 30, k) - flags(3, 30, 100 + k, rng.uniform(0.3, 0.8)).astype(float))
+        p = float(p_value(parts))
+        assert half_width(parts, p) == pytest.approx(abs(parts.mean)) or p < 1e-14
+        low, high = ends(parts)
+        assert (p < 0.05) == (low > 0 or high < 0)
+    students = Parts(np.array(2.5), np.array(1.0), np.array(4.0), np.array(0.0), 100)
+    assert p_value(students) == pytest.approx(2 * stats.t.sf(2.5, 4))
+
+
+def test_equal_radii_have_no_interval():
+    found = mean_over_seeds(by_seed(np.full((3, 10), 0.25)), share=False)
+    assert found.interval.mean == 0.25 and math.isnan(found.interval.low)
+
+
+def test_holm():
+    def stepwise(values):
+        """Holm's definition: reject from the smallest on, until one fails."""
+        left, adjusted, worst = sorted(range(len(values)), key=values.__getitem__), [0.0] * len(values), 0.0
+        while left:
+            worst = max(worst, min(1.0, len(left) * values[left[0]]))
+            adjusted[left.pop(0)] = worst
+        return adjusted
+
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([]) == [] and holm([0.2]) == [0.2]
+    rng = np.random.default_rng(0)
+    for size in (2, 5, 30):
+        values = np.round(rng.random(size) ** 3, 2).tolist()
+        assert holm(values) == pytest.approx(stepwise(values))
+
+
+def test_few_seeds_have_a_known_coverage_where_trainings_may_collapse():
+    assert collapse_coverage(1) is None and collapse_coverage(100) is None
+    assert collapse_coverage(12) == collapse_coverage(10)
+    assert unpaired(flags(2, 9).astype(float), flags(3, 9).astype(float)).df > 1
