@@ -42,6 +42,13 @@ def main(
         list[str],
         typer.Option(help="Divide times that differ in this field, and mark the ratio; repeat it for other fields."),
     ] = [],  # noqa: B006
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUNS|COMMIT",
+            help="Compare times with those of a runs folder or recorded commit; exit code 1 if a cell became slower.",
+        ),
+    ] = None,
     grid_intensity: Annotated[
         float | None, typer.Option(help="Report kg of CO2, from the recorded energy, at so many g of CO2 per kWh.")
     ] = None,
@@ -62,6 +69,7 @@ def main(
             quick=quick,
             overrides=overrides,
             allow=allow,
+            against=against,
             rates=Rates(grid_intensity, hourly_rate),
             wide=wide,
             csv=csv,
@@ -78,7 +86,8 @@ def main(
         else:
             from reports.report import report
 
-            report(manifests[0], options)
+            if report(manifests[0], options).slower:
+                raise typer.Exit(1)
 
 
 if __name__ == "__main__":

@@ -7,12 +7,14 @@ import pandas as pd
 
 from bench.manifest import read_manifest
 from bench.manifest.manifest import Manifest
+from bench.results.against import changes, told_apart
 from bench.results.energy import NO_RATES, Rates
 from bench.results.loading import load
 from bench.results.measured import Measured
 from bench.results.ratios import check_fields
 from reports.tables.attack_checks import masking
 from reports.tables.certificates import certificates
+from reports.tables.changes import change_frame
 from reports.tables.claims import claims
 from reports.tables.comparisons import comparisons
 from reports.tables.energy import energy
@@ -35,10 +37,12 @@ def read_frames(
     rates: Rates = NO_RATES,
     overrides: Sequence[str] = (),
     every: bool = True,
+    against: str | None = None,
 ) -> tuple[Manifest, list[Measured], dict[str, pd.DataFrame]]:
     """A manifest, its records, and the frames of them; ValueError for records that cannot be read or compared.
 
-    Without `every`, differences of pairs that no table shows are not computed.
+    Without `every`, differences of pairs that no table shows are not computed. `against` is a runs folder or a commit,
+    whose times are compared with the others.
     """
     check_fields(allow)
     rates.check()
@@ -46,7 +50,11 @@ def read_frames(
     # Published figures belong to the manifest without overrides.
     original = read_manifest(path, networks=False) if overrides and not quick else manifest
     measured = load(manifest, list(dict.fromkeys(runs)))
-    return manifest, measured, make_frames(manifest, measured, original, allow, rates, every)
+    before: list[Measured] = []
+    if against:
+        measured, before = told_apart(manifest, measured, against)
+    frames = make_frames(manifest, measured, original, allow, rates, every)
+    return manifest, measured, frames | {"changes": change_frame(changes(measured, before))}
 
 
 def make_frames(

@@ -8,6 +8,7 @@ from bench.records import Start
 from bench.results.intervals import RUNS
 from bench.results.measured import Measured
 from bench.results.pairs import RULE, shown
+from bench.results.unlike import unlike
 from bench.results.warnings import remarks
 from crt.data import DATASETS
 from reports.tables.speed import not_reached
@@ -43,7 +44,13 @@ def header(manifest: Manifest, measured: list[Measured], frames: dict[str, pd.Da
         lines.append(RULE)
     # A study of switches shows no hours.
     hours = notes(measured) if frames["speed"].empty else []
-    return [*lines, *not_reached(manifest, measured), *hours, *remarks([*measured, *outside(measured)])]
+    return [
+        *lines,
+        *not_reached(manifest, measured),
+        *hours,
+        *unlike(measured),
+        *remarks([*measured, *outside(measured)]),
+    ]
 
 
 def _machine(start: Start) -> str:

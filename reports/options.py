@@ -22,6 +22,8 @@ class Options:
     quick: bool = False
     overrides: list[str] = field(default_factory=list)
     """Changes to the manifest: `key=value`."""
+    against: str | None = None
+    """Runs folder, or commit, whose times are compared with the others."""
     allow: list[str] = field(default_factory=list)
     """Fields in which two times may differ."""
     rates: Rates = NO_RATES
@@ -58,6 +60,8 @@ class Options:
         for folder in self.runs:
             if folder.exists() and not folder.is_dir():
                 raise ValueError(f"--runs {folder}: not a folder")
+        if self.against and len(self.runs) > 1:
+            raise ValueError(f"--against {self.against}: with {len(self.runs)} --runs (allowed: one)")
         for option, file in self.files().items():
             if not file.parent.is_dir():
                 raise ValueError(f"{option} {file}: no folder {file.parent}")
@@ -75,6 +79,7 @@ class Options:
         stated = (("--grid-intensity", self.rates.grid_intensity), ("--hourly-rate", self.rates.hourly_rate))
         words: list[str | Path] = [word for field in self.allow for word in ("--allow", field)]
         words += [word for option, rate in stated if rate is not None for word in (option, f"{rate:g}")]
+        words += ["--against", self.against] if self.against else []
         words += ["--html", self.html] if self.html else []
         return {
             "Measure the cells": invocation("bench.submit", *common, *folders[:2]),

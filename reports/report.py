@@ -31,6 +31,8 @@ class Summary(NamedTuple):
     measured: int
     """Cells with records."""
     cells: int
+    slower: int
+    """Cells that became slower than those of `--against`."""
 
 
 def report(path: Path, options: Options, home: str = "") -> Summary:
@@ -41,7 +43,14 @@ def report(path: Path, options: Options, home: str = "") -> Summary:
     options.check()
     with screen.working("reading records and computing tables"):
         manifest, measured, frames = read_frames(
-            path, options.runs, options.quick, options.allow, options.rates, options.overrides, options.every_pair
+            path,
+            options.runs,
+            options.quick,
+            options.allow,
+            options.rates,
+            options.overrides,
+            options.every_pair,
+            options.against,
         )
     findings = verdict(manifest, measured, frames, options.allow)
     sentences = [finding.text for finding in findings]
@@ -62,7 +71,8 @@ def report(path: Path, options: Options, home: str = "") -> Summary:
         content = contents(manifest, measured, frames, lines, shown, findings, options.commands(path), home)
         options.html.write_text(page(content), encoding="utf-8")
         console.print(printable(f"wrote {options.html}"), soft_wrap=True)
-    return Summary(manifest.title, _main(findings), count_recorded(manifest, measured), len(manifest.cells))
+    slower = int((frames["changes"]["verdict"] == "slower").sum())
+    return Summary(manifest.title, _main(findings), count_recorded(manifest, measured), len(manifest.cells), slower)
 
 
 def _main(findings: list[Finding]) -> str:

@@ -1,4 +1,4 @@
-"""Sentences on studies of switches and of ranks, which compare the ways to run a method, and no methods."""
+"""Sentences on switches, on ranks and on versions of the code: the ways to run a method."""
 
 import pandas as pd
 
@@ -39,6 +39,21 @@ def scaled(scaling: pd.DataFrame) -> str:
         share = low if low == high else f"{low} to {high}"
         parts.append(f"{_range(own)} {_KINDS[kind]}, {share} % of the ideal")
     return f"Speed of {most} ranks relative to one: {'; '.join(parts)}."
+
+
+def changed(changes: pd.DataFrame) -> str:
+    """The cells that became slower or faster, and their number where none did."""
+    if changes.empty:
+        return ""
+    parts = []
+    for word in ("slower", "faster"):
+        rows = changes[changes["verdict"] == word]
+        times = [factor(Interval(*each)) for each in rows[["change", "change_low", "change_high"]].to_numpy()]
+        cells = [" ".join(words) for words in zip(rows["arch"], rows["method"], times, strict=True)]
+        parts += [f"{word}: {listed(cells, 'cells')}"] if cells else []
+    few = int((changes["verdict"] == "too few runs").sum())
+    untold = f"; {few} of them cannot be told with fewer than 2 runs on each side" if few else ""
+    return f"Times against before, of {len(changes)} cells: {'; '.join(parts) or 'no change shown'}{untold}."
 
 
 def _range(rows: pd.DataFrame) -> str:

@@ -14,10 +14,12 @@ from bench.results.statistics import wilson
 from bench.results.warnings import kinds
 from reports.competition import bought, costs, fastest, tied, wasted
 from reports.render.phrases import listed, percent
-from reports.studies import scaled, switched
+from reports.studies import changed, scaled, switched
 
 _MOST = 7
 """Largest number of sentences."""
+_SPARE = ("tied", "scaling", "buys")
+"""Rules to leave out where there are more, the first first: tables say most plainly what these say."""
 
 
 class Finding(NamedTuple):
@@ -34,6 +36,7 @@ def verdict(
 
     Rules, in their order:
 
+    - changed: the cells that became slower or faster than those of `--against`;
     - compared: what was compared on what, and what is missing;
     - collapsed: the trainings that collapsed, and their rate over seeds;
     - fastest: the least costly of the methods that are as robust as the best: the difference is not distinguishable
@@ -54,7 +57,8 @@ def verdict(
         return []
     judged = [_competing(setting) for setting in compared if len(setting.judged) > 1]
     competing = [setting for setting in judged if setting.judged]
-    sentences = {"compared": _compared(manifest, measured, compared), "collapsed": _collapsed(compared)}
+    sentences = {"changed": changed(frames["changes"]) if "changes" in frames else ""}
+    sentences |= {"compared": _compared(manifest, measured, compared), "collapsed": _collapsed(compared)}
     if competing:
         sentences |= {"fastest": fastest(competing), "buys": bought(competing), "wasted": wasted(competing)}
         sentences["tied"] = tied(competing)
@@ -66,8 +70,9 @@ def verdict(
         sentences["scaling"] = scaled(frames["scaling"])
     sentences |= {"claims": _claims(frames), "distrust": _distrust(manifest, measured, compared)}
     findings = [Finding(rule, text) for rule, text in sentences.items() if text]
-    # Of the sentences, the tables say most plainly which methods are tied.
-    return [each for each in findings if each.rule != "tied" or len(findings) <= _MOST]
+    for spare in _SPARE:
+        findings = [each for each in findings if each.rule != spare or len(findings) <= _MOST]
+    return findings
 
 
 def _compared(manifest: Manifest, measured: list[Measured], compared: list[Setting]) -> str:

@@ -47,6 +47,14 @@ def welch_ratio(a: list[list[float]], b: list[list[float]]) -> Interval:
     return _exp(t_interval(_combine(parts, np.array([1, -1]))))
 
 
+def welch_test(a: list[list[float]], b: list[list[float]]) -> float:
+    """Two-sided p-value that two geometric means of run means are equal, by the same t as `welch_ratio`."""
+    difference = _combine([independent(np.log(_means(runs)).tolist()) for runs in (a, b)], np.array([1, -1]))
+    if not difference.variance:
+        return 0.0 if difference.mean else 1.0
+    return float(2 * special.stdtr(difference.df, -abs(difference.mean) / math.sqrt(difference.variance)))
+
+
 def fieller_ratio(a: list[list[float]], b: list[list[float]]) -> Interval:
     """Ratio of the arithmetic means of run means with Fieller's interval; the runs of a and b are independent.
 

@@ -20,6 +20,8 @@ class Measured:
     """Runs folder of the records; records of two folders are never combined into one number."""
     starts: list[Start] = field(default_factory=list)
     """Start records of the timed runs."""
+    started: dict[int, Start] = field(default_factory=dict)
+    """Start record of the last attempt of each timed run."""
     runs: dict[int, dict[int, Epoch]] = field(default_factory=dict)
     """Timed epochs (without warm-up) by run and round."""
     phases: list[Phases] = field(default_factory=list)

@@ -25,6 +25,7 @@ def observations(manifest: Manifest, frames: dict[str, pd.DataFrame]) -> pd.Data
 
 def _times(manifest: Manifest, frames: dict[str, pd.DataFrame]) -> Iterator[Row]:
     yield from times.timed(manifest, frames["timing"])
+    yield from times.changed(frames["changes"]) if "changes" in frames else ()
     yield from energy.consumed(frames["energy"])
     yield from times.needed(frames["teachers"])
     yield from times.averaged(frames["means"])

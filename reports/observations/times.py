@@ -78,6 +78,13 @@ def _ratio(source: Source, metric: str, row: Row, column: str, paired: bool) -> 
     return observe(source, metric, interval(row, column), made, n, last(m.starts))
 
 
+def changed(changes: pd.DataFrame) -> Iterator[Row]:
+    """Yield the time of each cell relative to that before."""
+    for row in rows(changes):
+        source, made = row[SOURCE], "Welch t of log ratios"
+        yield observe(source, "change", interval(row, "change"), made, row["runs_now"], last(source.cell.starts))
+
+
 def needed(teachers: pd.DataFrame) -> Iterator[Row]:
     """Yield the hours of each training and robust dataset that a cell needs."""
     for row in rows(teachers):

@@ -7,6 +7,7 @@ import pandas as pd
 
 from reports.render.table_spec import LATEX, TEXT, TableSpec
 from reports.tables.attack_checks import masking_table
+from reports.tables.changes import changes_table
 from reports.tables.claims import claims_table, transfer_table
 from reports.tables.comparisons import comparisons_table
 from reports.tables.energy import energy_table
@@ -20,6 +21,7 @@ from reports.tables.trainings import trainings_table
 Describe = Callable[[pd.DataFrame], Iterator[TableSpec]]
 Entry = tuple[str, Describe]
 """Key of a frame, and the function that describes its tables."""
+_CHANGES: Entry = ("changes", changes_table)
 _TIME: Entry = ("timing", time_table)
 _PUBLISHED: Entry = ("timing", published_time_table)
 _MEMORY: Entry = ("timing", memory_table)
@@ -33,8 +35,8 @@ _ROBUSTNESS: list[Entry] = [
 ]
 _CLAIMS: list[Entry] = [("claims", claims_table), ("claims", transfer_table)]
 _ORDER = {
-    TEXT: [_TIME, *_RATIOS, _MEMORY, _ENERGY, *_ROBUSTNESS, *_CLAIMS],
-    LATEX: [_TIME, _PUBLISHED, _MEMORY, _ENERGY, *_RATIOS, *_ROBUSTNESS, *_CLAIMS],
+    TEXT: [_CHANGES, _TIME, *_RATIOS, _MEMORY, _ENERGY, *_ROBUSTNESS, *_CLAIMS],
+    LATEX: [_CHANGES, _TIME, _PUBLISHED, _MEMORY, _ENERGY, *_RATIOS, *_ROBUSTNESS, *_CLAIMS],
 }
 _SWITCHES: list[Entry] = [("speed", speed_table), ("certification", certification_table)]
 
@@ -49,8 +51,8 @@ def tables(frames: dict[str, pd.DataFrame], writer: str) -> Iterator[TableSpec]:
         return
     # A study of switches shows its own tables only.
     switches = writer == TEXT and not frames["speed"].empty
-    for key, describe in _SWITCHES if switches else _ORDER[writer]:
-        if not frames[key].empty:
+    for key, describe in [_CHANGES, *_SWITCHES] if switches else _ORDER[writer]:
+        if key in frames and not frames[key].empty:
             yield from (replace(spec, frame=key) for spec in describe(frames[key]) if writer in spec.writers)
 
 
