@@ -12,14 +12,19 @@ app = application()
 
 @app.command()
 def main(
-    replicates: Annotated[int, typer.Option(min=1, help="Simulated studies per case and number of runs.")] = 4000,
-    out: Annotated[Path, typer.Option(help="Folder for intervals.md, .csv and .png.")] = Path("reports/published"),
+    replicates: Annotated[
+        int, typer.Option(min=1, help="Simulated studies per case and number of runs or seeds.")
+    ] = 4000,
+    out: Annotated[Path, typer.Option(help="Folder for intervals.md and seeds.md, .csv and .png.")] = Path(
+        "reports/published"
+    ),
 ) -> None:
     """Simulate, and write the coverage of each interval."""
     with report_errors():
-        from reports.interval_coverage import publish
+        from reports import interval_coverage, seed_coverage
 
-        publish(replicates, out)
+        interval_coverage.publish(replicates, out)
+        seed_coverage.publish(replicates, out)
 
 
 if __name__ == "__main__":

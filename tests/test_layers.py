@@ -40,8 +40,9 @@ FLOORS = {
         ("__main__",),
     ),
     "reports": (
-        ("render", "interval_coverage", "options"),
-        ("tables", "figures"),
+        ("render", "interval_coverage", "options", "seed_model"),
+        ("seed_simulation",),
+        ("tables", "figures", "seed_coverage"),
         ("frames", "observations"),
         ("header", "competition", "studies", "plots"),
         ("verdict",),

@@ -39,11 +39,11 @@ def mean_squares(table: np.ndarray) -> tuple[float, float, float]:
     return seeds, images, rest
 
 
-def by_hand(table: np.ndarray) -> tuple[float, float, float]:
+def by_hand(table: np.ndarray, step: float = 0.0) -> tuple[float, float, float]:
     """Variance from seeds, variance from images, half width."""
     s, n = table.shape
     seeds, images, rest = mean_squares(table)
-    a, b = seeds / s / n, max((images - rest) / s / n, float(np.var(table.astype(float))) / s / n)
+    a, b = max(seeds / s / n, (step / n) ** 2 / 12 / s), max(images - rest, 0) / s / n
     quantile = (a * stats.t.ppf(0.975, s - 1) + b * Z) / (a + b)
     return a, b, quantile * math.sqrt(a + b)
 
@@ -56,6 +56,12 @@ def test_parts_of_the_variance_are_those_of_the_analysis_of_variance(shape):
         assert (parts.mean, parts.seeds, parts.images, parts.df) == pytest.approx((table.mean(), a, b, shape[0] - 1))
         assert half_width(parts) == pytest.approx(half)
         assert ends(parts) == pytest.approx((table.mean() - half, table.mean() + half))
+
+
+def test_seeds_with_equal_shares_vary_by_at_least_the_rounding_to_whole_images():
+    table = np.array([[True] * 9 + [False], [False] + [True] * 9])
+    a, _, half = by_hand(table, step=1)
+    assert a == pytest.approx(1 / 2400) and half_width(crossed(table.astype(float), 1)) == pytest.approx(half)
 
 
 def test_studies_are_computed_alone_or_together():
@@ -145,7 +151,7 @@ def test_equal_seeds_are_paired_and_other_seeds_are_not():
     a, b = flags(3, 50, 1), flags(3, 50, 2)
     paired = difference_over_seeds(by_seed(a), by_seed(b, seeds=[0, 1, 2]))
     gaps = a.astype(float) - b
-    half = by_hand(gaps)[2]
+    half = by_hand(gaps, step=1)[2]
     assert paired.interval == pytest.approx((gaps.mean(), gaps.mean() - half, gaps.mean() + half))
     assert (paired.made, paired.sd) == ("paired t over seeds and images", pytest.approx(gaps.mean(1).std(ddof=1)))
     # The order in which seeds were trained does not matter.
@@ -157,7 +163,7 @@ def test_equal_seeds_are_paired_and_other_seeds_are_not():
     seeds = [sa / 150, sc / 250]
     df = sum(seeds) ** 2 / (seeds[0] ** 2 / 2 + seeds[1] ** 2 / 4)
     images = float(np.var(a.mean(0) - c.mean(0), ddof=1)) / 50 - ra / 150 - rc / 250
-    images = max(images, float(np.var(a.astype(float))) / 150 + float(np.var(c.astype(float))) / 250)
+    assert images > 0
     quantile = (sum(seeds) * stats.t.ppf(0.975, df) + images * Z) / (sum(seeds) + images)
     assert found.interval.high - found.interval.mean == pytest.approx(quantile * math.sqrt(sum(seeds) + images))
     turned = difference_over_seeds(by_seed(c), by_seed(a))

@@ -37,14 +37,14 @@ def mean_over_seeds(values: Values, share: bool = True) -> OverSeeds:
     """Mean over seeds and images of a share, or of radii; the interval of one seed is over its images alone."""
     if len(values) < 2:
         return _of_one(list(next(iter(values.values())).values()), share) if values else OverSeeds()
-    images = _common(values.values())
+    images, step = _common(values.values()), float(share)
     if len(images) < 2:
         means, count = _means(values), min(map(len, values.values()))
-        parts, made = alone(means, count), "t over seeds"
+        parts, made = alone(means, count, step), "t over seeds"
     else:
         table = _table(values, images)
         means, count = table.mean(-1), len(images)
-        parts, made = crossed(table), f"{'score' if share else 't'} over seeds and images"
+        parts, made = crossed(table, step), f"{'score' if share else 't'} over seeds and images"
     low, high = (share_ends if share else ends)(parts)
     return OverSeeds(_interval(parts, low, high, share), float(means.std(ddof=1)), len(values), count, made)
 
@@ -62,17 +62,17 @@ def difference_over_seeds(first: Values, second: Values, share: bool = True) -> 
         a, b = (own[min(own) if common is None else common] for own in (first, second))
         return _of_two(a, b, share)
     images = _common([*first.values(), *second.values()])
-    count, sd = len(images), math.nan
+    count, sd, step = len(images), math.nan, float(share)
     if count < 2:
         count = min(map(len, (*first.values(), *second.values())))
-        parts, made = less(*(alone(_means(own), count) for own in (first, second))), "Welch t over seeds"
+        parts, made = less(*(alone(_means(own), count, step) for own in (first, second))), "Welch t over seeds"
     else:
         tables = [_table(own, images) for own in (first, second)]
         if first.keys() == second.keys():
             gaps = tables[0] - tables[1]
-            parts, made, sd = crossed(gaps), "paired t over seeds and images", float(gaps.mean(-1).std(ddof=1))
+            parts, made, sd = crossed(gaps, step), "paired t over seeds and images", float(gaps.mean(-1).std(ddof=1))
         else:
-            parts, made = unpaired(*tables), "Welch t over seeds and images"
+            parts, made = unpaired(*tables, step), "Welch t over seeds and images"
     low, high = np.clip(ends(parts), -1, 1) if share else ends(parts)
     interval, seeds = _interval(parts, low, high, share), min(len(first), len(second))
     return OverSeeds(interval, sd, seeds, count, made, float(p_value(parts)) if share else math.nan)

@@ -36,46 +36,32 @@ class Parts(NamedTuple):
     """Number of images."""
 
 
-class _Squares(NamedTuple):
-    """Mean, and sums of squares over S N: the shares of a value's variance."""
-
-    mean: np.ndarray
-    seeds: np.ndarray
-    images: np.ndarray
-    residual: np.ndarray
-    total: np.ndarray
-
-
-def crossed(values: np.ndarray) -> Parts:
-    """Mean of the values.
-
-    The variance from images is at least that of the mean of S N independent values: few images may show none by chance.
-    """
-    seeds, images = values.shape[-2:]
-    part = _squares(values)
-    shared = part.images / (images - 1) - part.residual / ((seeds - 1) * (images - 1))
-    shared = np.maximum(shared, part.total / (seeds * images))
-    return Parts(part.mean, part.seeds / (seeds - 1), np.full_like(part.mean, seeds - 1), shared, images)
+def crossed(values: np.ndarray, step: float = 0.0) -> Parts:
+    """Mean of the values, which are multiples of `step`: 1 for shares, 0 for radii."""
+    images = values.shape[-1]
+    shared = np.maximum(values.mean(-2).var(-1, ddof=1) / images - _residual(values), 0)
+    parts = alone(values.mean(-1), images, step)
+    # half_width has its own interval where no value differs from another.
+    return parts._replace(seeds=np.where(np.ptp(values, axis=(-2, -1)) > 0, parts.seeds, 0), images=shared)
 
 
-def unpaired(first: np.ndarray, second: np.ndarray) -> Parts:
+def unpaired(first: np.ndarray, second: np.ndarray, step: float = 0.0) -> Parts:
     """Difference of two means on the same images, (..., S, N) and (..., T, N), whose seeds are independent."""
     images = first.shape[-1]
-    residual = least = np.zeros(first.shape[:-2])
-    for values in (first, second):
-        part, count = _squares(values), values.shape[-2]
-        residual = residual + part.residual / ((count - 1) * (images - 1))
-        least = least + part.total / (count * images)
-    shared = (first.mean(-2) - second.mean(-2)).var(-1, ddof=1) / images - residual
-    seeds = less(*(alone(values.mean(-1), images) for values in (first, second)))
-    return seeds._replace(images=np.maximum(shared, least))
+    shared = (first.mean(-2) - second.mean(-2)).var(-1, ddof=1) / images - _residual(first) - _residual(second)
+    parts = less(*(crossed(values, step) for values in (first, second)))
+    return parts._replace(images=np.maximum(shared, 0))
 
 
-def alone(means: np.ndarray, count: int) -> Parts:
-    """Mean of the seeds' means (..., S), each of `count` images; no images in common."""
+def alone(means: np.ndarray, images: int, step: float = 0.0) -> Parts:
+    """Mean of the means (..., S) of seeds which share no images, each of `images` multiples of `step`.
+
+    The variance between seeds is at least that of rounding a mean to the next multiple of step / images: few seeds may
+    have equal means by chance.
+    """
     seeds = means.shape[-1]
-    variance = means.var(-1, ddof=1) / seeds
-    return Parts(means.mean(-1), variance, np.full_like(variance, seeds - 1), np.zeros_like(variance), count)
+    variance = np.maximum(means.var(-1, ddof=1), (step / images) ** 2 / 12) / seeds
+    return Parts(means.mean(-1), variance, np.full_like(variance, seeds - 1), np.zeros_like(variance), images)
 
 
 def less(first: Parts, second: Parts) -> Parts:
@@ -87,12 +73,11 @@ def less(first: Parts, second: Parts) -> Parts:
     return Parts(first.mean - second.mean, seeds, df, images, min(first.n, second.n))
 
 
-def _squares(values: np.ndarray) -> _Squares:
-    mean = values.mean((-2, -1))
-    off = values - mean[..., None, None]
-    seeds, images = ((off.mean(axis) ** 2).mean(-1) for axis in (-1, -2))
-    total = (off**2).mean((-2, -1))
-    return _Squares(mean, seeds, images, np.maximum(total - seeds - images, 0), total)
+def _residual(values: np.ndarray) -> np.ndarray:
+    """Variance of the mean from residuals: MS_residual / (S N)."""
+    seeds, images = values.shape[-2:]
+    off = values - values.mean(-1)[..., None] - values.mean(-2)[..., None, :] + values.mean((-2, -1))[..., None, None]
+    return (off**2).mean((-2, -1)) / ((seeds - 1) * (images - 1))
 
 
 def half_width(parts: Parts, p: np.ndarray | float = 1 - CONFIDENCE) -> np.ndarray:
