@@ -14,7 +14,7 @@ MARGIN = 0.05
 def winner(setting: Setting) -> Contender:
     """The least costly of the contenders that are as robust as the best."""
     best = _best(setting)
-    equals = [each for each in setting.judged if each is best or _equal(setting.difference(best, each))]
+    equals = [each for each in setting.judged if each is best or _equal(setting, best, each)]
     reference = setting.baseline or best
     costs = {each: setting.cost(each, reference).mean for each in equals}
     timed = [each for each in equals if not math.isnan(costs[each])]
@@ -54,7 +54,7 @@ def bought(judged: list[Setting]) -> str:
             continue
         for each in setting.judged:
             gain = setting.difference(each, first)
-            if each is not first and _above(gain, 0):
+            if setting.differs(each, first) > 0:
                 price = setting.cost(each, first)
                 cost = "" if math.isnan(price.mean) else f" for {factor(price)} of the time"
                 parts.setdefault(each.label, []).append(points(gain) + cost)
@@ -68,8 +68,8 @@ def wasted(judged: list[Setting]) -> str:
     for setting in judged:
         first = winner(setting)
         for each in setting.judged:
-            price, gain = setting.cost(each, first), setting.difference(each, first)
-            if each is not first and _above(price, 1) and not _above(gain, 0):
+            price = setting.cost(each, first)
+            if each is not first and _above(price, 1) and not setting.differs(each, first) > 0:
                 words = f"{factor(price)} of {first.label}'s time, {_differ(setting, each, first)}"
                 parts.setdefault(each.label, []).append(words)
     return _by_method("Costs more without being measurably more robust", parts, len(judged))
@@ -81,7 +81,7 @@ def tied(judged: list[Setting]) -> str:
     for setting in judged:
         for a, b in combinations(setting.judged, 2):
             price, gain = setting.cost(a, b), setting.difference(a, b)
-            if not (_excludes(price, 1) or _excludes(gain, 0)) and not math.isnan(price.low + gain.low):
+            if not (_excludes(price, 1) or setting.differs(a, b)) and not math.isnan(price.low + gain.low):
                 pairs[f"{a.label} and {b.label}"] = None
     return f"Not distinguishable by time or robustness: {listed(list(pairs), 'pairs')}." if pairs else ""
 
@@ -113,8 +113,9 @@ def _best(setting: Setting) -> Contender:
     return max(setting.judged, key=lambda each: each.accuracy.mean)
 
 
-def _equal(difference: Interval) -> bool:
-    return difference.low <= 0 and difference.high <= MARGIN
+def _equal(setting: Setting, best: Contender, other: Contender) -> bool:
+    difference = setting.difference(best, other)
+    return not setting.differs(best, other) and difference.high <= MARGIN
 
 
 def _above(interval: Interval, value: float) -> bool:
@@ -127,12 +128,16 @@ def _excludes(interval: Interval, value: float) -> bool:
 
 def _undecided(setting: Setting, best: Contender) -> str:
     """Words for the methods that may be as robust as the best, but were not shown to be."""
-    gaps = [setting.difference(best, each) for each in setting.judged if each is not best]
-    count = sum(gap.low <= 0 and not _equal(gap) for gap in gaps)
+    others = [
+        each for each in setting.judged if each is not best and not math.isnan(setting.difference(best, each).low)
+    ]
+    count = sum(not setting.differs(best, each) and not _equal(setting, best, each) for each in others)
     if not count:
         return ""
-    images = min(each.images for each in setting.judged)
-    return f"; {count} other{'s' * (count > 1)} may be as robust, which {images} images do not tell"
+    means = [each.over_seeds for each in setting.judged]
+    images, seeds = (min(numbers) for numbers in zip(*((m.images, m.seeds) for m in means), strict=True))
+    few = f"{seeds} seeds and {images} images" if seeds > 1 else f"{images} images"
+    return f"; {count} other{'s' * (count > 1)} may be as robust, which {few} do not tell"
 
 
 def _of_baseline(setting: Setting, contender: Contender) -> str:
@@ -148,7 +153,7 @@ def _differ(setting: Setting, first: Contender, second: Contender) -> str:
     difference = setting.difference(first, second)
     if math.isnan(difference.low):
         return f"difference {100 * difference.mean:+.1f} points without an interval"
-    clear = "" if _excludes(difference, 0) else ", not distinguishable from 0"
+    clear = "" if setting.differs(first, second) else ", not distinguishable from 0"
     return f"difference {points(difference)}{clear}"
 
 

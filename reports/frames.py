@@ -22,6 +22,7 @@ from reports.tables.factors import factors, means
 from reports.tables.monitor import monitored
 from reports.tables.robustness import robustness
 from reports.tables.scaling import scaling
+from reports.tables.seeds import seed_differences, seeds
 from reports.tables.speed import certification, speed
 from reports.tables.sweeps import sweeps
 from reports.tables.teachers import teachers
@@ -77,6 +78,8 @@ def make_frames(
         "trainings": trainings(measured),
         "masking": masking(measured),
         "comparisons": comparisons(manifest, measured, every),
+        "seeds": seeds(manifest, measured),
+        "seed_differences": seed_differences(manifest, measured),
         "certificates": certificates(measured),
         "monitored": monitored(manifest, measured),
         "sweeps": sweeps(measured),

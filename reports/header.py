@@ -11,6 +11,7 @@ from bench.results.pairs import RULE, shown
 from bench.results.unlike import unlike
 from bench.results.warnings import remarks
 from crt.data import DATASETS
+from reports.render.phrases import from_to
 from reports.tables.speed import not_reached
 from reports.tables.teachers import notes, outside
 
@@ -39,7 +40,8 @@ def header(manifest: Manifest, measured: list[Measured], frames: dict[str, pd.Da
     if timed:
         lines += _time_notes(manifest, measured, frames)
     lines += _training_notes(manifest, measured, frames["timing"])
-    pairs = [frames[key] for key in ("means", "factors", "comparisons")]
+    lines += _seed_notes(frames)
+    pairs = [frames[key] for key in ("means", "factors", "comparisons", "seed_differences")]
     if any(len(shown(frame)) < len(frame) for frame in pairs):
         lines.append(RULE)
     # A study of switches shows no hours.
@@ -125,6 +127,22 @@ def _training_notes(manifest: Manifest, measured: list[Measured], timing: pd.Dat
                 f" {images} test images; this choice raises the accuracies."
             )
     return list(dict.fromkeys(lines))
+
+
+def _seed_notes(frames: dict[str, pd.DataFrame]) -> list[str]:
+    """Notes on the tables over seeds."""
+    if frames["seeds"].empty:
+        return []
+    tested = frames["seed_differences"]["comparisons"]
+    lines = [
+        "Over seeds: intervals contain the mean of all trainings and images in 95 % of studies; those of one seed"
+        " (Wilson, Newcombe) say nothing of the next training. sd is of the seeds' estimates."
+    ]
+    if len(tested):
+        lines.append(
+            f"p (Holm): adjusted for the {from_to(set(tested))} pairs of methods that are compared in a setting."
+        )
+    return lines
 
 
 def _scaled(measured: list[Measured]) -> str:

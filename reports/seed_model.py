@@ -9,6 +9,8 @@ DIFFICULTY = 2.0
 """Standard deviation of the images' difficulty, in units of the logit."""
 COLLAPSE = 0.2
 """Share of trainings that collapse, in the cases that say so."""
+ALIKE = 0.9
+"""Correlation of the difficulties that an image has for two methods."""
 _RADII = (0.4, 0.1)
 """Standard deviations of a radius between images and within a cell."""
 
@@ -92,7 +94,10 @@ def _level(share: float) -> float:
 def draw(
     rng: np.random.Generator, case: Case, seeds: int, studies: int, images: np.ndarray | None = None
 ) -> list[np.ndarray]:
-    """Values (studies, seeds, images) of one method, or of two on the same images; `images`: their difficulty."""
+    """Values (studies, seeds, images) of one method, or of two on the same images.
+
+    `images` (studies, 1, images) are the difficulties of images that methods drawn one by one share.
+    """
     normal = rng.normal(size=(studies, seeds, 2))
     normal[..., 1] = case.common * normal[..., 0] + np.sqrt(1 - case.common**2) * normal[..., 1]
     effects = effect(case, special.ndtr(normal))
@@ -103,9 +108,14 @@ def draw(
         return [np.maximum(case.share + effects[..., :1] + _RADII[0] * images + own, 0)]
     shares = [case.share] if case.other is None else [case.share, case.other]
     return [
-        (
-            rng.random((studies, seeds, case.images), np.float32)
-            < special.expit((_level(share) + effects[..., k : k + 1] + DIFFICULTY * images).astype(np.float32))
-        ).astype(float)
-        for k, share in enumerate(shares)
+        (rng.random((studies, seeds, case.images), np.float32) < special.expit(logit.astype(np.float32))).astype(float)
+        for logit in (
+            _level(share) + effects[..., k : k + 1] + DIFFICULTY * _for_a_method(rng, images)
+            for k, share in enumerate(shares)
+        )
     ]
+
+
+def _for_a_method(rng: np.random.Generator, images: np.ndarray) -> np.ndarray:
+    """Difficulty of each image for one method."""
+    return ALIKE * images + np.sqrt(1 - ALIKE**2) * rng.normal(size=images.shape)

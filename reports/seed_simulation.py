@@ -104,7 +104,8 @@ def difference_ways(first: np.ndarray, second: np.ndarray) -> Ways:
     gaps = first - second
     naive = _within(*ends(alone(gaps.mean(-1), gaps.shape[-1])))
     flags = list(zip(first > 0, second > 0, strict=True))
-    low, high = np.moveaxis([[share_difference(*pair)[1:] for pair in zip(a, b, strict=True)] for a, b in flags], -1, 0)
+    by_seed = [[share_difference(*pair)[1:] for pair in zip(a, b, strict=True)] for a, b in flags]
+    low, high = np.moveaxis(np.array(by_seed), -1, 0)
     pooled = np.array([share_difference(a.ravel(), b.ravel())[1:] for a, b in flags]).T
     return {
         "paired by seed and image": _within(*ends(crossed(gaps, 1))),

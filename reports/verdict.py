@@ -10,10 +10,11 @@ from bench.manifest.manifest import Manifest
 from bench.results.contenders import Setting, settings
 from bench.results.intervals import RUNS
 from bench.results.measured import Measured
+from bench.results.over_seeds import collapse_coverage
 from bench.results.statistics import wilson
 from bench.results.warnings import kinds
 from reports.competition import bought, costs, fastest, tied, wasted
-from reports.render.phrases import listed, percent
+from reports.render.phrases import from_to, listed, percent
 from reports.studies import changed, scaled, switched
 
 _MOST = 7
@@ -50,7 +51,8 @@ def verdict(
     - claims: how the published figures compare with the measured ones;
     - distrust: what these measurements cannot show, each with its remedy.
 
-    A difference or a ratio counts where its 95 % interval excludes 0 or 1.
+    A ratio counts where its 95 % interval excludes 1, a difference where its interval excludes 0 and its p-value,
+    adjusted by Holm for all pairs of the setting, is below 0.05.
     """
     compared = settings(manifest, measured, allow)
     if not compared:
@@ -58,7 +60,7 @@ def verdict(
     judged = [_competing(setting) for setting in compared if len(setting.judged) > 1]
     competing = [setting for setting in judged if setting.judged]
     sentences = {"changed": changed(frames["changes"]) if "changes" in frames else ""}
-    sentences |= {"compared": _compared(manifest, measured, compared), "collapsed": _collapsed(compared)}
+    sentences |= {"compared": _compared(manifest, measured, compared, competing), "collapsed": _collapsed(compared)}
     if competing:
         sentences |= {"fastest": fastest(competing), "buys": bought(competing), "wasted": wasted(competing)}
         sentences["tied"] = tied(competing)
@@ -75,11 +77,11 @@ def verdict(
     return findings
 
 
-def _compared(manifest: Manifest, measured: list[Measured], compared: list[Setting]) -> str:
+def _compared(manifest: Manifest, measured: list[Measured], compared: list[Setting], competing: list[Setting]) -> str:
     labels = list(dict.fromkeys(each.label for setting in compared for each in setting.contenders))
     places = list(dict.fromkeys(f"{setting.dataset} with {setting.arch}" for setting in compared))
     figures = list(dict.fromkeys(setting.figure for setting in compared if setting.figure and setting.judged))
-    judged = f", judged by {listed(figures, 'figures')}" if figures else ""
+    judged = f", judged by {listed(figures, 'figures')}{_repetition(compared, competing)}" if figures else ""
     own = {cell.id for cell in manifest.cells}
     recorded = {m.id for m in measured if m.timed or m.losses or m.verdicts}
     judged_ids = {m.id for m in measured if m.verdicts}
@@ -115,6 +117,14 @@ def _collapsed(compared: list[Setting]) -> str:
     return f"Collapsed trainings: {listed(parts, 'methods', '; ')}{end}." if parts else ""
 
 
+def _repetition(compared: list[Setting], competing: list[Setting]) -> str:
+    """The numbers of seeds, where they are not all 1, and of the differences that are tested together."""
+    counts = {each.over_seeds.seeds for setting in compared for each in setting.judged}
+    tested = {setting.comparisons for setting in competing if setting.comparisons > 1}
+    seeds = f", with {from_to(counts)} seeds" if max(counts, default=1) > 1 else ""
+    return seeds + (f"; p-values of {from_to(tested)} differences are adjusted together (Holm)" if tested else "")
+
+
 def _claims(frames: dict[str, pd.DataFrame]) -> str:
     claims = frames.get("claims")
     if claims is None or claims.empty:
@@ -145,6 +155,12 @@ def _distrust(manifest: Manifest, measured: list[Measured], compared: list[Setti
         limits.append("--quick is not the paper's experiment (submit without it)")
     if any(len(each.robust) == 1 for each in judged):
         limits.append("robustness of one seed says nothing of the next training (list several seeds)")
+    few = min((each.over_seeds.seeds for each in judged if each.over_seeds.seeds > 1), default=0)
+    if covered := collapse_coverage(few):
+        limits.append(
+            f"{few} seeds may all miss a collapse: if 1 in 5 trainings collapses, the intervals contain the mean in"
+            f" {100 * covered:.0f} % of studies (list more seeds)"
+        )
     if judged and min(each.images for each in judged) < 500:
         few = min(each.images for each in judged)
         limits.append(f"accuracies of {few} images have wide intervals (evaluate more images)")

@@ -4,7 +4,8 @@ import math
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from statistics import fmean
+from itertools import combinations
+from typing import NamedTuple
 
 from bench.cell import Cell, Spec
 from bench.manifest.labels import Names, epochs, written
@@ -12,9 +13,11 @@ from bench.manifest.manifest import Manifest
 from bench.results.collapse import Collapse, collapse
 from bench.results.intervals import welch_ratio
 from bench.results.measured import Measured
+from bench.results.over_seeds import OverSeeds, difference_over_seeds, mean_over_seeds
 from bench.results.ratios import ratio
-from bench.results.robustness import eps_of, has_eps, is_robust, kind, principal, question
-from bench.results.statistics import NOTHING, Interval, mean_ci, share_difference, wilson
+from bench.results.robustness import eps_of, first_seen, has_eps, is_robust, kind, principal, question, right
+from bench.results.seeds import holm
+from bench.results.statistics import CONFIDENCE, NOTHING, Interval
 from crt.training.recipe import ARITHMETIC
 
 
@@ -40,9 +43,37 @@ class Contender:
         return {seed: each for seed, each in found.items() if each}
 
     @cached_property
+    def clean(self) -> dict[int, dict[int, bool]]:
+        """By seed and image, True if the image itself is classified correctly; empty if that is not evaluated."""
+        verdicts = {seed: first_seen(m, judging(m.cell)) for seed, m in self.by_seed.items()}
+        return {seed: {v.index: right(v) for v in found} for seed, found in verdicts.items() if found}
+
+    @cached_property
+    def radii(self) -> dict[int, dict[int, float]]:
+        """By seed and image, the certified radius, 0 where wrong; empty unless it is judged by smoothing."""
+        specs = {seed: judging(m.cell) for seed, m in self.by_seed.items()}
+        return {
+            seed: {v.index: v.radius * right(v) for v in found.values()}
+            for seed, spec in specs.items()
+            if spec and kind(spec.name) == "smoothing" and (found := self.by_seed[seed].verdicts.get(spec.id))
+        }
+
+    @cached_property
+    def over_seeds(self) -> OverSeeds:
+        """Mean robust accuracy over seeds and images; over the images of one training where there is one seed."""
+        return mean_over_seeds(self.robust)
+
+    @property
     def accuracy(self) -> Interval:
-        """Mean robust accuracy over seeds, with Wilson's interval over images or, if wider, Student's t over seeds."""
-        return _over_seeds([wilson(sum(flags.values()), len(flags)) for flags in self.robust.values()])
+        return self.over_seeds.interval
+
+
+class Difference(NamedTuple):
+    """Difference of robust accuracy of two methods."""
+
+    over_seeds: OverSeeds
+    adjusted_p: float
+    """P-value, adjusted by Holm for all pairs of the setting; NaN without common images."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,15 +117,35 @@ class Setting:
         share = epochs(a.cell) / epochs(b.cell)
         return Interval(*(share * value for value in interval))
 
-    def difference(self, first: Contender, second: Contender) -> Interval:
-        """Difference of robust accuracy on common images: the mean over common seeds.
+    @cached_property
+    def differences(self) -> dict[tuple[Contender, Contender], Difference]:
+        """Difference of robust accuracy of every two judged methods; their p-values are adjusted together (Holm)."""
+        pairs = {(a, b): difference_over_seeds(a.robust, b.robust) for a, b in combinations(self.judged, 2)}
+        tested = {pair: found.p for pair, found in pairs.items() if not math.isnan(found.p)}
+        adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
+        return {pair: Difference(found, adjusted.get(pair, math.nan)) for pair, found in pairs.items()}
 
-        The interval is Newcombe's over images or, if wider, Student's t over seeds.
-        """
-        seeds = sorted(first.robust.keys() & second.robust.keys())
-        if not seeds and first.robust and second.robust:
-            return _difference(*(next(iter(each.robust.values())) for each in (first, second)))
-        return _over_seeds([_difference(first.robust[seed], second.robust[seed]) for seed in seeds])
+    @property
+    def comparisons(self) -> int:
+        """Number of differences that are tested together."""
+        return sum(not math.isnan(found.adjusted_p) for found in self.differences.values())
+
+    def difference(self, first: Contender, second: Contender) -> Interval:
+        """Difference of robust accuracy over seeds and images, with an interval that is not adjusted."""
+        if found := self.differences.get((first, second)):
+            return found.over_seeds.interval
+        if found := self.differences.get((second, first)):
+            mean, low, high = found.over_seeds.interval
+            return Interval(-mean, -high, -low)
+        return Interval(0.0, math.nan, math.nan) if first is second else NOTHING
+
+    def differs(self, first: Contender, second: Contender) -> int:
+        """1 or -1 if the first is more or less robust, by its interval and its adjusted p; 0 if that is not shown."""
+        interval = self.difference(first, second)
+        found = self.differences.get((first, second)) or self.differences.get((second, first))
+        if found is None or not found.adjusted_p < 1 - CONFIDENCE:
+            return 0
+        return 1 if interval.low > 0 else -1 if interval.high < 0 else 0
 
 
 def settings(manifest: Manifest, measured: Iterable[Measured], allow: Collection[str] = ()) -> list[Setting]:
@@ -132,12 +183,13 @@ def figure(cell: Cell) -> str | None:
     if spec is None:
         return None
     if kind(spec.name) == "smoothing":
-        return f"certified accuracy at l2 radius {_radius(cell, spec):g} (sigma {cell.threat.sigma:g})"
+        return f"certified accuracy at l2 radius {judged_radius(cell, spec):g} (sigma {cell.threat.sigma:g})"
     claim = "accuracy under" if kind(spec.name) == "attack" else "certified accuracy by"
-    return f"{claim} {spec.label} at {cell.threat.norm} {written(_radius(cell, spec))}"
+    return f"{claim} {spec.label} at {cell.threat.norm} {written(judged_radius(cell, spec))}"
 
 
-def _radius(cell: Cell, spec: Spec) -> float:
+def judged_radius(cell: Cell, spec: Spec) -> float:
+    """Radius of the accuracy that a cell is judged by."""
     # Papers on smoothing compare methods at about two standard deviations of the noise.
     return 2 * cell.threat.sigma if kind(spec.name) == "smoothing" else eps_of(cell, spec)
 
@@ -148,7 +200,7 @@ def _contender(manifest: Manifest, label: str, members: list[Measured]) -> Conte
     for seed, m in by_seed.items():
         spec = judging(m.cell)
         if spec and (verdicts := m.verdicts.get(spec.id)):
-            radius = _radius(m.cell, spec)
+            radius = judged_radius(m.cell, spec)
             robust[seed] = {image: is_robust(verdict, radius) for image, verdict in verdicts.items()}
     return Contender(label, by_seed, robust, manifest.is_baseline(members[0].cell))
 
@@ -157,17 +209,3 @@ def seedless(cell: Cell) -> Cell:
     """The cell with seed 0, and its teachers, too."""
     teacher = seedless(cell.teacher) if isinstance(cell.teacher, Cell) else cell.teacher
     return cell.model_copy(update={"seed": 0, "teacher": teacher})
-
-
-def _difference(first: dict[int, bool], second: dict[int, bool]) -> Interval:
-    images = sorted(first.keys() & second.keys())
-    return share_difference([first[i] for i in images], [second[i] for i in images]) if images else NOTHING
-
-
-def _over_seeds(parts: list[Interval]) -> Interval:
-    """Mean of the seeds' estimates; its ends are those of the wider of two intervals, over images and over seeds."""
-    if len(parts) < 2:
-        return parts[0] if parts else NOTHING
-    over_seeds = mean_ci([part.mean for part in parts])
-    low, high = fmean(part.low for part in parts), fmean(part.high for part in parts)
-    return Interval(over_seeds.mean, min(low, over_seeds.low), max(high, over_seeds.high))

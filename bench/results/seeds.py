@@ -83,13 +83,25 @@ def _residual(values: np.ndarray) -> np.ndarray:
 def half_width(parts: Parts, p: np.ndarray | float = 1 - CONFIDENCE) -> np.ndarray:
     """Distance from the mean to the ends of its interval of confidence 1 - p.
 
-    Shares of which no value differs from another get that of Wilson's interval of 0 or 1.
+    At other confidences than 95 % the width changes as that of Howe's interval (1974), whose square is the sum of the
+    squared widths of both parts: far out, Cochran's weights give too narrow intervals, so that with two seeds Holm's
+    correction would find a difference between 6 equal methods in 14 % of studies. Shares of which no value differs from
+    another get the width of Wilson's interval of 0 or 1.
     """
-    t, z = -special.stdtrit(parts.df, p / 2), -special.ndtri(p / 2)
+    (t, z), (t_level, z_level) = _quantiles(parts, 1 - CONFIDENCE), _quantiles(parts, p)
     variance = parts.seeds + parts.images
     some = variance > 0
-    half = (parts.seeds * t + parts.images * z) / np.sqrt(np.where(some, variance, 1))
-    return np.where(some, half, z**2 / (parts.n + z**2))
+    safe = np.where(some, variance, 1)
+    half = (parts.seeds * t + parts.images * z) / np.sqrt(safe)
+    howe = [
+        np.sqrt(np.where(some, parts.seeds * x**2 + parts.images * y**2, 1)) for x, y in ((t_level, z_level), (t, z))
+    ]
+    return np.where(some, half * howe[0] / howe[1], z_level**2 / (parts.n + z_level**2))
+
+
+def _quantiles(parts: Parts, p: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
+    """Student's and the normal quantile that a value exceeds, in either direction, with probability p."""
+    return -special.stdtrit(parts.df, np.divide(p, 2)), -special.ndtri(np.divide(p, 2))
 
 
 def ends(parts: Parts) -> tuple[np.ndarray, np.ndarray]:

@@ -40,4 +40,6 @@ def _outcomes(frames: dict[str, pd.DataFrame]) -> Iterator[Row]:
     yield from outcomes.collapsed(frames["trainings"])
     yield from outcomes.checked(frames["masking"])
     yield from outcomes.compared(frames["comparisons"])
+    yield from outcomes.repeated(frames["seeds"])
+    yield from outcomes.repeated(frames["seed_differences"])
     yield from outcomes.monitored(frames["monitored"])

@@ -75,6 +75,18 @@ METRICS = {
     "accuracy_difference": Metric("share", "accuracy at `radius` minus that of `compared_with`, on the same images"),
     "acr_difference": Metric("pixels", "ACR minus that of `compared_with`, on the same images"),
     "mcnemar_p": Metric("probability", "p of McNemar's exact test that both cells are right equally often"),
+    "clean_over_seeds": Metric("share", "mean of `clean` over seeds and images"),
+    "accuracy_over_seeds": Metric("share", "mean over seeds and images of the accuracy at `radius`, by `evaluation`"),
+    "acr_over_seeds": Metric("pixels", "mean of `acr` over seeds and images"),
+    "clean_sd_over_seeds": Metric("share", "standard deviation of the seeds' `clean`"),
+    "accuracy_sd_over_seeds": Metric("share", "standard deviation of the seeds' accuracies"),
+    "acr_sd_over_seeds": Metric("pixels", "standard deviation of the seeds' `acr`"),
+    "clean_difference_over_seeds": Metric("share", "`clean_over_seeds` minus that of `compared_with`"),
+    "accuracy_difference_over_seeds": Metric("share", "`accuracy_over_seeds` minus that of `compared_with`"),
+    "acr_difference_over_seeds": Metric("pixels", "`acr_over_seeds` minus that of `compared_with`"),
+    "holm_p": Metric(
+        "probability", "p of equal `accuracy_over_seeds`, adjusted by Holm for all pairs of methods of the setting"
+    ),
     "monitored_clean": Metric("share", "clean accuracy after the epoch `round`"),
     "monitored_at_eps": Metric("share", "accuracy at eps after the epoch `round`"),
     "monitored_mean": Metric("as stated by the evaluation", "mean of another result of the evaluation, named after it"),

@@ -23,7 +23,7 @@ COLUMNS = {
     "threat": "norm of the threat: l2 or linf",
     "sigma": "noise level of the threat, for pixels in [0, 1]",
     "eps": "radius of the threat that the network is trained for",
-    "seed": "seed of the cell",
+    "seed": "seed of the cell; empty for an estimate over seeds, whose cell is that of the first seed",
     "metric": "name of what is measured, see below",
     "unit": "unit of `estimate`, `low` and `high`",
     "estimate": "the value",
@@ -31,7 +31,7 @@ COLUMNS = {
     "high": "upper end of the interval",
     "level": "confidence level of the interval",
     "interval": "how the interval is made, see below",
-    "n": "number of values behind the estimate: runs, rounds, images or architectures",
+    "n": "number of values behind the estimate: runs, rounds, images, seeds or architectures",
     "commit": "commit of the code that measured, with `-dirty` where files differed from it",
     "date": "start of the (last) attempt that measured, ISO 8601 in UTC",
     "device": "GPU or cpu",
@@ -61,6 +61,12 @@ INTERVALS = {
     "t over images": "Student's t over images",
     "Newcombe": "Newcombe's interval of the difference of two paired shares",
     "paired bootstrap": "percentile bootstrap over images, paired",
+    "score over seeds and images": "score interval of a share, by the two-way variance of seeds and images",
+    "t over seeds and images": "t interval of a mean, by the two-way variance of seeds and images",
+    "paired t over seeds and images": "the same of the difference of two methods with the same seeds and images",
+    "Welch t over seeds and images": "the same of two methods with the same images and different seeds",
+    "t over seeds": "Student's t over the seeds' estimates, where seeds have no images in common",
+    "Welch t over seeds": "Welch's t over the seeds' estimates of two methods without common images",
 }
 """Kinds of interval by the name in the column `interval`."""
 Row = dict[str, Any]

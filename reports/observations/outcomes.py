@@ -7,6 +7,7 @@ import pandas as pd
 
 from bench.cell import Spec
 from bench.results.columns import SOURCE, Source
+from bench.results.contenders import judged_radius
 from bench.results.measured import Measured
 from bench.results.robustness import eps_of, has_eps, kind
 from reports.observations.observation import Row, interval, last, observe, point, rows
@@ -89,6 +90,23 @@ def compared(comparisons: pd.DataFrame) -> Iterator[Row]:
             at = radius if metric == "accuracy_difference" else {}
             yield observe(source, metric, interval(row, metric), made, n, start) | at
         yield observe(source, "mcnemar_p", point(row["mcnemar_p"]), n=n, start=start) | radius
+
+
+def repeated(seeds: pd.DataFrame) -> Iterator[Row]:
+    """Yield the means of methods over their seeds, or the differences of two methods, without a seed of their own."""
+    for row in rows(seeds):
+        source = row[SOURCE]
+        m, spec, n = source.cell, source.spec, row["seeds"]
+        start = m.evaluations.get(spec.id) if spec else None
+        radius = {"radius": judged_radius(m.cell, spec)} if spec else {}
+        part = "_difference" if source.other else ""
+        for key in ("accuracy", "clean", "acr"):
+            own, value = (radius if key == "accuracy" else {}) | {"seed": None}, interval(row, f"{key}{part}")
+            yield observe(source, f"{key}{part}_over_seeds", value, row[f"{key}_interval"], n, start) | own
+            if not part:
+                yield observe(source, f"{key}_sd_over_seeds", point(row[f"{key}_sd"]), n=n, start=start) | own
+        if source.other:
+            yield observe(source, "holm_p", point(row["holm_p"]), n=n, start=start) | radius | {"seed": None}
 
 
 def monitored(curves: pd.DataFrame) -> Iterator[Row]:

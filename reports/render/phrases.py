@@ -1,6 +1,7 @@
 """Phrases for numbers and lists in sentences."""
 
 import math
+from collections.abc import Collection
 
 from bench.results.statistics import Interval
 
@@ -32,6 +33,12 @@ def span(factors: list[float]) -> str:
     """The range of some ratios: `1.05x to 1.28x`."""
     low, high = f"{_times(min(factors))}x", f"{_times(max(factors))}x"
     return low if low == high else f"{low} to {high}"
+
+
+def from_to(counts: Collection[int]) -> str:
+    """The range of some numbers: `3` or `2 to 5`."""
+    low, high = min(counts), max(counts)
+    return f"{low}" if low == high else f"{low} to {high}"
 
 
 def _times(ratio: float) -> str:

@@ -14,6 +14,7 @@ from reports.tables.energy import energy_table
 from reports.tables.factors import factors_table, means_table
 from reports.tables.robustness import robustness_tables
 from reports.tables.scaling import scaling_table
+from reports.tables.seeds import seed_differences_table, seeds_table
 from reports.tables.speed import certification_table, speed_table
 from reports.tables.timing import memory_table, published_time_table, time_table
 from reports.tables.trainings import trainings_table
@@ -29,6 +30,8 @@ _ENERGY: Entry = ("energy", energy_table)
 _RATIOS: list[Entry] = [("means", means_table), ("factors", factors_table), ("scaling", scaling_table)]
 _ROBUSTNESS: list[Entry] = [
     ("robustness", robustness_tables),
+    ("seeds", seeds_table),
+    ("seed_differences", seed_differences_table),
     ("trainings", trainings_table),
     ("masking", masking_table),
     ("comparisons", comparisons_table),
