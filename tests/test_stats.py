@@ -248,7 +248,7 @@ def test_pairing_takes_the_host_out_of_the_width():
     assert paired[1] < 1.5 * paired[0] and separate[1] > 1.5 * separate[0]
 
 
-def test_command_writes_page_table_and_plot(tmp_path):
+def test_command_writes_pages_tables_and_plots(tmp_path):
     result = CliRunner().invoke(coverage.app, ["--replicates", "4", "--out", str(tmp_path)])
     assert result.exit_code == 0, result.output
     with open(tmp_path / "intervals.csv") as file:
@@ -256,7 +256,15 @@ def test_command_writes_page_table_and_plot(tmp_path):
     assert len(rows) == len(simulation.CASES) * (2 * 3 + 3 * 9)
     text = (tmp_path / "intervals.md").read_text()
     assert "python -m reports.coverage --replicates 4`" in text and "| ratio: paired logs, t over runs | 10 |" in text
-    assert 0 < (tmp_path / "intervals.png").stat().st_size < 200_000
+    page = (tmp_path / "seeds.md").read_text()
+    assert (
+        "python -m reports.coverage --replicates 4`" in page
+        and "| no effect of the seed | 64 | seeds x images |" in page
+    )
+    assert {path.name for path in tmp_path.iterdir()} == {
+        f"{name}.{suffix}" for name in ("intervals", "seeds") for suffix in ("md", "csv", "png")
+    }
+    assert all(0 < path.stat().st_size < 200_000 for path in tmp_path.iterdir())
 
 
 def test_ends_of_a_bootstrap_are_quantiles_to_the_last_bit():

@@ -11,10 +11,11 @@ from test_reports import epoch, start
 from bench.cell import Cell
 from bench.manifest import Manifest, read_manifest
 from bench.records import Verdict, append
-from bench.results.contenders import Contender, settings
-from bench.results.intervals import welch_ratio
+from bench.results.contenders import Contender, Setting, settings
+from bench.results.intervals import mcnemar, welch_ratio
 from bench.results.loading import load
 from bench.results.measured import Measured
+from bench.results.over_seeds import difference_over_seeds, mean_over_seeds
 from bench.results.statistics import mean_ci, share_difference, wilson
 from reports.competition import winner
 from reports.studies import scaled, switched
@@ -155,20 +156,50 @@ def test_one_seed_and_several(tmp_path):
     (setting,) = settings(manifest, measured)
     _, gaussian, mixed = setting.contenders
     assert [len(each.by_seed) for each in setting.contenders] == [3, 3, 3]
-    shares = [(400 + 3 * seed) / IMAGES for seed in range(3)]
-    parts = [wilson(400 + 3 * seed, IMAGES) for seed in range(3)]
-    # Three seeds vary less than the images of one, so that the interval is that over images.
-    assert gaussian.accuracy == pytest.approx(tuple(np.mean(parts, axis=0)))
-    assert gaussian.accuracy.low < mean_ci(shares).low
-    far = [0.2, 0.5, 0.8]
-    spread = Contender(
-        "far", {}, {seed: {i: i < share * 100 for i in range(100)} for seed, share in enumerate(far)}, False
-    )
-    assert spread.accuracy == pytest.approx(mean_ci(far))
+    flags = {seed: {i: i < 400 + 3 * seed for i in range(IMAGES)} for seed in range(3)}
+    assert gaussian.accuracy == mean_over_seeds(flags).interval
+    # Three seeds hardly vary, so that the interval is nearly that over the images of one.
+    assert gaussian.accuracy[1:] == pytest.approx(wilson(403, IMAGES)[1:], abs=0.003)
     # Each seed's difference is 4 of 600 images.
-    first, second = ([index < right for index in range(IMAGES)] for right in (404, 400))
-    assert setting.difference(mixed, gaussian) == pytest.approx(share_difference(first, second), rel=0.05)
-    assert "one seed" not in sentences(manifest, measured).get("distrust", "")
+    gap = difference_over_seeds({seed: {i: i < 404 + 3 * seed for i in range(IMAGES)} for seed in range(3)}, flags)
+    assert setting.difference(mixed, gaussian) == pytest.approx(gap.interval)
+    assert gap.interval.mean == pytest.approx(4 / IMAGES) and gap.made == "paired t over seeds and images"
+    assert setting.difference(gaussian, mixed) == pytest.approx([-gap.interval[k] for k in (0, 2, 1)])
+    said = sentences(manifest, measured)
+    assert "one seed" not in said.get("distrust", "")
+    assert ", with 3 seeds; p-values of 3 differences are adjusted together (Holm)." in said["compared"]
+    assert "3 seeds may all miss a collapse: if 1 in 5 trainings collapses, the intervals contain" in said["distrust"]
+    assert "seeds" not in one["compared"] and "collapse" not in one["distrust"]
+
+
+def test_seeds_that_vary_more_than_images_widen_the_interval():
+    far = {seed: {i: i < share * 100 for i in range(100)} for seed, share in enumerate([0.2, 0.5, 0.8])}
+    spread = Contender("far", {}, far, False)
+    t = mean_ci([0.2, 0.5, 0.8])
+    assert t.low < 0 < spread.accuracy.low < 0.1 and t.high > 1 > spread.accuracy.high > 0.9
+    assert spread.over_seeds.sd == pytest.approx(0.3) and spread.over_seeds.seeds == 3
+
+
+def test_a_difference_of_many_pairs_counts_only_if_its_adjusted_p_is_small():
+    def setting(*rights: int) -> Setting:
+        contenders = (
+            Contender(f"method {right}", {}, {0: {i: i < right for i in range(100)}}, not k)
+            for k, right in enumerate(rights)
+        )
+        return Setting("digits", "cnn2c2f", 1, "accuracy", tuple(contenders), False, frozenset())
+
+    two = setting(50, 57)
+    a, b = two.contenders
+    assert two.difference(b, a).low > 0 and (two.differs(b, a), two.differs(a, b), two.comparisons) == (1, -1, 1)
+    many = setting(50, 57, 50, 50, 50)
+    a, b, *_ = many.contenders
+    assert many.difference(b, a) == two.difference(*two.contenders[::-1])
+    assert many.differs(b, a) == 0 and many.comparisons == 10
+    assert two.difference(a, a).mean == 0 and two.differs(a, a) == 0
+    pair = many.differences[a, b]
+    assert pair.over_seeds.p == mcnemar([i < 50 for i in range(100)], [i < 57 for i in range(100)]) < 0.05
+    # The four pairs with the method that stands out have equal p-values, the other six have p = 1.
+    assert pair.adjusted_p == pytest.approx(10 * pair.over_seeds.p)
 
 
 def test_failed_cells_are_counted(tmp_path):
