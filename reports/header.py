@@ -140,7 +140,7 @@ def _seed_notes(frames: dict[str, pd.DataFrame]) -> list[str]:
     ]
     if len(tested):
         lines.append(
-            f"p (Holm): adjusted for the {from_to(set(tested))} pairs of methods that are compared in a setting."
+            f"p (Holm): adjusted for the {from_to(set(tested))} pairs of methods of a setting, collapsed ones too."
         )
     return lines
 

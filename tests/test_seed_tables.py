@@ -121,6 +121,9 @@ def test_only_pairs_of_several_seeds_are_shown(tmp_path):
     (spec,) = seeds_table(seeds(manifest, measured))
     assert spec.rows["seeds"].tolist() == [1, 3] and spec.rows["accuracy_interval"][0] == "Wilson"
     assert math.isnan(spec.rows["accuracy_sd"][0]) and math.isnan(spec.rows["collapse_coverage"][0])
+    observed = load_frame(tmp_path / "m.yaml", tmp_path / "runs")
+    own = observed[observed["metric"].str.contains("over_seeds|holm")]
+    assert set(own["cell"]) == {cell.id for cell in manifest.cells if cell.method.name == "Gaussian" and not cell.seed}
 
 
 def test_seeds_without_common_images_say_so(tmp_path):
@@ -157,6 +160,6 @@ def test_every_form_of_a_report_has_the_tables(several):
     for text in (result.output, page, html):
         assert "Over seeds (accuracy in %)" in text and "Differences over seeds, first - second" in text
     assert "means over seeds and images" in tex and "differences over seeds and images" in tex
-    assert "p (Holm): adjusted for the 3 pairs of methods" in page
+    assert "p (Holm): adjusted for the 3 pairs of methods of a setting, collapsed ones too." in page
     assert ", with 2 to 3 seeds; p-values of 3 differences are adjusted together (Holm)." in page
     assert len(pd.read_csv(several / "wide-seeds.csv")) == len(pd.read_csv(several / "wide-seed_differences.csv")) == 3

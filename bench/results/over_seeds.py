@@ -88,7 +88,10 @@ def collapse_coverage(seeds: int) -> float | None:
 def _of_one(values: list[float], share: bool) -> OverSeeds:
     if share:
         return OverSeeds(wilson(int(sum(values)), len(values)), seeds=1, images=len(values), made="Wilson")
-    return OverSeeds(mean_ci(values), seeds=1, images=len(values), made="t over images")
+    mean = mean_ci(values)
+    # Equal radii say nothing of the variation of others.
+    interval = mean if len(set(values)) > 1 else Interval(mean.mean, math.nan, math.nan)
+    return OverSeeds(interval, seeds=1, images=len(values), made="t over images")
 
 
 def _of_two(first: Mapping[int, float], second: Mapping[int, float], share: bool) -> OverSeeds:
@@ -118,7 +121,7 @@ def _means(values: Values) -> np.ndarray:
 
 
 def _interval(parts: Parts, low: np.ndarray, high: np.ndarray, share: bool) -> Interval:
-    """An interval of floats; equal radii say nothing of the variation of others, so that they have none."""
+    """An interval of floats; radii without variation have none."""
     if not share and not parts.seeds + parts.images > 0:
         return Interval(float(parts.mean), math.nan, math.nan)
     return Interval(float(parts.mean), float(low), float(high))

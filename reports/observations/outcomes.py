@@ -93,8 +93,11 @@ def compared(comparisons: pd.DataFrame) -> Iterator[Row]:
 
 
 def repeated(seeds: pd.DataFrame) -> Iterator[Row]:
-    """Yield the means of methods over their seeds, or the differences of two methods, without a seed of their own."""
-    for row in rows(seeds):
+    """Yield the means of methods over several seeds, or differences of two such methods, without a seed.
+
+    The results of a single training are among its own observations.
+    """
+    for row in rows(seeds[seeds["seeds"] > 1]):
         source = row[SOURCE]
         m, spec, n = source.cell, source.spec, row["seeds"]
         start = m.evaluations.get(spec.id) if spec else None

@@ -125,10 +125,10 @@ def seed_differences_table(differences: pd.DataFrame) -> Iterator[TableSpec]:
         *(Column(key, key, "name", width=18) for key in ("first", "second")),
         *(*alike("seeds", "count"), *alike("images", "count", hide=3)),
         Column("accuracy_difference", "accuracy difference", "points", "accuracy", group),
-        Column("holm_p", "p (Holm)", "probability", "$p$ (Holm)"),
-        Column("comparisons", "of pairs", "count", "of pairs", hide=2),
         Column("clean_difference", "clean difference", "points", "clean", group, optional=BOTH, hide=5),
         Column("acr_difference", "ACR difference", "radius", "ACR", group, optional=BOTH, hide=4),
+        Column("holm_p", "p (Holm)", "probability", "$p$ (Holm)"),
+        Column("comparisons", "of pairs", "count", "of pairs", hide=2),
         Column("accuracy_interval", "interval", "name", width=18, hide=1),
     ]
     title, caption = "Differences over seeds, first - second", r"differences over seeds and images; accuracy in \%."
