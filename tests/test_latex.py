@@ -22,7 +22,8 @@ HARD = r"50 % of #1 {a} a_b & c^2 ~ \d [e] <- f -> g <h> --quick --- $1 α ≤ �
 
 
 def latex(title, lines, timing, robustness, **more):
-    empty = dict.fromkeys(("means", "factors", "scaling", "energy", "masking", "comparisons", "claims"), pd.DataFrame())
+    names = "means factors scaling energy seeds seed_differences trainings masking comparisons claims".split()
+    empty = dict.fromkeys(names, pd.DataFrame())
     frames = empty | {"timing": timing, "robustness": robustness} | more
     return document(title, lines, tables(frames, LATEX))
 
