@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
 from test_plots import ends, lines
@@ -97,8 +98,8 @@ def test_times_come_from_the_study_and_accuracies_from_the_cells_own_folder(tmp_
     lines = header(
         manifest,
         measured,
-        {k: factors(manifest, measured) for k in ("means", "factors", "comparisons")}
-        | {"timing": frame, "speed": speed(manifest, measured)},
+        {k: factors(manifest, measured) for k in ("means", "factors", "comparisons", "seed_differences")}
+        | {"timing": frame, "speed": speed(manifest, measured), "seeds": pd.DataFrame()},
     )
     for words in (
         "do not train networks to the end",
