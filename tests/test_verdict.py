@@ -32,6 +32,17 @@ evals: [Smoothing]
 """
 CELLS = "cells: [{method: [Standard, Gaussian, SmoothMix]SEEDS}]\n"
 TIMED = HEAD + "timing: {runs: 3, rounds: 4}\n"
+BOUNDS = """
+baseline: Standard
+dataset: digits
+threat: {norm: l2, eps: 0.5}
+arch: cnn2c2f
+recipe: {epochs: 4, batch_size: 64, lr: 0.1}
+cells:
+  - {method: Standard, evals: [PGD, Lipschitz]}
+  - {method: BCP, evals: [PGD, Lipschitz: {bounds: box}]}
+  - {method: CROWNIBP, evals: [PGD, CROWN]}
+"""
 IMAGES = 600
 SECONDS = {"Standard": 1.0, "Gaussian": 1.25, "SmoothMix": 8.0}
 
@@ -263,3 +274,16 @@ def test_scaling_is_that_of_the_most_ranks():
         " 3.60x (3.50 to 3.70) at the same batch size per rank, 90 % of the ideal."
     )
     assert scaled(pd.DataFrame(columns=columns)) == ""
+
+
+def test_methods_are_compared_whichever_bound_proves_them(tmp_path):
+    manifest, runs = read(tmp_path, BOUNDS), tmp_path / "runs"
+    for cell, right in zip(manifest.cells, (100, 300, 400), strict=True):
+        spec = cell.evals[-1]
+        for index in range(IMAGES):
+            label = index % 10
+            line = Verdict(eval=spec.id, index=index, label=label, prediction=label, radius=index < right, seconds=1)
+            append(runs / cell.id / "judge.jsonl", line)
+    (setting,) = settings(manifest, load(manifest, [runs]))
+    assert setting.figure == "certified accuracy at l2 0.5, each by its own bound"
+    assert [each.accuracy.mean for each in setting.judged] == [100 / IMAGES, 300 / IMAGES, 400 / IMAGES]

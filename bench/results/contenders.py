@@ -7,15 +7,16 @@ from functools import cached_property
 from itertools import combinations
 from typing import NamedTuple
 
-from bench.cell import Cell, Spec
-from bench.manifest.labels import Names, epochs, written
+from bench.cell import Cell
+from bench.manifest.labels import Names, epochs
 from bench.manifest.manifest import Manifest
 from bench.results.collapse import Collapse, collapse
 from bench.results.intervals import welch_ratio
+from bench.results.judging import figure, judged_alike, judged_radius, judging
 from bench.results.measured import Measured
 from bench.results.over_seeds import OverSeeds, difference_over_seeds, mean_over_seeds
 from bench.results.ratios import ratio
-from bench.results.robustness import eps_of, first_seen, has_eps, is_robust, kind, principal, question, right
+from bench.results.robustness import first_seen, is_robust, kind, right
 from bench.results.seeds import holm
 from bench.results.statistics import CONFIDENCE, NOTHING, Interval
 from crt.training.recipe import ARITHMETIC
@@ -154,8 +155,7 @@ def settings(manifest: Manifest, measured: Iterable[Measured], allow: Collection
     groups: dict[tuple, dict[str, list[Measured]]] = {}
     for m in measured:
         if m.id in own and (m.timed or m.losses or m.verdicts):
-            spec = judging(m.cell)
-            key = (m.folder, m.cell.comparison_group, question(m.cell, spec) if spec else None)
+            key = (m.folder, m.cell.comparison_group, judged_alike(m.cell))
             groups.setdefault(key, {}).setdefault(seedless(m.cell).id, []).append(m)
     found = []
     for methods in groups.values():
@@ -165,33 +165,16 @@ def settings(manifest: Manifest, measured: Iterable[Measured], allow: Collection
         fields = frozenset({*allow, *ARITHMETIC})
         found.append(
             Setting(
-                first.dataset, first.arch, first.ranks, figure(first), contenders, manifest.timing is not None, fields
+                first.dataset,
+                first.arch,
+                first.ranks,
+                figure(list(cells.values())),
+                contenders,
+                manifest.timing is not None,
+                fields,
             )
         )
     return found
-
-
-def judging(cell: Cell) -> Spec | None:
-    """The evaluation that a cell is judged by: the first by smoothing, else the principal attack or bound."""
-    smoothing = next((spec for spec in cell.evals if kind(spec.name) == "smoothing"), None)
-    return smoothing or principal(cell, [spec for spec in cell.evals if has_eps(spec.name)])
-
-
-def figure(cell: Cell) -> str | None:
-    """The figure that a cell is judged by, in words."""
-    spec = judging(cell)
-    if spec is None:
-        return None
-    if kind(spec.name) == "smoothing":
-        return f"certified accuracy at l2 radius {judged_radius(cell, spec):g} (sigma {cell.threat.sigma:g})"
-    claim = "accuracy under" if kind(spec.name) == "attack" else "certified accuracy by"
-    return f"{claim} {spec.label} at {cell.threat.norm} {written(judged_radius(cell, spec))}"
-
-
-def judged_radius(cell: Cell, spec: Spec) -> float:
-    """Radius of the accuracy that a cell is judged by."""
-    # Papers on smoothing compare methods at about two standard deviations of the noise.
-    return 2 * cell.threat.sigma if kind(spec.name) == "smoothing" else eps_of(cell, spec)
 
 
 def _contender(manifest: Manifest, label: str, members: list[Measured]) -> Contender:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from bench.cell import Spec
 from bench.results.columns import SOURCE, Source
-from bench.results.contenders import judged_radius
+from bench.results.judging import judged_radius
 from bench.results.measured import Measured
 from bench.results.robustness import eps_of, has_eps, kind
 from reports.observations.observation import Row, interval, last, observe, point, rows

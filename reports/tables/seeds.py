@@ -7,7 +7,8 @@ import pandas as pd
 
 from bench.manifest.manifest import Manifest
 from bench.results.columns import Source, columns, named
-from bench.results.contenders import Contender, Setting, judging, settings
+from bench.results.contenders import Contender, Setting, settings
+from bench.results.judging import judging
 from bench.results.measured import Measured
 from bench.results.over_seeds import OverSeeds, collapse_coverage, difference_over_seeds, mean_over_seeds
 from bench.results.pairs import pair_kind, shown

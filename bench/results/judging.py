@@ -1,0 +1,49 @@
+"""The figure that methods are judged by: one evaluation of robustness for each cell."""
+
+from bench.cell import Cell, Spec
+from bench.manifest.labels import written
+from bench.results.robustness import eps_of, kind, principal, question
+
+
+def judging(cell: Cell) -> Spec | None:
+    """The evaluation that a cell is judged by: the first by smoothing, else the principal bound, else attack."""
+    for wanted in ("smoothing", "bound", "attack"):
+        specs = [spec for spec in cell.evals if kind(spec.name) == wanted]
+        if specs:
+            return specs[0] if wanted == "smoothing" else principal(cell, specs)
+    return None
+
+
+def judged_alike(cell: Cell) -> tuple | None:
+    """Key that is equal for cells that are judged by the same figure.
+
+    Bounds are proofs: the share of images that is proved robust at a radius may be compared whichever bound proves it.
+    """
+    spec = judging(cell)
+    if spec and kind(spec.name) == "bound":
+        return "bound", cell.threat.norm, eps_of(cell, spec)
+    return question(cell, spec) if spec else None
+
+
+def figure(cells: list[Cell]) -> str | None:
+    """The figure that cells which are judged alike are judged by, in words."""
+    specs = [spec for cell in cells if (spec := judging(cell))]
+    if not specs:
+        return None
+    cell, spec = cells[0], specs[0]
+    radius = judged_radius(cell, spec)
+    if kind(spec.name) == "smoothing":
+        return f"certified accuracy at l2 radius {radius:g} (sigma {cell.threat.sigma:g})"
+    place = f"at {cell.threat.norm} {written(radius)}"
+    if kind(spec.name) == "attack":
+        return f"accuracy under {spec.label} {place}"
+    own = len({each.label for each in specs}) > 1
+    return (
+        f"certified accuracy {place}, each by its own bound" if own else f"certified accuracy by {spec.label} {place}"
+    )
+
+
+def judged_radius(cell: Cell, spec: Spec) -> float:
+    """Radius of the accuracy that a cell is judged by."""
+    # Papers on smoothing compare methods at about two standard deviations of the noise.
+    return 2 * cell.threat.sigma if kind(spec.name) == "smoothing" else eps_of(cell, spec)
