@@ -34,6 +34,18 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
+class Pickled(BaseModel):
+    """Model that jobs carry. A job pickled before a field was added gets the field's default."""
+
+    model_config = _STRICT
+
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        for key, field in type(self).model_fields.items():
+            if not field.is_required():
+                state["__dict__"].setdefault(key, field.get_default(call_default_factory=True))
+        super().__setstate__(state)
+
+
 class Spec(BaseModel):
     """A plug-in's name, all its arguments (defaults included), and its label in reports."""
 
@@ -64,10 +76,8 @@ class Monitor(BaseModel):
     evals: tuple[Spec, ...]
 
 
-class Weights(BaseModel):
+class Weights(Pickled):
     """A teacher trained elsewhere, identified by the SHA-256 of its file."""
-
-    model_config = _STRICT
 
     dataset: str
     arch: str
@@ -82,11 +92,6 @@ class Weights(BaseModel):
     """Pipeline whose constants normalize the pixels."""
     seed: Whole = 0
 
-    def __setstate__(self, state: dict[Any, Any]) -> None:
-        # A job pickled before this field was added lacks it.
-        state["__dict__"].setdefault("key", None)
-        super().__setstate__(state)
-
     @property
     def id(self) -> str:
         has_constants = self.dataset in PIPELINES[self.pipeline].constants
@@ -95,10 +100,8 @@ class Weights(BaseModel):
         return f"{self.arch}-weights-{self.sha256[:8]}{raw}{key}" + (f"-{self.pipeline}" if has_constants else "")
 
 
-class Cell(BaseModel):
+class Cell(Pickled):
     """One network. `id` contains a digest of everything that determines its weights and its training time."""
-
-    model_config = _STRICT
 
     dataset: str
     pipeline: str
@@ -114,6 +117,8 @@ class Cell(BaseModel):
     """Number of training images, from the first (None: all)."""
     loop: Literal["train", "bare"] = "train"
     """`bare`: a hand-written training loop, which shows the overhead of the harness."""
+    control: bool = False
+    """True for a second arm of the baseline in a timing study: its time relative to the first shows the noise."""
     quick: bool = False
     teacher: "Cell | Weights | None" = None
     monitor: Monitor | None = None
@@ -129,7 +134,7 @@ class Cell(BaseModel):
         body["recipe"] = self.recipe.model_dump(mode="json", exclude_defaults=True)
         body["method"] = [self.method.name, self.method.args]
         body["teacher"] = self.teacher.id if self.teacher else None
-        for key in ("loop", "monitor", "select"):
+        for key in ("loop", "control", "monitor", "select"):
             if body[key] == type(self).model_fields[key].default:
                 del body[key]
         return f"{self.arch}-{self.method.name}-s{self.seed}-{digest(body)}"

@@ -13,8 +13,7 @@ MARGIN = 0.05
 
 def winner(setting: Setting) -> Contender:
     """The least costly of the contenders that are as robust as the best."""
-    best = _best(setting)
-    equals = [each for each in setting.judged if each is best or _equal(setting, best, each)]
+    best, equals = _best(setting), _equals(setting)
     reference = setting.baseline or best
     costs = {each: setting.cost(each, reference).mean for each in equals}
     timed = [each for each in equals if not math.isnan(costs[each])]
@@ -31,6 +30,9 @@ def fastest(judged: list[Setting]) -> str:
         best = _best(setting)
         text = f"Fastest at the robustness of the best: {first.label}, with {percent(first.accuracy)}"
         text += _of_baseline(setting, first)
+        if others := _as_fast(setting, first):
+            verb = "is" if len(others) == 1 else "are"
+            text += f"; within the noise floor {listed(others, 'methods')} {verb} as fast"
         if first is best:
             return f"{text}; no other method has a higher figure{_undecided(setting, best)}."
         text += f"; the highest figure is that of {best.label}, {percent(best.accuracy)}"
@@ -39,7 +41,7 @@ def fastest(judged: list[Setting]) -> str:
     for setting in judged:
         first = winner(setting)
         cost = setting.cost(first, setting.baseline).mean if setting.baseline else math.nan
-        wins.setdefault(first.label, []).append(cost)
+        wins.setdefault(" or ".join([first.label, *_as_fast(setting, first)]), []).append(cost)
     ordered = sorted(wins, key=lambda label: -len(wins[label]))
     parts = [f"{label} in {len(wins[label])}{_range(label, wins[label], judged[0])}" for label in ordered[:NAMED]]
     return f"Fastest at the robustness of the best, over {len(judged)} settings: {'; '.join(parts)}."
@@ -56,7 +58,8 @@ def bought(judged: list[Setting]) -> str:
             gain = setting.difference(each, first)
             if setting.differs(each, first) > 0:
                 price = setting.cost(each, first)
-                cost = "" if math.isnan(price.mean) else f" for {factor(price)} of the time"
+                noise = ", within the noise floor" * setting.cost_is_noise(each, first)
+                cost = "" if math.isnan(price.mean) else f" for {factor(price)} of the time{noise}"
                 parts.setdefault(each.label, []).append(points(gain) + cost)
     base = next((setting.baseline.label for setting in judged if setting.baseline), "")
     return _by_method(f"More robust than {base}", parts, len(judged))
@@ -69,7 +72,7 @@ def wasted(judged: list[Setting]) -> str:
         first = winner(setting)
         for each in setting.judged:
             price = setting.cost(each, first)
-            if each is not first and _above(price, 1) and not setting.differs(each, first) > 0:
+            if each is not first and setting.costs_more(each, first) and not setting.differs(each, first) > 0:
                 words = f"{factor(price)} of {first.label}'s time, {_differ(setting, each, first)}"
                 parts.setdefault(each.label, []).append(words)
     return _by_method("Costs more without being measurably more robust", parts, len(judged))
@@ -81,7 +84,7 @@ def tied(judged: list[Setting]) -> str:
     for setting in judged:
         for a, b in combinations(setting.judged, 2):
             price, gain = setting.cost(a, b), setting.difference(a, b)
-            if not (_excludes(price, 1) or setting.differs(a, b)) and not math.isnan(price.low + gain.low):
+            if not (setting.costs_differ(a, b) or setting.differs(a, b)) and not math.isnan(price.low + gain.low):
                 pairs[f"{a.label} and {b.label}"] = None
     return f"Not distinguishable by time or robustness: {listed(list(pairs), 'pairs')}." if pairs else ""
 
@@ -89,18 +92,21 @@ def tied(judged: list[Setting]) -> str:
 def costs(compared: list[Setting]) -> str:
     """Cost of each method relative to the baseline."""
     costs: dict[str, list[Interval]] = {}
+    noisy: dict[str, bool] = {}
     for setting in compared:
         for each in setting.contenders:
             if setting.baseline and each is not setting.baseline:
                 cost = setting.cost(each, setting.baseline)
                 if not math.isnan(cost.mean):
                     costs.setdefault(each.label, []).append(cost)
+                    noisy[each.label] = noisy.get(each.label, True) and setting.cost_is_noise(each, setting.baseline)
     if not costs:
         return ""
     ordered = sorted(costs, key=lambda label: min(cost.mean for cost in costs[label]))
     shown = [*ordered[: NAMED - 1], ordered[-1]] if len(ordered) > NAMED else ordered
     texts = [
         f"{label} {factor(costs[label][0]) if len(costs[label]) == 1 else span([c.mean for c in costs[label]])}"
+        + " within the noise floor" * noisy[label]
         for label in shown
     ]
     base = next(setting.baseline.label for setting in compared if setting.baseline)
@@ -111,6 +117,17 @@ def costs(compared: list[Setting]) -> str:
 
 def _best(setting: Setting) -> Contender:
     return max(setting.judged, key=lambda each: each.accuracy.mean)
+
+
+def _equals(setting: Setting) -> list[Contender]:
+    """The contenders that are as robust as the best, itself included."""
+    best = _best(setting)
+    return [each for each in setting.judged if each is best or _equal(setting, best, each)]
+
+
+def _as_fast(setting: Setting, first: Contender) -> list[str]:
+    """The other contenders that are as robust as the best, and whose cost is within the noise floor of the first's."""
+    return [each.label for each in _equals(setting) if each is not first and setting.cost_is_noise(each, first)]
 
 
 def _equal(setting: Setting, best: Contender, other: Contender) -> bool:

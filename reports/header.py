@@ -1,5 +1,8 @@
 """Header of a report: facts that a reader needs before the numbers."""
 
+import math
+from collections.abc import Iterator
+
 import pandas as pd
 
 from bench.manifest.labels import name
@@ -7,11 +10,12 @@ from bench.manifest.manifest import Manifest
 from bench.records import Start
 from bench.results.intervals import RUNS
 from bench.results.measured import Measured
+from bench.results.noise import control_ratio, noise_floor
 from bench.results.pairs import RULE, shown
 from bench.results.unlike import unlike
 from bench.results.warnings import remarks
 from crt.data import DATASETS
-from reports.render.phrases import from_to
+from reports.render.phrases import factor, from_to, listed
 from reports.tables.speed import not_reached
 from reports.tables.teachers import notes, outside
 
@@ -96,7 +100,22 @@ def _time_notes(manifest: Manifest, measured: list[Measured], frames: dict[str, 
         )
     if timing["unlike"].notna().any():
         lines.append("*: ratio of times that differ in a field, allowed by --allow.")
-    return lines
+    return [*lines, *_noise_notes(manifest, measured)]
+
+
+def _noise_notes(manifest: Manifest, measured: list[Measured]) -> Iterator[str]:
+    """Yield the noise floor of each study with a control."""
+    if not manifest.control:
+        return
+    controls = [(m, ratio) for m in measured if not math.isnan((ratio := control_ratio(m)).low)]
+    if not controls:
+        yield "Noise floor: unknown, for no control has a ratio with an interval; differences count by intervals alone."
+        return
+    floors = [f"{100 * noise_floor(m):.1f} % on {m.cell.arch} (its ratio is {factor(r)})" for m, r in controls]
+    yield (
+        f"Noise floor, the most by which {manifest.baseline} seems to differ from its own control:"
+        f" {listed(floors, 'studies')}. *: ratio within the noise floor, which is not called a difference."
+    )
 
 
 def _slowdown_notes(manifest: Manifest, timing: pd.DataFrame, runs: int) -> list[str]:

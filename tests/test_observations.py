@@ -63,8 +63,9 @@ def wide_name(name: str) -> str:
 
 def test_every_metric_and_interval_is_among_the_expected_ones_and_has_a_unit_and_a_meaning():
     frame = pd.concat(map(expected, EXPECTED))
-    # Frozen records have no phases of several ranks, which tests/test_energy.py has.
-    assert set(METRICS) - set(frame["metric"]) == {"all_reduce_share"}
+    # Frozen records have neither phases of several ranks, nor controls, nor changes; test_energy.py, test_control.py and
+    # test_against.py do.
+    assert set(METRICS) - set(frame["metric"]) == {"all_reduce_share", "noise_floor", "change"}
     # Nor do they have seeds that share no images, which tests/test_seed_tables.py has.
     assert set(INTERVALS) - set(frame["interval"].dropna()) == {"t over seeds", "Welch t over seeds"}
     assert set(frame["interval"].dropna()) <= set(INTERVALS)

@@ -191,6 +191,8 @@ class Head(Block):
     baseline: Baseline | None = None
     timing: Annotated[Timing | None, _is(dict, f"a mapping of {', '.join(Timing.model_fields)}")] = None
     """Settings of a timing study; their presence makes the manifest one."""
+    control: Annotated[bool, _is(bool, "true, false")] = False
+    """Time the baseline of a timing study against itself, in a second arm, which shows the noise of its ratios."""
     published: Annotated[Published | None, _is(dict, f"a mapping of {', '.join(Published.model_fields)}")] = None
     """What the paper prints about the whole table."""
     recipes: list[Recipe] | Any = None

@@ -54,9 +54,9 @@ def words(cell: Cell) -> tuple[str, ...]:
 
 
 def name(cell: Cell) -> str:
-    """The method's label, with `bare loop` and a seed other than 0 where they apply."""
-    bare = ", bare loop" if cell.loop == "bare" else ""
-    return cell.method.label + bare + (f" seed {cell.seed}" if cell.seed else "")
+    """The method's label, with `bare loop`, `control` and a seed other than 0 where they apply."""
+    kind = ", bare loop" * (cell.loop == "bare") + ", control" * cell.control
+    return cell.method.label + kind + (f" seed {cell.seed}" if cell.seed else "")
 
 
 def lineage(teacher: Cell | Weights | None) -> str | None:

@@ -5,8 +5,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from bench.cell import Cell, digest
-from bench.published import Published
+from bench.cell import Cell, Pickled, digest
+from bench.published import Paper, Published
 from crt.quantity import Count
 
 _STRICT = ConfigDict(frozen=True, extra="forbid")
@@ -21,10 +21,8 @@ class Certifying(BaseModel):
     n: Count
 
 
-class Timing(BaseModel):
+class Timing(Pickled):
     """A timing study: `runs` fresh processes, each with `rounds` timed epochs of every arm after one warm-up epoch."""
-
-    model_config = _STRICT
 
     runs: Count = 5
     rounds: Count = 10
@@ -36,10 +34,8 @@ class Timing(BaseModel):
     """Certification for `bench.speed` to time as well."""
 
 
-class Study(BaseModel):
+class Study(Pickled):
     """Arms timed side by side in one process: those of one architecture, or of one method on it."""
-
-    model_config = _STRICT
 
     name: str
     timing: Timing
@@ -86,6 +82,8 @@ class Manifest(BaseModel):
     title: str
     baseline: str | None = None
     timing: Timing | None = None
+    control: bool = False
+    """True if each study times its baseline twice, in two arms."""
     quick: bool = False
     cells: tuple[Cell, ...]
     published: Published = Published()
@@ -105,12 +103,12 @@ class Manifest(BaseModel):
 
     @property
     def studies(self) -> list[Study]:
-        """One study for each comparison group, with the baseline at every step key of the group."""
+        """One study for each comparison group, with the baseline at every step key of the group, and its control."""
         groups: dict[tuple[Any, ...], list[Cell]] = {}
         for cell in self.cells:
             groups.setdefault((*cell.comparison_group, self._timed_alone and cell.method.label), []).append(cell)
         processes = _compiled_last(list(groups.values())) if self._timed_alone else list(groups.values())
-        studies = [[*cells, *self._companions(cells)] for cells in processes]
+        studies = [self._with_control([*cells, *self._companions(cells)]) for cells in processes]
         if self._timed_alone:
             # Each arm stands next to its baseline, so that a study that is cut short still yields ratios.
             studies = [_by_settings(arms) for arms in studies]
@@ -132,9 +130,18 @@ class Manifest(BaseModel):
 
     def is_baseline(self, cell: Cell) -> bool:
         """True if other cells are compared with this one."""
+        if cell.control:
+            return False
         if self.baseline == BARE:
             return cell.loop == "bare"
         return cell.method.name == self.baseline and cell.loop == "train"
+
+    def _with_control(self, arms: list[Cell]) -> list[Cell]:
+        """The arms and, if the manifest wants a control, a second arm of the first baseline among them."""
+        if not self.control:
+            return arms
+        baseline = next(arm for arm in arms if self.is_baseline(arm))
+        return [*arms, baseline.model_copy(update={"control": True, "evals": (), "paper": Paper()})]
 
     def _companions(self, cells: list[Cell]) -> list[Cell]:
         """Copies of the baseline at those step keys of the other arms that no cell of the baseline has.

@@ -52,6 +52,7 @@ def _manifest(content: dict, path: Path, networks: bool, overrides: Sequence[str
         title=parsed.title or name,
         baseline=head.baseline,
         timing=head.timing,
+        control=head.control,
         cells=expansion.cells,
         published=head.published or Published(),
     )

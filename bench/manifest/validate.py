@@ -133,6 +133,8 @@ def study_fits(manifest: Manifest) -> None:
         names = {cell.method.name for cell in manifest.cells}
         check_choice(manifest.baseline, names | {BARE} if bare else names, "baseline")
     if manifest.timing is None:
+        if manifest.control:
+            raise ValueError("control: true (allowed: with timing, for a control is timed beside its baseline)")
         if bare:
             raise ValueError("loop: 'bare' (allowed: in a timing study, for it trains nothing to an end)")
         return
@@ -149,5 +151,5 @@ def study_fits(manifest: Manifest) -> None:
         baselines = [cell for cell in cells if manifest.is_baseline(cell)]
         if not baselines or len({cell.step_key for cell in baselines}) < len(baselines):
             where = f"{cells[0].arch}, ranks {cells[0].ranks}, nodes {cells[0].nodes}"
-            allowed = "one, or one for each batch size and arithmetic"
+            allowed = "one, or one for each batch size and arithmetic; control: true times it against itself"
             raise ValueError(f"baseline: {where}: {len(baselines)} cells of {manifest.baseline} (allowed: {allowed})")

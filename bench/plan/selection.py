@@ -22,7 +22,7 @@ def chosen(manifest: Manifest, pattern: str | None) -> Manifest:
     selected = lambda cell: matches(cell.id) or matches(cell.method.label)  # noqa: E731
     if manifest.timing:
         studies = [study for study in manifest.studies if matches(study.id) or any(map(selected, study.arms))]
-        cells = [arm for study in studies for arm in study.arms]
+        cells = [arm for study in studies for arm in study.arms if not arm.control]
     else:
         cells = [cell for cell in manifest.cells if selected(cell)]
     if not cells:

@@ -14,6 +14,7 @@ from bench.results.collapse import Collapse, collapse
 from bench.results.intervals import welch_ratio
 from bench.results.judging import figure, judged_alike, judged_radius, judging
 from bench.results.measured import Measured
+from bench.results.noise import differs, exceeds, noise_floor, within_noise
 from bench.results.over_seeds import OverSeeds, difference_over_seeds, mean_over_seeds
 from bench.results.ratios import ratio
 from bench.results.robustness import first_seen, is_robust, kind, right
@@ -125,6 +126,22 @@ class Setting:
         tested = {pair: found.p for pair, found in pairs.items() if not math.isnan(found.p)}
         adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
         return {pair: Difference(found, adjusted.get(pair, math.nan)) for pair, found in pairs.items()}
+
+    def costs_more(self, first: Contender, second: Contender) -> bool:
+        """True if the first costs measurably more, by more than the noise floor."""
+        return exceeds(self.cost(first, second), self.noise_floor(first, second))
+
+    def costs_differ(self, first: Contender, second: Contender) -> bool:
+        """True if the costs differ measurably, by more than the noise floor."""
+        return differs(self.cost(first, second), self.noise_floor(first, second))
+
+    def cost_is_noise(self, first: Contender, second: Contender) -> bool:
+        """True if the noise floor of the times is known and their costs do not differ by more."""
+        return within_noise(self.cost(first, second).mean, self.noise_floor(first, second))
+
+    def noise_floor(self, first: Contender, second: Contender) -> float:
+        """The noise floor of the times of both; NaN where no control was timed."""
+        return noise_floor(*first.by_seed.values(), *second.by_seed.values())
 
     @property
     def comparisons(self) -> int:

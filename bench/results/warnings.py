@@ -9,6 +9,7 @@ from bench.records import Epoch
 from bench.results.columns import folders
 from bench.results.intervals import drift, outliers
 from bench.results.measured import Measured
+from bench.results.noise import control_ratio
 
 _NAMED = 8
 """Cells that a line names; a line about more gives their number, and the CSV names them."""
@@ -117,6 +118,16 @@ def _find(m: Measured) -> Iterator[_Warning]:
                 f"run {run}, round{plural} {', '.join(far)}",
                 "Time on a machine without other work, or take more runs.",
             )
+    control = control_ratio(m)
+    if control.low > 1 or control.high < 1:
+        ends = f"{control.mean:.3f} ({control.low:.3f} to {control.high:.3f})"
+        yield _Warning(
+            "The control's time differs from that of its baseline, though both do the same",
+            ends,
+            "The control's time differs from that of its baseline, though both do the same",
+            ends,
+            "Take more runs, or time on a machine without other work.",
+        )
     yield from _hosts(m)
     yield from _gpus(m)
 

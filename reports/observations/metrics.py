@@ -18,6 +18,7 @@ METRICS = {
     "slowdown_as_published": Metric("ratio", "s/epoch relative to the baseline in its own recipe"),
     "slowdown_unpaired": Metric("ratio", "slowdown as if both cells were measured at different times"),
     "slowdown_of_means": Metric("ratio", "slowdown as the ratio of arithmetic means"),
+    "noise_floor": Metric("share", "largest factor from 1, less 1, that the interval of a control's slowdown reaches"),
     "ideal": Metric("ratio", "counted operations relative to the baseline"),
     "efficiency": Metric("ratio", "ideal / slowdown"),
     "change": Metric("ratio", "s/epoch relative to that before, see `--against`"),

@@ -65,6 +65,8 @@ def _slowdowns(manifest: Manifest, m: Measured, row: Row) -> Iterator[Row]:
         start, runs = last(m.starts), len(m.runs)
         yield observe(Source(m, base), "slowdown_of_means", interval(row, "fieller"), "Fieller", runs, start)
         yield observe(Source(m, base), "ideal", point(row["ideal"]))
+        if m.cell.control:
+            yield observe(Source(m, base), "noise_floor", point(row["noise_floor"]), n=runs, start=start)
 
 
 def _ratio(source: Source, metric: str, row: Row, column: str, paired: bool) -> Row:

@@ -12,10 +12,12 @@ from bench.manifest.manifest import Manifest
 from bench.results.columns import Source, columns, named
 from bench.results.intervals import mean_ratio
 from bench.results.measured import Measured
+from bench.results.noise import noise_floor
 from bench.results.pairs import comparable_pairs, pair_kind, shown
 from bench.results.ratios import baseline_at, pairs, ratio
 from crt.training.recipe import ARITHMETIC
 from reports.render.table_spec import ARCH, BOTH, INTERVALS, Column, TableSpec, alike, datasets
+from reports.tables.noise import NOISE_FLOOR, ratio_of_times, with_marks
 from reports.tables.teachers import whole_hours
 
 _PRODUCT = ("epochs", "passes", "batch", "precision")
@@ -42,6 +44,7 @@ def factors(manifest: Manifest, measured: list[Measured], allow: Collection[str]
         "host",
         "paper_total",
         "couple",
+        "noise_floor",
     ]
     return pd.DataFrame(rows, columns=columns(heads, measured))
 
@@ -87,6 +90,7 @@ def _row(manifest: Manifest, slow: Measured, fast: Measured, names: Names, allow
         "host": longer * per_epoch.mean / explained,
         "paper_total": paper if manifest.is_baseline(fast.cell) and paper is not None else math.nan,
         "couple": pair_kind(manifest, slow, fast),
+        "noise_floor": noise_floor(slow, fast),
         "folder": str(slow.folder),
         "source": Source(slow, fast),
     }
@@ -136,30 +140,35 @@ def means(manifest: Manifest, measured: list[Measured]) -> pd.DataFrame:
             row |= named(kind, mean_ratio(logs, kind))
         ideals = [_operations_ratio(slow, fast) for slow, fast in arch_pairs]
         row["couple"] = pair_kind(manifest, *arch_pairs[0])
+        row["noise_floor"] = noise_floor(*(slow for slow, _ in arch_pairs))
         rows.append(row | {"ideal": float(np.exp(np.mean(np.log(ideals))))})
     spread = [f"{kind}{end}" for kind in ("geometric", "arithmetic") for end in ("", "_low", "_high")]
-    heads = ["dataset", "slower", "faster", "architectures", *spread, "ideal", "couple"]
+    heads = ["dataset", "slower", "faster", "architectures", *spread, "ideal", "couple", "noise_floor"]
     return pd.DataFrame(rows, columns=columns(heads, measured))
 
 
 def factors_table(factors: pd.DataFrame) -> Iterator[TableSpec]:
     """Describe the factors of the pairs that papers compare."""
     columns = [
-        *alike("total epochs passes", "ratio"),
+        ratio_of_times("total"),
+        NOISE_FLOOR,
+        *alike("epochs passes", "ratio"),
         *alike("batch precision", "ratio", optional="text"),
         *alike("host", "ratio"),
         Column("paper_total", "paper total", "ratio", "published", "total", optional=BOTH),
     ]
+    rows = with_marks(factors, "total")
     title = "Factors of the training time: total = epochs x passes x batch x precision x host"
-    yield _pair_table(title, "factors of the training time; their product is the total.", [ARCH], columns, factors)
+    yield _pair_table(title, "factors of the training time; their product is the total.", [ARCH], columns, rows)
 
 
 def means_table(means: pd.DataFrame) -> Iterator[TableSpec]:
     """Describe the means over architectures of the pairs that papers compare."""
-    kinds = [Column(kind, f"{kind} mean", "ratio", kind, "mean") for kind in ("geometric", "arithmetic")]
-    columns = [*alike("architectures", "count"), *kinds, *alike("ideal", "ratio")]
+    kinds = [ratio_of_times(kind, f"{kind} mean", kind, "mean") for kind in ("geometric", "arithmetic")]
+    columns = [*alike("architectures", "count"), *kinds, NOISE_FLOOR, *alike("ideal", "ratio")]
+    rows = with_marks(means, "geometric arithmetic")
     title = "Ratio of epoch times, mean over architectures"
-    yield _pair_table(title, "ratio of epoch times, mean over architectures.", [], columns, means)
+    yield _pair_table(title, "ratio of epoch times, mean over architectures.", [], columns, rows)
 
 
 def _pair_table(title: str, caption: str, first: list[Column], last: list[Column], frame: pd.DataFrame) -> TableSpec:

@@ -8,12 +8,14 @@ from bench.cell import Cell
 from bench.manifest.labels import name
 from bench.results.columns import Source, columns, named
 from bench.results.measured import Measured
+from bench.results.noise import noise_floor
 from bench.results.ratios import ratio
 from reports.render.table_spec import ARCH, INTERVALS, TableSpec, alike, datasets
+from reports.tables.noise import NOISE_FLOOR, ratio_of_times, with_marks
 
 _NAMES = (
     "dataset,arch,method,kind,ranks,nodes,batch,speedup,speedup_low,speedup_high,"
-    "efficiency,efficiency_low,efficiency_high"
+    "efficiency,efficiency_low,efficiency_high,noise_floor"
 )
 
 
@@ -25,7 +27,7 @@ def scaling(measured: list[Measured], allow: Collection[str] = ()) -> pd.DataFra
     """
     rows = []
     alone = [m for m in measured if m.cell.ranks == 1]
-    for m in (m for m in measured if m.cell.ranks > 1):
+    for m in (m for m in measured if m.cell.ranks > 1 and not m.cell.control):
         for kind in ("strong", "weak"):
             reference = next((each for each in alone if _is_reference(each, m, kind)), None)
             if reference is None or not m.runs or not reference.runs:
@@ -40,6 +42,7 @@ def scaling(measured: list[Measured], allow: Collection[str] = ()) -> pd.DataFra
             row |= {"ranks": m.cell.ranks, "nodes": m.cell.nodes, "batch": m.cell.recipe.batch_size}
             row |= named("speedup", speedup)
             row |= named("efficiency", type(speedup)(*(value / m.cell.ranks for value in speedup)))
+            row["noise_floor"] = noise_floor(m, reference)
             rows.append(row | {"folder": str(m.folder), "source": Source(m, reference)})
     return pd.DataFrame(rows, columns=columns(_NAMES.split(","), measured))
 
@@ -60,5 +63,10 @@ def _on_one_rank(cell: Cell) -> Cell:
 def scaling_table(scaling: pd.DataFrame) -> Iterator[TableSpec]:
     """Describe speedup and efficiency over ranks."""
     columns = [*datasets(scaling), ARCH, *alike("method", "name"), *alike("kind", "word")]
-    columns += [*alike("ranks nodes batch", "count"), *alike("speedup efficiency", "ratio")]
-    yield TableSpec("Speedup by ranks", "speedup by ranks.", columns, scaling, [INTERVALS])
+    columns += [
+        *alike("ranks nodes batch", "count"),
+        ratio_of_times("speedup"),
+        NOISE_FLOOR,
+        *alike("efficiency", "ratio"),
+    ]
+    yield TableSpec("Speedup by ranks", "speedup by ranks.", columns, with_marks(scaling, "speedup"), [INTERVALS])

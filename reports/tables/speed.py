@@ -13,17 +13,19 @@ from bench.records import PLAIN, CertificationTiming, Start, read
 from bench.results.columns import Source, columns, named
 from bench.results.intervals import nested_ci, paired_ratio
 from bench.results.measured import Measured
+from bench.results.noise import noise_floor
 from bench.results.ratios import matching_baseline, ratio
 from bench.results.warnings import remark
 from crt.training.recipe import ARITHMETIC, Recipe
 from reports.render.table_spec import ARCH, Column, TableSpec, alike, datasets
+from reports.tables.noise import NOISE_FLOOR, ratio_of_times, with_marks
 from reports.tables.timing import share_of_loader
 
 _PLAIN = {key: Recipe.model_fields[key].default for key in ARITHMETIC}
 _SPEED = (
     "dataset,arch,method,batch,switches,rounds,s_per_epoch,s_per_epoch_low,s_per_epoch_high,images_per_s,"
     "speedup,speedup_low,speedup_high,slowdown,slowdown_low,slowdown_high,ideal,efficiency,"
-    "of_product,of_copy,loader_share,remarks"
+    "of_product,of_copy,loader_share,remarks,noise_floor"
 ).split(",")
 _CERTIFICATION = "dataset,arch,way,images,n,rounds,images_per_s,draws_per_s,speedup,speedup_low,speedup_high".split(",")
 
@@ -131,6 +133,7 @@ def _row(manifest: Manifest, m: Measured, plain: Measured | None, allow: Collect
         "of_copy": _reached(m, m.traffic, "copy"),
         "loader_share": share_of_loader(m),
         "remarks": remark(m),
+        "noise_floor": noise_floor(m),
         "source": Source(m, plain),
     }
 
@@ -158,7 +161,9 @@ def speed_table(speed: pd.DataFrame) -> Iterator[TableSpec]:
             *alike("switches", "name"),
         ),
         Column("s_per_epoch", "s/epoch", "rounded"),
-        *alike("speedup slowdown", "ratio"),
+        ratio_of_times("speedup"),
+        ratio_of_times("slowdown"),
+        NOISE_FLOOR,
         *(*alike("ideal", "ratio", hide=6), *alike("efficiency", "ratio", hide=5)),
         Column("of_product", "% of product", "percent", hide=3),
         Column("of_copy", "% of copy", "percent", hide=2),
@@ -168,7 +173,7 @@ def speed_table(speed: pd.DataFrame) -> Iterator[TableSpec]:
         "Effect of switches (speedup: relative to the plain path; slowdown: relative to the baseline with the same"
         " switches)"
     )
-    yield TableSpec(title, "", columns, speed, writers="text")
+    yield TableSpec(title, "", columns, with_marks(speed, "speedup slowdown"), writers="text")
 
 
 def certification_table(certification: pd.DataFrame) -> Iterator[TableSpec]:

@@ -12,13 +12,24 @@ from bench.manifest.manifest import Manifest
 from bench.results.columns import Source, columns, named, number
 from bench.results.intervals import fieller_ratio, nested_ci
 from bench.results.measured import Measured
+from bench.results.noise import noise_floor
 from bench.results.ratios import baseline_as_published, matching_baseline, ratio
 from bench.results.robustness import accuracy_at_eps, acr
 from bench.results.statistics import NOTHING
 from bench.results.warnings import remark
 from crt.data import DATASETS
 from crt.training.recipe import ARITHMETIC
-from reports.render.table_spec import BOTH, INTERVALS, Column, TableSpec, alike, network, varying, with_labels
+from reports.render.table_spec import (
+    BOTH,
+    INTERVALS,
+    Column,
+    TableSpec,
+    alike,
+    network,
+    varying,
+    with_labels,
+)
+from reports.tables.noise import NOISE_FLOOR, ratio_of_times, with_marks
 from reports.tables.teachers import expenses, making_hours, unknown, whole_hours
 
 TIMING = (
@@ -28,7 +39,7 @@ TIMING = (
     "as_published,as_published_low,as_published_high,unpaired,unpaired_low,unpaired_high,"
     "fieller,fieller_low,fieller_high,unlike,loader_share,ranks,nodes,teacher,sigma,acr,acr_low,acr_high,"
     "clean,clean_low,clean_high,at_eps,at_eps_low,at_eps_high,at_eps_by,paper_hours_with_teacher,epochs,hours_making,"
-    "host_memory_mb,norm,trained_eps,remarks,teacher_hours_unknown,id,seed"
+    "host_memory_mb,norm,trained_eps,remarks,teacher_hours_unknown,id,seed,noise_floor"
 ).split(",")
 
 
@@ -103,6 +114,7 @@ def _timing_row(manifest: Manifest, m: Measured, allow: Collection[str]) -> dict
         "id": m.id,
         "source": Source(m),
         "seed": cell.seed,
+        "noise_floor": noise_floor(m),
     }
 
 
@@ -119,15 +131,18 @@ def time_table(timing: pd.DataFrame) -> Iterator[TableSpec]:
     accurate, at_eps = timing["at_eps"].notna().any(), (r"at $\varepsilon$", r"accuracy in \%")
     clean = Column("clean", "clean", "percent", "clean", at_eps[1])
     fields = [fields.split() if isinstance(fields, str) else [] for fields in timing["unlike"]]
-    rows = with_labels(timing).assign(warnings=[[f"unlike {field}" for field in names] for names in fields])
+    rows = with_marks(with_labels(timing), "slowdown as_published")
+    unlike = [[f"unlike {field}" for field in names] for names in fields]
+    rows = rows.assign(slowdown_marks=[a + b for a, b in zip(unlike, rows["slowdown_marks"], strict=True)])
     columns = [
         *network(rows, "trained_for sigma ranks nodes", width=16 if accurate else 26, teacher=twice),
         *varying(timing, [*alike("epochs", "count"), *alike("precision", "label", writers="text")]),
         Column("batch", "batch", "count", hide=3),
         Column("s_per_epoch", "s/epoch", "rounded", hide=10),
         Column("images_per_s", "images/s", "rounded", writers="text", hide=2),
-        Column("slowdown", "slowdown", "ratio", "measured", "slowdown", warnings="warnings"),
-        *([Column("as_published", "as published", "ratio", group="slowdown", hide=6)] if published.any() else []),
+        ratio_of_times("slowdown", "slowdown", "measured", "slowdown"),
+        NOISE_FLOOR,
+        *([ratio_of_times("as_published", "as published", None, "slowdown", hide=6)] if published.any() else []),
         Column("ideal", "ideal", "ratio", group="slowdown", hide=5),
         Column("efficiency", "efficiency", "ratio", hide=4),
         Column("loader_share", "loader %", "percent", writers="text", optional="text", hide=1),
