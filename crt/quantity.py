@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 """Regular expression of a decimal number."""
@@ -25,9 +25,26 @@ def number(value: Any) -> Any:
     return float(top) / float(bottom) if bottom else float(top)
 
 
+def fraction(value: Any) -> Any:
+    """The float of a percentage such as `2%`, or of a number; ValueError for other strings."""
+    if isinstance(value, str) and value.strip().endswith("%"):
+        percent = number(value.strip()[:-1].strip())
+        return percent / 100
+    return number(value)
+
+
 Real = Annotated[float, BeforeValidator(number), Field(allow_inf_nan=False)]
 NonNegative = Annotated[Real, Field(ge=0)]
 Positive = Annotated[Real, Field(gt=0)]
 Share = Annotated[Real, Field(ge=0, le=1)]
 Count = Annotated[int, BeforeValidator(number), Field(ge=1)]
+Precision = Annotated[
+    float,
+    BeforeValidator(fraction),
+    Field(gt=0, lt=1),
+    WithJsonSchema(
+        {"type": ["number", "string"], "exclusiveMinimum": 0, "exclusiveMaximum": 1, "pattern": rf"^{PATTERN}\s*%?$"}
+    ),
+]
+"""A share above 0 and below 1, also written as a percentage: `2%`."""
 Whole = Annotated[int, BeforeValidator(number), Field(ge=0)]

@@ -15,16 +15,14 @@ def main(
     replicates: Annotated[
         int, typer.Option(min=1, help="Simulated studies per case and number of runs or seeds.")
     ] = 4000,
-    out: Annotated[Path, typer.Option(help="Folder for intervals.md and seeds.md, .csv and .png.")] = Path(
-        "reports/published"
-    ),
+    out: Annotated[Path, typer.Option(help="Folder for the pages, CSV files and plots.")] = Path("reports/published"),
 ) -> None:
     """Simulate, and write the coverage of each interval."""
     with report_errors():
-        from reports import interval_coverage, seed_coverage
+        from reports import interval_coverage, precision_coverage, seed_coverage
 
-        interval_coverage.publish(replicates, out)
-        seed_coverage.publish(replicates, out)
+        for page in (interval_coverage, precision_coverage, seed_coverage):
+            page.publish(replicates, out)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from bench.results.intervals import RUNS
 from bench.results.measured import Measured
 from bench.results.noise import control_ratio, noise_floor
 from bench.results.pairs import RULE, shown
+from bench.results.precision import precision
 from bench.results.unlike import unlike
 from bench.results.warnings import remarks
 from crt.data import DATASETS
@@ -100,7 +101,27 @@ def _time_notes(manifest: Manifest, measured: list[Measured], frames: dict[str, 
         )
     if timing["unlike"].notna().any():
         lines.append("*: ratio of times that differ in a field, allowed by --allow.")
-    return [*lines, *_noise_notes(manifest, measured)]
+    return [*lines, *_precision_notes(manifest, measured), *_noise_notes(manifest, measured)]
+
+
+def _precision_notes(manifest: Manifest, measured: list[Measured]) -> Iterator[str]:
+    """Yield the precision that each study of a manifest with `timing.until` has reached."""
+    timing = manifest.timing
+    if timing is None or timing.until is None:
+        return
+    asked = f"Precision: ±{100 * timing.until:g} % of every ratio, in at most {timing.most_runs} runs"
+    yield f"{asked}; their number follows from the spread of the first {timing.runs} (Stein's two stages)."
+    for folder, study in dict.fromkeys((m.folder, m.study) for m in measured):
+        arms = [m for m in measured if (m.folder, m.study) == (folder, study)]
+        found = precision(next(each for each in manifest.studies if each.id == study), folder)
+        place = f"{arms[0].cell.arch}, study {study}"
+        if not found.known:
+            yield f"{place}: {found.runs} of the first {timing.runs} runs are complete."
+        elif found.reached <= timing.until:
+            yield f"{place}: ±{100 * found.reached:.2g} % after {found.runs} runs."
+        else:
+            more = "Raise at_most" if found.runs >= timing.most_runs else "Submit the manifest again"
+            yield f"{place}: ±{100 * found.reached:.2g} % after {found.runs} runs, which is not reached. {more}."
 
 
 def _noise_notes(manifest: Manifest, measured: list[Measured]) -> Iterator[str]:

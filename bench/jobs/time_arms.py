@@ -21,6 +21,7 @@ from bench.measure.telemetry import of_all_ranks
 from bench.measure.timer import Timer
 from bench.records import End, Epoch, RankPhases
 from bench.records import Phases as PhasesRecord
+from bench.results.precision import Precision, precision
 from crt import distributed
 from crt.data.batches import Loader
 from crt.training.cuda_graph import EAGER
@@ -33,6 +34,7 @@ def run_study(
 ) -> None:
     """Time every arm in this process: one warm-up epoch each, then rounds in random balanced order.
 
+    A run after the first ones of a study with a stated precision ends at once if the precision needs no such run.
     In the end, one epoch of each arm is split into its phases. Arms whose ids are in `left_out` are not timed. After
     half of `seconds` no further arm is warmed up, and after all of them no second round begins: the result is then
     incomplete.
@@ -42,6 +44,8 @@ def run_study(
     file = folder / ("time.jsonl" if distributed.rank() == 0 else f"time-rank{distributed.rank()}.jsonl")
     arms = [arm for arm in study.arms if arm.id not in left_out]
     with take_lease(file, place) as lease:
+        if run >= study.timing.runs and not _is_needed(study, run, place):
+            return
         ranks = machines()
         if distributed.rank() == 0:
             with lease.held():
@@ -54,7 +58,8 @@ def run_study(
         distributed.barrier()
         loaders = _loaders(arms, study.timing.images, place)
         spent = lambda: distributed.slowest(time.monotonic() - began) / seconds  # noqa: E731
-        title, steps = f"{study.id} run {run + 1}/{study.timing.runs}", len(arms) * (2 + study.timing.rounds)
+        of = f"{study.timing.runs}" if study.timing.until is None else f"at most {study.timing.most_runs}"
+        title, steps = f"{study.id} run {run + 1}/{of}", len(arms) * (2 + study.timing.rounds)
         with Progress(title, steps, 0, "epoch") as progress:
             for record, note in _timed(arms, study.timing.rounds, run, loaders, spent):
                 if distributed.rank() == 0:
@@ -64,6 +69,29 @@ def run_study(
             loaded.close()
         if distributed.rank() == 0 and progress.done == steps:
             lease.append(End(time=time.time()))
+            if study.timing.until:
+                print(_progress(study, precision(study, place.runs)), flush=True)
+
+
+def _is_needed(study: Study, run: int, place: JobPaths) -> bool:
+    """True if the precision of the study needs this run; rank 0 decides, since other nodes may see older files."""
+    found = precision(study, place.runs) if distributed.rank() == 0 else None
+    decided = distributed.gather(found)[0]
+    if distributed.rank() == 0 and not (decided.known and run < decided.needed):
+        print(f"{study.id} run {run + 1}: not timed. {_progress(study, decided)}", flush=True)
+    return decided.known and run < decided.needed
+
+
+def _progress(study: Study, found: Precision) -> str:
+    """The precision of a study so far, in words."""
+    first, until = study.timing.runs, study.timing.until
+    if not found.known:
+        return f"{found.runs} of the first {first} runs, which decide how many follow, are complete."
+    limit = " or more (at_most)" if found.needed == study.timing.most_runs else ""
+    return (
+        f"Ratios are known to ±{100 * found.reached:.2g} % after {found.runs} runs;"
+        f" ±{100 * (until or 0):g} % needs {found.needed} runs{limit}."
+    )
 
 
 def _loaders(arms: Sequence[Cell], images: int | None, place: JobPaths) -> dict[int, Loader]:

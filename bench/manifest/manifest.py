@@ -3,11 +3,11 @@
 from itertools import product
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from bench.cell import Cell, Pickled, digest
 from bench.published import Paper, Published
-from crt.quantity import Count
+from crt.quantity import Count, Precision
 
 _STRICT = ConfigDict(frozen=True, extra="forbid")
 
@@ -21,17 +21,30 @@ class Certifying(BaseModel):
     n: Count
 
 
+FIRST_RUNS = 3
+"""Least number of runs that can tell how much runs differ."""
+
+
 class Timing(Pickled):
     """A timing study: `runs` fresh processes, each with `rounds` timed epochs of every arm after one warm-up epoch."""
 
     runs: Count = 5
     rounds: Count = 10
+    until: Precision | None = None
+    """Widest half of the 95 % interval of any ratio: as many runs are added after the first `runs` as this needs."""
+    at_most: Count | None = None
+    """Most runs in all, with `until`."""
     images: Count | None = None
     """Number of images in a timed epoch (default: all); reports scale times to the whole training set."""
     together: Literal["arch", "method"] = "arch"
     """Cells timed in one process: an architecture, or one method on it with all its settings and the baseline."""
     certify: Certifying | None = None
     """Certification for `bench.speed` to time as well."""
+
+    @property
+    def most_runs(self) -> int:
+        """Number of runs, or the most that `until` may take."""
+        return self.at_most or self.runs
 
 
 class Study(Pickled):
@@ -40,11 +53,13 @@ class Study(Pickled):
     name: str
     timing: Timing
     arms: tuple[Cell, ...]
+    references: dict[str, str] = Field(default_factory=dict)
+    """Baseline at the same step key, by the id of each other arm."""
 
     @property
     def id(self) -> str:
         arms = [arm.id for arm in self.arms]
-        settings = self.timing.model_dump(exclude={"runs", "together", "certify"})
+        settings = self.timing.model_dump(exclude={"runs", "until", "at_most", "together", "certify"})
         return f"{self.name}-{self.arms[0].arch}-{digest([arms, settings])}"
 
 
@@ -112,7 +127,10 @@ class Manifest(BaseModel):
         if self._timed_alone:
             # Each arm stands next to its baseline, so that a study that is cut short still yields ratios.
             studies = [_by_settings(arms) for arms in studies]
-        return [Study(name=self.name, timing=self.study_timing, arms=tuple(arms)) for arms in studies]
+        return [
+            Study(name=self.name, timing=self.study_timing, arms=tuple(arms), references=self._references(arms))
+            for arms in studies
+        ]
 
     @property
     def certifications(self) -> list[Certification]:
@@ -135,6 +153,11 @@ class Manifest(BaseModel):
         if self.baseline == BARE:
             return cell.loop == "bare"
         return cell.method.name == self.baseline and cell.loop == "train"
+
+    def _references(self, arms: list[Cell]) -> dict[str, str]:
+        """Id of the baseline that each other arm is compared with, by the arm's id."""
+        baselines = {arm.step_key: arm.id for arm in arms if self.is_baseline(arm)}
+        return {arm.id: baselines[arm.step_key] for arm in arms if not self.is_baseline(arm)}
 
     def _with_control(self, arms: list[Cell]) -> list[Cell]:
         """The arms and, if the manifest wants a control, a second arm of the first baseline among them."""

@@ -18,6 +18,7 @@ JUDGE_SECONDS = 200.0
 EPOCHS = 5
 """Few images need several epochs before the loss visibly drops."""
 ROUNDS = 3
+_FEW = {"runs": 1, "rounds": ROUNDS, "until": None, "at_most": None}
 JUDGED = (10, 100)
 DRAWS = (100, 1000)
 TIMED_BATCH = 32
@@ -42,7 +43,7 @@ def reduce(manifest: Manifest) -> Manifest:
     return manifest.model_copy(
         update={
             "quick": True,
-            "timing": manifest.timing and manifest.timing.model_copy(update=dict(runs=1, rounds=ROUNDS, images=images)),
+            "timing": manifest.timing and manifest.timing.model_copy(update=_FEW | {"images": images}),
             "cells": tuple(_reduced(cell, images, batch, judged, n) for cell in manifest.cells),
         }
     )

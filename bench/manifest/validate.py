@@ -5,7 +5,7 @@ import json
 from bench.build import cost
 from bench.build.count_cache import Counts, kept
 from bench.cell import Cell, Spec, Weights
-from bench.manifest.manifest import BARE, Manifest
+from bench.manifest.manifest import BARE, FIRST_RUNS, Manifest, Timing
 from bench.manifest.messages import check_choice
 from crt.data import DATASETS, PIPELINES
 from crt.models.image_size import SIDES
@@ -123,6 +123,21 @@ def _fits_images(cell: Cell | Weights, where: str) -> None:
         raise ValueError(_wrong_size(cell, where))
 
 
+def _precision_fits(timing: Timing) -> None:
+    """Raise ValueError for a precision without a limit, or with too few first runs to decide how many it needs."""
+    if timing.until is None:
+        if timing.at_most is not None:
+            raise ValueError(f"timing.at_most: {timing.at_most} (allowed: with until, the precision to reach)")
+        return
+    if timing.at_most is None:
+        raise ValueError("timing.at_most: missing, and until needs a limit to the number of runs")
+    if timing.runs < FIRST_RUNS:
+        allowed = f"with until at least {FIRST_RUNS}, whose spread decides how many follow"
+        raise ValueError(f"timing.runs: {timing.runs} (allowed: {allowed})")
+    if timing.at_most < timing.runs:
+        raise ValueError(f"timing.at_most: {timing.at_most} (allowed: at least {timing.runs}, the first runs)")
+
+
 def study_fits(manifest: Manifest) -> None:
     """Raise ValueError for a baseline or a timing study that the cells do not allow.
 
@@ -138,6 +153,7 @@ def study_fits(manifest: Manifest) -> None:
         if bare:
             raise ValueError("loop: 'bare' (allowed: in a timing study, for it trains nothing to an end)")
         return
+    _precision_fits(manifest.timing)
     if manifest.baseline is None:
         raise ValueError("baseline: missing (a timing study needs the method that others are compared with)")
     largest = max(cell.recipe.batch_size for cell in manifest.cells)

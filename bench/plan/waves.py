@@ -34,6 +34,8 @@ def waves(
     ready = 0 if planned else None
     if manifest.timing:
         _add(planned, "time", _timing(manifest, place), ready)
+        if manifest.timing.until:
+            _add(planned, "time2", _further_runs(manifest, place), len(planned) - 1)
     training: dict[int, int] = {}
     levels = _levels(manifest)
     for level in sorted(levels):
@@ -110,6 +112,18 @@ def _timing(manifest: Manifest, place: JobPaths) -> Iterator[BenchJob]:
         for study in manifest.studies:
             task = TimeTask(study=study, number=run, place=place)
             yield _job(task, read(task.records))
+
+
+def _further_runs(manifest: Manifest, place: JobPaths) -> Iterator[BenchJob]:
+    """Runs after the first: those that the precision needs, or all that it may need before the first are complete."""
+    from bench.results.precision import precision  # imports scipy, which other manifests do not need
+
+    needed = {study.id: precision(study, place.runs).needed for study in manifest.studies}
+    for run in range(manifest.study_timing.runs, manifest.study_timing.most_runs):
+        for study in manifest.studies:
+            if run < needed[study.id]:
+                task = TimeTask(study=study, number=run, place=place)
+                yield _job(task, read(task.records))
 
 
 def cell_labels(jobs: Iterable[BenchJob]) -> dict[str, str]:

@@ -33,9 +33,23 @@ def nested_ci(runs: list[list[float]]) -> Interval:
     return Interval(mean, 0.0 if low < 0 else low, high)
 
 
-def paired_ratio(logs: list[list[float]]) -> Interval:
-    """Geometric mean ratio from each run's log-ratios of paired rounds; its interval is like `nested_ci`'s."""
-    return _exp(t_interval(_nested(logs)))
+def paired_ratio(logs: list[list[float]], first: int | None = None) -> Interval:
+    """Geometric mean ratio from each run's log-ratios of paired rounds; its interval is like `nested_ci`'s.
+
+    Where the spread of the `first` runs decided the number of all, the interval is that of Stein's two stages.
+    """
+    means = _means(logs)
+    return _exp(t_interval(_nested(logs) if first is None or len(means) < first else two_stage(means, first)))
+
+
+def two_stage(values: list[float], first: int) -> Mean:
+    """Mean of independent values whose number was decided by the variance of the `first` ones (Stein 1945).
+
+    The variance is that of the first values alone. It is independent of the mean of all values whatever their number,
+    so that the t interval keeps its coverage; one with the variance of all values loses some.
+    """
+    start = independent(values[:first])
+    return Mean(fmean(values), start.variance * first / len(values), start.df)
 
 
 def welch_ratio(a: list[list[float]], b: list[list[float]]) -> Interval:

@@ -2,11 +2,12 @@
 
 import gc
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench.build import robust_dataset
 from bench.cell import Cell, Spec
-from bench.manifest.manifest import Manifest, Timing
+from bench.manifest.manifest import Manifest, Study
 from bench.records import (
     CertificationTiming,
     End,
@@ -44,7 +45,7 @@ def _load(manifest: Manifest, runs: Path) -> list[Measured]:
     if manifest.timing is None:
         measured = [Measured(cell, runs) for cell in manifest.cells]
     else:
-        measured = _timed(manifest, manifest.timing, runs)
+        measured = _timed(manifest, runs)
     trained = {cell.id for cell in manifest.trained}
     for m in measured:
         m.making = _making(m)
@@ -80,28 +81,34 @@ def _outside(cell: Cell, runs: Path) -> Measured:
     return m
 
 
-def _timed(manifest: Manifest, timing: Timing, runs: Path) -> list[Measured]:
+def _timed(manifest: Manifest, runs: Path) -> list[Measured]:
     """Every arm of the manifest's studies; arms that are no cells of the manifest serve ratios and have no evals."""
     measured: list[Measured] = []
     own = {cell.id for cell in manifest.cells}
     for study in manifest.studies:
-        name = study.id
         cells = [arm if arm.id in own else arm.model_copy(update={"evals": ()}) for arm in study.arms]
-        arms = [Measured(cell, runs, study=name) for cell in cells]
-        for run in range(timing.runs):
-            records = read(runs / name / f"run{run}" / "time.jsonl")
-            shares: dict[str | None, list[Record]] = {}
-            for record in records:
-                arm = record.arm if isinstance(record, Epoch | MonitorPoint | Phases | CertificationTiming) else None
-                shares.setdefault(arm, []).append(record)
-            for m in arms:
-                _add(m, [*shares.get(None, ()), *shares.get(m.id, ())], run)
-                rounds = len(m.runs.get(run, ()))
-                if rounds < timing.rounds and records:
-                    warning = f"run {run} has {rounds} of {timing.rounds} rounds"
-                    m.remarks.append((warning, "Submit the manifest again to complete them."))
-        measured += arms
+        measured += measure(study, runs, cells)
     return measured
+
+
+def measure(study: Study, runs: Path, cells: Sequence[Cell]) -> list[Measured]:
+    """The cells, which are the arms of a study, with their records in a runs folder."""
+    timing, name = study.timing, study.id
+    first = timing.runs if timing.until else None
+    arms = [Measured(cell, runs, study=name, first_runs=first) for cell in cells]
+    for run in range(timing.most_runs):
+        records = read(runs / name / f"run{run}" / "time.jsonl")
+        shares: dict[str | None, list[Record]] = {}
+        for record in records:
+            arm = record.arm if isinstance(record, Epoch | MonitorPoint | Phases | CertificationTiming) else None
+            shares.setdefault(arm, []).append(record)
+        for m in arms:
+            _add(m, [*shares.get(None, ()), *shares.get(m.id, ())], run)
+            rounds = len(m.runs.get(run, ()))
+            if rounds < timing.rounds and records:
+                warning = f"run {run} has {rounds} of {timing.rounds} rounds"
+                m.remarks.append((warning, "Submit the manifest again to complete them."))
+    return arms
 
 
 def _add_training(m: Measured, apart: bool) -> None:

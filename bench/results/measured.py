@@ -24,6 +24,8 @@ class Measured:
     """Start record of the last attempt of each timed run."""
     runs: dict[int, dict[int, Epoch]] = field(default_factory=dict)
     """Timed epochs (without warm-up) by run and round."""
+    first_runs: int | None = None
+    """Number of runs whose spread decided the number of all; None where that was fixed."""
     phases: list[Phases] = field(default_factory=list)
     remarks: list[tuple[str, str]] = field(default_factory=list)
     """Warnings about the records themselves, each with its remedy."""

@@ -84,7 +84,7 @@ def ratio(m: Measured, base: Measured | None, paired: bool, allow: Collection[st
     if m is base:
         return Ratio(Interval(1.0, math.nan, math.nan))
     fields = mismatched_fields(m, base, allow)
-    return Ratio(paired_ratio(pairs(m, base)) if paired else welch_ratio(m.seconds, base.seconds), fields)
+    return Ratio(paired_ratio(pairs(m, base), m.first_runs) if paired else welch_ratio(m.seconds, base.seconds), fields)
 
 
 def baseline_as_published(manifest: Manifest, m: Measured) -> Measured | None:

@@ -52,6 +52,7 @@ INTERVALS = {
     "t within one run": "Student's t over one run's rounds, corrected for their autocorrelation",
     "t within runs": "the same, combined over 2 runs",
     "paired t of log ratios over runs": "Student's t over the mean log ratios of 3 or more runs, paired by round",
+    "paired two-stage t of log ratios over runs": "the same, by the spread of the first runs (Stein's two stages)",
     "paired t of log ratios within one run": "the same over the rounds of one run",
     "paired t of log ratios within runs": "the same, combined over 2 runs",
     "Welch t of log ratios": "Welch's t of the logs of two cells' run means, unpaired",

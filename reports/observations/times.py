@@ -76,7 +76,8 @@ def _ratio(source: Source, metric: str, row: Row, column: str, paired: bool) -> 
     made, n = "Welch t of log ratios", len(m.runs)
     if paired:
         variation, n = basis(pairs(m, other))
-        made = f"paired t of log ratios {variation}"
+        staged = m.first_runs and n >= m.first_runs and variation == "over runs"
+        made = f"paired {'two-stage ' * bool(staged)}t of log ratios {variation}"
     return observe(source, metric, interval(row, column), made, n, last(m.starts))
 
 
