@@ -20,6 +20,7 @@ from reports.tables.comparisons import comparisons
 from reports.tables.energy import energy
 from reports.tables.factors import factors, means
 from reports.tables.monitor import monitored
+from reports.tables.repetitions import repetitions
 from reports.tables.robustness import robustness
 from reports.tables.scaling import scaling
 from reports.tables.seeds import seed_differences, seeds
@@ -72,6 +73,7 @@ def make_frames(
         "robustness": robustness(measured),
         "means": means(manifest, measured),
         "factors": factors(manifest, measured, allow),
+        "repetitions": repetitions(manifest, measured),
         "scaling": scaling(measured, allow),
         "speed": speed(manifest, measured, allow),
         "certification": certification(manifest, measured),

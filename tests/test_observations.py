@@ -63,11 +63,13 @@ def wide_name(name: str) -> str:
 
 def test_every_metric_and_interval_is_among_the_expected_ones_and_has_a_unit_and_a_meaning():
     frame = pd.concat(map(expected, EXPECTED))
-    # Frozen records have neither phases of several ranks, nor controls, nor changes; test_energy.py, test_control.py and
-    # test_against.py do.
-    assert set(METRICS) - set(frame["metric"]) == {"all_reduce_share", "noise_floor", "change"}
-    # Nor do they have seeds that share no images, which tests/test_seed_tables.py has.
-    assert set(INTERVALS) - set(frame["interval"].dropna()) == {"t over seeds", "Welch t over seeds"}
+    # Frozen records have neither phases of several ranks, nor controls, nor changes, nor studies on several hosts.
+    unseen = {"all_reduce_share", "noise_floor", "change", "sd_between_hosts"}
+    assert set(METRICS) - set(frame["metric"]) == unseen
+    # Nor have they a study whose precision decides its runs, nor seeds that share no images; test_precision.py and
+    # test_seed_tables.py do.
+    others = {"t over seeds", "Welch t over seeds", "paired two-stage t of log ratios over runs"}
+    assert set(INTERVALS) - set(frame["interval"].dropna()) == others
     assert set(frame["interval"].dropna()) <= set(INTERVALS)
     assert all(metric.unit and metric.meaning for metric in METRICS.values())
 

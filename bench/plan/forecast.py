@@ -7,6 +7,7 @@ from bench.manifest.manifest import Manifest
 from bench.measure.durations import HOUR, duration, summed
 from bench.plan.devices import Speed
 from bench.plan.estimate import Expected, Rates, counts, expected, longest_chain, precisions
+from bench.plan.required import required
 from bench.plan.waves import BenchJob, BenchWave, cell_labels
 from crt.fitted_table import FittedTable
 from crt.table_layout import Column
@@ -82,6 +83,7 @@ def _lines(
     longest = " -> ".join(f"{name} ({duration(seconds[name])})" for name in chain)
     least = duration(sum(seconds[name] for name in chain))
     lines.append(f"Longest chain of dependent jobs, a lower bound on the time with any hardware: {least}: {longest}.")
+    lines += required(manifest, jobs, times, speed.whose)
     estimated = [job for job in timed if not times[job.task.key].recorded]
     if len(estimated) < len(timed):
         lines.append(f"Records: epochs on {speed.name} in the runs folder.")

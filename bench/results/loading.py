@@ -168,6 +168,8 @@ def _add(measured: Measured, records: list[Record], run: int) -> None:
     measured.starts += starts
     if starts:
         measured.started[run] = starts[-1]
+        if ends := [record.time for record in records if isinstance(record, End)]:
+            measured.spans[run] = ends[-1] - starts[-1].time
     measured.runs[run] = {e.epoch if e.round is None else e.round: e for e in epochs if not e.warmup}
     measured.phases += [r for r in records if isinstance(r, Phases) and r.arm == own]
     for start in starts:

@@ -26,6 +26,8 @@ class Measured:
     """Timed epochs (without warm-up) by run and round."""
     first_runs: int | None = None
     """Number of runs whose spread decided the number of all; None where that was fixed."""
+    spans: dict[int, float] = field(default_factory=dict)
+    """Seconds from the start record to the end record by run."""
     phases: list[Phases] = field(default_factory=list)
     remarks: list[tuple[str, str]] = field(default_factory=list)
     """Warnings about the records themselves, each with its remedy."""

@@ -123,6 +123,15 @@ def scaled(scaling: pd.DataFrame) -> Iterator[Row]:
             yield _ratio(row[SOURCE], f"{metric}_{row['kind']}", row, column, False)
 
 
+def repeated(repetitions: pd.DataFrame) -> Iterator[Row]:
+    """Yield the spread of each ratio by level, and the best number of rounds."""
+    for row in rows(repetitions):
+        source, start = row[SOURCE], last(row[SOURCE].cell.starts)
+        for level in ("rounds", "runs", "hosts"):
+            yield observe(source, f"sd_between_{level}", point(row[f"sd_{level}"]), n=row["runs"], start=start)
+        yield observe(source, "best_rounds", point(row["best_rounds"]), n=row["runs"], start=start)
+
+
 def switched(speed: pd.DataFrame) -> Iterator[Row]:
     """Yield the effect of switches on a method; its slowdown is among those of all cells."""
     for row in rows(speed):

@@ -12,6 +12,7 @@ from reports.tables.claims import claims_table, transfer_table
 from reports.tables.comparisons import comparisons_table
 from reports.tables.energy import energy_table
 from reports.tables.factors import factors_table, means_table
+from reports.tables.repetitions import repetitions_table
 from reports.tables.robustness import robustness_tables
 from reports.tables.scaling import scaling_table
 from reports.tables.seeds import seed_differences_table, seeds_table
@@ -28,6 +29,7 @@ _PUBLISHED: Entry = ("timing", published_time_table)
 _MEMORY: Entry = ("timing", memory_table)
 _ENERGY: Entry = ("energy", energy_table)
 _RATIOS: list[Entry] = [("means", means_table), ("factors", factors_table), ("scaling", scaling_table)]
+_REPETITIONS: Entry = ("repetitions", repetitions_table)
 _ROBUSTNESS: list[Entry] = [
     ("robustness", robustness_tables),
     ("seeds", seeds_table),
@@ -38,8 +40,8 @@ _ROBUSTNESS: list[Entry] = [
 ]
 _CLAIMS: list[Entry] = [("claims", claims_table), ("claims", transfer_table)]
 _ORDER = {
-    TEXT: [_CHANGES, _TIME, *_RATIOS, _MEMORY, _ENERGY, *_ROBUSTNESS, *_CLAIMS],
-    LATEX: [_CHANGES, _TIME, _PUBLISHED, _MEMORY, _ENERGY, *_RATIOS, *_ROBUSTNESS, *_CLAIMS],
+    TEXT: [_CHANGES, _TIME, *_RATIOS, _REPETITIONS, _MEMORY, _ENERGY, *_ROBUSTNESS, *_CLAIMS],
+    LATEX: [_CHANGES, _TIME, _PUBLISHED, _MEMORY, _ENERGY, *_RATIOS, _REPETITIONS, *_ROBUSTNESS, *_CLAIMS],
 }
 _SWITCHES: list[Entry] = [("speed", speed_table), ("certification", certification_table)]
 
