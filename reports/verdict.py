@@ -51,8 +51,9 @@ def verdict(
     - claims: how the published figures compare with the measured ones;
     - distrust: what these measurements cannot show, each with its remedy.
 
-    A ratio counts where its 95 % interval excludes 1 and it exceeds the noise floor, if a control was timed. Differences
-    count where their interval excludes 0 and their p-value, adjusted by Holm for all pairs of a setting, is below 0.05.
+    A ratio counts where its 95 % interval excludes 1 and it exceeds the noise floor, if a control was timed.
+    Differences count where their interval excludes 0 and their p-value, adjusted for all pairs of a setting (Holm), is
+    below 0.05.
     """
     compared = settings(manifest, measured, allow)
     if not compared:
