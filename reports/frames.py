@@ -23,6 +23,7 @@ from reports.tables.monitor import monitored
 from reports.tables.repetitions import repetitions
 from reports.tables.robustness import robustness
 from reports.tables.scaling import scaling
+from reports.tables.scaling_fit import scaling_fit
 from reports.tables.seeds import seed_differences, seeds
 from reports.tables.speed import certification, speed
 from reports.tables.sweeps import sweeps
@@ -75,6 +76,7 @@ def make_frames(
         "factors": factors(manifest, measured, allow),
         "repetitions": repetitions(manifest, measured),
         "scaling": scaling(measured, allow),
+        "scaling_fit": scaling_fit(measured),
         "speed": speed(manifest, measured, allow),
         "certification": certification(manifest, measured),
         "trainings": trainings(measured),

@@ -63,12 +63,14 @@ def wide_name(name: str) -> str:
 
 def test_every_metric_and_interval_is_among_the_expected_ones_and_has_a_unit_and_a_meaning():
     frame = pd.concat(map(expected, EXPECTED))
-    # Frozen records have neither phases of several ranks, nor controls, nor changes, nor studies on several hosts.
-    unseen = {"all_reduce_share", "noise_floor", "change", "sd_between_hosts"}
+    # Frozen records have neither phases of several ranks, nor controls, nor changes, nor studies on several hosts, nor
+    # three numbers of ranks.
+    unseen = {"all_reduce_share", "noise_floor", "change", "sd_between_hosts", "imbalance"}
+    unseen |= {"serial_share", "communication_share", "predicted_relative_time"}
     assert set(METRICS) - set(frame["metric"]) == unseen
     # Nor have they a study whose precision decides its runs, nor seeds that share no images; test_precision.py and
     # test_seed_tables.py do.
-    others = {"t over seeds", "Welch t over seeds", "paired two-stage t of log ratios over runs"}
+    others = {"t over seeds", "Welch t over seeds", "paired two-stage t of log ratios over runs", "bootstrap over runs"}
     assert set(INTERVALS) - set(frame["interval"].dropna()) == others
     assert set(frame["interval"].dropna()) <= set(INTERVALS)
     assert all(metric.unit and metric.meaning for metric in METRICS.values())

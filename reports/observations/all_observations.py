@@ -32,6 +32,7 @@ def _times(manifest: Manifest, frames: dict[str, pd.DataFrame]) -> Iterator[Row]
     yield from times.factored(manifest, frames["factors"])
     yield from times.scaled(frames["scaling"])
     yield from times.repeated(frames["repetitions"])
+    yield from times.explained(frames["scaling_fit"])
     yield from times.switched(frames["speed"])
     yield from times.certified(frames["certification"])
 

@@ -61,6 +61,7 @@ INTERVALS = {
     "Wilson": "Wilson's interval of a share of images or trainings",
     "t over images": "Student's t over images",
     "Newcombe": "Newcombe's interval of the difference of two paired shares",
+    "bootstrap over runs": "percentiles of fits to drawn means of runs",
     "paired bootstrap": "percentile bootstrap over images, paired",
     "score over seeds and images": "score interval of a share, by the two-way variance of seeds and images",
     "t over seeds and images": "t interval of a mean, by the two-way variance of seeds and images",

@@ -132,6 +132,19 @@ def repeated(repetitions: pd.DataFrame) -> Iterator[Row]:
         yield observe(source, "best_rounds", point(row["best_rounds"]), n=row["runs"], start=start)
 
 
+def explained(fits: pd.DataFrame) -> Iterator[Row]:
+    """Yield the parts of each fit over ranks, and its predictions, each for the cell of this number of ranks."""
+    for row in rows(fits):
+        source, n, made = row[SOURCE], len(row["counts"].split(",")), "bootstrap over runs"
+        for metric, column in (
+            ("serial_share", "serial"),
+            ("communication_share", "communication"),
+            ("predicted_relative_time", "predicted"),
+        ):
+            yield observe(source, metric, interval(row, column), made, n, last(source.cell.starts))
+        yield observe(source, "imbalance", point(row["imbalance"]), start=last(source.cell.starts))
+
+
 def switched(speed: pd.DataFrame) -> Iterator[Row]:
     """Yield the effect of switches on a method; its slowdown is among those of all cells."""
     for row in rows(speed):

@@ -15,6 +15,7 @@ from reports.tables.factors import factors_table, means_table
 from reports.tables.repetitions import repetitions_table
 from reports.tables.robustness import robustness_tables
 from reports.tables.scaling import scaling_table
+from reports.tables.scaling_fit import scaling_fit_table
 from reports.tables.seeds import seed_differences_table, seeds_table
 from reports.tables.speed import certification_table, speed_table
 from reports.tables.timing import memory_table, published_time_table, time_table
@@ -28,7 +29,12 @@ _TIME: Entry = ("timing", time_table)
 _PUBLISHED: Entry = ("timing", published_time_table)
 _MEMORY: Entry = ("timing", memory_table)
 _ENERGY: Entry = ("energy", energy_table)
-_RATIOS: list[Entry] = [("means", means_table), ("factors", factors_table), ("scaling", scaling_table)]
+_RATIOS: list[Entry] = [
+    ("means", means_table),
+    ("factors", factors_table),
+    ("scaling", scaling_table),
+    ("scaling_fit", scaling_fit_table),
+]
 _REPETITIONS: Entry = ("repetitions", repetitions_table)
 _ROBUSTNESS: list[Entry] = [
     ("robustness", robustness_tables),

@@ -29,7 +29,7 @@ def scaling(measured: list[Measured], allow: Collection[str] = ()) -> pd.DataFra
     alone = [m for m in measured if m.cell.ranks == 1]
     for m in (m for m in measured if m.cell.ranks > 1 and not m.cell.control):
         for kind in ("strong", "weak"):
-            reference = next((each for each in alone if _is_reference(each, m, kind)), None)
+            reference = next((each for each in alone if is_reference(each, m, kind)), None)
             if reference is None or not m.runs or not reference.runs:
                 continue
             speedup = ratio(reference, m, False, {*allow, "world_size", "nodes"}).interval
@@ -47,7 +47,7 @@ def scaling(measured: list[Measured], allow: Collection[str] = ()) -> pd.DataFra
     return pd.DataFrame(rows, columns=columns(_NAMES.split(","), measured))
 
 
-def _is_reference(single: Measured, m: Measured, kind: str) -> bool:
+def is_reference(single: Measured, m: Measured, kind: str) -> bool:
     """True where `single` trains on one rank as m does on several, with the batch size of this kind of scaling."""
     batch = m.cell.recipe.batch_size // (m.cell.ranks if kind == "weak" else 1)
     same = single.folder == m.folder and single.cell.recipe.batch_size == batch
