@@ -22,6 +22,7 @@ from reports.tables.factors import factors, means
 from reports.tables.monitor import monitored
 from reports.tables.repetitions import repetitions
 from reports.tables.robustness import robustness
+from reports.tables.robustness_cost import robustness_cost
 from reports.tables.scaling import scaling
 from reports.tables.scaling_fit import scaling_fit
 from reports.tables.seeds import seed_differences, seeds
@@ -82,6 +83,7 @@ def make_frames(
         "trainings": trainings(measured),
         "masking": masking(measured),
         "comparisons": comparisons(manifest, measured, every),
+        "robustness_cost": robustness_cost(manifest, measured, allow),
         "seeds": seeds(manifest, measured),
         "seed_differences": seed_differences(manifest, measured),
         "certificates": certificates(measured),

@@ -18,12 +18,13 @@ from matplotlib.text import Text
 from scipy import stats as scipy_stats
 
 from bench.manifest import read_manifest
+from bench.results.front import pareto
 from bench.results.statistics import Interval
 from reports.figures import arguments, certificates, hours, times, training
 from reports.figures.all_figures import draw, figures
 from reports.figures.draw import Plot, looks
 from reports.figures.series import estimate, short_names
-from reports.figures.tradeoff import pareto, tradeoff
+from reports.figures.tradeoff import tradeoff
 from reports.tables.timing import TIMING
 
 SVG = "http://www.w3.org/2000/svg"

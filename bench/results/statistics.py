@@ -41,7 +41,7 @@ def wilson(count: int, total: int) -> Interval:
     """A proportion and its Wilson interval; rounding never puts the proportion outside its own interval."""
     if total == 0:
         return NOTHING
-    p, z = count / total, float(special.ndtri((1 + CONFIDENCE) / 2))
+    p, z = count / total, normal_quantile(CONFIDENCE)
     middle, half = p + z**2 / (2 * total), z * math.sqrt(p * (1 - p) / total + (z / total) ** 2 / 4)
     low, high = ((middle + side) / (1 + z**2 / total) for side in (-half, half))
     return Interval(p, min(p, max(low, 0.0)), max(p, min(high, 1.0)))
@@ -74,6 +74,11 @@ def independent(values: list[float]) -> Mean:
     if n < 2:
         return Mean(float(values[0]) if n else math.nan, math.nan, math.nan)
     return Mean(fmean(values), float(np.var(values, ddof=1)) / n, n - 1)
+
+
+def normal_quantile(confidence: float) -> float:
+    """Standard deviations from the mean of a normal variable to the ends of its middle `confidence`."""
+    return float(special.ndtri((1 + confidence) / 2))
 
 
 def t_quantile(df: float) -> float:

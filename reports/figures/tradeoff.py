@@ -1,13 +1,13 @@
 """Figure of results over the cost of training, with the Pareto front."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from bench.results.front import pareto
 from reports.figures.draw import Plot, errors, left_out, legend, logarithmic, looks, unpaid, varies
 from reports.figures.series import CONTEXT, NORMS, OVER_SEEDS, SETTINGS, cells, in_series, joined, over_seeds, panels
 
@@ -59,17 +59,6 @@ def tradeoff(timing: pd.DataFrame, robustness: pd.DataFrame) -> Plot:
     axes.plot([], [], color="grey", lw=0.9, label="Pareto front")
     legend(figure)
     return figure
-
-
-def pareto(cost: Sequence[float], value: Sequence[float]) -> np.ndarray:
-    """Mask of the points that no other dominates, by at most their cost and at least their value, one of them strictly.
-
-    Source: Pareto dominance; points with equal cost and value do not dominate each other.
-    """
-    c, v = np.asarray(cost, float), np.asarray(value, float)
-    no_worse = (c[:, None] <= c) & (v[:, None] >= v)
-    better = (c[:, None] < c) | (v[:, None] > v)
-    return np.logical_not((no_worse & better).any(axis=0))
 
 
 def _with_certified(timing: pd.DataFrame, robustness: pd.DataFrame) -> pd.DataFrame:

@@ -80,6 +80,19 @@ def collapsed(trainings: pd.DataFrame) -> Iterator[Row]:
         yield observe(row[SOURCE], "collapse_rate", rate, "Wilson", n)
 
 
+def priced(costs: pd.DataFrame) -> Iterator[Row]:
+    """Yield what the robustness of each method costs, by all of its seeds."""
+    for row in rows(costs):
+        source, over_all = row[SOURCE], {"seed": None}
+        yield observe(source, "cost", point(row["cost"]), n=row["seeds"]) | over_all
+        for metric, column in (
+            ("operations_ratio", "operations"),
+            ("cost_per_point", "cost_per_point"),
+            ("front_frequency", "front"),
+        ):
+            yield observe(source, metric, point(row[column]), n=row["seeds"]) | over_all
+
+
 def compared(comparisons: pd.DataFrame) -> Iterator[Row]:
     """Yield paired differences of two cells on the same images."""
     for row in rows(comparisons):

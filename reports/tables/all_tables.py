@@ -14,6 +14,7 @@ from reports.tables.energy import energy_table
 from reports.tables.factors import factors_table, means_table
 from reports.tables.repetitions import repetitions_table
 from reports.tables.robustness import robustness_tables
+from reports.tables.robustness_cost import robustness_cost_table
 from reports.tables.scaling import scaling_table
 from reports.tables.scaling_fit import scaling_fit_table
 from reports.tables.seeds import seed_differences_table, seeds_table
@@ -38,6 +39,7 @@ _RATIOS: list[Entry] = [
 _REPETITIONS: Entry = ("repetitions", repetitions_table)
 _ROBUSTNESS: list[Entry] = [
     ("robustness", robustness_tables),
+    ("robustness_cost", robustness_cost_table),
     ("seeds", seeds_table),
     ("seed_differences", seed_differences_table),
     ("trainings", trainings_table),
