@@ -89,7 +89,8 @@ def test_every_table_and_plot_is_among_the_outputs():
     csvs = {file.stem.removeprefix("report").removeprefix("-") for file in EXPECTED.rglob("report*.csv")}
     plots = {file.stem.removeprefix("report-") for file in EXPECTED.rglob("*.json")}
     assert csvs == {"", *"robustness means factors scaling speed certification masking comparisons".split()} | set(
-        "certificates monitored sweeps teachers claims energy trainings seeds seed_differences repetitions".split()
+        "certificates monitored sweeps teachers claims energy trainings seeds seed_differences repetitions"
+        " robustness_cost".split()
     )
     assert plots == set(
         "slowdown cumulative scaling certified progress tradeoff stacked sweep complexity curves".split()

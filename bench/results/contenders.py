@@ -154,7 +154,8 @@ class Setting:
             return found.over_seeds.interval
         if found := self.differences.get((second, first)):
             mean, low, high = found.over_seeds.interval
-            return Interval(-mean, -high, -low)
+            # Not -mean, which would write the difference of equal accuracies as -0.0.
+            return Interval(0.0 - mean, 0.0 - high, 0.0 - low)
         return Interval(0.0, math.nan, math.nan) if first is second else NOTHING
 
     def differs(self, first: Contender, second: Contender) -> int:
