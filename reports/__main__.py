@@ -49,6 +49,10 @@ def main(
             help="Compare times with those of a runs folder or recorded commit; exit code 1 if a cell became slower.",
         ),
     ] = None,
+    target: Annotated[
+        float | None,
+        typer.Option(help="Report the time until the monitored robust accuracy reaches this percentage."),
+    ] = None,
     grid_intensity: Annotated[
         float | None, typer.Option(help="Report kg of CO2, from the recorded energy, at so many g of CO2 per kWh.")
     ] = None,
@@ -70,6 +74,7 @@ def main(
             overrides=overrides,
             allow=allow,
             against=against,
+            target=target,
             rates=Rates(grid_intensity, hourly_rate),
             wide=wide,
             csv=csv,

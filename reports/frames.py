@@ -28,6 +28,7 @@ from reports.tables.scaling_fit import scaling_fit
 from reports.tables.seeds import seed_differences, seeds
 from reports.tables.speed import certification, speed
 from reports.tables.sweeps import sweeps
+from reports.tables.targets import targets
 from reports.tables.teachers import teachers
 from reports.tables.timing import timing
 from reports.tables.trainings import trainings
@@ -42,11 +43,12 @@ def read_frames(
     overrides: Sequence[str] = (),
     every: bool = True,
     against: str | None = None,
+    target: float | None = None,
 ) -> tuple[Manifest, list[Measured], dict[str, pd.DataFrame]]:
     """A manifest, its records, and the frames of them; ValueError for records that cannot be read or compared.
 
     Without `every`, differences of pairs that no table shows are not computed. `against` is a runs folder or a commit,
-    whose times are compared with the others.
+    whose times are compared with the others, and `target` the accuracy that a time is sought to.
     """
     check_fields(allow)
     rates.check()
@@ -58,7 +60,15 @@ def read_frames(
     if against:
         measured, before = told_apart(manifest, measured, against)
     frames = make_frames(manifest, measured, original, allow, rates, every)
-    return manifest, measured, frames | {"changes": change_frame(changes(measured, before))}
+    return (
+        manifest,
+        measured,
+        frames
+        | {
+            "changes": change_frame(changes(measured, before)),
+            "targets": targets(measured, target),
+        },
+    )
 
 
 def make_frames(

@@ -26,6 +26,8 @@ class Options:
     """Runs folder, or commit, whose times are compared with the others."""
     allow: list[str] = field(default_factory=list)
     """Fields in which two times may differ."""
+    target: float | None = None
+    """Robust accuracy in percent to seek the time to."""
     rates: Rates = NO_RATES
     wide: bool = False
     """True to show all columns, however narrow the terminal is."""
@@ -62,6 +64,8 @@ class Options:
                 raise ValueError(f"--runs {folder}: not a folder")
         if self.against and len(self.runs) > 1:
             raise ValueError(f"--against {self.against}: with {len(self.runs)} --runs (allowed: one)")
+        if self.target is not None and not 0 < self.target <= 100:
+            raise ValueError(f"--target {self.target:g}: (allowed: above 0, at most 100, in percent)")
         for option, file in self.files().items():
             if not file.parent.is_dir():
                 raise ValueError(f"{option} {file}: no folder {file.parent}")
@@ -80,6 +84,7 @@ class Options:
         words: list[str | Path] = [word for field in self.allow for word in ("--allow", field)]
         words += [word for option, rate in stated if rate is not None for word in (option, f"{rate:g}")]
         words += ["--against", self.against] if self.against else []
+        words += ["--target", f"{self.target:g}"] if self.target is not None else []
         words += ["--html", self.html] if self.html else []
         return {
             "Measure the cells": invocation("bench.submit", *common, *folders[:2]),

@@ -51,6 +51,7 @@ def report(path: Path, options: Options, home: str = "") -> Summary:
             options.overrides,
             options.every_pair,
             options.against,
+            None if options.target is None else options.target / 100,
         )
     findings = verdict(manifest, measured, frames, options.allow)
     sentences = [finding.text for finding in findings]

@@ -40,7 +40,7 @@ FLOORS = {
         ("__main__",),
     ),
     "reports": (
-        ("render", "interval_coverage", "options", "seed_model"),
+        ("render", "interval_coverage", "front_coverage", "options", "seed_model"),
         ("seed_simulation", "precision_coverage"),
         ("tables", "figures", "seed_coverage"),
         ("frames", "observations"),

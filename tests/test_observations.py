@@ -67,10 +67,13 @@ def test_every_metric_and_interval_is_among_the_expected_ones_and_has_a_unit_and
     # three numbers of ranks.
     unseen = {"all_reduce_share", "noise_floor", "change", "sd_between_hosts", "imbalance"}
     unseen |= {"serial_share", "communication_share", "predicted_relative_time"}
+    # Nor is a target stated.
+    unseen |= {"hours_to_target", "reached_rate", "operations_to_target"}
     assert set(METRICS) - set(frame["metric"]) == unseen
     # Nor have they a study whose precision decides its runs, nor seeds that share no images; test_precision.py and
     # test_seed_tables.py do.
     others = {"t over seeds", "Welch t over seeds", "paired two-stage t of log ratios over runs", "bootstrap over runs"}
+    others |= {"t of log times over seeds"}
     assert set(INTERVALS) - set(frame["interval"].dropna()) == others
     assert set(frame["interval"].dropna()) <= set(INTERVALS)
     assert all(metric.unit and metric.meaning for metric in METRICS.values())

@@ -40,6 +40,7 @@ def _times(manifest: Manifest, frames: dict[str, pd.DataFrame]) -> Iterator[Row]
 def _outcomes(frames: dict[str, pd.DataFrame]) -> Iterator[Row]:
     yield from outcomes.evaluated(frames["robustness"])
     yield from outcomes.priced(frames["robustness_cost"])
+    yield from outcomes.reached(frames["targets"]) if "targets" in frames else ()
     yield from outcomes.collapsed(frames["trainings"])
     yield from outcomes.checked(frames["masking"])
     yield from outcomes.compared(frames["comparisons"])

@@ -62,6 +62,7 @@ INTERVALS = {
     "t over images": "Student's t over images",
     "Newcombe": "Newcombe's interval of the difference of two paired shares",
     "bootstrap over runs": "percentiles of fits to drawn means of runs",
+    "t of log times over seeds": "Student's t of the logarithms of the seeds' times",
     "paired bootstrap": "percentile bootstrap over images, paired",
     "score over seeds and images": "score interval of a share, by the two-way variance of seeds and images",
     "t over seeds and images": "t interval of a mean, by the two-way variance of seeds and images",

@@ -93,6 +93,16 @@ def priced(costs: pd.DataFrame) -> Iterator[Row]:
             yield observe(source, metric, point(row[column]), n=row["seeds"]) | over_all
 
 
+def reached(targets: pd.DataFrame) -> Iterator[Row]:
+    """Yield the time of each method to the target, by all of its seeds."""
+    for row in rows(targets):
+        source, over_all = row[SOURCE], {"seed": None}
+        made, n = "t of log times over seeds", row["seeds"]
+        yield observe(source, "hours_to_target", interval(row, "hours"), made, row["reached"]) | over_all
+        yield observe(source, "reached_rate", interval(row, "reached_rate"), "Wilson", n) | over_all
+        yield observe(source, "operations_to_target", point(row["operations"]), n=row["reached"]) | over_all
+
+
 def compared(comparisons: pd.DataFrame) -> Iterator[Row]:
     """Yield paired differences of two cells on the same images."""
     for row in rows(comparisons):

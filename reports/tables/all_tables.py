@@ -19,6 +19,7 @@ from reports.tables.scaling import scaling_table
 from reports.tables.scaling_fit import scaling_fit_table
 from reports.tables.seeds import seed_differences_table, seeds_table
 from reports.tables.speed import certification_table, speed_table
+from reports.tables.targets import targets_table
 from reports.tables.timing import memory_table, published_time_table, time_table
 from reports.tables.trainings import trainings_table
 
@@ -40,6 +41,7 @@ _REPETITIONS: Entry = ("repetitions", repetitions_table)
 _ROBUSTNESS: list[Entry] = [
     ("robustness", robustness_tables),
     ("robustness_cost", robustness_cost_table),
+    ("targets", targets_table),
     ("seeds", seeds_table),
     ("seed_differences", seed_differences_table),
     ("trainings", trainings_table),
