@@ -22,7 +22,7 @@ from waiting import HANG
 
 from bench import cancel, status, submit
 from bench.manifest import read_manifest
-from bench.records import Epoch, Fail, Start, Verdict, read, read_all
+from bench.records import End, Epoch, Fail, Start, Verdict, read, read_all
 from crt.archs.convnet import cnn2c2f
 from crt.data import DATASETS
 from crt.models.classifier import Classifier
@@ -58,6 +58,13 @@ LONG = (
 cells: [{{method: SmoothMix, recipe: {{epochs: {EPOCHS}, batch_size: 32, lr: 0.01}}}}]
 """
 )
+
+PRECISE = """
+recipe: {epochs: 2, batch_size: 64, lr: 0.01}
+timing: {runs: 3, rounds: 2, images: 64, until: 0.01%, at_most: 4}
+baseline: Standard
+cells: [{method: [Standard, Gaussian]}]
+"""
 
 REMEMBERING = (
     HEAD.replace("sigma: 0.25", "eps: 0.2").replace("images: 256", "images: 1437")
@@ -188,6 +195,20 @@ def test_waves_of_arrays_status_and_the_same_report_as_on_one_machine(cluster, t
     same = ("arch", "method", "batch", "precision", "loader", "device", "ideal", "rounds", "runs")
     queued, local = (figures(tmp_path / f"{name}.csv") for name in ("runs", "local"))
     assert [[row[key] for key in same] for row in queued] == [[row[key] for key in same] for row in local]
+
+
+@with_accounting
+def test_runs_are_added_in_a_wave_after_the_first(cluster, table, tmp_path):
+    slurm, where = table(HEAD + PRECISE)
+    said = cluster.bench(submit, *slurm)
+    assert [line.split(": ")[1] for line in said.splitlines() if line.startswith("queued")] == [
+        "time, 3 jobs",
+        "time2, 1 job",
+    ]
+    cluster.wait(lambda: not cluster.queue())
+    ends = [r for file in (tmp_path / "runs").glob("*/run*/time.jsonl") for r in read(file) if isinstance(r, End)]
+    assert len(ends) == 4, cluster.bench(status, *where)
+    assert "Nothing left to do" in cluster.bench(submit, *slurm)
 
 
 @with_accounting
