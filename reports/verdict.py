@@ -166,7 +166,9 @@ def _distrust(manifest: Manifest, measured: list[Measured], compared: list[Setti
         few = min(each.images for each in judged)
         limits.append(f"accuracies of {few} images have wide intervals (evaluate more images)")
     timed = [m for m in measured if m.timed]
-    if timed and max(len(m.runs) for m in timed) < RUNS:
+    # Each seed's training is a run of its method.
+    runs = [sum(len(m.runs) for m in each.by_seed.values()) for setting in compared for each in setting.contenders]
+    if timed and max(runs) < RUNS:
         limits.append(f"times vary more between runs than within one (time {RUNS} or more runs in a study)")
     if found := kinds(timed):
         limits.append(f"{listed([text[0].lower() + text[1:] for text in found], 'kinds of warning')} (see below)")
