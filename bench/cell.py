@@ -193,6 +193,12 @@ class Cell(Pickled):
         return len(self.lineage) + sum(cell.robust is not None for cell in (self, *self.lineage))
 
     @property
+    def seedless(self) -> "Cell":
+        """This cell with seed 0, and its teachers, too: equal for cells that differ in nothing but their seed."""
+        teacher = self.teacher.seedless if isinstance(self.teacher, Cell) else self.teacher
+        return self.model_copy(update={"seed": 0, "teacher": teacher})
+
+    @property
     def lineage(self) -> "tuple[Cell, ...]":
         """Teachers to train before this cell, nearest first."""
         return (self.teacher, *self.teacher.lineage) if isinstance(self.teacher, Cell) else ()

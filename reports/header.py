@@ -8,7 +8,6 @@ import pandas as pd
 from bench.manifest.labels import name
 from bench.manifest.manifest import Manifest
 from bench.records import Start
-from bench.results.contenders import seedless
 from bench.results.intervals import RUNS
 from bench.results.measured import Measured
 from bench.results.noise import control_ratio, noise_floor
@@ -80,7 +79,7 @@ def _time_notes(manifest: Manifest, measured: list[Measured], frames: dict[str, 
         f"s/epoch is the time of one pass over the whole dataset{_scaled(measured)}, without warm-up;"
         " training = s/epoch x epochs (computed).",
     ]
-    replays = dict.fromkeys(f"{name(seedless(m.cell))} {m.cell.replays} times" for m in measured if m.cell.replays > 1)
+    replays = dict.fromkeys(f"{name(m.cell.seedless)} {m.cell.replays} times" for m in measured if m.cell.replays > 1)
     if replays:
         lines.append(
             f"An epoch is one replay of the training set. Replays of each loaded batch: {', '.join(replays)}."

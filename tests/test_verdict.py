@@ -287,3 +287,19 @@ def test_methods_are_compared_whichever_bound_proves_them(tmp_path):
     (setting,) = settings(manifest, load(manifest, [runs]))
     assert setting.figure == "certified accuracy at l2 0.5, each by its own bound"
     assert [each.accuracy.mean for each in setting.judged] == [100 / IMAGES, 300 / IMAGES, 400 / IMAGES]
+
+
+def test_a_study_times_one_seed_for_all(tmp_path):
+    manifest, measured = recorded(
+        tmp_path,
+        TIMED + CELLS.replace("SEEDS", ", seed: [0, 1, 2]"),
+        {"Standard": 60, "Gaussian": 400, "SmoothMix": 250},
+    )
+    (study,) = manifest.studies
+    assert [arm.seed for arm in study.arms] == [0] * len(study.arms) and len(manifest.cells) == 9
+    (setting,) = settings(manifest, measured)
+    gaussian = next(each for each in setting.contenders if each.label == "Gaussian")
+    assert sorted(gaussian.by_seed) == sorted(gaussian.robust) == [0, 1, 2]
+    assert setting.cost(gaussian, setting.baseline).mean == pytest.approx(1.25, rel=0.02)
+    said = sentences(manifest, measured)
+    assert "Gaussian, with 67.2 %" in said["fastest"] and "in 1.25x (" in said["fastest"]

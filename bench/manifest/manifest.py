@@ -118,9 +118,12 @@ class Manifest(BaseModel):
 
     @property
     def studies(self) -> list[Study]:
-        """One study for each comparison group, with the baseline at every step key of the group, and its control."""
+        """One study for each comparison group, with the baseline at every step key of the group, and its control.
+
+        Of cells that differ in nothing but their seed, the first is timed: the seed does not change the time.
+        """
         groups: dict[tuple[Any, ...], list[Cell]] = {}
-        for cell in self.cells:
+        for cell in self.first_seeds:
             groups.setdefault((*cell.comparison_group, self._timed_alone and cell.method.label), []).append(cell)
         processes = _compiled_last(list(groups.values())) if self._timed_alone else list(groups.values())
         studies = [self._with_control([*cells, *self._companions(cells)]) for cells in processes]
@@ -131,6 +134,12 @@ class Manifest(BaseModel):
             Study(name=self.name, timing=self.study_timing, arms=tuple(arms), references=self._references(arms))
             for arms in studies
         ]
+
+    @property
+    def first_seeds(self) -> list[Cell]:
+        """The cells, of those that differ in nothing but their seed the first."""
+        firsts: dict[str, Cell] = {}
+        return [cell for cell in self.cells if firsts.setdefault(cell.seedless.id, cell).id == cell.id]
 
     @property
     def certifications(self) -> list[Certification]:

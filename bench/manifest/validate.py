@@ -161,7 +161,7 @@ def study_fits(manifest: Manifest) -> None:
     if images and images < largest:
         raise ValueError(f"timing.images: {images} (allowed: at least {largest}, the largest batch)")
     groups: dict[tuple, list[Cell]] = {}
-    for cell in manifest.cells:
+    for cell in manifest.first_seeds:
         groups.setdefault(cell.comparison_group, []).append(cell)
     for cells in groups.values():
         baselines = [cell for cell in cells if manifest.is_baseline(cell)]

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench.manifest.manifest import Manifest
-from bench.results.contenders import seedless
 from bench.results.intervals import welch_ratio, welch_test
 from bench.results.loading import load
 from bench.results.measured import Measured
@@ -67,7 +66,7 @@ def _by_cell(measured: Iterable[Measured]) -> dict[tuple, list[Measured]]:
     groups: dict[tuple, list[Measured]] = {}
     for m in measured:
         if m.timed:
-            groups.setdefault((m.study, seedless(m.cell).id), []).append(m)
+            groups.setdefault((m.study, m.cell.seedless.id), []).append(m)
     return groups
 
 

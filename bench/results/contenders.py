@@ -7,7 +7,6 @@ from functools import cached_property
 from itertools import combinations
 from typing import NamedTuple
 
-from bench.cell import Cell
 from bench.manifest.labels import Names, epochs
 from bench.manifest.manifest import Manifest
 from bench.results.collapse import Collapse, collapse
@@ -37,6 +36,12 @@ class Contender:
     def images(self) -> int:
         """Number of evaluated images of the seed with the fewest."""
         return min(map(len, self.robust.values()), default=0)
+
+    @property
+    def timed(self) -> Measured:
+        """The first seed that was timed: a study times one for all; else the first."""
+        cells = list(self.by_seed.values())
+        return next((m for m in cells if m.timed), cells[0])
 
     @cached_property
     def collapsed(self) -> dict[int, Collapse]:
@@ -106,7 +111,7 @@ class Setting:
         """Ratio of the times of whole trainings; NOTHING where one has no time, or the times cannot be compared."""
         if first is second:
             return Interval(1.0, math.nan, math.nan)
-        a, b = (next(iter(each.by_seed.values())) for each in (first, second))
+        a, b = (each.timed for each in (first, second))
         try:
             interval = ratio(a, b, self.paired, self.allow).interval
         except ValueError:
@@ -174,10 +179,10 @@ def settings(manifest: Manifest, measured: Iterable[Measured], allow: Collection
     for m in measured:
         if m.id in own and (m.timed or m.losses or m.verdicts):
             key = (m.folder, m.cell.comparison_group, judged_alike(m.cell))
-            groups.setdefault(key, {}).setdefault(seedless(m.cell).id, []).append(m)
+            groups.setdefault(key, {}).setdefault(m.cell.seedless.id, []).append(m)
     found = []
     for methods in groups.values():
-        cells = {key: seedless(members[0].cell) for key, members in methods.items()}
+        cells = {key: members[0].cell.seedless for key, members in methods.items()}
         names, first = Names(cells.values()), next(iter(methods.values()))[0].cell
         contenders = tuple(_contender(manifest, names.label(cells[key]), methods[key]) for key in methods)
         fields = frozenset({*allow, *ARITHMETIC})
@@ -204,9 +209,3 @@ def _contender(manifest: Manifest, label: str, members: list[Measured]) -> Conte
             radius = judged_radius(m.cell, spec)
             robust[seed] = {image: is_robust(verdict, radius) for image, verdict in verdicts.items()}
     return Contender(label, by_seed, robust, manifest.is_baseline(members[0].cell))
-
-
-def seedless(cell: Cell) -> Cell:
-    """The cell with seed 0, and its teachers, too."""
-    teacher = seedless(cell.teacher) if isinstance(cell.teacher, Cell) else cell.teacher
-    return cell.model_copy(update={"seed": 0, "teacher": teacher})

@@ -82,13 +82,17 @@ def _outside(cell: Cell, runs: Path) -> Measured:
 
 
 def _timed(manifest: Manifest, runs: Path) -> list[Measured]:
-    """Every arm of the manifest's studies; arms that are no cells of the manifest serve ratios and have no evals."""
+    """Every arm of the manifest's studies, and the cells that differ from an arm in their seed alone, without times.
+
+    Arms that are no cells of the manifest serve ratios and have no evals.
+    """
     measured: list[Measured] = []
     own = {cell.id for cell in manifest.cells}
     for study in manifest.studies:
         cells = [arm if arm.id in own else arm.model_copy(update={"evals": ()}) for arm in study.arms]
         measured += measure(study, runs, cells)
-    return measured
+    arms = {m.id for m in measured}
+    return measured + [Measured(cell, runs) for cell in manifest.cells if cell.id not in arms]
 
 
 def measure(study: Study, runs: Path, cells: Sequence[Cell]) -> list[Measured]:

@@ -7,7 +7,6 @@ import pandas as pd
 from bench.manifest.labels import Names
 from bench.results.against import Change
 from bench.results.columns import SOURCE, Source, named
-from bench.results.contenders import seedless
 from reports.render.table_spec import BOTH, INTERVALS, Column, TableSpec, alike, network, with_labels
 
 _NAMES = (
@@ -18,12 +17,12 @@ _NAMES = (
 
 def change_frame(changes: list[Change]) -> pd.DataFrame:
     """A row per cell that was timed both now and before; its seeds are one row."""
-    names = Names(seedless(change.now[0].cell) for change in changes)
+    names = Names(change.now[0].cell.seedless for change in changes)
     return pd.DataFrame([_row(change, names) for change in changes], columns=[*_NAMES.split(","), SOURCE])
 
 
 def _row(change: Change, names: Names) -> dict[str, object]:
-    cell = seedless(change.now[0].cell)
+    cell = change.now[0].cell.seedless
     return {
         "dataset": cell.dataset,
         "arch": cell.arch,

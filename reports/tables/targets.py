@@ -9,7 +9,6 @@ import pandas as pd
 from bench.cell import Spec
 from bench.manifest.labels import Names
 from bench.results.columns import SOURCE, Source, columns, named
-from bench.results.contenders import seedless
 from bench.results.measured import Measured
 from bench.results.robustness import has_eps
 from bench.results.statistics import NOTHING, Interval, mean_ci, wilson
@@ -33,9 +32,9 @@ def targets(measured: list[Measured], target: float | None) -> pd.DataFrame:
     groups: dict[tuple, list[Measured]] = {}
     for m in measured:
         if target is not None and m.curves and _judged(m):
-            groups.setdefault((m.folder, seedless(m.cell).id), []).append(m)
-    names = Names(seedless(seeds[0].cell) for seeds in groups.values())
-    rows = [_row(seeds, names.full_label(seedless(seeds[0].cell)), target or 0.0) for seeds in groups.values()]
+            groups.setdefault((m.folder, m.cell.seedless.id), []).append(m)
+    names = Names(seeds[0].cell.seedless for seeds in groups.values())
+    rows = [_row(seeds, names.full_label(seeds[0].cell.seedless), target or 0.0) for seeds in groups.values()]
     return pd.DataFrame(rows, columns=columns(_NAMES.split(","), measured))
 
 

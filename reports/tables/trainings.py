@@ -7,7 +7,6 @@ import pandas as pd
 from bench.manifest.labels import Names
 from bench.results.collapse import assessed, collapse
 from bench.results.columns import SOURCE, Source, columns, named
-from bench.results.contenders import seedless
 from bench.results.measured import Measured
 from bench.results.statistics import NOTHING, wilson
 from reports.render.table_spec import BOTH, INTERVALS, Column, TableSpec, alike, network, with_labels
@@ -27,9 +26,9 @@ def trainings(measured: list[Measured]) -> pd.DataFrame:
     groups: dict[tuple, list[Measured]] = {}
     # Several studies may hold the same cell, whose training is one.
     for m in {(m.folder, m.id): m for m in measured if assessed(m)}.values():
-        groups.setdefault((m.folder, seedless(m.cell).id), []).append(m)
-    names = Names(seedless(seeds[0].cell) for seeds in groups.values())
-    rows = [row for seeds in groups.values() for row in _rows(seeds, names.full_label(seedless(seeds[0].cell)))]
+        groups.setdefault((m.folder, m.cell.seedless.id), []).append(m)
+    names = Names(seeds[0].cell.seedless for seeds in groups.values())
+    rows = [row for seeds in groups.values() for row in _rows(seeds, names.full_label(seeds[0].cell.seedless))]
     return pd.DataFrame(rows, columns=columns(_NAMES.split(","), measured))
 
 
