@@ -18,6 +18,7 @@ from bench.cell import Cell, Spec
 from bench.manifest import read_manifest
 from bench.plan import devices, estimate
 from bench.plan.waves import waves
+from bench.records import append
 from bench.submit import app
 from crt.plugins import find, plugins
 from crt.threat import Threat
@@ -420,3 +421,11 @@ def test_a_network_that_fits_is_not_built_again_and_one_that_does_not_is_refused
     for _ in range(2):
         with pytest.raises(ValueError, match="resnet20: "):
             read_manifest(tmp_path / "m.yaml")
+
+
+def test_a_record_without_a_count_tells_no_rate(tmp_path):
+    for name, flops in (("cnn4c3f-Standard-s0-1", {}), ("cnn4c3f-Standard-s0-2", {"cnn4c3f-Standard-s0-2": 0.0})):
+        file = tmp_path / "runs" / name / "train.jsonl"
+        append(file, start(flops=flops))
+        append(file, epoch(name, 1, 2.0, 100))
+    assert estimate.rates(tmp_path / "runs", devices.here()) == {}

@@ -32,8 +32,10 @@ def rates(runs: Path, speed: Speed) -> Rates:
             if isinstance(record, Start):
                 start = record if speed.is_of(record.device) else None
             elif isinstance(record, Epoch) and start and not record.warmup:
-                rate = start.flops.get(record.arm, 0.0) * record.images / record.seconds / start.world_size
-                measured.setdefault(_kind(record.arm), []).append(rate)
+                # A record without a count tells no rate.
+                if operations := start.flops.get(record.arm):
+                    rate = operations * record.images / record.seconds / start.world_size
+                    measured.setdefault(_kind(record.arm), []).append(rate)
     return {kind: sorted(speeds)[len(speeds) // 2] for kind, speeds in measured.items()}
 
 
