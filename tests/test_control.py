@@ -33,6 +33,7 @@ timing: {runs: 3, rounds: 4, images: 64}
 cells: [{method: [Standard, Gaussian, MACER]}]
 """
 CONTROLLED = PLAIN.replace("dataset:", "control: true\ndataset:")
+SIGMAS = "[{sigma: 0.25}, {sigma: 0.5}, {sigma: 0.75}, {sigma: 1}]"
 SECONDS = {"Standard": 1.0, "Gaussian": 1.03, "MACER": 1.5}
 
 
@@ -84,8 +85,8 @@ def test_a_part_of_a_manifest_keeps_its_studies(tmp_path):
     [
         (CONTROLLED.replace("timing: {runs: 3, rounds: 4, images: 64}\n", ""), "control: true (allowed: with timing"),
         (CONTROLLED.replace("control: true", "control: often"), "control: 'often' (allowed: true, false)"),
-        (CONTROLLED.replace("cells:", "seed: [0, 1, 2, 3]\ncells:"), "4 cells of Standard (allowed: one, or one for"),
-        (PLAIN.replace("cells:", "seed: [0, 1, 2, 3]\ncells:"), "; control: true times it against itself)"),
+        (CONTROLLED.replace("{sigma: 0.25}", SIGMAS), "4 cells of Standard (allowed: one, or one for"),
+        (PLAIN.replace("{sigma: 0.25}", SIGMAS), "; control: true times it against itself)"),
     ],
 )
 def test_what_cannot_be_controlled_is_refused(tmp_path, text, words):

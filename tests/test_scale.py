@@ -10,7 +10,8 @@ from bench import records
 from bench.cell import Paper
 from bench.manifest import Manifest, read_manifest
 from bench.records import End, append
-from bench.results import measured as loading
+from bench.results import loading
+from bench.results.measured import Measured
 from bench.results.pairs import comparable_pairs
 from reports.tables.factors import factors
 from reports.tables.sweeps import sweeps
@@ -62,8 +63,8 @@ def test_a_student_is_compared_with_a_teacher_of_any_seed(tiny):
     # As a cell of the table the teacher is judged; as a teacher it is not.
     teacher = student.teacher.model_copy(update={"paper": Paper(acr=0.5)})
     cells = (student, teacher, student.model_copy(update={"seed": 3}), teacher.model_copy(update={"seed": 8}))
-    measured = [loading.Measured(cell, Path()) for cell in cells]
-    again = loading.Measured(student, Path())
+    measured = [Measured(cell, Path()) for cell in cells]
+    again = Measured(student, Path())
     # The third one has another seed than the first, and the same teacher.
     pairs = {(measured.index(a), measured.index(b)) for a, b in comparable_pairs(measured)}
     assert pairs == {(0, 1), (2, 1)}

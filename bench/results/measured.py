@@ -20,10 +20,10 @@ class Measured:
     """Runs folder of the records; records of two folders are never combined into one number."""
     starts: list[Start] = field(default_factory=list)
     """Start records of the timed runs."""
-    started: dict[int, Start] = field(default_factory=dict)
-    """Start record of the last attempt of each timed run."""
     runs: dict[int, dict[int, Epoch]] = field(default_factory=dict)
     """Timed epochs (without warm-up) by run and round."""
+    started: dict[int, Start] = field(default_factory=dict)
+    """Start record of the last attempt of each timed run."""
     first_runs: int | None = None
     """Number of runs whose spread decided the number of all; None where that was fixed."""
     spans: dict[int, float] = field(default_factory=dict)
