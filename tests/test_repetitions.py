@@ -1,4 +1,4 @@
-"""Where repetitions pay: spread by level, costs, the best number of rounds, and runs that a plan names."""
+"""Tests of the spread by level, the costs, the best number of rounds, and the runs that a plan names."""
 
 import math
 

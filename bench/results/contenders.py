@@ -38,10 +38,14 @@ class Contender:
         return min(map(len, self.robust.values()), default=0)
 
     @property
+    def first(self) -> Measured:
+        """The cell of the first seed."""
+        return next(iter(self.by_seed.values()))
+
+    @property
     def timed(self) -> Measured:
         """The first seed that was timed: a study times one for all; else the first."""
-        cells = list(self.by_seed.values())
-        return next((m for m in cells if m.timed), cells[0])
+        return next((m for m in self.by_seed.values() if m.timed), self.first)
 
     @cached_property
     def collapsed(self) -> dict[int, Collapse]:

@@ -1,4 +1,4 @@
-"""Where repetitions pay: the spread of each ratio of times by level, and the best number of rounds in a run."""
+"""The spread of each ratio of times by level, and the best number of rounds in a run."""
 
 import math
 from collections.abc import Iterator

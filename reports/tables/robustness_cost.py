@@ -1,4 +1,4 @@
-"""What robustness costs: cost, accuracy and gain of each method, and how often it is on the Pareto front."""
+"""The cost, the accuracy and the gain of each method, and how often it is on the Pareto front."""
 
 import math
 from collections.abc import Collection, Iterator
@@ -38,7 +38,7 @@ def robustness_cost(manifest: Manifest, measured: list[Measured], allow: Collect
 
 
 def _row(setting: Setting, each: Contender, front: float) -> dict[str, object]:
-    m, base = _first(each), setting.baseline
+    m, base = each.first, setting.baseline
     cost = setting.cost(each, base) if base else NOTHING
     gain = setting.difference(each, base) if base else NOTHING
     shown = base is not None and setting.differs(each, base) > 0
@@ -50,19 +50,14 @@ def _row(setting: Setting, each: Contender, front: float) -> dict[str, object]:
         "figure": setting.figure,
         "seeds": len(each.robust),
         **named("cost", cost),
-        "operations": _operations(m) / _operations(_first(base)) if base else math.nan,
+        "operations": _operations(m) / _operations(base.first) if base else math.nan,
         **named("accuracy", each.accuracy),
         **named("gain", gain if each is not base else NOTHING),
         "cost_per_point": (cost.mean - 1) / (100 * gain.mean) if shown else math.nan,
         "front": front,
         "folder": str(m.folder),
-        SOURCE: Source(m, _first(base) if base else None, judging(m.cell)),
+        SOURCE: Source(m, base.first if base else None, judging(m.cell)),
     }
-
-
-def _first(contender: Contender) -> Measured:
-    """The cell of the first seed."""
-    return next(iter(contender.by_seed.values()))
 
 
 def _operations(m: Measured) -> float:

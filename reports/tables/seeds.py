@@ -58,7 +58,7 @@ def seed_differences(manifest: Manifest, measured: list[Measured]) -> pd.DataFra
             row = _place(setting, first, second) | {"first": first.label, "second": second.label}
             row |= {"seeds": main.seeds, "images": main.images, "accuracy_sd": main.sd}
             row |= {"p": main.p, "holm_p": found.adjusted_p, "comparisons": setting.comparisons}
-            row["couple"] = pair_kind(manifest, _first(first), _first(second))
+            row["couple"] = pair_kind(manifest, first.first, second.first)
             for key, gap in (
                 ("accuracy", main),
                 ("clean", difference_over_seeds(first.clean, second.clean)),
@@ -85,13 +85,8 @@ def _means(contender: Contender) -> dict[str, OverSeeds]:
     return dict(zip(_ESTIMATES, means, strict=True))
 
 
-def _first(contender: Contender) -> Measured:
-    """The cell of the first seed."""
-    return next(iter(contender.by_seed.values()))
-
-
 def _place(setting: Setting, first: Contender, second: Contender | None = None) -> dict:
-    m, other = _first(first), _first(second) if second else None
+    m, other = first.first, second.first if second else None
     place = {"dataset": setting.dataset, "arch": setting.arch, "ranks": setting.ranks, "figure": setting.figure}
     return place | {"folder": str(m.folder), "source": Source(m, other, judging(m.cell))}
 
