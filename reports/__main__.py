@@ -87,12 +87,12 @@ def main(
         if len(manifests) > 1:
             from reports.site import site
 
-            site(manifests, options)
+            slower = site(manifests, options)
         else:
             from reports.report import report
 
-            if report(manifests[0], options).slower:
-                raise typer.Exit(1)
+            slower = report(manifests[0], options).slower
+    raise typer.Exit(1 if slower else 0)
 
 
 if __name__ == "__main__":

@@ -12,10 +12,11 @@ _INDEX = "index.html"
 _ONE = "is for one manifest (allowed for several: --html FOLDER)"
 
 
-def site(manifests: list[Path], options: Options) -> None:
+def site(manifests: list[Path], options: Options) -> int:
     """Print the report of each manifest in turn; with a folder `options.html`, write a page for each, and an index.
 
-    ValueError for the other files, which are those of a single report.
+    Returns the number of cells that became slower than those of `--against`. ValueError for the other files, which are
+    those of a single report.
     """
     for option, file in options.files().items():
         if option != "--html":
@@ -30,11 +31,13 @@ def site(manifests: list[Path], options: Options) -> None:
         raise ValueError(f"--html {html}: no folder {html.parent}")
     if html:
         html.mkdir(exist_ok=True)
-    entries = []
+    entries, slower = [], 0
     for name, path in zip(names, manifests, strict=True):
         page = html / f"{name}.html" if html else None
         made = report(path, replace(options, html=page), home=_INDEX)
+        slower += made.slower
         entries.append(Entry(f"{name}.html", made.title, made.verdict, made.measured, made.cells))
     if html:
         (html / _INDEX).write_text(index(entries), encoding="utf-8")
         print(f"wrote {html / _INDEX}")
+    return slower

@@ -86,6 +86,9 @@ def test_a_report_against_another_folder(tmp_path):
     tidy = pd.read_csv(tmp_path / "o.csv").query("metric == 'change' and method == 'SmoothMix'")
     assert tidy["estimate"].between(1.15, 1.25).all() and set(tidy["interval"]) == {"Welch t of log ratios"}
     assert report(tmp_path, "--against", tmp_path / "runs").exit_code == 0
+    shutil.copy(tmp_path / "m.yaml", tmp_path / "other.yaml")
+    both = report(tmp_path, tmp_path / "other.yaml", "--against", tmp_path / "before")
+    assert both.exit_code == 1 and "slower: cnn2c2f SmoothMix" in both.output
     assert report(tmp_path).exit_code == 0 and "relative to before" not in report(tmp_path).output
 
 

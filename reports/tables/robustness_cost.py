@@ -50,7 +50,7 @@ def _row(setting: Setting, each: Contender, front: float) -> dict[str, object]:
         "figure": setting.figure,
         "seeds": len(each.robust),
         **named("cost", cost),
-        "operations": _operations(m) / _operations(base.first) if base else math.nan,
+        "operations": _operations(each.timed) / _operations(base.timed) if base else math.nan,
         **named("accuracy", each.accuracy),
         **named("gain", gain if each is not base else NOTHING),
         "cost_per_point": (cost.mean - 1) / (100 * gain.mean) if shown else math.nan,
