@@ -34,5 +34,5 @@ def load_frame(
     for folder in folders:
         if not folder.is_dir():
             raise ValueError(f"runs {folder}: no such folder (allowed: folders of records)")
-    table, _, frames = read_frames(Path(manifest), folders, quick, allow, Rates(grid_intensity, hourly_rate))
-    return observations(table, frames)
+    found = read_frames(Path(manifest), folders, quick, allow, Rates(grid_intensity, hourly_rate))
+    return observations(found.manifest, found.frames)

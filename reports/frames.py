@@ -2,12 +2,14 @@
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
 from bench.manifest import read_manifest
 from bench.manifest.manifest import Manifest
 from bench.results.against import changes, told_apart
+from bench.results.contenders import Setting, settings
 from bench.results.energy import NO_RATES, Rates
 from bench.results.loading import load
 from bench.results.measured import Measured
@@ -34,6 +36,16 @@ from reports.tables.timing import timing
 from reports.tables.trainings import trainings
 
 
+class Results(NamedTuple):
+    """A manifest, and what its records show."""
+
+    manifest: Manifest
+    measured: list[Measured]
+    compared: list[Setting]
+    frames: dict[str, pd.DataFrame]
+    """The frame of each table, by its name."""
+
+
 def read_frames(
     path: Path,
     runs: Sequence[Path],
@@ -44,8 +56,8 @@ def read_frames(
     every: bool = True,
     against: str | None = None,
     target: float | None = None,
-) -> tuple[Manifest, list[Measured], dict[str, pd.DataFrame]]:
-    """A manifest, its records, and the frames of them; ValueError for records that cannot be read or compared.
+) -> Results:
+    """Read a manifest and its records, and compute the frames; ValueError for records that cannot be read or compared.
 
     Without `every`, differences of pairs that no table shows are not computed. `against` is a runs folder or a commit,
     whose times are compared with the others, and `target` the accuracy that a time is sought to.
@@ -59,21 +71,16 @@ def read_frames(
     before: list[Measured] = []
     if against:
         measured, before = told_apart(manifest, measured, against)
-    frames = make_frames(manifest, measured, original, allow, rates, every)
-    return (
-        manifest,
-        measured,
-        frames
-        | {
-            "changes": change_frame(changes(measured, before)),
-            "targets": targets(measured, target),
-        },
-    )
+    compared = settings(manifest, measured, allow)
+    frames = make_frames(manifest, measured, compared, original, allow, rates, every)
+    frames |= {"changes": change_frame(changes(measured, before)), "targets": targets(measured, target)}
+    return Results(manifest, measured, compared, frames)
 
 
 def make_frames(
     manifest: Manifest,
     measured: list[Measured],
+    compared: Sequence[Setting],
     original: Manifest,
     allow: Collection[str],
     rates: Rates = NO_RATES,
@@ -84,7 +91,7 @@ def make_frames(
         "timing": timing(manifest, measured, allow),
         "robustness": robustness(measured),
         "means": means(manifest, measured),
-        "factors": factors(manifest, measured, allow),
+        "factors": factors(manifest, measured, allow, every),
         "repetitions": repetitions(manifest, measured),
         "scaling": scaling(measured, allow),
         "scaling_fit": scaling_fit(measured),
@@ -93,9 +100,9 @@ def make_frames(
         "trainings": trainings(measured),
         "masking": masking(measured),
         "comparisons": comparisons(manifest, measured, every),
-        "robustness_cost": robustness_cost(manifest, measured, allow),
-        "seeds": seeds(manifest, measured),
-        "seed_differences": seed_differences(manifest, measured),
+        "robustness_cost": robustness_cost(compared, measured),
+        "seeds": seeds(compared, measured),
+        "seed_differences": seed_differences(manifest, compared, measured),
         "certificates": certificates(measured),
         "monitored": monitored(manifest, measured),
         "sweeps": sweeps(measured),

@@ -92,7 +92,7 @@ def _time_notes(manifest: Manifest, measured: list[Measured], frames: dict[str, 
             "Factors: passes is the ratio of counted operations per epoch; batch and precision are the baseline's"
             " measured gains from them; host is the rest, which these do not explain."
         )
-    if factors[["batch", "precision"]].isna().any(axis=None):
+    if shown(factors)[["batch", "precision"]].isna().any(axis=None):
         lines.append(f"–: {manifest.baseline} was not timed at this batch size or precision, so host is unknown, too.")
     if not frames["speed"].empty:
         lines.append(

@@ -42,7 +42,7 @@ def report(path: Path, options: Options, home: str = "") -> Summary:
     """
     options.check()
     with screen.working("reading records and computing tables"):
-        manifest, measured, frames = read_frames(
+        manifest, measured, compared, frames = read_frames(
             path,
             options.runs,
             options.quick,
@@ -53,7 +53,7 @@ def report(path: Path, options: Options, home: str = "") -> Summary:
             options.against,
             None if options.target is None else options.target / 100,
         )
-    findings = verdict(manifest, measured, frames, options.allow)
+    findings = verdict(manifest, measured, compared, frames)
     sentences = [finding.text for finding in findings]
     lines, shown = header(manifest, measured, frames), list(tables(frames, TEXT))
     console = screen.output()

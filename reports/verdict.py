@@ -1,13 +1,12 @@
 """The verdict of a report: a few sentences that answer what the measurements show, each made by one rule."""
 
-from collections.abc import Collection
 from dataclasses import replace
 from typing import NamedTuple
 
 import pandas as pd
 
 from bench.manifest.manifest import Manifest
-from bench.results.contenders import Setting, settings
+from bench.results.contenders import Setting
 from bench.results.intervals import RUNS
 from bench.results.measured import Measured
 from bench.results.over_seeds import collapse_coverage
@@ -31,7 +30,7 @@ class Finding(NamedTuple):
 
 
 def verdict(
-    manifest: Manifest, measured: list[Measured], frames: dict[str, pd.DataFrame], allow: Collection[str] = ()
+    manifest: Manifest, measured: list[Measured], compared: list[Setting], frames: dict[str, pd.DataFrame]
 ) -> list[Finding]:
     """At most seven findings, the most important first; empty without any record.
 
@@ -55,7 +54,6 @@ def verdict(
     Differences count where their interval excludes 0 and their p-value, adjusted for all pairs of a setting (Holm), is
     below 0.05.
     """
-    compared = settings(manifest, measured, allow)
     if not compared:
         return []
     judged = [_competing(setting) for setting in compared if len(setting.judged) > 1]
@@ -99,6 +97,8 @@ def _compared(manifest: Manifest, measured: list[Measured], compared: list[Setti
 
 def _competing(setting: Setting) -> Setting:
     """The setting without the robustness of contenders that collapsed with every seed."""
+    if all(len(each.collapsed) < len(each.by_seed) for each in setting.contenders):
+        return setting
     contenders = (
         replace(each, robust={}) if len(each.collapsed) == len(each.by_seed) else each for each in setting.contenders
     )

@@ -10,6 +10,7 @@ from bench.cell import Cell
 from bench.manifest import Manifest, read_manifest
 from bench.records import Epoch, MonitorPoint, Verdict, append
 from bench.results.collapse import LEAST, collapse
+from bench.results.contenders import settings
 from bench.results.loading import load
 from bench.results.measured import Measured
 from reports.frames import make_frames
@@ -140,11 +141,12 @@ def test_a_rate_over_seeds_is_reported_everywhere(tmp_path):
         lost = cell.method.name == "FGSMRS" and cell.seed == 3
         judged(tmp_path / "runs", cell, 160, 150 if lost else 110, 5 if lost else 100)
     measured = load(manifest, [tmp_path / "runs"])
-    frames = make_frames(manifest, measured, manifest, ())
+    compared = settings(manifest, measured)
+    frames = make_frames(manifest, measured, compared, manifest, ())
     rows = frames["trainings"].set_index(["method", "seed"])
     assert rows["rule"].notna().sum() == 1 and rows.loc[("FGSMRS", 3), "rule"] == "catastrophic overfitting"
     assert tuple(rows.loc[("FGSMRS", 0), ["collapsed", "trainings", "collapse_rate"]]) == (1, 5, 0.2)
-    said = {finding.rule: finding.text for finding in verdict(manifest, measured, frames)}
+    said = {finding.rule: finding.text for finding in verdict(manifest, measured, compared, frames)}
     # Wilson's interval of 1 of 5 is 3.6 to 62.4 %.
     assert said["collapsed"] == "Collapsed trainings: FGSMRS 1 of 5 (20.0 % (3.6 to 62.4), catastrophic overfitting)."
     assert frames["masking"].set_index("method")["verdict"].to_dict()["FGSMRS seed 3"].startswith("weak attack, coll")
@@ -161,7 +163,7 @@ def test_a_method_that_always_collapsed_does_not_compete(tmp_path):
     judged(runs, manifest.cells[1], 160, 110, 100)
     judged(runs, manifest.cells[2], 20, 20, 20, prediction=0)
     measured = load(manifest, [runs])
-    said = {finding.rule: finding.text for finding in verdict(manifest, measured, {})}
+    said = {finding.rule: finding.text for finding in verdict(manifest, measured, settings(manifest, measured), {})}
     assert (
         "FGSMRS 1 of 1 (constant output); a method that collapsed with every seed does not compete" in said["collapsed"]
     )

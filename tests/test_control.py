@@ -16,6 +16,7 @@ from bench.manifest import Manifest, read_manifest
 from bench.plan.selection import chosen
 from bench.records import End, append
 from bench.results import Measured, load
+from bench.results.contenders import settings
 from bench.results.noise import control_ratio, differs, exceeds, noise_floor, within_noise
 from bench.results.statistics import Interval
 from reports import __main__ as reports
@@ -109,7 +110,8 @@ def test_the_floor_is_the_reach_of_the_controls_interval(tmp_path):
             assert np.allclose(np.log(ratio), [np.mean(offsets), low, high])
         else:
             assert math.isnan(ratio.mean)
-    frames = make_frames(manifest, measured, manifest, ())
+    compared = settings(manifest, measured)
+    frames = make_frames(manifest, measured, compared, manifest, ())
     for name in ("timing", "factors", "means"):
         assert np.allclose(frames[name]["noise_floor"], floor), name
     seen = observations(manifest, frames)
@@ -124,8 +126,9 @@ def test_nothing_within_the_floor_is_called_a_difference(tmp_path):
     ):
         (tmp_path / name).mkdir()
         manifest, measured = timed(tmp_path / name, offsets)
-        frames = make_frames(manifest, measured, manifest, ())
-        (costs,) = (each.text for each in verdict(manifest, measured, frames) if each.rule == "costs")
+        compared = settings(manifest, measured)
+        frames = make_frames(manifest, measured, compared, manifest, ())
+        (costs,) = (each.text for each in verdict(manifest, measured, compared, frames) if each.rule == "costs")
         assert words in costs and "MACER 1.50x; robust" in costs, costs
         where = [str(tmp_path / name / "m.yaml"), "--runs", str(tmp_path / name / "runs")]
         done = CliRunner().invoke(reports.app, where)

@@ -72,7 +72,7 @@ def test_a_dominated_method_is_never_on_the_front_and_a_tie_is_open(tmp_path):
 
 def test_the_table_of_costs(tmp_path):
     manifest, measured = recorded(tmp_path, TIMED + CELLS.replace("SEEDS", ""), RIGHT)
-    rows = robustness_cost(manifest, measured).set_index("method")
+    rows = robustness_cost(settings(manifest, measured), measured).set_index("method")
     assert rows.loc["Gaussian", "cost"] == pytest.approx(1.25, rel=0.02)
     assert rows.loc["Gaussian", "gain"] == pytest.approx((400 - 60) / 600)
     points = 100 * (400 - 60) / 600
@@ -82,4 +82,4 @@ def test_the_table_of_costs(tmp_path):
 
 def test_one_judged_method_has_no_table(tmp_path):
     manifest, measured = recorded(tmp_path, HEAD + CELLS.replace("SEEDS", ""), {"Standard": 60})
-    assert robustness_cost(manifest, measured).empty
+    assert robustness_cost(settings(manifest, measured), measured).empty

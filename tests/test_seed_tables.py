@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from bench.cell import Cell
 from bench.manifest import Manifest, read_manifest
 from bench.records import Verdict, append
+from bench.results.contenders import settings
 from bench.results.loading import load
 from bench.results.over_seeds import collapse_coverage, difference_over_seeds, mean_over_seeds
 from bench.results.seeds import holm
@@ -66,7 +67,8 @@ def flags(manifest: Manifest, name: str) -> Flags:
 
 def test_a_row_per_method_has_its_means_over_seeds(several):
     manifest = read_manifest(several / "m.yaml")
-    frame = seeds(manifest, load(manifest, [several / "runs"])).set_index("method")
+    measured = load(manifest, [several / "runs"])
+    frame = seeds(settings(manifest, measured), measured).set_index("method")
     assert list(frame.index) == ["Standard", "Gaussian", "SmoothMix"]
     assert frame["seeds"].tolist() == [3, 3, 2] and set(frame["images"]) == {60}
     assert set(frame["figure"]) == {"certified accuracy at l2 radius 0.5 (sigma 0.25)"}
@@ -84,7 +86,8 @@ def test_a_row_per_method_has_its_means_over_seeds(several):
 
 def test_a_row_per_pair_has_its_difference_and_the_adjusted_p(several):
     manifest = read_manifest(several / "m.yaml")
-    frame = seed_differences(manifest, load(manifest, [several / "runs"]))
+    measured = load(manifest, [several / "runs"])
+    frame = seed_differences(manifest, settings(manifest, measured), measured)
     pairs = [("Standard", "Gaussian"), ("Standard", "SmoothMix"), ("Gaussian", "SmoothMix")]
     assert list(zip(frame["first"], frame["second"], strict=True)) == pairs
     expected = [difference_over_seeds(*(flags(manifest, name) for name in pair)) for pair in pairs]
@@ -106,7 +109,8 @@ def test_a_row_per_pair_has_its_difference_and_the_adjusted_p(several):
 def test_one_seed_has_no_tables(tmp_path):
     manifest = read(tmp_path, ONE)
     measured = load(manifest, [tmp_path / "runs"])
-    assert seeds(manifest, measured).empty and seed_differences(manifest, measured).empty
+    compared = settings(manifest, measured)
+    assert seeds(compared, measured).empty and seed_differences(manifest, compared, measured).empty
     result = CliRunner().invoke(app, [str(tmp_path / "m.yaml"), "--runs", str(tmp_path / "runs")])
     assert result.exit_code == 0 and "ver seeds" not in result.output
 
@@ -115,10 +119,11 @@ def test_only_pairs_of_several_seeds_are_shown(tmp_path):
     text = HEAD + "cells: [{method: Standard}, {method: Gaussian, seed: [0, 1, 2]}]\n"
     manifest = read(tmp_path, text)
     measured = load(manifest, [tmp_path / "runs"])
-    frame = seed_differences(manifest, measured)
+    compared = settings(manifest, measured)
+    frame = seed_differences(manifest, compared, measured)
     assert frame["accuracy_interval"].tolist() == ["Newcombe"] and frame["seeds"].tolist() == [1]
     assert list(seed_differences_table(frame)) == []
-    (spec,) = seeds_table(seeds(manifest, measured))
+    (spec,) = seeds_table(seeds(compared, measured))
     assert spec.rows["seeds"].tolist() == [1, 3] and spec.rows["accuracy_interval"][0] == "Wilson"
     assert math.isnan(spec.rows["accuracy_sd"][0]) and math.isnan(spec.rows["collapse_coverage"][0])
     observed = load_frame(tmp_path / "m.yaml", tmp_path / "runs")

@@ -30,6 +30,7 @@ from bench.plan import job_states, status_table
 from bench.plan.job_states import State
 from bench.plan.selection import chosen
 from bench.records import read
+from bench.results.contenders import settings
 from bench.results.loading import load
 from bench.submit import app as submit
 from crt import screen
@@ -473,7 +474,7 @@ def test_what_markdown_leaves_alone_is_left_alone(text):
 def test_latex_shows_text_as_it_is(tmp_path, text):
     manifest = read_manifest(write(tmp_path / "m.yaml"), networks=False)
     measured = load(manifest, [tmp_path])
-    frames = make_frames(manifest, measured, manifest, [])
+    frames = make_frames(manifest, measured, settings(manifest, measured), manifest, [])
     page = latex(f"Title {text}", [f"line {text}"], tables(frames, LATEX))
     assert rf"\section*{{Title {escape(text)}}}" in page and rf"\noindent line {escape(text)}\par" in page
     assert page.count(escape(f"Title {text}")) == page.count("Title") and "\x1b" not in page

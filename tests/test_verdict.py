@@ -81,7 +81,7 @@ def recorded(tmp_path: Path, text: str, right: dict[str, int], seconds: dict[str
 
 def sentences(manifest: Manifest, measured: list[Measured], claimed: pd.DataFrame | None = None) -> dict[str, str]:
     frames = {} if claimed is None else {"claims": claimed}
-    findings = verdict(manifest, measured, frames)
+    findings = verdict(manifest, measured, settings(manifest, measured), frames)
     assert len({finding.rule for finding in findings}) == len(findings) <= 7
     assert all(finding.text.endswith(".") and "nan" not in finding.text for finding in findings)
     return {finding.rule: finding.text for finding in findings}
@@ -223,7 +223,7 @@ def test_failed_cells_are_counted(tmp_path):
 
 def test_without_records_there_is_no_verdict_and_without_evaluations_only_costs(tmp_path):
     manifest = read(tmp_path, TIMED + CELLS.replace("SEEDS", ""))
-    assert verdict(manifest, load(manifest, [tmp_path / "none"]), {}) == []
+    assert verdict(manifest, load(manifest, [tmp_path / "none"]), [], {}) == []
     said = sentences(*recorded(tmp_path, TIMED + CELLS.replace("SEEDS", ""), {}))
     assert said["costs"].startswith("Training time relative to Standard: Gaussian 1.2")
     assert ", SmoothMix 7.9" in said["costs"] and said["costs"].endswith("; robustness was not measured.")

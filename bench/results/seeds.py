@@ -11,7 +11,7 @@ two or three seeds it covers better than Satterthwaite's degrees of freedom. `re
 coverage.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -88,15 +88,26 @@ def half_width(parts: Parts, p: np.ndarray | float = 1 - CONFIDENCE) -> np.ndarr
     correction would find a difference between 6 equal methods in 14 % of studies. Shares of which no value differs from
     another get the width of Wilson's interval of 0 or 1.
     """
-    (t, z), (t_level, z_level) = _quantiles(parts, 1 - CONFIDENCE), _quantiles(parts, p)
+    return _half_widths(parts)(p)
+
+
+def _half_widths(parts: Parts) -> Callable[[np.ndarray | float], np.ndarray]:
+    """Half widths as a function of p; what does not depend on p is computed once."""
+    t, z = _quantiles(parts, 1 - CONFIDENCE)
     variance = parts.seeds + parts.images
     some = variance > 0
-    safe = np.where(some, variance, 1)
-    half = (parts.seeds * t + parts.images * z) / np.sqrt(safe)
-    howe = [
-        np.sqrt(np.where(some, parts.seeds * x**2 + parts.images * y**2, 1)) for x, y in ((t_level, z_level), (t, z))
-    ]
-    return np.where(some, half * howe[0] / howe[1], z_level**2 / (parts.n + z_level**2))
+    half = (parts.seeds * t + parts.images * z) / np.sqrt(np.where(some, variance, 1))
+
+    def howe(t: np.ndarray, z: np.ndarray) -> np.ndarray:
+        return np.sqrt(np.where(some, parts.seeds * t**2 + parts.images * z**2, 1))
+
+    reference = howe(t, z)
+
+    def at(p: np.ndarray | float) -> np.ndarray:
+        t, z = _quantiles(parts, p)
+        return np.where(some, half * howe(t, z) / reference, z**2 / (parts.n + z**2))
+
+    return at
 
 
 def _quantiles(parts: Parts, p: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
@@ -128,9 +139,10 @@ def share_ends(parts: Parts) -> tuple[np.ndarray, np.ndarray]:
 def p_value(parts: Parts) -> np.ndarray:
     """Two-sided p-value of a difference of shares: the p at which an interval of confidence 1 - p ends at 0."""
     low, high = np.full(parts.mean.shape, np.log(_SMALLEST)), np.zeros(parts.mean.shape)
+    widths = _half_widths(parts)
     for _ in range(50):
         middle = (low + high) / 2
-        wide = half_width(parts, np.exp(middle)) > np.abs(parts.mean)
+        wide = widths(np.exp(middle)) > np.abs(parts.mean)
         low, high = np.where(wide, middle, low), np.where(wide, high, middle)
     return np.where(parts.mean == 0, 1.0, np.exp(high))
 

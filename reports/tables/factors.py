@@ -23,15 +23,25 @@ from reports.tables.teachers import whole_hours
 _PRODUCT = ("epochs", "passes", "batch", "precision")
 
 
-def factors(manifest: Manifest, measured: list[Measured], allow: Collection[str] = ()) -> pd.DataFrame:
+def factors(
+    manifest: Manifest, measured: list[Measured], allow: Collection[str] = (), every: bool = True
+) -> pd.DataFrame:
     """A row for every two arms timed side by side: the ratio of their training times, and its factors.
 
     total = epochs x passes x batch x precision x host. Replays count as epochs; passes is the ratio of counted
     operations per epoch; batch and precision (with the other compute settings) are the baseline's measured gains from
-    them; host is the rest, which these do not explain.
+    them; host is the rest, which these do not explain. Without `every`, those of pairs that no table shows are not
+    computed.
     """
     names = Names(manifest.cells)
-    rows = [_row(manifest, slow, fast, names, allow) for slow, fast in _pairs(manifest, measured)]
+    couples = [(slow, fast, pair_kind(manifest, slow, fast)) for slow, fast in _pairs(manifest, measured)]
+    every = every or all(kind == "other" for *_, kind in couples)
+    rows = [
+        _names(slow, fast, names)
+        | {"couple": kind}
+        | (_factors(manifest, slow, fast, allow) if every or kind != "other" else {})
+        for slow, fast, kind in couples
+    ]
     heads = [
         "dataset",
         "arch",
@@ -66,7 +76,18 @@ def _pairs(manifest: Manifest, measured: list[Measured]) -> Iterator[tuple[Measu
             yield slow, fast
 
 
-def _row(manifest: Manifest, slow: Measured, fast: Measured, names: Names, allow: Collection[str]) -> dict:
+def _names(slow: Measured, fast: Measured, names: Names) -> dict[str, object]:
+    return {
+        "dataset": slow.cell.dataset,
+        "arch": slow.cell.arch,
+        "slower": names.label(slow.cell),
+        "faster": names.label(fast.cell),
+        "folder": str(slow.folder),
+        "source": Source(slow, fast),
+    }
+
+
+def _factors(manifest: Manifest, slow: Measured, fast: Measured, allow: Collection[str]) -> dict[str, float]:
     # Compute settings are a factor of their own here, so they may differ.
     per_epoch = ratio(slow, fast, manifest.timing is not None, {*allow, *ARITHMETIC}).interval
     longer = epochs(slow.cell) / epochs(fast.cell)
@@ -79,20 +100,13 @@ def _row(manifest: Manifest, slow: Measured, fast: Measured, names: Names, allow
     }
     explained, paper = math.prod(factors.values()), slow.cell.paper.total
     return {
-        "dataset": slow.cell.dataset,
-        "arch": slow.cell.arch,
-        "slower": names.label(slow.cell),
-        "faster": names.label(fast.cell),
         "total": longer * per_epoch.mean,
         "total_low": longer * per_epoch.low,
         "total_high": longer * per_epoch.high,
         **factors,
         "host": longer * per_epoch.mean / explained,
         "paper_total": paper if manifest.is_baseline(fast.cell) and paper is not None else math.nan,
-        "couple": pair_kind(manifest, slow, fast),
         "noise_floor": noise_floor(slow, fast),
-        "folder": str(slow.folder),
-        "source": Source(slow, fast),
     }
 
 

@@ -1,14 +1,13 @@
 """The cost, the accuracy and the gain of each method, and how often it is on the Pareto front."""
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
 from bench.manifest.labels import epochs
-from bench.manifest.manifest import Manifest
 from bench.results.columns import SOURCE, Source, columns, named
-from bench.results.contenders import Contender, Setting, settings
+from bench.results.contenders import Contender, Setting
 from bench.results.front import front_frequencies
 from bench.results.judging import judging
 from bench.results.measured import Measured
@@ -21,7 +20,7 @@ _NAMES = (
 )
 
 
-def robustness_cost(manifest: Manifest, measured: list[Measured], allow: Collection[str] = ()) -> pd.DataFrame:
+def robustness_cost(compared: Sequence[Setting], measured: list[Measured]) -> pd.DataFrame:
     """A row per method that was judged, in settings with two or more of them.
 
     `cost` is the time of the whole training relative to the baseline, without teachers, `operations` the ratio of the
@@ -30,7 +29,7 @@ def robustness_cost(manifest: Manifest, measured: list[Measured], allow: Collect
     images and times in which the method is on the Pareto front of cost and accuracy.
     """
     rows = []
-    for setting in settings(manifest, measured, allow):
+    for setting in compared:
         if len(setting.judged) > 1:
             front = front_frequencies(setting)
             rows += [_row(setting, each, front.get(each, math.nan)) for each in setting.judged]

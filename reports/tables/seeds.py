@@ -1,13 +1,13 @@
 """Methods over their seeds: estimates with intervals over seeds and images, and differences between methods."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
 from bench.manifest.manifest import Manifest
 from bench.results.columns import Source, columns, named
-from bench.results.contenders import Contender, Setting, settings
+from bench.results.contenders import Contender, Setting
 from bench.results.judging import judging
 from bench.results.measured import Measured
 from bench.results.over_seeds import OverSeeds, collapse_coverage, difference_over_seeds, mean_over_seeds
@@ -27,7 +27,7 @@ _DIFFERENCES = (
 )
 
 
-def seeds(manifest: Manifest, measured: list[Measured]) -> pd.DataFrame:
+def seeds(compared: Sequence[Setting], measured: list[Measured]) -> pd.DataFrame:
     """A row per method with its settings, where a method has several evaluated seeds; none where every one has one.
 
     `accuracy` is that by the figure that methods are judged by; `clean` and `acr` are there where they are measured.
@@ -35,7 +35,7 @@ def seeds(manifest: Manifest, measured: list[Measured]) -> pd.DataFrame:
     `collapse_coverage` the simulated coverage of such intervals if 1 in 5 trainings collapses.
     """
     rows = []
-    for setting in _repeated(manifest, measured):
+    for setting in _repeated(compared):
         for each in filter(_evaluated, setting.contenders):
             main = each.over_seeds if each.robust else mean_over_seeds(each.clean)
             row = _place(setting, each) | {"method": each.label, "seeds": main.seeds, "images": main.images}
@@ -46,13 +46,13 @@ def seeds(manifest: Manifest, measured: list[Measured]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns(_COLUMNS.split(","), measured))
 
 
-def seed_differences(manifest: Manifest, measured: list[Measured]) -> pd.DataFrame:
+def seed_differences(manifest: Manifest, compared: Sequence[Setting], measured: list[Measured]) -> pd.DataFrame:
     """A row for every two methods of a setting in which a method has several evaluated seeds: first minus second.
 
     `p` is of the hypothesis that the accuracies are equal; `holm_p` is adjusted for all `comparisons` of the setting.
     """
     rows = []
-    for setting in _repeated(manifest, measured):
+    for setting in _repeated(compared):
         for (first, second), found in setting.differences.items():
             main = found.over_seeds
             row = _place(setting, first, second) | {"first": first.label, "second": second.label}
@@ -69,9 +69,9 @@ def seed_differences(manifest: Manifest, measured: list[Measured]) -> pd.DataFra
     return pd.DataFrame(rows, columns=columns(_DIFFERENCES.split(","), measured))
 
 
-def _repeated(manifest: Manifest, measured: list[Measured]) -> Iterator[Setting]:
+def _repeated(compared: Sequence[Setting]) -> Iterator[Setting]:
     """Settings in which a method has several evaluated seeds."""
-    for setting in settings(manifest, measured):
+    for setting in compared:
         if any(max(len(each.robust), len(each.clean)) > 1 for each in setting.contenders):
             yield setting
 
