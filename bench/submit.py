@@ -65,6 +65,13 @@ def main(
     ] = None,
     overrides: Overrides = [],  # noqa: B006
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and do nothing.")] = False,
+    distinguish: Annotated[
+        float | None,
+        typer.Option(
+            metavar="POINTS",
+            help="With --dry-run: seeds that show a difference of POINTS percentage points between two methods.",
+        ),
+    ] = None,
     schema: Annotated[
         bool,
         typer.Option(
@@ -90,6 +97,7 @@ def main(
             tensorboard,
             overrides,
             dry_run,
+            distinguish,
         )
     raise typer.Exit(1 if failures else 0)
 

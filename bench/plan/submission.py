@@ -13,6 +13,7 @@ from bench.manifest import read_manifest
 from bench.manifest.manifest import Manifest
 from bench.manifest.quick import reduce
 from bench.plan import devices, estimate, forecast, job_states, preflight
+from bench.plan.distinguish import distinguish
 from bench.plan.selection import chosen, manifest_name
 from bench.plan.waves import BenchWave, pluralize, waves
 from crt import screen
@@ -38,15 +39,19 @@ def submit(
     tensorboard: Path | None,
     overrides: list[str],
     dry_run: bool,
+    distinguish: float | None,
 ) -> int:
     """Plan a manifest's jobs and hand them to a launcher, or print them if `dry_run`.
 
-    Returns the number of jobs that failed on this machine. ValueError is raised before anything runs.
+    `distinguish` is a difference of accuracies in percentage points: a dry run prints the seeds that show it. Returns
+    the number of jobs that failed on this machine. ValueError is raised before anything runs.
     """
     if device is not None and device not in devices.TABLE:
         raise ValueError(f"--device {device}: unknown (allowed: {', '.join(devices.TABLE)})")
     if profile and launcher not in ("auto", "slurm"):
         raise ValueError(f"--profile {profile}: applies to Slurm only (allowed: with --launcher slurm)")
+    if distinguish is not None and not (dry_run and 0 < distinguish < 100):
+        raise ValueError(f"--distinguish {distinguish:g}: (allowed: above 0 and below 100, with --dry-run)")
     parsed = read_manifest(manifest, overrides=overrides)
     if tensorboard:
         preflight.check_tensorboard(tensorboard, parsed)
@@ -72,7 +77,7 @@ def submit(
         tensorboard.absolute() if tensorboard else None,
         overrides,
     )
-    return submission.dry() if dry_run else submission.launch()
+    return submission.dry(distinguish) if dry_run else submission.launch()
 
 
 class Submission:
@@ -115,10 +120,15 @@ class Submission:
         tried = lambda job: job.task.records.exists() or job.task.key in submitted  # noqa: E731
         return [replace(wave, jobs=tuple(filter(tried, wave.jobs))) for wave in planned]
 
-    def dry(self) -> int:
-        """Print jobs, times and, for Slurm, the exact batch scripts. This needs neither data nor GPU nor Slurm."""
+    def dry(self, points: float | None) -> int:
+        """Print jobs, times and, for Slurm, the exact batch scripts. This needs neither data nor GPU nor Slurm.
+
+        With `points`, print the seeds that show such a difference of accuracies, too.
+        """
         planned = self.plan()
         self._show(planned)
+        if points is not None:
+            self._show_seeds(planned, points)
         preflight.check_data(self.manifest, self.place.data, self.profile.sources, dry=True)
         try:
             self._check_device(planned)
@@ -175,6 +185,14 @@ class Submission:
         """Print the unfinished jobs; ValueError if they exceed --max-gpu-hours."""
         rates = estimate.rates(self.place.runs, self.speed)
         forecast.show(self.console, self.manifest, planned, self._summary(planned), self.speed, rates, self.most)
+
+    def _show_seeds(self, planned: list[BenchWave], points: float) -> None:
+        """Print the seeds that show a difference of `points` percentage points."""
+        rates = estimate.rates(self.place.runs, self.speed)
+        expect = lambda job: estimate.expected(job, self.speed, rates)  # noqa: E731
+        lines = distinguish(self.manifest, planned, points, self.place.runs, self.place.data, expect, self.speed.whose)
+        for line in lines:
+            self.console.print(line, soft_wrap=True)
 
     def _summary(self, planned: list[BenchWave]) -> str:
         """Counts of the jobs by state, as `bench.status` has them."""

@@ -78,6 +78,14 @@ def difference_over_seeds(first: Values, second: Values, share: bool = True) -> 
     return OverSeeds(interval, sd, seeds, count, made, float(p_value(parts)) if share else math.nan)
 
 
+def paired_parts(first: Values, second: Values) -> Parts | None:
+    """Mean difference of two methods with the same seeds and its variances; None without two common images."""
+    images = _common([*first.values(), *second.values()])
+    if len(images) < 2:
+        return None
+    return crossed(_table(first, images) - _table(second, images), 1)
+
+
 def collapse_coverage(seeds: int) -> float | None:
     """Simulated coverage with so many seeds where one in five trainings collapses; None for one seed and for many."""
     if seeds < min(_COLLAPSE) or seeds >= max(_COLLAPSE):
