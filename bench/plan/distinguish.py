@@ -51,10 +51,8 @@ def distinguish(
         present = len({cell.seed for cell in cells})
         cost = _cost_of_a_seed(cells, jobs, expect)
         price = f"; one more seed of all methods costs {summed(cost, whose)}" if cost is not None else ""
-        tests = f"{pairs} pair{'s' * (pairs > 1)} by Holm"
-        yield (
-            f"{text} {usual} seeds of both{worst} (power 80 %, {tests}), and the manifest has {present}{price}; {source}."
-        )
+        tests = f"(power 80 %, {pairs} pair{'s' * (pairs > 1)} by Holm)"
+        yield f"{text} {usual} seeds of both{worst} {tests}, and the manifest has {present}{price}; {source}."
 
 
 def _where(cells: list[Cell], images: int) -> str:
