@@ -15,8 +15,8 @@ MAY = {
 }
 FLOORS = {
     "crt": (
-        ("text", "quantity", "lazy", "distributed", "judgement"),
-        ("screen", "table_layout", "threat"),
+        ("text", "quantity", "lazy", "distributed", "judgement", "disk"),
+        ("screen", "table_layout", "threat", "sealed"),
         ("fitted_table",),
         ("data",),
         ("models",),

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from bench.build.weights import load_network
 from bench.cell import Cell, Spec, Weights
 from crt import distributed
 from crt.data import DATASETS, PIPELINES, Dataset
@@ -15,6 +16,7 @@ from crt.evals.base import Evaluation
 from crt.models.classifier import Classifier
 from crt.models.import_weights.load import load_weights
 from crt.plugins import find
+from crt.sealed import DamagedError
 from crt.training.method import Method
 
 
@@ -64,7 +66,12 @@ def trained(cell: Cell | Weights, runs: Path) -> Classifier:
     if not path.exists():
         raise ValueError(f"{path}: missing, so its network was not trained to the end (submit again to train it)")
     model = network(cell)
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        state = load_network(path, cell.id, model.state_dict())
+    except DamagedError as error:
+        raise ValueError(
+            f"{error} (restore the file from a copy, or remove its folder and submit again, and it is trained again)"
+        ) from None
     for name, current in model.normalize.named_buffers():
         stored = state[f"normalize.{name}"]
         if not torch.equal(stored, current):

@@ -8,7 +8,7 @@ from pathlib import Path
 from bench.build.workload import Workload
 from bench.cell import Cell
 from bench.jobs.lease import JobPaths
-from bench.records import Record
+from bench.records import End, Record, Start
 from launchers.task import Task, TaskProgress
 
 
@@ -44,3 +44,9 @@ class BenchTask(Task):
     def cost(self) -> Iterable[Workload]:
         """The task's whole work; empty where its time cannot be estimated."""
         return ()
+
+
+def ended(records: Sequence[Record]) -> bool:
+    """True if the last attempt wrote all its records, whatever failed after it."""
+    last = next((record for record in reversed(records) if isinstance(record, Start | End)), None)
+    return isinstance(last, End)

@@ -9,7 +9,7 @@ from bench.build import workload
 from bench.build.robust_dataset import chunks, folder
 from bench.build.workload import Workload
 from bench.cell import Cell, Weights
-from bench.jobs.task import BenchTask
+from bench.jobs.task import BenchTask, ended
 from bench.records import Epoch, Record, Verdict
 from crt.data import DATASETS
 from crt.data.beton_file import held
@@ -102,7 +102,9 @@ class TrainTask(_CellTask):
 
     def progress(self, records: Sequence[Record]) -> TaskProgress:
         epochs = {record.epoch for record in records if isinstance(record, Epoch)}
-        return TaskProgress(len(epochs), self.cell.recipe.epochs, (self.folder / "model.pt").exists())
+        # Weights without their last record are of an attempt that was killed; those without any record are a copy.
+        finished = (self.folder / "model.pt").exists() and (not records or ended(records))
+        return TaskProgress(len(epochs), self.cell.recipe.epochs, finished)
 
     def cost(self) -> Iterable[Workload]:
         yield workload.training(self.cell, self.train_images * self.cell.recipe.epochs)

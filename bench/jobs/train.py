@@ -1,6 +1,5 @@
 """Train one cell to its last epoch; continue where an earlier attempt stopped."""
 
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,14 +8,17 @@ from typing import ClassVar
 import torch
 
 from bench.build.cost import training_cost
-from bench.build.networks import batches, method, network, trained
+from bench.build.networks import batches, method, network, trained, untrained
 from bench.build.robust_dataset import dataset
+from bench.build.weights import load_network, save
 from bench.cell import Cell
+from bench.jobs.checkpoints import Checkpoints
 from bench.jobs.events import Events
 from bench.jobs.lease import JobPaths, RecordLease, take_lease, write
 from bench.jobs.make_robust_dataset import robust_images
 from bench.jobs.monitor import Monitor
 from bench.jobs.progress import Progress
+from bench.jobs.task import ended
 from bench.measure.gpu_telemetry import Watch
 from bench.measure.provenance import machines, start
 from bench.measure.telemetry import of_all_ranks
@@ -33,27 +35,44 @@ def run_cell(cell: Cell, place: JobPaths) -> None:
     folder = place.runs / cell.id
     file = folder / ("train.jsonl" if distributed.rank() == 0 else f"train-rank{distributed.rank()}.jsonl")
     with take_lease(file, place) as lease:
-        if (folder / "model.pt").exists():
+        checkpoints = Checkpoints(cell, folder, lease)
+        # Rank 0 decides, since other nodes may see older files.
+        if distributed.gather((folder / "model.pt").exists())[0]:
+            if distributed.rank() == 0:
+                _tidy(cell, folder / "model.pt", checkpoints, lease)
             return
         teacher = trained(cell.teacher, place.runs) if cell.teacher else None
         ranks = machines()
         if distributed.rank() == 0:
+            checkpoints.choose()
             with lease.held():
                 write(folder / "cell.json", cell.model_dump_json(indent=1).encode())
             lease.append(start((cell,), place.process, cell.seed, training_cost((cell,)), ranks))
         distributed.barrier()
-        _train(cell, teacher, place, lease)
+        _train(cell, teacher, place, lease, checkpoints)
         if distributed.rank() == 0:
             lease.append(End(time=time.time()))
 
 
-def _train(cell: Cell, teacher: Classifier | None, place: JobPaths, lease: RecordLease) -> None:
+def _tidy(cell: Cell, weights: Path, checkpoints: Checkpoints, lease: RecordLease) -> None:
+    """Finish for an attempt that was killed between the weights and its last record."""
+    if ended(read(lease.file)):
+        return
+    load_network(weights, cell.id, untrained(cell).state_dict())
+    with lease.held():
+        checkpoints.remove()
+    lease.append(End(time=time.time()))
+
+
+def _train(
+    cell: Cell, teacher: Classifier | None, place: JobPaths, lease: RecordLease, checkpoints: Checkpoints
+) -> None:
     folder, recipe = place.runs / cell.id, cell.recipe
     model = network(cell).to(distributed.device())
     training = Training(method(cell, teacher), model, recipe)
     state = _State(training)
     _seed(cell.seed, distributed.rank())
-    first = _resume(folder, state, lease)
+    first = _resume(checkpoints, state)
     loaded = _images(cell, place)
     monitor = Monitor(cell, place) if cell.monitor else None
     events = Events(cell, place.tensorboard, lease, first) if place.tensorboard and distributed.rank() == 0 else None
@@ -73,8 +92,8 @@ def _train(cell: Cell, teacher: Classifier | None, place: JobPaths, lease: Recor
                 **of_all_ranks(watch, timer, recipe.cuda_graph),
             )
             if monitor and monitor.due(epoch):
-                _look(monitor, model, epoch, folder, lease)
-            _checkpoint(folder, state, record, lease)
+                _look(monitor, model, epoch, checkpoints)
+            _checkpoint(checkpoints, state, record)
             if events:
                 events.update()
             progress.step(f"loss {record.loss:.3f}, {record.images / record.seconds:,.0f} images/s")
@@ -84,10 +103,11 @@ def _train(cell: Cell, teacher: Classifier | None, place: JobPaths, lease: Recor
     if distributed.rank() == 0:
         with lease.held():
             if cell.select == "best":
-                (folder / "best.pt").replace(folder / "model.pt")
+                load_network(checkpoints.best, cell.id, model.state_dict())
+                checkpoints.best.replace(folder / "model.pt")
             else:
-                _save(folder / "model.pt", model.state_dict())
-            (folder / "checkpoint.pt").unlink(missing_ok=True)
+                save(folder / "model.pt", model.state_dict(), cell.id)
+            checkpoints.remove()
 
 
 def _images(cell: Cell, place: JobPaths) -> Loader:
@@ -97,19 +117,19 @@ def _images(cell: Cell, place: JobPaths) -> Loader:
     return batches(cell, place.images(cell, "train"), cell.images)
 
 
-def _look(monitor: Monitor, model: Classifier, epoch: int, folder: Path, lease: RecordLease) -> None:
+def _look(monitor: Monitor, model: Classifier, epoch: int, checkpoints: Checkpoints) -> None:
     """Record the monitored evaluations; with `select: best`, keep the weights if robust accuracy is a new maximum."""
-    points = list(monitor.curves(model, epoch))
+    points, lease = list(monitor.curves(model, epoch)), checkpoints.lease
     if distributed.rank() == 0:
         first = points[0]
-        # An epoch that is trained again after a kill may be recorded twice, with equal values.
-        before = [
-            r for r in read(lease.file) if isinstance(r, MonitorPoint) and r.epoch < epoch and r.eval == first.eval
-        ]
-        if monitor.cell.select == "best" and all(r.standing < first.standing for r in before):
+        recorded = [r for r in read(lease.file) if isinstance(r, MonitorPoint)]
+        before = [r for r in recorded if r.epoch < epoch and r.eval == first.eval]
+        # An epoch that is trained again after a kill has its records already, and its weights were kept before them.
+        new = [point for point in points if (epoch, point.eval) not in {(r.epoch, r.eval) for r in recorded}]
+        if monitor.cell.select == "best" and first in new and all(r.standing < first.standing for r in before):
             with lease.held():
-                _save(folder / "best.pt", model.state_dict())
-        for point in points:
+                save(checkpoints.best, model.state_dict(), monitor.cell.id)
+        for point in new:
             lease.append(point)
 
 
@@ -137,27 +157,26 @@ class _State:
             torch.cuda.set_rng_state(own["cuda"])
 
 
-def _checkpoint(folder: Path, state: _State, record: Epoch, lease: RecordLease) -> None:
+def _checkpoint(checkpoints: Checkpoints, state: _State, record: Epoch) -> None:
     """Save the state after an epoch, then its record; a job killed in between writes the record when it resumes."""
-    ranks = distributed.gather(state.own())
+    ranks, lease = distributed.gather(state.own()), checkpoints.lease
     if distributed.rank() == 0:
         with lease.held():
-            _save(folder / "checkpoint.pt", state.common() | {"ranks": ranks, "record": record.model_dump()})
-            append(lease.file, record)
+            checkpoints.save(state.common() | {"ranks": ranks, "record": record.model_dump()})
+            if record.epoch not in checkpoints.recorded:
+                append(lease.file, record)
 
 
-def _resume(folder: Path, state: _State, lease: RecordLease) -> int:
-    """Restore the last checkpoint, if there is one; the epoch to continue with."""
-    if not (folder / "checkpoint.pt").exists():
+def _resume(checkpoints: Checkpoints, state: _State) -> int:
+    """Restore the last whole checkpoint, if there is one; the epoch to continue with."""
+    saved = checkpoints.load()
+    if saved is None:
         return 0
-    saved = torch.load(folder / "checkpoint.pt", map_location="cpu", weights_only=True)
     state.restore(saved, saved["ranks"][distributed.rank()])
     record = Epoch(**saved["record"])
     distributed.barrier()
-    if distributed.rank() == 0:
-        written = [r for r in read(lease.file) if isinstance(r, Epoch) and r.epoch == record.epoch]
-        if not written:
-            lease.append(record)
+    if distributed.rank() == 0 and record.epoch not in checkpoints.recorded:
+        checkpoints.lease.append(record)
     return record.epoch + 1
 
 
@@ -168,12 +187,3 @@ def _seed(seed: int, rank: int) -> None:
 
 def _cuda_state() -> torch.Tensor | None:
     return torch.cuda.get_rng_state() if torch.cuda.is_available() else None
-
-
-def _save(path: Path, state: dict) -> None:
-    part = path.with_suffix(".part")
-    with open(part, "wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)

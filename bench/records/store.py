@@ -1,13 +1,13 @@
 """Storage of records: append-only files of JSON lines, one line for each event, one file for each writer."""
 
 import json
-import os
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, TypeAdapter, ValidationError
 
 from bench.records.schema import READABLE, SCHEMA, Record, Start
+from crt.disk import append_line
 
 _RECORD = TypeAdapter(Annotated[Record, Field(discriminator="kind")])
 
@@ -15,19 +15,7 @@ _RECORD = TypeAdapter(Annotated[Record, Field(discriminator="kind")])
 def append(path: Path, record: Record) -> None:
     """Add one line in one write, after removing an incomplete last line that a killed writer left."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    line = record.model_dump_json(by_alias=True).encode() + b"\n"
-    with open(path, "a+b") as file:
-        if file.tell() and _torn(file):
-            file.seek(0)
-            file.truncate(file.read().rfind(b"\n") + 1)
-        file.write(line)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _torn(file) -> bool:
-    file.seek(-1, os.SEEK_END)
-    return file.read(1) != b"\n"
+    append_line(path, record.model_dump_json(by_alias=True).encode() + b"\n")
 
 
 def read(path: Path) -> list[Record]:

@@ -1,0 +1,72 @@
+"""Writing of files on disks that fill up or fail: whole files, whole lines, and errors that name the file."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Within this context, an OSError that names no file, such as a full disk's, is raised with the name of `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from None
+
+
+@contextmanager
+def replacing(path: Path, keep: Path | None = None) -> Iterator[BinaryIO]:
+    """Yield a file that replaces `path` once it is on disk: readers see the former file or the whole new one.
+
+    The former file is kept as `keep`. An error removes what is written, which makes room on a full disk.
+    """
+    part = path.with_suffix(".part")
+    with naming(path):
+        try:
+            with open(part, "w+b") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            if keep and path.exists():
+                path.replace(keep)
+            part.replace(path)
+        except BaseException:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+            raise
+
+
+def append_line(path: Path, line: bytes) -> None:
+    """Append one line and sync it to disk, after removing an incomplete last line that a killed writer left.
+
+    An error removes the part that is written, so that the file holds whole lines only.
+    """
+    # Unbuffered: a buffer would write its rest again when the file is closed.
+    with naming(path), open(path, "a+b", buffering=0) as file:
+        end = _end_of_lines(file)
+        file.truncate(end)
+        try:
+            rest = memoryview(line)
+            while rest:
+                rest = rest[file.write(rest) :]
+            os.fsync(file.fileno())
+        except OSError:
+            with suppress(OSError):
+                file.truncate(end)
+            raise
+
+
+def _end_of_lines(file) -> int:
+    """Offset behind the last complete line."""
+    size = file.seek(0, os.SEEK_END)
+    if size == 0:
+        return 0
+    file.seek(size - 1)
+    if file.read(1) == b"\n":
+        return size
+    file.seek(0)
+    return file.readall().rfind(b"\n") + 1
