@@ -18,13 +18,23 @@ def naming(path: Path) -> Iterator[None]:
         raise OSError(error.errno, os.strerror(error.errno), str(path)) from None
 
 
+def cache_folder() -> Path:
+    """The project's folder in the user's cache, as in the XDG Base Directory Specification.
+
+    RuntimeError for a user without a home.
+    """
+    cache_home = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(cache_home) if os.path.isabs(cache_home) else Path.home() / ".cache") / "robust-training-bench"
+
+
 @contextmanager
-def replacing(path: Path, keep: Path | None = None) -> Iterator[BinaryIO]:
+def replacing(path: Path, keep: Path | None = None, shared: bool = False) -> Iterator[BinaryIO]:
     """Yield a file that replaces `path` once it is on disk: readers see the former file or the whole new one.
 
-    The former file is kept as `keep`. An error removes what is written, which makes room on a full disk.
+    The former file is kept as `keep`. An error removes what is written, which makes room on a full disk. `shared` is
+    True if several processes may write `path` at once.
     """
-    part = path.with_suffix(".part")
+    part = path.with_name(f"{path.name}.{os.getpid()}.part") if shared else path.with_suffix(".part")
     with naming(path):
         try:
             with open(part, "w+b") as file:

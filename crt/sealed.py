@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import IO, BinaryIO, NamedTuple, cast
 
 from crt.disk import naming, replacing
 
@@ -57,12 +57,12 @@ class _Digesting(io.RawIOBase):
 
 
 @contextmanager
-def writing(path: Path, owner: str, keep: Path | None = None) -> Iterator[io.RawIOBase]:
+def writing(path: Path, owner: str, keep: Path | None = None) -> Iterator[IO[bytes]]:
     """Yield a stream for a zip archive, which replaces `path` with its digest once it is on disk; see `replacing`."""
     with replacing(path, keep) as file:
         stream = _Digesting(file)
         try:
-            yield stream
+            yield cast(IO[bytes], stream)
         except RuntimeError:
             # torch.save reports an error of the stream as its own.
             raise stream.error or DamagedError(f"{path}: cannot be written") from None

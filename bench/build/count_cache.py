@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import crt
+from crt.disk import cache_folder
 
 Counts = dict[str, float]
 
@@ -16,12 +16,6 @@ _SOURCES = ("cell", "build/cost", "build/counter", "build/networks", "build/pass
 """Modules of `bench` that a count depends on, in addition to all of `crt`."""
 _VERSIONS = 8
 """Number of files to keep: those of the most recent versions."""
-
-
-def folder() -> Path:
-    """Folder of the counts in the user's cache, as in the XDG Base Directory Specification."""
-    cache_home = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(cache_home) if os.path.isabs(cache_home) else Path.home() / ".cache") / "robust-training-bench"
 
 
 def missing(key: str) -> bool:
@@ -83,7 +77,7 @@ def _digest(key: object, counts: object) -> str:
 
 
 def _file() -> Path:
-    return folder() / f"counts-{counter_version()}.jsonl"
+    return cache_folder() / f"counts-{counter_version()}.jsonl"
 
 
 @cache

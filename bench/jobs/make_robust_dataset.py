@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,8 +21,11 @@ from bench.records import End, RobustChunk
 from crt import distributed
 from crt.attacks.robust_images import robustify
 from crt.data import DATASETS
+from crt.data import digest as file_digest
 from crt.data.beton_file import Beton, ensure
 from crt.data.beton_file import write as write_beton
+from crt.sealed import DamagedError, reading, writing
+from crt.text import printable
 
 
 def robust_images(cell: Cell, runs: Path) -> Path:
@@ -30,13 +34,29 @@ def robust_images(cell: Cell, runs: Path) -> Path:
     note = path / "made.json"
     if not note.exists():
         raise ValueError(f"{path}: missing, so its images were not made to the end (submit again to make them)")
-    made, now = json.loads(note.read_text(encoding="utf-8"))["teacher"], _digest(cell, runs)
+    made, now = _made_with(note), _digest(cell, runs)
     if made != now:
         raise ValueError(
             f"{path}: made with a teacher of SHA-256 {made[:12]}, {_teacher(cell).id} has {now[:12]} now (remove it,"
             " and it is made again)"
         )
+    file = dataset(cell).path("train", path)
+    remedy = f"(remove {note} and submit again, and its chunks are joined anew)"
+    if not file.exists():
+        raise ValueError(f"{file}: missing {remedy}")
+    try:
+        file_digest.check(file)
+    except DamagedError as error:
+        raise ValueError(f"{error} {remedy}") from None
     return path
+
+
+def _made_with(note: Path) -> str:
+    """SHA-256 of the teacher that a dataset was made with."""
+    try:
+        return str(json.loads(note.read_bytes())["teacher"])
+    except (ValueError, LookupError, TypeError, RecursionError):
+        raise ValueError(f"{note}: damaged (remove it and submit again, and the dataset is joined anew)") from None
 
 
 def run_robustify(cell: Cell, shard: int, shards: int, place: JobPaths) -> None:
@@ -48,7 +68,7 @@ def run_robustify(cell: Cell, shard: int, shards: int, place: JobPaths) -> None:
     home, firsts = folder(cell, place.runs), chunks(cell)
     with take_lease(home / f"{part}of{parts}.jsonl", place) as lease:
         lease.append(start((cell,), place.process, cell.seed))
-        left = [first for first in firsts[part::parts] if not (home / f"part-{first}.npz").exists()]
+        left = [first for first in firsts[part::parts] if not _is_whole(cell, home / f"part-{first}.npz")]
         if left:
             _make(cell, place, left, lease)
         distributed.barrier()
@@ -74,7 +94,8 @@ def _make(cell: Cell, place: JobPaths, left: list[int], lease: RecordLease) -> N
                 content = robust.mul(255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
             distance = float(distances.mean())
             with lease.held():
-                _save(home / f"part-{first}.npz", images=content, distance=distances.cpu().numpy())
+                with writing(home / f"part-{first}.npz", _owner(cell)) as file:
+                    np.savez(file, images=content, distance=distances.cpu().numpy())
             lease.append(RobustChunk(first=first, images=len(chosen), seconds=timer.seconds, distance=distance))
             progress.step(f"feature distance {distance:.3g}")
 
@@ -84,26 +105,40 @@ def _pixels(images: Beton, indices: np.ndarray) -> torch.Tensor:
     return x.permute(0, 3, 1, 2).float().div(255).contiguous()
 
 
-def _save(path: Path, images: np.ndarray, distance: np.ndarray) -> None:
-    part = path.with_suffix(".part")
-    with open(part, "wb") as file:
-        np.savez(file, images=images, distance=distance)
-    part.replace(path)
+def _owner(cell: Cell) -> str:
+    """Name of the dataset with its teacher's, which its chunks carry."""
+    return f"{_teacher(cell).id}/{cell.robust}"
+
+
+def _is_whole(cell: Cell, part: Path) -> bool:
+    """True if a chunk is there as it was written; a damaged one is removed with a warning, and is made again."""
+    try:
+        with reading(part, _owner(cell)):
+            return True
+    except FileNotFoundError:
+        return False
+    except DamagedError as error:
+        part.unlink()
+        print(f"warning: {printable(str(error))}; its images are made again", file=sys.stderr, flush=True)
+        return False
 
 
 def _join(cell: Cell, place: JobPaths, firsts: range) -> None:
     """Join the parts into one .beton file; each image has the label of the image whose features it imitates."""
     home, kind = folder(cell, place.runs), dataset(cell)
-    images = np.concatenate(list(_parts(home, firsts)))
+    images = np.concatenate(list(_parts(cell, home, firsts)))
     labels = Beton(ensure(DATASETS[cell.dataset], "train", place.images(cell, "train"))).labels[: len(images)]
     write_beton(kind, "train", home, images, labels, show=False)
     write(home / "made.json", json.dumps({"teacher": _digest(cell, place.runs)}).encode())
 
 
-def _parts(home: Path, firsts: range) -> Iterator[np.ndarray]:
+def _parts(cell: Cell, home: Path, firsts: range) -> Iterator[np.ndarray]:
     for first in firsts:
-        with np.load(home / f"part-{first}.npz") as part:
-            yield part["images"]
+        try:
+            with reading(home / f"part-{first}.npz", _owner(cell)) as file, np.load(file) as part:
+                yield part["images"]
+        except DamagedError as error:
+            raise ValueError(f"{error} (submit again, and its images are made again)") from None
 
 
 def _digest(cell: Cell, runs: Path) -> str:

@@ -1,4 +1,4 @@
-"""Write .beton files: `python -m crt.data.beton cifar10 --source FOLDER --data data`."""
+"""Write .beton files: `python -m crt.data.beton cifar10 --source FOLDER --data data`; check them: `... verify data`."""
 
 import sys
 from pathlib import Path
@@ -7,14 +7,18 @@ from typing import Annotated
 import typer
 
 from crt.data import DATASETS
-from crt.text import replace_missing_characters
+from crt.text import printable, replace_missing_characters
 
+_VERIFY = "verify"
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
 @app.command()
 def main(
-    dataset: Annotated[str, typer.Argument(help=f"One of {', '.join(DATASETS)}.")],
+    dataset: Annotated[str, typer.Argument(help=f"One of {', '.join(DATASETS)}; or {_VERIFY}, to check files.")],
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="[PATH]...", help=f"After {_VERIFY}: .beton files, or folders of them.")
+    ] = [],  # noqa: B006
     source: Annotated[
         Path | None,
         typer.Option(
@@ -34,10 +38,20 @@ def main(
         ),
     ] = None,
 ) -> None:
-    """Write a dataset's train and test .beton files; without --source, CIFAR-10 is downloaded."""
+    """Write a dataset's train and test .beton files; without --source, CIFAR-10 is downloaded.
+
+    After `verify`, read .beton files to the end and compare them with their digests; exit code 2 if one is damaged.
+    """
     replace_missing_characters()
+    if dataset == _VERIFY:
+        from crt.data.verify import verify
+
+        raise typer.Exit(0 if verify(paths) else 2)
+    if paths:
+        print(f"error: {printable(str(paths[0]))}: unexpected (allowed: paths after {_VERIFY} only)", file=sys.stderr)
+        raise typer.Exit(2)
     if dataset not in DATASETS:
-        print(f"error: dataset: {dataset!r} (allowed: {', '.join(DATASETS)})", file=sys.stderr)
+        print(f"error: dataset: {dataset!r} (allowed: {', '.join([*DATASETS, _VERIFY])})", file=sys.stderr)
         raise typer.Exit(2)
     try:
         from crt.data.convert import convert

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from crt.data import Dataset, layout
+from crt.data import Dataset, digest, layout
 from crt.data.progress import progress
 from crt.data.sources import digits
+from crt.sealed import DamagedError
 from crt.text import invocation
 
 _TOLERANCE = 2e-3
@@ -83,7 +84,10 @@ class Beton:
 
 
 def ensure(dataset: Dataset, split: str, data: Path) -> Path:
-    """The split's complete .beton file; digits are written on first use. ValueError where it is missing or unfit."""
+    """The split's complete .beton file; digits are written on first use.
+
+    ValueError where it is missing, unfit or not as it was written.
+    """
     path = dataset.path(split, data)
     if dataset.name == "digits" and not path.exists():
         write(dataset, split, data, *digits(split), show=False)
@@ -97,6 +101,10 @@ def ensure(dataset: Dataset, split: str, data: Path) -> Path:
     allowed = dataset.shape[1:]
     if (dataset.resize is None or split == "test") and (beton.jpeg or (beton.height, beton.width) != allowed):
         raise ValueError(f"{path}: images of {beton.height}x{beton.width} (allowed: raw, {allowed[0]}x{allowed[1]})")
+    try:
+        digest.check(path)
+    except DamagedError as error:
+        raise ValueError(f"{error} (restore it from a copy, or remove it and {_again()})") from None
     return path
 
 
@@ -119,7 +127,7 @@ def write(
             part = Path(file.name)
             _lay_out(file, path.name, images, labels, show)
         part.chmod(0o644)
-        part.replace(path)
+        digest.place(part, path)
     except OSError as error:
         raise ValueError(
             f"{path}: {error.strerror} (allowed: a folder for --data with room that can be written)"

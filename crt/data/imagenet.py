@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from crt.data import Dataset, layout
+from crt.data import Dataset, digest, layout
 from crt.data.progress import progress, say
 from crt.data.trees import FOLDERS, Tree, trees_of
 
@@ -125,7 +125,7 @@ def write(
         rows = np.zeros(len(kept), layout.ROW)
         rows["image"], rows["label"], rows["index"] = kept["image"], kept["label"], np.arange(len(kept))
         layout.seal(file, rows, kept["size"])
-        part.replace(path)
+        digest.place(part, path)
         journal.unlink()
     return ["/".join(tree.images[k]) for k in np.flatnonzero(done["size"] == 0)]
 

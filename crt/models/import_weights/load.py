@@ -15,6 +15,7 @@ from crt.models.import_weights.inert_pickle import Stored
 from crt.models.import_weights.layer_names import named
 from crt.models.import_weights.state_dict import choose
 from crt.models.import_weights.wrappers import Unwrapped, some, unwrap
+from crt.sealed import check_seal
 
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
 _INTEGERS = ("int64", "int32", "int16", "int8", "uint8")
@@ -33,12 +34,14 @@ def load_weights(
     become 0 and 1. The model keeps its own constants where the file has none.
 
     Warns about other contents of the file: other state dicts, an average, tensors that are no layers. ValueError, with
-    an unchanged model, for a file that is missing, has another SHA-256 or is no checkpoint; for other constants than
-    the model's; for other layers or shapes; and for tensors with missing or non-finite numbers.
+    an unchanged model, for a file that is missing, has another SHA-256, differs from the digest in it or is no
+    checkpoint; for other constants than the model's; for other layers or shapes; and for tensors with missing or
+    non-finite numbers.
     """
     digest = sha256_of(path)
     if sha256 is not None and digest != sha256.lower():
         raise ValueError(f"{path}: its SHA-256 is {digest}, not {sha256}")
+    check_seal(path)
     try:
         chosen = choose(read(path), key)
         unwrapped = unwrap(chosen.state)
