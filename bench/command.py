@@ -1,5 +1,6 @@
 """Parts shared by all commands: the typer application, one-line errors and exit codes."""
 
+import errno
 import sys
 import warnings
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import typer
 from crt.text import printable, replace_missing_characters
 from launchers.environment import cleaned
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 Overrides = Annotated[
     list[str],
     typer.Option("--set", metavar="PLACE=VALUE", help="Change a value of the manifest: recipe.epochs=3; repeatable."),
@@ -46,9 +48,9 @@ def report_errors() -> Iterator[None]:
     except ValueError as error:
         _fail(str(error))
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None and error.errno not in _FULL:
             raise
-        _fail(f"{error.filename}: {error.strerror}")
+        _fail(f"{error.filename}: {error.strerror}" if error.filename else f"{error.strerror}")
     except KeyboardInterrupt:
         print("interrupted; the same command goes on", file=sys.stderr)
         raise typer.Exit(130) from None

@@ -50,6 +50,12 @@ def replacing(path: Path, keep: Path | None = None, shared: bool = False) -> Ite
             raise
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text file; characters that UTF-8 lacks are escaped, and an error names the file."""
+    with naming(path):
+        path.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
 def append_line(path: Path, line: bytes) -> None:
     """Append one line and sync it to disk, after removing an incomplete last line that a killed writer left.
 

@@ -42,15 +42,19 @@ class Ledger:
             yield
 
     def note(self, entry: Entry) -> None:
-        """Append a line, which is on disk when this returns."""
-        with open(self.file, "a+b") as file:
-            if file.tell():
-                file.seek(-1, os.SEEK_END)
-                if file.read(1) != b"\n":
-                    file.write(b"\n")
-            file.write(entry.model_dump_json().encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        """Append a line, which is on disk when this returns; an OSError names the file."""
+        try:
+            with open(self.file, "a+b") as file:
+                if file.tell():
+                    file.seek(-1, os.SEEK_END)
+                    if file.read(1) != b"\n":
+                        file.write(b"\n")
+                file.write(entry.model_dump_json().encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            # A write that fails, as on a full disk, does not name its file. The part written is skipped on reading.
+            raise OSError(error.errno, error.strerror, str(self.file)) from None
 
     def entries(self, cluster: str, comments: dict[str, str]) -> list[Entry]:
         """Arrays handed to `cluster`, oldest first; `comments` gives the ids of those whose submitter died."""

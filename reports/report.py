@@ -9,6 +9,7 @@ import pandas as pd
 from bench.manifest.manifest import Manifest
 from bench.results.measured import count_recorded
 from crt import screen
+from crt.disk import write_text
 from crt.text import printable
 from reports.frames import read_frames
 from reports.header import header
@@ -70,7 +71,7 @@ def report(path: Path, options: Options, home: str = "") -> Summary:
         from reports.render.html import page
 
         content = contents(manifest, measured, frames, lines, shown, findings, options.commands(path), home)
-        options.html.write_text(page(content), encoding="utf-8")
+        write_text(options.html, page(content))
         console.print(printable(f"wrote {options.html}"), soft_wrap=True)
     slower = int((frames["changes"]["verdict"] == "slower").sum())
     return Summary(manifest.title, _main(findings), count_recorded(manifest, measured), len(manifest.cells), slower)
@@ -97,11 +98,11 @@ def _write(
     if options.wide_csv:
         yield from (f"wrote {file}" for file in csv_writer.write_wide(frames, options.wide_csv))
     if options.out:
-        options.out.write_text(text.markdown(manifest.title, findings, lines, shown), encoding="utf-8")
+        write_text(options.out, text.markdown(manifest.title, findings, lines, shown))
         yield f"wrote {options.out}"
     if options.latex:
         document = latex_document(manifest.title, [*findings, *lines], tables(frames, LATEX))
-        options.latex.write_text(document, encoding="utf-8")
+        write_text(options.latex, document)
         yield f"wrote {options.latex}"
     if options.plot:
         # Importing Matplotlib takes longer than making most reports.

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.plan.selection import manifest_name
+from crt.disk import write_text
 from reports.options import Options
 from reports.render.html import Entry, index
 from reports.report import report
@@ -38,6 +39,6 @@ def site(manifests: list[Path], options: Options) -> int:
         slower += made.slower
         entries.append(Entry(f"{name}.html", made.title, made.verdict, made.measured, made.cells))
     if html:
-        (html / _INDEX).write_text(index(entries), encoding="utf-8")
+        write_text(html / _INDEX, index(entries))
         print(f"wrote {html / _INDEX}")
     return slower

@@ -105,7 +105,8 @@ def changed(change: Callable[[dict], object], sealed: bool = True) -> Callable[[
 
     def damage(path: Path) -> None:
         content = torch.load(path, weights_only=True)
-        content = change(content) or content
+        made = change(content)
+        content = made if isinstance(made, list) else content
         owner = content["record"]["arm"] if isinstance(content, dict) and "record" in content else "unknown"
         if sealed:
             save(path, content, owner)
@@ -161,9 +162,9 @@ DAMAGES = {
         "momentum_buffer of parameter 0 holds NaN",
     ),
     "no dictionary": (changed(lambda c: [1, 2], sealed=False), "no dictionary"),
-    "no optimizer": (changed(lambda c: c.pop("optimizer") and None, sealed=False), "lacks optimizer"),
-    "no record": (changed(lambda c: c.pop("record") and None, sealed=False), "lacks record"),
-    "a layer missing": (changed(lambda c: c["model"].pop("head.bias") is None or None, sealed=False), "lacks head"),
+    "no optimizer": (changed(lambda c: c.pop("optimizer"), sealed=False), "lacks optimizer"),
+    "no record": (changed(lambda c: c.pop("record"), sealed=False), "lacks record"),
+    "a layer missing": (changed(lambda c: c["model"].pop("head.bias"), sealed=False), "lacks head"),
     "a layer of another shape": (changed(put("model", "head.bias", value=torch.zeros(3)), sealed=False), "shape"),
     "ranks missing": (changed(put("ranks", value=[]), sealed=False), "state of 0 ranks, not of 1"),
     "a bit without digest": (member, "checksum of"),

@@ -1,8 +1,9 @@
 """Certificates in the format of https://github.com/locuslab/smoothing: one tab-separated line per image."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
+
+from crt.disk import append_line, naming
 
 _HEADER = ("idx", "label", "predict", "radius", "correct", "time")
 
@@ -49,7 +50,7 @@ def read(path: Path) -> list[Row]:
 def resume(path: Path) -> list[Row]:
     """Rows of a table to resume. A missing table is created, and an incomplete last line is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+b") as file:
+    with naming(path), open(path, "a+b") as file:
         file.seek(0)
         complete = file.read().rfind(b"\n") + 1
         file.truncate(complete)
@@ -61,10 +62,7 @@ def resume(path: Path) -> list[Row]:
 def append(path: Path, row: Row) -> None:
     """Append a row in one write."""
     fields = (row.idx, row.label, row.predict, row.radius, int(row.correct), _clock(row.time))
-    with open(path, "ab") as file:
-        file.write("\t".join(map(str, fields)).encode() + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
+    append_line(path, "\t".join(map(str, fields)).encode() + b"\n")
 
 
 def _seconds(text: str) -> float:

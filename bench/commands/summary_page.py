@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from bench.commands.summary import Estimate, EstimateAtRadius, Summary
+from crt.disk import write_text
 from crt.text import printable
 
 _SHOWN = {"commit", "dirty", "python", "torch", "torchvision", "cuda", "device", "driver", "host", "cpu", "cpus"}
@@ -19,9 +20,9 @@ _SHOWN = {"commit", "dirty", "python", "torch", "torchvision", "cuda", "device",
 def write(summary: Summary, curve: Sequence[EstimateAtRadius], json: Path | None, html: Path | None) -> list[Path]:
     """Write the summary as JSON and as a page; the files written."""
     if json:
-        json.write_text(summary.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        write_text(json, summary.model_dump_json(indent=1) + "\n")
     if html:
-        html.write_text(page(summary, curve), encoding="utf-8", errors="backslashreplace")
+        write_text(html, page(summary, curve))
     return [file for file in (json, html) if file]
 
 

@@ -17,6 +17,7 @@ from bench.manifest.manifest import Manifest
 from crt import screen
 from crt.data import DATASETS
 from crt.data.beton_file import Beton, ensure
+from crt.disk import naming
 from crt.fitted_table import FittedTable
 from crt.lipschitz.boxes import regions
 from crt.lipschitz.chain import Layer, chain
@@ -70,7 +71,8 @@ def report(
         command = invocation("bench.submit", path, *(["--quick"] if quick else []), *set_options(overrides))
         raise ValueError(f"{path}: no network to compare: {'; '.join(notes)} (train them: {command})")
     if csv:
-        frame.to_csv(csv, index=False)
+        with naming(csv):
+            frame.to_csv(csv, index=False)
     console.print(f"{manifest.title}: compared with {reference.id}, at most {images} test images", soft_wrap=True)
     for table in _tables(frame):
         console.print(table, crop=False)

@@ -13,7 +13,7 @@ import torch
 from bench.build.networks import trained
 from bench.build.robust_dataset import chunks, dataset, folder
 from bench.cell import Cell, Weights
-from bench.jobs.lease import JobPaths, RecordLease, take_lease, write
+from bench.jobs.lease import JobPaths, RecordLease, take_lease
 from bench.jobs.progress import Progress
 from bench.measure.provenance import start
 from bench.measure.timer import Timer
@@ -24,6 +24,7 @@ from crt.data import DATASETS
 from crt.data import digest as file_digest
 from crt.data.beton_file import Beton, ensure
 from crt.data.beton_file import write as write_beton
+from crt.disk import replacing
 from crt.sealed import DamagedError, reading, writing
 from crt.text import printable
 
@@ -129,7 +130,8 @@ def _join(cell: Cell, place: JobPaths, firsts: range) -> None:
     images = np.concatenate(list(_parts(cell, home, firsts)))
     labels = Beton(ensure(DATASETS[cell.dataset], "train", place.images(cell, "train"))).labels[: len(images)]
     write_beton(kind, "train", home, images, labels, show=False)
-    write(home / "made.json", json.dumps({"teacher": _digest(cell, place.runs)}).encode())
+    with replacing(home / "made.json", shared=True) as note:
+        note.write(json.dumps({"teacher": _digest(cell, place.runs)}).encode())
 
 
 def _parts(cell: Cell, home: Path, firsts: range) -> Iterator[np.ndarray]:

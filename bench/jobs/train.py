@@ -14,7 +14,7 @@ from bench.build.weights import load_network, save
 from bench.cell import Cell
 from bench.jobs.checkpoints import Checkpoints
 from bench.jobs.events import Events
-from bench.jobs.lease import JobPaths, RecordLease, take_lease, write
+from bench.jobs.lease import JobPaths, RecordLease, take_lease
 from bench.jobs.make_robust_dataset import robust_images
 from bench.jobs.monitor import Monitor
 from bench.jobs.progress import Progress
@@ -26,6 +26,7 @@ from bench.measure.timer import Timer
 from bench.records import End, Epoch, MonitorPoint, append, read
 from crt import distributed
 from crt.data.batches import Loader
+from crt.disk import replacing
 from crt.models.classifier import Classifier
 from crt.training.loop import Training
 
@@ -46,7 +47,8 @@ def run_cell(cell: Cell, place: JobPaths) -> None:
         if distributed.rank() == 0:
             checkpoints.choose()
             with lease.held():
-                write(folder / "cell.json", cell.model_dump_json(indent=1).encode())
+                with replacing(folder / "cell.json") as out:
+                    out.write(cell.model_dump_json(indent=1).encode())
             lease.append(start((cell,), place.process, cell.seed, training_cost((cell,)), ranks))
         distributed.barrier()
         _train(cell, teacher, place, lease, checkpoints)

@@ -17,6 +17,7 @@ from bench.plan.distinguish import distinguish
 from bench.plan.selection import chosen, manifest_name
 from bench.plan.waves import BenchWave, pluralize, waves
 from crt import screen
+from crt.disk import naming
 from crt.text import command, invocation, printable
 from launchers import inline, local, slurm
 from launchers.choose import choose
@@ -165,9 +166,11 @@ class Submission:
         if self.launcher == "inline":
             failures = inline.launch(planned)
         elif self.launcher == "local":
-            failures = local.launch(planned, logs)
+            with naming(logs):
+                failures = local.launch(planned, logs)
         else:
-            queued = slurm.launch(manifest_name(self.path), self.plan, logs, self.profile, self.ledger)
+            with naming(logs):
+                queued = slurm.launch(manifest_name(self.path), self.plan, logs, self.profile, self.ledger)
             for job, array in queued:
                 self.console.print(f"queued {job}: {array.name}, {pluralize(len(array.tasks))}", soft_wrap=True)
             if not queued:

@@ -2,10 +2,13 @@
 
 import inspect
 import os
+import pwd
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -80,6 +83,7 @@ def begin(recipe: Recipe) -> None:
 def compile_body(body: nn.Module, mode: str) -> None:
     """Compile in place, each size as one graph or not at all."""
     _separate_caches()
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(compiler_cache()))
     # A smaller last batch has its own graph, since a graph for all sizes would be slower.
     # Arms of one process share code, and thus a cache that every call searches, unless they are isolated.
     if "isolate_recompiles" in inspect.signature(torch.compile).parameters:
@@ -88,6 +92,18 @@ def compile_body(body: nn.Module, mode: str) -> None:
         # torch 2.11 has one limit for all, and compiles its own modules, such as Sequential, only inside others' code.
         torch._dynamo.config.recompile_limit = _SIZES
         body._compiled_call_impl = torch.compile(partial(_forward, body), fullgraph=True, dynamic=False, mode=mode)
+
+
+def compiler_cache() -> Path:
+    """Folder of compiled code, torch's default for this process's user.
+
+    torch asks the environment for the user's name, where another's, as after su, leads to a folder of the other's.
+    """
+    try:
+        user = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        user = f"uid_{os.getuid()}"
+    return Path(tempfile.gettempdir()) / f"torchinductor_{user}"
 
 
 def _forward(body: nn.Module, x: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from bench.results.robustness import kind
+from crt.disk import naming
 from reports.figures import arguments, certificates, hours, times, training
 from reports.figures.draw import Plot, left_out, style
 from reports.figures.svg import svg
@@ -98,7 +99,7 @@ def draw(frames: Frames, plot: Path) -> Iterator[str]:
             refused.append(f"{attempt.name}: {attempt.reason}")
             continue
         file = plot.with_name(f"{plot.stem}-{attempt.name}{plot.suffix}")
-        with style():
+        with style(), naming(file):
             attempt.plot.savefig(file, dpi=300, facecolor="white")
         drawn = True
         yield f"wrote {file}"

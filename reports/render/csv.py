@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from bench.results.columns import SOURCE
+from crt.disk import naming
 
 
 def write_tidy(observations: pd.DataFrame, path: Path) -> None:
@@ -23,4 +24,5 @@ def write_wide(frames: dict[str, pd.DataFrame], path: Path) -> Iterator[Path]:
 
 
 def _write(frame: pd.DataFrame, path: Path) -> None:
-    frame.to_csv(path, index=False, errors="backslashreplace")
+    with naming(path):
+        frame.to_csv(path, index=False, errors="backslashreplace")

@@ -1,0 +1,244 @@
+"""Digests: of archives that carry their own, and of .beton files, which are read once for each file."""
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from bench.build.weights import load, save
+from bench.jobs import make_robust_dataset
+from bench.jobs.lease import JobPaths
+from bench.jobs.train import run_cell
+from bench.plan.waves import waves
+from bench.records import Epoch, Fail, RobustChunk, read, read_all
+from crt.data import DATASETS, digest, layout
+from crt.data.beton import app
+from crt.data.beton_file import Beton, ensure, write
+from crt.data.sources import digits as digits_images
+from crt.sealed import DamagedError
+
+DIGITS = DATASETS["digits"]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> tuple[Path, bytes]:
+    path = tmp_path_factory.mktemp("sealed") / "checkpoint.pt"
+    save(path, {"model": {"weight": torch.arange(6.0)}, "record": {"epoch": 1}}, "cell-1")
+    return path, path.read_bytes()
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(place=st.floats(0, 1), bits=st.integers(1, 255))
+@example(place=1.0, bits=1)
+def test_any_flipped_byte_is_noticed(checkpoint, place, bits):
+    path, content = checkpoint
+    damaged = bytearray(content)
+    damaged[round(place * (len(content) - 1))] ^= bits
+    path.write_bytes(damaged)
+    with pytest.raises(DamagedError, match=str(path)):
+        load(path, "cell-1")
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(length=st.integers(0, 2000), more=st.binary(max_size=100))
+def test_any_other_length_is_noticed(checkpoint, length, more):
+    path, content = checkpoint
+    damaged = content[:length] if length < len(content) else content + (more or b"\0")
+    path.write_bytes(damaged)
+    with pytest.raises(DamagedError, match=str(path)):
+        load(path, "cell-1")
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(content=st.binary(max_size=300))
+@example(content=b"PK\5\6" + bytes(18))
+def test_bytes_that_are_no_archive_are_damaged(checkpoint, content):
+    path, _ = checkpoint
+    path.write_bytes(content)
+    with pytest.raises(DamagedError, match=str(path)):
+        load(path, "cell-1")
+
+
+def beton(folder: Path) -> Path:
+    """A file of the digits' test images, with its digest."""
+    write(DIGITS, "test", folder, *digits_images("test"), show=False)
+    return DIGITS.path("test", folder)
+
+
+def flip(place: Callable[[Path], int]) -> Callable[[Path], None]:
+    def damage(path: Path) -> None:
+        offset = place(path)
+        with open(path, "r+b") as file:
+            file.seek(offset)
+            byte = file.read(1)[0]
+            file.seek(offset)
+            file.write(bytes([byte ^ 1]))
+
+    return damage
+
+
+ROWS = layout.HEADER.itemsize + len(layout.FIELDS) * layout.FIELD.itemsize
+BETONS = {
+    "version": flip(lambda path: 0),
+    "number of images": flip(lambda path: layout.HEADER.fields["images"][1]),
+    "field's name": flip(lambda path: layout.HEADER.itemsize + layout.FIELD.fields["name"][1]),
+    "field's arguments": flip(lambda path: layout.HEADER.itemsize + layout.FIELD.fields["arguments"][1] + 50),
+    "height": flip(lambda path: ROWS + 3),
+    "label": flip(lambda path: ROWS + 5 * layout.ROW.itemsize + layout.ROW.fields["label"][1]),
+    "pixel": flip(lambda path: layout.start(DIGITS.test_images) + 100_000),
+    "allocation": flip(lambda path: path.stat().st_size - 1),
+    "cut off": lambda path: os.truncate(path, path.stat().st_size - 1),
+    "longer": lambda path: os.truncate(path, path.stat().st_size + 1),
+    "empty": lambda path: os.truncate(path, 0),
+}
+
+
+@pytest.mark.parametrize("damage", BETONS)
+def test_damaged_beton_file_is_refused_by_name_and_by_command(damage, tmp_path):
+    path = beton(tmp_path)
+    assert ensure(DIGITS, "test", tmp_path) == path
+    BETONS[damage](path)
+    with pytest.raises(ValueError) as refused:
+        ensure(DIGITS, "test", tmp_path)
+    assert str(path) in str(refused.value)
+    done = CliRunner().invoke(app, ["verify", str(path)])
+    assert done.exit_code == 2 and done.stderr.startswith(f"error: {path}: ") and done.stderr.count("\n") == 1
+
+
+def test_file_is_read_once_for_each_version_of_it(tmp_path, monkeypatch):
+    path, reads = beton(tmp_path), []
+    sha256 = digest._sha256
+    monkeypatch.setattr(digest, "_sha256", lambda *args: reads.append(args) or sha256(*args))
+    for _ in range(3):
+        ensure(DIGITS, "test", tmp_path)
+    assert not reads  # its writer remembered it
+    os.utime(path)
+    for _ in range(3):
+        ensure(DIGITS, "test", tmp_path)
+    assert len(reads) == 1
+
+
+def test_unwritable_folder_is_remembered_in_the_cache_and_without_a_cache_read_again(tmp_path, monkeypatch):
+    path, reads = beton(tmp_path / "data"), []
+    stamp = tmp_path / "data" / f".{path.name}.checked"
+    stamp.unlink()
+    stamp.mkdir()  # nobody can write a file over it
+    (stamp / "x").touch()
+    sha256 = digest._sha256
+    monkeypatch.setattr(digest, "_sha256", lambda *args: reads.append(args) or sha256(*args))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for _ in range(2):
+        ensure(DIGITS, "test", tmp_path / "data")
+    assert len(reads) == 1
+    (tmp_path / "blocked").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "blocked"))
+    for _ in range(2):
+        ensure(DIGITS, "test", tmp_path / "data")
+    assert len(reads) == 3
+
+
+def test_file_without_digest_is_used_and_verify_says_how_to_add_one(tmp_path):
+    path = beton(tmp_path)
+    digest.sidecar(path).unlink()
+    assert ensure(DIGITS, "test", tmp_path) == path
+    done = CliRunner().invoke(app, ["verify", str(tmp_path)])
+    assert done.exit_code == 0 and "no digest" in done.stdout
+    add = done.stdout.partition("add one: ")[2].strip().removesuffix(")")
+    subprocess.run(add, shell=True, check=True)
+    done = CliRunner().invoke(app, ["verify", str(tmp_path)])
+    assert done.exit_code == 0 and "whole, 360 images" in done.stdout
+    BETONS["pixel"](path)
+    with pytest.raises(ValueError, match="damaged: its SHA-256"):
+        ensure(DIGITS, "test", tmp_path)
+
+
+def test_digest_is_that_of_sha256sum(tmp_path):
+    path = beton(tmp_path)
+    subprocess.run(["sha256sum", "--check", "--quiet", digest.sidecar(path).name], cwd=tmp_path, check=True)
+    digest.sidecar(path).write_text("")
+    done = CliRunner().invoke(app, ["verify", str(path)])
+    assert done.exit_code == 2 and f"{digest.sidecar(path)}: '' is no SHA-256" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["verify"], "PATH: missing"),
+        (["verify", "absent.beton"], "absent.beton: no such file"),
+        (["cifar10", "more"], "more: unexpected"),
+    ],
+)
+def test_mistakes_in_the_command(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 2 and message in done.stderr and done.stderr.count("\n") == 1
+
+
+@pytest.fixture
+def student(tiny, digits, tmp_path, monkeypatch):
+    """An RDT cell whose robust dataset is made of three chunks."""
+    monkeypatch.setattr("bench.build.robust_dataset.CHUNK", 48)
+    teacher = "{arch: cnn2c2f, method: Standard, recipe: *r}"
+    manifest = tiny(method="{RDT: {steps: 1, step: 0.5}}", loader="device", teacher=teacher, epochs=1)
+    at = JobPaths(runs=tmp_path / "runs", data=digits, process="shared")
+    run_cell(manifest.cells[0].teacher, at)
+    make_robust_dataset.run_robustify(manifest.cells[0], 0, 1, at)
+    return manifest, at, make_robust_dataset.folder(manifest.cells[0], at.runs)
+
+
+def test_damaged_chunk_of_a_robust_dataset_is_made_again(student, capfd):
+    manifest, at, home = student
+    (cell,), file = manifest.cells, home / "digits-train.beton"
+    whole, part = file.read_bytes(), home / "part-48.npz"
+    flip(lambda path: path.stat().st_size // 2)(part)
+    (home / "made.json").unlink()
+    with pytest.raises(ValueError, match=r"part-48\.npz: damaged.*submit again"):
+        make_robust_dataset._join(cell, at, make_robust_dataset.chunks(cell))
+    make_robust_dataset.run_robustify(cell, 0, 1, at)
+    assert f"warning: {part}: damaged" in capfd.readouterr().err
+    assert file.read_bytes() == whole
+    assert [r.first for r in read_all(home) if isinstance(r, RobustChunk)] == [0, 48, 96, 48]
+
+
+@pytest.mark.parametrize("damage", ["pixel", "missing", "note"])
+def test_student_does_not_train_on_a_damaged_robust_dataset(damage, student):
+    manifest, at, home = student
+    (cell,), file, note = manifest.cells, home / "digits-train.beton", home / "made.json"
+    whole = file.read_bytes()
+    if damage == "pixel":
+        flip(lambda path: layout.start(128) + 1000)(file)
+    elif damage == "missing":
+        file.unlink()
+    else:
+        note.write_text('["teacher"')
+    with pytest.raises(ValueError, match=f"remove {'it' if damage == 'note' else note} and submit again") as refused:
+        run_cell(cell, at)
+    assert str(refused.value).startswith(str(note if damage == "note" else file))
+    records = read(at.runs / cell.id / "train.jsonl")
+    assert isinstance(records[-1], Fail) and not any(isinstance(r, Epoch) for r in records)
+    note.unlink()
+    for wave in waves(manifest, at):
+        for job in wave.jobs:
+            if not job.progress.finished:
+                job.task.run()
+    assert file.read_bytes() == whole and (at.runs / cell.id / "model.pt").exists()
+
+
+def test_chunks_of_earlier_versions_are_joined(student):
+    manifest, at, home = student
+    (cell,) = manifest.cells
+    whole = Beton(home / "digits-train.beton").images(range(128))
+    for part in home.glob("part-*.npz"):
+        with np.load(part) as content:
+            arrays = dict(content)
+        np.savez(part, **arrays)
+    (home / "made.json").unlink()
+    make_robust_dataset.run_robustify(cell, 0, 1, at)
+    assert np.array_equal(Beton(home / "digits-train.beton").images(range(128)), whole)
