@@ -448,9 +448,8 @@ cells:
     )
     slurm, where = table(text)
     good, bad, student, orphan = read_manifest(tmp_path / "m.yaml").cells
-    # What it would go on from is no checkpoint.
-    (tmp_path / "runs" / bad.id).mkdir(parents=True)
-    (tmp_path / "runs" / bad.id / "checkpoint.pt").write_text("not a checkpoint")
+    # A folder is in the place of its checkpoint.
+    (tmp_path / "runs" / bad.id / "checkpoint.pt").mkdir(parents=True)
     cluster.bench(submit, *slurm)
     cluster.wait(lambda: not cluster.queue())
     finished = [cell for cell in (good, bad, student, orphan) if (tmp_path / "runs" / cell.id / "model.pt").exists()]
@@ -459,7 +458,7 @@ cells:
     assert isinstance(last, Fail) and bad.id in last.reason
     said = cluster.bench(status, *where)
     assert "2 failed" in said and "not trained to the end" in said
-    (tmp_path / "runs" / bad.id / "checkpoint.pt").unlink()
+    (tmp_path / "runs" / bad.id / "checkpoint.pt").rmdir()
     again = cluster.bench(submit, *slurm, "--failed", "--only", "s1")
     assert again.count("queued ") == 2
     cluster.wait(lambda: not cluster.queue())

@@ -19,7 +19,7 @@ from bench.measure.provenance import start
 from bench.plan.job_states import State, _state, states
 from bench.plan.status_table import _ended, watch
 from bench.plan.waves import waves
-from bench.records import Fail, Verdict, append
+from bench.records import End, Fail, Verdict, append
 from bench.status import app as status
 from bench.submit import app as submit
 from crt.screen import Screen
@@ -142,6 +142,7 @@ def test_watch_shows_changes_until_all_jobs_have_ended(two, digits, tmp_path, te
     append(folder / "train.jsonl", Fail(time=1.0, reason="no room", host="n1", job=None))
     until(lambda: "1 failed" in out.getvalue(), watching.is_alive)
     assert watching.is_alive()
+    append(folder / "train.jsonl", End(time=2.0))
     (folder / "model.pt").touch()
     for spec in cell.evals:
         for index in spec.indices(360):
