@@ -352,3 +352,32 @@ def test_digest_survives_a_copy_and_names_its_owner(tmp_path):
     assert torch.equal(load(tmp_path / "b.pt", "cell-1")["x"], torch.arange(3))
     with pytest.raises(DamagedError, match=r"b\.pt: written for cell-1, not for cell-2"):
         load(tmp_path / "b.pt", "cell-2")
+
+
+def on_a_rank(rank: int, cell: Cell, runs: Path, data: Path, killed: bool) -> None:
+    """Train a cell as one of its ranks; all are killed in the last epoch, or none is."""
+    with pytest.MonkeyPatch.context() as patch:
+        if killed:
+            stop_in(patch, cell, 2.5)
+        try:
+            train.run_cell(cell, JobPaths(runs=runs, data=data, process="shared"))
+        except Killed:
+            assert killed
+
+
+@pytest.mark.slow
+def test_ranks_resume_from_the_same_checkpoint(tiny, digits, tmp_path, capfd):
+    from test_ddp import run
+
+    cell = tiny(loader="device", ranks=2, epochs=3).cells[0]
+    for runs, killed in ((tmp_path / "whole", False), (tmp_path / "runs", True)):
+        run(on_a_rank, 2, cell, runs, digits, killed)
+    newest = tmp_path / "runs" / cell.id / "checkpoint.pt"
+    flip(0.5)(newest)
+    run(on_a_rank, 2, cell, tmp_path / "runs", digits, False)
+    whole, state = (torch.load(tmp_path / name / cell.id / "model.pt", weights_only=True) for name in ("whole", "runs"))
+    assert all(torch.equal(whole[name], state[name]) for name in whole)
+    records = read(tmp_path / "runs" / cell.id / "train.jsonl")
+    assert [r.epoch for r in records if isinstance(r, Epoch)] == [0, 1, 2]
+    warnings = [line for line in capfd.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert len(warnings) == 1 and f"{newest}: damaged" in warnings[0] and warnings[0].endswith("after epoch 0")

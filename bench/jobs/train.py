@@ -28,6 +28,7 @@ from crt import distributed
 from crt.data.batches import Loader
 from crt.disk import replacing
 from crt.models.classifier import Classifier
+from crt.sealed import DamagedError
 from crt.training.loop import Training
 
 
@@ -46,9 +47,8 @@ def run_cell(cell: Cell, place: JobPaths) -> None:
         ranks = machines()
         if distributed.rank() == 0:
             checkpoints.choose()
-            with lease.held():
-                with replacing(folder / "cell.json") as out:
-                    out.write(cell.model_dump_json(indent=1).encode())
+            with lease.held(), replacing(folder / "cell.json") as out:
+                out.write(cell.model_dump_json(indent=1).encode())
             lease.append(start((cell,), place.process, cell.seed, training_cost((cell,)), ranks))
         distributed.barrier()
         _train(cell, teacher, place, lease, checkpoints)
@@ -60,7 +60,10 @@ def _tidy(cell: Cell, weights: Path, checkpoints: Checkpoints, lease: RecordLeas
     """Finish for an attempt that was killed between the weights and its last record."""
     if ended(read(lease.file)):
         return
-    load_network(weights, cell.id, untrained(cell).state_dict())
+    try:
+        load_network(weights, cell.id, untrained(cell).state_dict())
+    except DamagedError as error:
+        raise ValueError(f"{error} (remove it and submit again, and training goes on from its checkpoint)") from None
     with lease.held():
         checkpoints.remove()
     lease.append(End(time=time.time()))
