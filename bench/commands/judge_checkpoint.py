@@ -106,7 +106,14 @@ def report(request: Request, judging: Judging) -> None:
 
 def _judged(judging: Judging, model: Classifier, test: Beton, settings: dict, out: Path, title: str) -> list[Verdict]:
     """Verdicts on the chosen images; those not in the table `out` are judged and appended one by one."""
-    lease = image_table.claimed(out, settings)
+    with image_table.claimed(out, settings) as lease:
+        return _judged_into(judging, model, test, settings["seed"], lease, title)
+
+
+def _judged_into(
+    judging: Judging, model: Classifier, test: Beton, seed: int, lease: RecordLease, title: str
+) -> list[Verdict]:
+    out = lease.file
     verdicts = {verdict.index: verdict for verdict in judging.read(out)}
 
     def keep(index: int, label: int, judgement: Judgement, seconds: float) -> str:
@@ -124,7 +131,7 @@ def _judged(judging: Judging, model: Classifier, test: Beton, settings: dict, ou
         return judging.result(verdicts[index])
 
     indices = judging.spec.indices(len(test))
-    image_table.judge_rest(judging.evaluation, model, test, indices, verdicts, settings["seed"], title, keep)
+    image_table.judge_rest(judging.evaluation, model, test, indices, verdicts, seed, title, keep)
     return [verdicts[index] for index in indices]
 
 

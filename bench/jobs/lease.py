@@ -1,7 +1,5 @@
 """One attempt at a job: its folders, its right to write records, and the record of its failure."""
 
-import fcntl
-import json
 import os
 import socket
 import time
@@ -12,7 +10,8 @@ from pathlib import Path
 from typing import Literal
 
 from bench.cell import Cell
-from bench.records import Fail, Record, append
+from bench.jobs.record_lease import RecordLease, SupersededError
+from bench.records import Fail
 from crt.data import DATASETS
 from crt.data.stage import stage
 from crt.text import printable
@@ -41,82 +40,6 @@ class JobPaths:
         return stage(DATASETS[cell.dataset], split, self.data, self.stage) if self.stage else self.data
 
 
-class SupersededError(Exception):
-    """Raised when a later attempt at the same job has taken over its records."""
-
-
-class RecordLease:
-    """The right to write a records file, held by the attempt that started last.
-
-    When Slurm gives a node up, the job may still run there while the requeued job starts elsewhere: the old attempt
-    then notices before it writes that it has lost the lease. ValueError where a process of another job on this host
-    is writing the file.
-    """
-
-    def __init__(self, file: Path):
-        self.file = file
-        self._path = file.with_suffix(".claim")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        self._mine = {
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "job": os.environ.get("SLURM_JOB_ID"),
-            "time": time.time(),
-        }
-        with self._locked() as claim:
-            holder = _read(claim)
-            if holder and _at_work(holder, self._mine):
-                raise ValueError(
-                    f"{file}: process {holder['pid']} on {holder['host']} is at work on it (wait, or end it)"
-                )
-            claim.seek(0)
-            claim.truncate()
-            claim.write(json.dumps(self._mine))
-            claim.flush()
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Keep other attempts out while the block writes; SupersededError where a later attempt has taken over."""
-        with self._locked() as claim:
-            if _read(claim) != self._mine:
-                raise SupersededError(f"{self.file}: a later attempt has taken over")
-            yield
-
-    def append(self, record: Record) -> None:
-        with self.held():
-            append(self.file, record)
-
-    @contextmanager
-    def _locked(self) -> Iterator:
-        # This kind of lock works over NFS and ends with the process that holds it.
-        with open(self._path, "a+", encoding="utf-8") as claim:
-            fcntl.lockf(claim, fcntl.LOCK_EX)
-            yield claim
-
-
-def _read(claim) -> dict | None:
-    claim.seek(0)
-    text = claim.read()
-    try:
-        return json.loads(text) if text else None
-    except ValueError:
-        return None
-
-
-def _at_work(holder: dict, mine: dict) -> bool:
-    """True if the holder's process is alive on this host and is no earlier attempt of the same Slurm job."""
-    if holder["host"] != mine["host"] or holder["pid"] == mine["pid"]:
-        return False
-    if mine["job"] is not None and holder["job"] == mine["job"]:
-        return False
-    try:
-        stat = Path(f"/proc/{holder['pid']}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
-    # In states Z and X the process has ended, but its parent has not reaped it yet.
-    return stat.rpartition(")")[2].split()[0] not in "ZX"
-
-
 @contextmanager
 def take_lease(file: Path, place: JobPaths) -> Iterator[RecordLease]:
     """Join the other ranks and lease this rank's records file; a failure is recorded there with its reason."""
@@ -135,6 +58,8 @@ def take_lease(file: Path, place: JobPaths) -> Iterator[RecordLease]:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         lease.append(Fail(time=time.time(), reason=printable(reason[0]), host=socket.gethostname(), job=job_id()))
         raise
+    finally:
+        lease.release()
 
 
 def _stay(error: SupersededError) -> None:
