@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from lease_processes import compete, hold
 from waiting import until
 
 from bench.jobs import record_lease
@@ -17,7 +18,8 @@ from bench.jobs.claim import Claim, look, new_claim
 from bench.jobs.record_lease import RecordLease, SupersededError
 from bench.records import End, read
 
-SPAWN = multiprocessing.get_context("spawn")
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["lease_processes"])
 LONG_AGO = (1e9, 1e9)
 SOON = 0.06
 """Expiry in seconds where a claim that nobody renews is watched."""
@@ -44,29 +46,11 @@ def put(path: Path, content: bytes | Claim | dict) -> Path:
     return path
 
 
-def hold(file: Path, orders, answers) -> None:
-    """Take the lease; then, at each order, append a record, and answer with what came of it."""
-    try:
-        lease = RecordLease(file)
-    except ValueError as error:
-        answers.put(str(error))
-        return
-    answers.put("holds")
-    for order in iter(orders.get, "end"):
-        try:
-            lease.append(End(time=order))
-        except SupersededError:
-            answers.put("superseded")
-            return
-        answers.put("written")
-    lease.release()
-
-
 @contextmanager
 def holder(file: Path):
     """A process that takes the lease, with the queues of its orders and answers."""
-    orders, answers = SPAWN.Queue(), SPAWN.Queue()
-    process = SPAWN.Process(target=hold, args=(file, orders, answers), daemon=True)
+    orders, answers = PROCESSES.Queue(), PROCESSES.Queue()
+    process = PROCESSES.Process(target=hold, args=(file, orders, answers), daemon=True)
     process.start()
     try:
         yield process, orders, answers
@@ -76,7 +60,7 @@ def holder(file: Path):
 
 
 def ended_pid() -> int:
-    process = SPAWN.Process(target=int)
+    process = PROCESSES.Process(target=int)
     process.start()
     process.join()
     return process.pid
@@ -256,26 +240,14 @@ def test_a_holder_s_write_is_waited_for(file):
         first.append(End(time=3.0))
 
 
-def compete(file: Path, start, answers, end) -> None:
-    start.wait()
-    try:
-        lease = RecordLease(file, SOON)
-    except ValueError as error:
-        answers.put("at work" in str(error))
-        return
-    lease.append(End(time=float(os.getpid())))
-    answers.put(None)
-    end.wait()
-
-
 @pytest.mark.parametrize("left", ["nothing", "dead", "expired", "unreadable"])
 def test_of_several_takers_one_wins(file, left):
     claims = {"dead": new_claim().model_copy(update={"started": 1}), "expired": elsewhere(), "unreadable": b"5"}
     if left in claims:
         os.utime(put(claim_file(file), claims[left]), LONG_AGO)
     count = 4
-    start, answers, end = SPAWN.Barrier(count), SPAWN.Queue(), SPAWN.Event()
-    takers = [SPAWN.Process(target=compete, args=(file, start, answers, end), daemon=True) for _ in range(count)]
+    start, answers, end = PROCESSES.Barrier(count), PROCESSES.Queue(), PROCESSES.Event()
+    takers = [PROCESSES.Process(target=compete, args=(file, start, answers, end), daemon=True) for _ in range(count)]
     for taker in takers:
         taker.start()
     outcomes = [answers.get() for _ in takers]
