@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from bench.command import Overrides, application, report_errors
+from bench.command import Overrides, application, report_errors, warnings_as_notes
 
 app = application()
 
@@ -64,7 +64,7 @@ def main(
     ] = False,
 ) -> None:
     """Print the results of the manifests' cells; a dash stands for a missing value."""
-    with report_errors():
+    with report_errors(), warnings_as_notes():
         from bench.results.energy import Rates
         from reports.options import Options
 

@@ -21,7 +21,7 @@ from bench.records.schema import (
     Start,
     Verdict,
 )
-from bench.records.store import append, read, read_all
+from bench.records.store import Lines, append, read, read_all, read_lines
 
 __all__ = [
     "GPU",
@@ -33,6 +33,7 @@ __all__ = [
     "End",
     "Epoch",
     "Fail",
+    "Lines",
     "Machine",
     "MonitorPoint",
     "Phases",
@@ -46,4 +47,5 @@ __all__ = [
     "append",
     "read",
     "read_all",
+    "read_lines",
 ]

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 SCHEMA = 6
 """Version of the schema that is written, which grew as follows.
@@ -14,6 +14,30 @@ SCHEMA = 6
 
 READABLE = (2, 3, 4, 5, 6)
 """Versions that hold all that this one needs."""
+
+
+_MOST = 10**15
+"""Largest count; a larger one is damage."""
+
+
+def _not_negative(value: float) -> float:
+    if value < 0:
+        raise ValueError("Input should be greater than or equal to 0, or NaN")
+    return value
+
+
+Count = Annotated[int, Field(ge=1, le=_MOST)]
+Index = Annotated[int, Field(ge=0, le=_MOST)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Amount = Annotated[float, Field(ge=0, le=1e30)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Seconds = Annotated[float, Field(ge=0, le=1e9)]
+Duration = Annotated[float, Field(ge=1e-9, le=1e9)]
+"""Seconds that work took: at least the nanosecond that a clock resolves, so that a rate is finite."""
+Date = Annotated[float, Field(ge=0, le=253_402_300_799)]
+"""Seconds since 1970, at most to the year 9999, the last that dates have."""
+Radius = Annotated[float, AfterValidator(_not_negative)]
+"""A radius of [0, inf], or the NaN of a network that collapsed."""
 
 
 class _Record(BaseModel):
@@ -32,22 +56,22 @@ class Machine(_Record):
     device: str
     driver: str | None
     cpu: str
-    cpus: int
-    threads: int
-    load: float
+    cpus: Count
+    threads: Count
+    load: Amount
     """Load average of the host over the minute before."""
-    watts: float | None = None
+    watts: Amount | None = None
     """The GPU's power limit in W."""
-    max_sm: int | None = None
+    max_sm: Index | None = None
     """The GPU's highest SM clock in MHz."""
-    max_memory: int | None = None
+    max_memory: Index | None = None
     """The GPU's highest memory clock in MHz."""
 
 
 class Provenance(Machine):
     """Machine and software of an attempt, as rank 0 sees them."""
 
-    time: float
+    time: Date
     commit: str | None
     dirty: bool | None
     python: str
@@ -56,7 +80,7 @@ class Provenance(Machine):
     cuda: str | None
     ffcv: str | None
     allocator: str
-    world_size: int
+    world_size: Count
     job: str | None
     diff: str | None = None
     """Digest of the difference between the files and the commit."""
@@ -72,13 +96,13 @@ class Provenance(Machine):
 class Cost(_Record):
     """Counted cost of training by cell id, and the device's measured highest rates."""
 
-    flops: dict[str, float] = {}
+    flops: dict[str, Amount] = {}
     """Floating-point operations of training on one loaded image."""
-    passes: dict[str, dict[str, float]] = {}
+    passes: dict[str, dict[str, Amount]] = {}
     """Passes of one loaded batch through the student and through the teacher."""
-    traffic: dict[str, float] = {}
+    traffic: dict[str, Amount] = {}
     """Bytes that the operations of training on one loaded image read and write."""
-    ceilings: dict[str, float] = {}
+    ceilings: dict[str, Amount] = {}
     """Measured rates: operations a second by precision, and bytes a second under the key `copy`."""
 
 
@@ -89,37 +113,37 @@ class Start(Cost, Provenance, _Line):
     schema_: Annotated[int, Field(alias="schema")] = SCHEMA
     loader: str
     precision: str
-    nodes: int
+    nodes: Count
     process: Literal["fresh", "shared"]
-    seed: int
+    seed: Index
     """Seed of the weights and the images' order; in a timing study, seed of the arms' order."""
 
 
 class GPU(_Record):
     """GPU clocks in MHz and temperatures in °C before and after an epoch; None where the device gives no value."""
 
-    sm_before: int | None = None
-    sm_after: int | None = None
-    memory_before: int | None = None
-    memory_after: int | None = None
+    sm_before: Index | None = None
+    sm_after: Index | None = None
+    memory_before: Index | None = None
+    memory_after: Index | None = None
     celsius_before: int | None = None
     celsius_after: int | None = None
     throttle: tuple[str, ...] | None = None
     """Reasons for reduced clocks at either end, sorted; idleness does not count."""
-    joules: float | None = None
+    joules: Finite | None = None
     """Energy of the whole board from the first reading to the second, in J."""
-    processes: int | None = None
+    processes: Index | None = None
     """Number of processes that compute on the GPU, this one included; the larger of both ends."""
 
 
 class RankUse(_Record):
     """Memory in MB that one rank uses in an epoch, and the load of its host."""
 
-    memory: float | None
+    memory: Amount | None
     """Peak of the GPU's memory; None without a GPU and with CUDA graphs, which hide it from torch."""
-    host_memory: float | None
+    host_memory: Amount | None
     """Peak of the process's memory since its start."""
-    load: float | None
+    load: Amount | None
     """Load average of the host over the minute before the end of the epoch."""
 
 
@@ -128,16 +152,17 @@ class Epoch(_Line):
 
     kind: Literal["epoch"] = "epoch"
     arm: str
-    round: int | None = None
-    epoch: int
-    seconds: Annotated[float, Field(gt=0)]
+    round: Index | None = None
+    epoch: Index
+    seconds: Duration
     warmup: bool
-    images: int
-    lr: float
+    images: Count
+    lr: Finite
     loss: float
-    memory: float | None
-    host_memory: float | None = None
-    load: float | None = None
+    """Mean loss; NaN or infinite where training collapsed."""
+    memory: Amount | None
+    host_memory: Amount | None = None
+    load: Amount | None = None
     other_ranks: tuple[RankUse, ...] = ()
     """Memory and load of ranks 1, 2, …; empty with one rank and before schema 6."""
     gpu: GPU | None = None
@@ -163,12 +188,12 @@ class MonitorPoint(_Line):
 
     kind: Literal["curve"] = "curve"
     arm: str
-    epoch: int
+    epoch: Index
     eval: str
-    images: int
-    right: float
+    images: Count
+    right: Share
     """Clean accuracy: share of images whose prediction is the label."""
-    standing: float
+    standing: Share
     """Robust accuracy: share of images that are predicted correctly and robust at the evaluation's radius."""
     details: dict[str, float] = {}
     """Means over the images of the evaluation's further values."""
@@ -177,8 +202,8 @@ class MonitorPoint(_Line):
 class RankPhases(_Record):
     """Seconds of one rank by phase, on the host's clock and on the GPU's."""
 
-    host: dict[str, float]
-    device: dict[str, float] | None
+    host: dict[str, Seconds]
+    device: dict[str, Seconds] | None
 
 
 class Phases(RankPhases, _Line):
@@ -186,7 +211,7 @@ class Phases(RankPhases, _Line):
 
     kind: Literal["phases"] = "phases"
     arm: str
-    images: int
+    images: Count
     other_ranks: tuple[RankPhases, ...] = ()
     """Seconds of ranks 1, 2, …; empty with one rank and before schema 5."""
 
@@ -195,9 +220,9 @@ class RobustChunk(_Line):
     """One chunk of a robust dataset: number of its first image and its mean remaining distance to the features."""
 
     kind: Literal["made"] = "made"
-    first: int
-    images: int
-    seconds: float
+    first: Index
+    images: Count
+    seconds: Duration
     distance: float
 
 
@@ -206,13 +231,13 @@ class Verdict(_Line):
 
     kind: Literal["verdict"] = "verdict"
     eval: str
-    index: int
-    label: int
-    prediction: int
-    radius: float
+    index: Index
+    label: Index
+    prediction: Annotated[int, Field(ge=-1, le=_MOST)]
+    radius: Radius
     skipped: bool = False
     """True if certification was skipped because the prediction is wrong; this is no abstention."""
-    seconds: float
+    seconds: Seconds
     """Evaluation time; when several images are evaluated at once, the first has the time of all of them."""
     details: dict[str, float] = {}
 
@@ -227,18 +252,18 @@ class CertificationTiming(_Line):
     kind: Literal["drawn"] = "drawn"
     arm: str
     """Name of the setting, or PLAIN."""
-    round: int
-    images: int
-    draws: int
+    round: Index
+    images: Count
+    draws: Count
     """Number of draws of all the images together."""
-    seconds: Annotated[float, Field(gt=0)]
+    seconds: Duration
 
 
 class Fail(_Line):
     """Failure of an attempt, with its error message as the reason."""
 
     kind: Literal["fail"] = "fail"
-    time: float
+    time: Date
     reason: str
     host: str
     job: str | None
@@ -248,7 +273,7 @@ class End(_Line):
     """Mark of an attempt that wrote all its records."""
 
     kind: Literal["end"] = "end"
-    time: float
+    time: Date
 
 
 Record = Start | Epoch | MonitorPoint | Phases | RobustChunk | Verdict | CertificationTiming | Fail | End

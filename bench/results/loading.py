@@ -2,7 +2,7 @@
 
 import gc
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from bench.build import robust_dataset
@@ -18,8 +18,7 @@ from bench.records import (
     RobustChunk,
     Start,
     Verdict,
-    read,
-    read_all,
+    read_lines,
 )
 from bench.results.measured import Measured
 
@@ -74,7 +73,7 @@ def _add_teachers(manifest: Manifest, measured: list[Measured]) -> None:
 def _outside(cell: Cell, runs: Path) -> Measured:
     """Training of a cell that is in the folder but not in the manifest."""
     m = Measured(cell, runs)
-    training = read(runs / cell.id / "train.jsonl")
+    training = _read(runs / cell.id / "train.jsonl", (m,))
     _add(m, training, 0)
     m.losses = {record.epoch: record.loss for record in training if isinstance(record, Epoch)}
     m.making = _making(m)
@@ -101,7 +100,7 @@ def measure(study: Study, runs: Path, cells: Sequence[Cell]) -> list[Measured]:
     first = timing.runs if timing.until else None
     arms = [Measured(cell, runs, study=name, first_runs=first) for cell in cells]
     for run in range(timing.most_runs):
-        records = read(runs / name / f"run{run}" / "time.jsonl")
+        records = _read(runs / name / f"run{run}" / "time.jsonl", arms)
         shares: dict[str | None, list[Record]] = {}
         for record in records:
             arm = record.arm if isinstance(record, Epoch | MonitorPoint | Phases | CertificationTiming) else None
@@ -117,7 +116,7 @@ def measure(study: Study, runs: Path, cells: Sequence[Cell]) -> list[Measured]:
 
 def _add_training(m: Measured, apart: bool) -> None:
     """Add the records in the cell's own folder; its times, too, unless they were measured `apart`, in a study."""
-    files = {path.name: read(path) for path in sorted((m.folder / m.id).glob("*.jsonl"))}
+    files = {path.name: _read(path, (m,)) for path in sorted((m.folder / m.id).glob("*.jsonl"))}
     training = files.get("train.jsonl", [])
     if not apart:
         _add(m, training, 0)
@@ -149,13 +148,23 @@ def _making(m: Measured) -> float:
     """Seconds an image to generate the cell's robust dataset; 0 without one, NaN where none were recorded."""
     if not m.cell.robust:
         return 0.0
-    chunks = {r.first: r for r in read_all(robust_dataset.folder(m.cell, m.folder)) if isinstance(r, RobustChunk)}
+    files = sorted(robust_dataset.folder(m.cell, m.folder).glob("*.jsonl"))
+    chunks = {r.first: r for file in files for r in _read(file, (m,)) if isinstance(r, RobustChunk)}
     images = sum(chunk.images for chunk in chunks.values())
     return sum(chunk.seconds for chunk in chunks.values()) / images if images else math.nan
 
 
 def _selected(spec: Spec, index: int) -> bool:
     return index % spec.every == 0 and (spec.images is None or index < spec.every * spec.images)
+
+
+def _read(path: Path, readers: Iterable[Measured]) -> list[Record]:
+    """The records of a file; those whose records they are note which lines of it are left out."""
+    lines = read_lines(path)
+    if lines.left_out:
+        for m in readers:
+            m.left_out[lines.left_out] = None
+    return lines.records
 
 
 def _add(measured: Measured, records: list[Record], run: int) -> None:

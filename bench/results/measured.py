@@ -31,6 +31,8 @@ class Measured:
     phases: list[Phases] = field(default_factory=list)
     remarks: list[tuple[str, str]] = field(default_factory=list)
     """Warnings about the records themselves, each with its remedy."""
+    left_out: dict[str, None] = field(default_factory=dict)
+    """Of each file of the records, the first line that is no record, with the number of such lines."""
     flops: float | None = None
     """Floating-point operations for one image and one replay."""
     traffic: float | None = None

@@ -95,6 +95,14 @@ def _warnings(m: Measured) -> tuple[_Warning, ...]:
 
 
 def _find(m: Measured) -> Iterator[_Warning]:
+    for lines in m.left_out:
+        yield _Warning(
+            "Left out of the records",
+            lines,
+            "Left out of the records",
+            lines,
+            "A disk or another program damaged them: copy the files from a backup, or measure these cells anew.",
+        )
     for text, remedy in m.remarks:
         yield _Warning(text, "", text[:1].upper() + text[1:], remedy=remedy)
     for (run, epochs), times in zip(m.runs.items(), m.seconds, strict=True):
