@@ -15,6 +15,10 @@ PATTERN = rf"(?:{_SCALED}|{NUMBER}\s*±\s*{NUMBER})"
 """Regular expression of a figure as printed: `0.550`, `101.49*60`, `1807.58/60` or `455.55 ± 1.17`."""
 
 
+_LONGEST = 60
+"""Characters of the longest figure that a paper prints."""
+
+
 class Figure(float):
     """A published figure; as a float it is the printed value.
 
@@ -38,8 +42,8 @@ class Figure(float):
         text = printed.printed if isinstance(printed, Figure) else printed
         if not isinstance(text, str):
             text = str(number(text)) if isinstance(number(text), int | float) else ""
-        text = text.strip()
-        if not re.fullmatch(PATTERN, text):
+        text = " ".join(text.split())
+        if len(text) > _LONGEST or not re.fullmatch(PATTERN, text) or re.search(r"[eE][+-]?\d{3}", text):
             raise ValueError("a printed figure is needed, such as 0.550, 1807.58/60, 101.49*60 or 455.55 ± 1.17")
         first, factor, plus_minus = _parts(text)
         value, rounding = first * factor, abs(factor) * _half_unit(text)

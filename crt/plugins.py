@@ -7,6 +7,7 @@ from pkgutil import iter_modules
 from typing import Any, ClassVar
 
 from crt.outline import outlined
+from crt.text import shorten
 
 
 class Plugin:
@@ -78,5 +79,5 @@ def _outline(package: str) -> dict[str, Any]:
 
 def _named(known: dict[str, Any], name: str) -> Any:
     if name not in known:
-        raise ValueError(f"unknown name {name!r} (allowed: {', '.join(sorted(known))})")
+        raise ValueError(f"unknown name {shorten(repr(name))} (allowed: {', '.join(sorted(known))})")
     return known[name]

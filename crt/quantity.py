@@ -37,7 +37,7 @@ Real = Annotated[float, BeforeValidator(number), Field(allow_inf_nan=False)]
 NonNegative = Annotated[Real, Field(ge=0)]
 Positive = Annotated[Real, Field(gt=0)]
 Share = Annotated[Real, Field(ge=0, le=1)]
-Count = Annotated[int, BeforeValidator(number), Field(ge=1)]
+Count = Annotated[int, BeforeValidator(number), Field(ge=1, le=10**9)]
 Precision = Annotated[
     float,
     BeforeValidator(fraction),
@@ -47,4 +47,4 @@ Precision = Annotated[
     ),
 ]
 """A share above 0 and below 1, also written as a percentage: `2%`."""
-Whole = Annotated[int, BeforeValidator(number), Field(ge=0)]
+Whole = Annotated[int, BeforeValidator(number), Field(ge=0, le=2**32 - 1)]

@@ -32,6 +32,11 @@ def _escaped(char: str) -> str:
     return char.encode("unicode_escape").decode()
 
 
+def shorten(text: str, most: int = 200) -> str:
+    """The text, or its beginning and an ellipsis where it is longer than `most` characters."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def command(*words: str | Path) -> str:
     """A line that a shell parses as these words; a path that begins with a dash is not taken for an option."""
     return " ".join(map(_quoted, words))

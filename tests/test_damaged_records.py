@@ -35,7 +35,7 @@ START = Start(
 EPOCH = Epoch(arm="a", epoch=0, seconds=1.5, warmup=True, images=3, lr=0.1, loss=0.25, memory=None)
 VERDICT = Verdict(eval="Clean-1", index=7, label=1, prediction=-1, radius=0.0, seconds=0.1, details={"n": 10.0})
 POINT = MonitorPoint(arm="a", epoch=1, eval="Clean-1", images=5, right=0.5, standing=0.25)
-PHASES = Phases(arm="a", images=5, host={"step": 1.0}, device=None)
+PHASES = Phases(arm="a", images=5, host={"loader": 0.5, "transfer": 0.0, "compute": 1.0}, device=None)
 CHUNK = RobustChunk(first=0, images=5, seconds=1.0, distance=0.5)
 DRAWN = CertificationTiming(arm="a", round=1, images=5, draws=10, seconds=1.0)
 FAIL = Fail(time=1.0, reason="r", host="h", job=None)
@@ -82,7 +82,9 @@ DAMAGED = {
     **{f"prediction {v}": changed(VERDICT, prediction=v) for v in (-2, 0.5, 10**30)},
     **{f"right {v}": changed(POINT, right=v) for v in (-0.1, 1.1, math.nan, math.inf)},
     **{f"standing {v}": changed(POINT, standing=v) for v in (-0.1, 1.1, math.nan, math.inf)},
-    **{f"phase {v}": changed(PHASES, host={"step": v}) for v in (-1.0, math.nan, math.inf, "1")},
+    **{f"phase {v}": changed(PHASES, host=PHASES.host | {"loader": v}) for v in (-1.0, math.nan, math.inf, "1")},
+    "no loader": changed(PHASES, host={"transfer": 1.0}),
+    "no time in phases": changed(PHASES, host={"loader": 0.0, "transfer": 0.0}),
     **{f"chunk seconds {v}": changed(CHUNK, seconds=v) for v in (0.0, -1.0, math.nan, 5e-324)},
     **{f"draws {v}": changed(DRAWN, draws=v) for v in COUNTS},
     **{f"end {v}": changed(END, time=v) for v in (-1.0, math.nan, math.inf, 1e18, "now")},

@@ -1,18 +1,21 @@
 """Expand the blocks of a manifest into cells, and resolve their teachers."""
 
+import math
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.cell import Cell, Monitor, Spec, Weights
 from bench.manifest.blocks import INHERITED, TeacherBlock, TeacherFile, TeacherName
-from bench.manifest.messages import check_choice
+from bench.manifest.messages import check_choice, shown
 from bench.manifest.parse import ParsedManifest
 from bench.manifest.plugin_spec import spec
 from bench.published import Paper
 from crt.models.import_weights.checkpoint_file import sha256_of
 from crt.threat import Threat
 
+_MOST = 10_000
+"""Cells of a manifest; a larger number is a mistake in its lists."""
 AXES = ("dataset", "arch", "method", "threat", "recipe", "seed", "teacher", "ranks")
 
 
@@ -34,6 +37,7 @@ class Expansion:
         self.parsed = parsed
         self.placed: list[Placed] = []
         """Every cell, each inline teacher before its student."""
+        self._count = 0
         self._done: dict[int, list[Cell]] = {}
         self._open: list[str] = []
         by_id: dict[str, tuple[Cell, str]] = {}
@@ -50,9 +54,14 @@ class Expansion:
             return self._done[i]
         where, block = f"cells[{i}]", self.parsed.blocks[i]
         axes = [key for key in AXES if isinstance(getattr(block, key), tuple)]
+        self._count += math.prod(len(getattr(block, key)) for key in axes)
+        if self._count > _MOST:
+            raise ValueError(
+                f"{where}: the product of its lists makes {self._count:,} cells (allowed: at most {_MOST:,})"
+            )
         settings = [dict(zip(axes, values, strict=True)) for values in product(*(getattr(block, key) for key in axes))]
         if block.name is not None and len(settings) > 1 and axes != ["seed"]:
-            words = f"{block.name!r} names {len(settings)} cells"
+            words = f"{shown(block.name)} names {len(settings)} cells"
             raise ValueError(f"{where}.name: {words} (allowed: one, or one per seed)")
         self._open.append(where if block.name is None else block.name)
         papers = self._papers(i, len(settings))
@@ -76,7 +85,7 @@ class Expansion:
             if not isinstance(figures, tuple) or len(figures) != count:
                 allowed = f"a list of {count}, one for each cell" if count > 1 else "one figure, for there is one cell"
                 value = self.parsed.written[i]["paper"][key]
-                raise ValueError(f"cells[{i}].paper.{key}: {value!r} (allowed: {allowed})")
+                raise ValueError(f"cells[{i}].paper.{key}: {shown(value)} (allowed: {allowed})")
             for row, figure in zip(rows, figures, strict=True):
                 if figure is not None:
                     row[key] = figure
@@ -101,7 +110,7 @@ class Expansion:
         if isinstance(teacher, TeacherName):
             named = self.parsed.named
             if not named:
-                raise ValueError(f"{where}.cell: {teacher.cell!r} (allowed: none, for no cell has a name)")
+                raise ValueError(f"{where}.cell: {shown(teacher.cell)} (allowed: none, for no cell has a name)")
             name = check_choice(teacher.cell, named, f"{where}.cell")
             if name in self._open:
                 raise ValueError(f"{where}: a cycle of teachers: {' <- '.join([*self._open, name])}")

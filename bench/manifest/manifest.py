@@ -1,7 +1,7 @@
 """Manifest: the cells of a table, and the studies that time them side by side."""
 
 from itertools import product
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -25,14 +25,17 @@ FIRST_RUNS = 3
 """Least number of runs that can tell how much runs differ."""
 
 
+Runs = Annotated[Count, Field(le=1000)]
+
+
 class Timing(Pickled):
     """A timing study: `runs` fresh processes, each with `rounds` timed epochs of every arm after one warm-up epoch."""
 
-    runs: Count = 5
+    runs: Runs = 5
     rounds: Count = 10
     until: Precision | None = None
     """Widest half of the 95 % interval of any ratio: as many runs are added after the first `runs` as this needs."""
-    at_most: Count | None = None
+    at_most: Runs | None = None
     """Most runs in all, with `until`."""
     images: Count | None = None
     """Number of images in a timed epoch (default: all); reports scale times to the whole training set."""

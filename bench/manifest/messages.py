@@ -7,6 +7,8 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticCustomError
 
+from crt.text import shorten
+
 Model = TypeVar("Model", bound=BaseModel)
 
 _UNKNOWN = ("extra_forbidden", "invalid_key")
@@ -31,7 +33,7 @@ def explain(error: ValidationError, where: str, kind: type[BaseModel] | None = N
     first = next((entry for entry in errors if entry["type"] in _UNKNOWN), errors[0])
     loc, value, message = first["loc"], first["input"], first["msg"].removeprefix("Value error, ")
     if first["type"] in _UNKNOWN:
-        return f"{_place(where, loc[:-1])}.{loc[-1]}: {unknown_key(_keys(kind, loc[:-1]))}"
+        return f"{_place(where, loc[:-1])}.{shorten(str(loc[-1]))}: {unknown_key(_keys(kind, loc[:-1]))}"
     place = _place(where, loc)
     if first["type"] in _NO_MAPPING:
         return f"{place}: {no_mapping(value, _keys(kind, loc))}"
@@ -40,11 +42,16 @@ def explain(error: ValidationError, where: str, kind: type[BaseModel] | None = N
     if first["type"] == "too_short":
         return f"{place}: an empty list"
     if first["type"] == _REFUSED:
-        return f"{place}: {value!r} {message}"
+        return f"{place}: {shown(value)} {message}"
     # Manifests have lists; the models keep them as tuples.
     message = message.replace("valid tuple", "list")
     scalar = isinstance(value, str | int | float | list | tuple | None)
-    return f"{place}: {value!r}: {message}" if scalar else f"{place}: {message}"
+    return f"{place}: {shown(value)}: {message}" if scalar else f"{place}: {message}"
+
+
+def shown(value: Any) -> str:
+    """A value for a message: as Python writes it, shortened."""
+    return shorten(repr(value))
 
 
 def refused(allowed: str) -> PydanticCustomError:
@@ -61,15 +68,15 @@ def check_choice(value: Any, allowed: Iterable[str], where: str) -> str:
     """The value; ValueError if it is not among those allowed."""
     names = sorted(allowed)
     if not isinstance(value, str) or value not in names:
-        raise ValueError(f"{where}: {value!r} (allowed: {', '.join(names)})")
+        raise ValueError(f"{where}: {shown(value)} (allowed: {', '.join(names)})")
     return value
 
 
 def no_mapping(value: Any, allowed: tuple[str, ...]) -> str:
     """Message for a value that is not a mapping; `allowed` are its keys."""
     if not allowed:
-        return f"{value!r} (allowed: none, for it takes no arguments)"
-    return f"{value!r} (allowed: a mapping of {', '.join(allowed)})"
+        return f"{shown(value)} (allowed: none, for it takes no arguments)"
+    return f"{shown(value)} (allowed: a mapping of {', '.join(allowed)})"
 
 
 def _place(where: str, loc: tuple[str | int, ...]) -> str:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench.manifest.blocks import CellBlock, ManifestFile, SharedKeys
-from bench.manifest.messages import unknown_key
+from bench.manifest.messages import shown, unknown_key
 from bench.manifest.plugin_spec import arguments, judging_arguments
 from bench.manifest.strict_yaml import parse_yaml
 from crt.plugins import declared
@@ -99,7 +99,7 @@ class _Setter:
         if package:
             return self._put_argument(node, keys, package)
         if node is not None and not isinstance(node, dict):
-            raise ValueError(f"{key}: no key of {node!r} (allowed: the whole value)")
+            raise ValueError(f"{key}: no key of {shown(node)} (allowed: the whole value)")
         node = node or {}
         if set(node) == {"cell"} != {key}:
             return node  # a teacher given by the name of its cell; the value is set in the block of that cell

@@ -8,6 +8,7 @@ from typing import Any
 
 from bench.manifest.blocks import CellBlock, Head, ManifestFile, SharedKeys
 from bench.manifest.messages import no_mapping, typed, unknown_key
+from crt.text import shorten
 
 
 class ParsedManifest:
@@ -19,7 +20,7 @@ class ParsedManifest:
     def __init__(self, content: dict):
         for key in content:
             if key not in ManifestFile.model_fields:
-                raise ValueError(f"manifest.{key}: {unknown_key(tuple(ManifestFile.model_fields))}")
+                raise ValueError(f"manifest.{shorten(str(key))}: {unknown_key(tuple(ManifestFile.model_fields))}")
         self._shared = {key: value for key, value in content.items() if key in SharedKeys.model_fields}
         head = {"cells": None} | {key: content[key] for key in content if key not in self._shared}
         self.head = typed(Head, head, "")
@@ -31,7 +32,7 @@ class ParsedManifest:
         """Number of the block with each name."""
         for i, block in enumerate(self.blocks):
             if block.name is not None and self.named.setdefault(block.name, i) != i:
-                raise ValueError(f"cells[{i}].name: {block.name!r} is the name of cells[{self.named[block.name]}]")
+                raise ValueError(f"cells[{i}].name: {shown(block.name)} is the name of cells[{self.named[block.name]}]")
 
     def _block(self, i: int) -> CellBlock:
         if not isinstance(self.written[i], dict):
@@ -56,5 +57,7 @@ def _text(value: Any, where: str) -> str:
     line = re.sub(r"[\t\n]+", " ", value).strip() if isinstance(value, str) else ""
     if not line:
         shown = json.dumps(value, default=str, ensure_ascii=False)
-        raise ValueError(f"{where}: {shown} (allowed: text, in quotes where YAML reads a date, a number or a list)")
+        raise ValueError(
+            f"{where}: {shorten(shown)} (allowed: text, in quotes where YAML reads a date, a number or a list)"
+        )
     return line

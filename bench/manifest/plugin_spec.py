@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter, ValidationError
 
 from bench.cell import Spec, digest
-from bench.manifest.messages import explain, no_mapping, unknown_key
+from bench.manifest.messages import explain, no_mapping, shown, unknown_key
 from crt.plugins import declaration
 from crt.quantity import Count
+from crt.text import shorten
 from crt.threat import Threat
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def spec(package: str, value: Any, threat: Threat, where: str) -> Spec:
         ((name, given),) = value.items()
         given = {} if given is None else given
     else:
-        raise ValueError(f"{where}: {value!r} (allowed: a name, or one name with its arguments)")
+        raise ValueError(f"{where}: {shown(value)} (allowed: a name, or one name with its arguments)")
     try:
         kind = declaration(package, name)
     except ValueError as error:
@@ -73,7 +74,7 @@ def _check_keys(given: Any, allowed: tuple[str, ...], where: str) -> None:
         raise ValueError(f"{where}: {no_mapping(given, allowed)}")
     for key in given:
         if key not in allowed:
-            raise ValueError(f"{where}.{key}: {unknown_key(allowed)}")
+            raise ValueError(f"{where}.{shorten(str(key))}: {unknown_key(allowed)}")
 
 
 def _count(value: Any, where: str) -> int | None:

@@ -26,12 +26,20 @@ def _not_negative(value: float) -> float:
     return value
 
 
+def _has_phases(seconds: dict[str, float]) -> dict[str, float]:
+    if not {"loader", "transfer"} <= seconds.keys() or not sum(seconds.values()) > 0:
+        raise ValueError("Input should have the seconds of loader and transfer, and a sum above 0")
+    return seconds
+
+
 Count = Annotated[int, Field(ge=1, le=_MOST)]
 Index = Annotated[int, Field(ge=0, le=_MOST)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Amount = Annotated[float, Field(ge=0, le=1e30)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(ge=0, le=1e9)]
+Phase = Annotated[float, Field(ge=-0.1, le=1e9)]
+"""Seconds of a phase, a difference that may be slightly negative where the phase took no time."""
 Duration = Annotated[float, Field(ge=1e-9, le=1e9)]
 """Seconds that work took: at least the nanosecond that a clock resolves, so that a rate is finite."""
 Date = Annotated[float, Field(ge=0, le=253_402_300_799)]
@@ -202,8 +210,8 @@ class MonitorPoint(_Line):
 class RankPhases(_Record):
     """Seconds of one rank by phase, on the host's clock and on the GPU's."""
 
-    host: dict[str, Seconds]
-    device: dict[str, Seconds] | None
+    host: Annotated[dict[str, Phase], AfterValidator(_has_phases)]
+    device: dict[str, Phase] | None
 
 
 class Phases(RankPhases, _Line):
