@@ -2,12 +2,13 @@
 
 import re
 from fractions import Fraction
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from crt.quantity import NUMBER, Real, number
+from crt.text import one_line
 
 _STRICT = ConfigDict(frozen=True, extra="forbid")
 _SCALED = rf"{NUMBER}(?:\s*[*/]\s*{NUMBER})?"
@@ -142,6 +143,6 @@ class Published(BaseModel):
 
     model_config = _STRICT
 
-    device: str | None = None
+    device: Annotated[str, AfterValidator(one_line)] | None = None
     """GPU of the published times, such as `V100`; a time counts as measured on it if its GPU's name has these words."""
     comparisons: tuple[Comparison, ...] = ()

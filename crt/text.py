@@ -32,6 +32,13 @@ def _escaped(char: str) -> str:
     return char.encode("unicode_escape").decode()
 
 
+def one_line(text: str) -> str:
+    """The text; ValueError for one with a line break, a tab or another control character."""
+    if CONTROL.search(text):
+        raise ValueError("one line of text without tabs is needed")
+    return text
+
+
 def shorten(text: str, most: int = 200) -> str:
     """The text, or its beginning and an ellipsis where it is longer than `most` characters."""
     return text if len(text) <= most else f"{text[: most - 1]}…"

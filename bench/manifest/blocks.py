@@ -7,17 +7,29 @@ Conditions that involve several parts of a cell are checked when the cell is bui
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema, create_model
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    WithJsonSchema,
+    create_model,
+)
 
 from bench.manifest.manifest import Timing
 from bench.manifest.messages import refused
 from bench.manifest.plugin_types import Arch, Baseline, Dataset, Evaluation, Loader, Method, Pipeline
 from bench.published import Paper, Published
 from crt.quantity import Count, Whole
+from crt.text import one_line
 from crt.threat import Threat
 from crt.training.recipe import Recipe
 
 T = TypeVar("T")
+Line = Annotated[str, AfterValidator(one_line)]
 
 
 def _list_of(item: str, least: int = 0) -> BeforeValidator:
@@ -86,14 +98,14 @@ class TeacherName(Block):
 class TeacherFile(Block):
     """Teacher that was trained elsewhere."""
 
-    weights: Annotated[str, _is(str, "the path of a file, as text")]
+    weights: Annotated[Line, _is(str, "the path of a file, as text")]
     """Path of a checkpoint."""
     sha256: Annotated[Any, WithJsonSchema({"type": "string"})] = None
     """SHA-256 of the file in hex digits; another file is refused."""
     arch: Arch
     normalize: Annotated[bool | None, _is(bool | None, "true, false")] = None
     """True if the network expects normalized pixels (default: read from the file)."""
-    key: Annotated[str | None, _is(str | None, "the name of a state dict in the file")] = None
+    key: Annotated[Line | None, _is(str | None, "the name of a state dict in the file")] = None
     """Key of the state dict to use in a file that holds several."""
     pipeline: Pipeline = Pipeline("")
     """Pipeline whose constants normalize the pixels (default: the student's)."""
@@ -179,7 +191,7 @@ class CellBlock(SharedKeys):
     loop: Literal["train", "bare"] = "train"
     """`bare`: a hand-written training loop (timing studies only)."""
     paper: Annotated[PaperBlock | None, _is(dict, f"a mapping of {', '.join(Paper.model_fields)}")] = None
-    name: Annotated[str | None, _is(str, "a word")] = None
+    name: Annotated[Line | None, _is(str, "a word")] = None
     """Name by which other blocks refer to this cell as their teacher."""
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from bench.manifest.blocks import CellBlock, Head, ManifestFile, SharedKeys
-from bench.manifest.messages import no_mapping, typed, unknown_key
+from bench.manifest.messages import no_mapping, shown, typed, unknown_key
 from crt.text import shorten
 
 
@@ -56,8 +56,6 @@ def _text(value: Any, where: str) -> str:
     """The text joined into one line; ValueError for a value that YAML does not read as text."""
     line = re.sub(r"[\t\n]+", " ", value).strip() if isinstance(value, str) else ""
     if not line:
-        shown = json.dumps(value, default=str, ensure_ascii=False)
-        raise ValueError(
-            f"{where}: {shorten(shown)} (allowed: text, in quotes where YAML reads a date, a number or a list)"
-        )
+        words = shorten(json.dumps(value, default=str, ensure_ascii=False))
+        raise ValueError(f"{where}: {words} (allowed: text, in quotes where YAML reads a date, a number or a list)")
     return line

@@ -30,7 +30,7 @@ class _Loader(yaml.SafeLoader):
 
     def __init__(self, text: str):
         super().__init__(text)
-        self._depth = 0
+        self._depth = self._nodes = 0
 
     def get_single_node(self) -> yaml.Node | None:
         """The root; an error where aliases repeat more than a manifest has, or a node contains itself."""
@@ -40,8 +40,10 @@ class _Loader(yaml.SafeLoader):
         return root
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """The next node; an error where it is too deep."""
-        self._depth += 1
+        """The next node; an error where it is too deep, or one too many."""
+        self._depth, self._nodes = self._depth + 1, self._nodes + 1
+        if self._nodes > _NODES:
+            raise _refusal(f"more than {_NODES:,} values", self.peek_event())
         if self._depth > _DEEPEST:
             raise _refusal(f"more than {_DEEPEST} levels", self.peek_event())
         node = super().compose_node(parent, index)
@@ -53,7 +55,7 @@ class _Loader(yaml.SafeLoader):
         try:
             return super().construct_object(node, deep=deep)
         except (ValueError, LookupError, TypeError, AttributeError, OverflowError):
-            text = node.value if isinstance(node.value, str) else node.id
+            text = node.value if isinstance(node.value, str) else "this"
             raise _refusal(f"{shorten(text)} is no {node.tag.rpartition(':')[2]}", node) from None
 
     def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> str:
@@ -64,7 +66,7 @@ class _Loader(yaml.SafeLoader):
         return text
 
 
-def _refusal(why: str, place: yaml.Node | yaml.Event) -> yaml.MarkedYAMLError:
+def _refusal(why: str, place: Any) -> yaml.MarkedYAMLError:
     return yaml.constructor.ConstructorError(None, None, why, place.start_mark)
 
 
