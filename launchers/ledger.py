@@ -67,7 +67,8 @@ class Ledger:
         return {name for entry in self._lines() for name in entry.jobs}
 
     def _lines(self) -> Iterator[Entry]:
-        for line in self.file.read_text(encoding="utf-8").splitlines() if self.file.exists() else ():
+        # Bytes: a damaged line may be no text.
+        for line in self.file.read_bytes().split(b"\n") if self.file.exists() else ():
             try:
                 yield Entry.model_validate_json(line)
             except ValidationError:

@@ -35,6 +35,9 @@ def _fit(value: str) -> str:
 
 
 def _path(value: object) -> object:
+    for word in value if isinstance(value, list) else [value]:
+        if isinstance(word, str) and (problem := unfit(word)):
+            raise ValueError(problem)
     if isinstance(value, str) and re.search(r"\s", value) and not value.startswith("/"):
         raise ValueError(f"(allowed: one path, or a list of words: [{', '.join(value.split())}])")
     return value
@@ -46,11 +49,18 @@ def _absolute(value: Path) -> Path:
     return value
 
 
-Count = Annotated[int, Field(strict=True, ge=1)]
+def _one_line(value: Path) -> Path:
+    if problem := unfit(str(value)):
+        raise ValueError(problem)
+    return value
+
+
+Count = Annotated[int, Field(strict=True, ge=1, le=10**9)]
 Word = Annotated[str, BeforeValidator(_word), AfterValidator(_fit), Field(strict=True, min_length=1)]
 Option = Annotated[str | Literal[True], BeforeValidator(option)]
 Memory = Annotated[str, BeforeValidator(_memory)]
-Absolute = Annotated[Path, AfterValidator(_absolute)]
+Folder = Annotated[Path, AfterValidator(_one_line)]
+Absolute = Annotated[Folder, AfterValidator(_absolute)]
 
 
 class Profile(BaseModel):
@@ -97,7 +107,7 @@ class Profile(BaseModel):
     """Python interpreter on the nodes (default: the current one): a path, or the words of a command."""
     stage: Absolute | None = None
     """Node-local storage to copy .beton files to."""
-    sources: dict[str, Path] = {}
+    sources: dict[str, Folder] = {}
     """Folder of images by dataset, for datasets without .beton files."""
     device: Word | None = None
     """Device of the nodes to estimate times for, named as in `bench/plan/devices.py` or in torch."""
@@ -114,7 +124,7 @@ class Profile(BaseModel):
     def gpus(self) -> int:
         """Number of GPUs per node in `gres`."""
         parts = [re.split("[:=]", re.sub("^gres[:/]", "", part)) for part in (self.gres or "").split(",")]
-        return sum(int(part[-1]) if part[-1].isdecimal() else 1 for part in parts if part[0] == "gpu")
+        return sum(int(part[-1]) if re.fullmatch("[0-9]{1,9}", part[-1]) else 1 for part in parts if part[0] == "gpu")
 
     @model_validator(mode="after")
     def _ranks_use_the_gpus_asked_for(self) -> "Profile":

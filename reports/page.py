@@ -13,6 +13,7 @@ from crt.threat import Threat
 from reports.observations import observations
 from reports.plots import plots
 from reports.render.html import Page
+from reports.render.csv import without_formulas
 from reports.render.html_table import Table
 from reports.render.latex import latex
 from reports.render.table_spec import LATEX, TableSpec
@@ -86,7 +87,7 @@ class _Files:
     def keep(self, part: str, frame: pd.DataFrame) -> str:
         """Name of the CSV file with the frame in full precision."""
         file = f"{self._manifest.name}-{part}.csv"
-        self.texts[file] = frame.drop(columns=SOURCE, errors="ignore").to_csv(index=False)
+        self.texts[file] = without_formulas(frame.drop(columns=SOURCE, errors="ignore")).to_csv(index=False)
         return file
 
 

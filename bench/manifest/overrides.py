@@ -8,9 +8,12 @@ from bench.manifest.messages import shown, unknown_key
 from bench.manifest.plugin_spec import arguments, judging_arguments
 from bench.manifest.strict_yaml import parse_yaml
 from crt.plugins import declared
+from crt.text import shorten
 
 _PLUGINS = {"method": "crt.methods", "evals": "crt.evals"}
 """Packages of the plug-ins, by the key whose values name them."""
+_DEEPEST = 50
+"""Keys of a place; a manifest has fewer levels."""
 _ONLY_IN_BLOCKS = tuple(key for key in CellBlock.model_fields if key not in SharedKeys.model_fields)
 
 
@@ -23,8 +26,9 @@ def override(content: dict, words: str) -> dict:
     ValueError with what is allowed.
     """
     place, equals, text = words.partition("=")
+    words = shorten(words)
     keys = place.strip().replace("[", ".").replace("]", "").split(".")
-    if not equals or not all(keys):
+    if not equals or not all(keys) or len(keys) > _DEEPEST:
         raise ValueError(f"--set {words}: no place and value (allowed: PLACE=VALUE, such as recipe.epochs=3)")
     setter = _Setter(parse_yaml(text, f"--set {words}"))
     try:

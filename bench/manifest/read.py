@@ -13,7 +13,7 @@ from bench.manifest.strict_yaml import load_yaml
 from bench.manifest.validate import cell_fits, comparisons_fit, networks_fit, study_fits
 from bench.published import Published
 from crt.plugins import declared
-from crt.text import check_folder_name
+from crt.text import check_folder_name, shorten
 
 
 def read(path: Path, quick: bool = False, networks: bool = True, overrides: Sequence[str] = ()) -> Manifest:
@@ -73,7 +73,7 @@ def _cause(message: str, content: dict, path: Path, networks: bool, overrides: S
         except ValueError as error:
             if str(error) == message:
                 complete = count == 0 or message.startswith("--set ")
-                return "" if complete else f"--set {overrides[count - 1]}: "
+                return "" if complete else f"--set {shorten(overrides[count - 1])}: "
     return ""
 
 

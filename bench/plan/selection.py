@@ -6,6 +6,7 @@ from pathlib import Path
 from bench.manifest import shipped
 from bench.manifest.labels import labels_beside_ids
 from bench.manifest.manifest import Manifest
+from crt.text import shorten
 
 MANIFESTS = shipped.folder("manifests").resolve()
 
@@ -29,7 +30,7 @@ def chosen(manifest: Manifest, pattern: str | None) -> Manifest:
         by_id = {cell.id: cell for cell in manifest.cells}
         labels = labels_beside_ids(by_id)
         names = ", ".join(f"{key} ({labels[key]})" if key in labels else key for key in by_id)
-        raise ValueError(f"--only {pattern}: in no cell's id or label (there are: {names})")
+        raise ValueError(f"--only {shorten(pattern)}: in no cell's id or label (there are: {names})")
     return manifest.model_copy(update={"cells": tuple(cells)})
 
 
