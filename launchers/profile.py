@@ -23,7 +23,7 @@ def _minutes(value: object) -> object:
 
 
 def _memory(value: object) -> object:
-    if not (isinstance(value, str) and re.fullmatch("[0-9]+[KMGT]B?", value)):
+    if not (isinstance(value, str) and re.fullmatch("[0-9]{1,9}[KMGT]B?", value)):
         raise ValueError("a whole number and its unit, K, M, G or T (64G)")
     return value
 
@@ -129,7 +129,7 @@ class Profile(BaseModel):
     @model_validator(mode="after")
     def _ranks_use_the_gpus_asked_for(self) -> "Profile":
         if self.gpus and not self.gpus_per_rank:
-            raise ValueError(f"gres: {self.gres}: ranks on CPUs need no GPU (allowed with it: gpus_per_rank: 1)")
+            raise ValueError(f"gres: {self.gres:.60}: ranks on CPUs need no GPU (allowed with it: gpus_per_rank: 1)")
         return self
 
     @model_validator(mode="after")

@@ -51,7 +51,7 @@ def _in_manifest(setter: "_Setter", content: dict, keys: list[str]) -> dict:
     if keys[0] in CellBlock.model_fields:
         return _in_every_block(setter, content, blocks if isinstance(blocks, list) else [], keys)
     if keys[0] not in ManifestFile.model_fields:
-        raise ValueError(f"{keys[0]}: {unknown_key((*ManifestFile.model_fields, *_ONLY_IN_BLOCKS))}")
+        raise ValueError(f"{shorten(keys[0])}: {unknown_key((*ManifestFile.model_fields, *_ONLY_IN_BLOCKS))}")
     return setter.put(content, keys)
 
 
@@ -103,7 +103,7 @@ class _Setter:
         if package:
             return self._put_argument(node, keys, package)
         if node is not None and not isinstance(node, dict):
-            raise ValueError(f"{key}: no key of {shown(node)} (allowed: the whole value)")
+            raise ValueError(f"{shorten(key)}: no key of {shown(node)} (allowed: the whole value)")
         node = node or {}
         if set(node) == {"cell"} != {key}:
             return node  # a teacher given by the name of its cell; the value is set in the block of that cell
