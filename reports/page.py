@@ -12,8 +12,8 @@ from bench.results.warnings import remarks
 from crt.threat import Threat
 from reports.observations import observations
 from reports.plots import plots
-from reports.render.html import Page
 from reports.render.csv import without_formulas
+from reports.render.html import Page
 from reports.render.html_table import Table
 from reports.render.latex import latex
 from reports.render.table_spec import LATEX, TableSpec
