@@ -154,7 +154,10 @@ DAMAGES = {
     "of a later epoch": (changed(put("record", "epoch", value=3)), None),
     "of an epoch far away": (changed(put("record", "epoch", value=10**9)), "of epoch 1000000000"),
     "of a float's epoch": (changed(put("record", "epoch", value=1e9), sealed=False), "of epoch 1000000000"),
-    "of a negative epoch": (changed(put("record", "epoch", value=-1)), "of epoch -1"),
+    "of a negative epoch": (
+        changed(put("record", "epoch", value=-1)),
+        "its record: epoch: Input should be greater than or equal to 0",
+    ),
     "weights of NaN": (changed(lambda c: c["model"].update(NAN)), "head.bias holds NaN"),
     "weights of NaN without digest": (changed(lambda c: c["model"].update(NAN), sealed=False), "head.bias holds NaN"),
     "momentum of NaN": (

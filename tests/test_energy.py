@@ -136,7 +136,9 @@ def test_phases_of_earlier_records_have_no_share_that_they_do_not_hold(tmp_path)
 
 def test_shares_over_runs_end_at_1(tmp_path):
     m = measured(tmp_path, [[[1.0]]])
-    m.phases = [phases(m, ({"loader": share, "compute": 1 - share}, None)) for share in (0.2, 0.9, 0.9)]
+    m.phases = [
+        phases(m, ({"loader": share, "transfer": 0.0, "compute": 1 - share}, None)) for share in (0.2, 0.9, 0.9)
+    ]
     (row,) = energy([m], Rates()).to_dict("records")
     low, high = stats.t.interval(0.95, 2, 2 / 3, stats.sem([0.2, 0.9, 0.9]))
     assert low < 0 and high > 1

@@ -139,10 +139,10 @@ def test_watch_shows_changes_until_all_jobs_have_ended(two, digits, tmp_path, te
     seen, before = len(looks), out.blocks
     until(lambda: len(looks) > seen + 5, watching.is_alive)
     assert terminal or out.blocks == before == 2  # a look that finds nothing new prints nothing
-    append(folder / "train.jsonl", Fail(time=1.0, reason="no room", host="n1", job=None))
+    append(folder / "train.jsonl", Fail(time=begun.time + 1, reason="no room", host="n1", job=None))
     until(lambda: "1 failed" in out.getvalue(), watching.is_alive)
     assert watching.is_alive()
-    append(folder / "train.jsonl", End(time=2.0))
+    append(folder / "train.jsonl", End(time=begun.time + 2))
     (folder / "model.pt").touch()
     for spec in cell.evals:
         for index in spec.indices(360):

@@ -131,7 +131,8 @@ def _problem(saved: object, cell: Cell, recorded: int) -> str | None:
     try:
         record = Epoch.model_validate(saved["record"])
     except ValidationError as error:
-        return f"damaged: its record: {error.errors()[0]['msg']}"
+        first = error.errors(include_url=False)[0]
+        return f"damaged: its record: {'.'.join(map(str, first['loc']))}: {first['msg']}"
     if record.arm != cell.id:
         return f"a checkpoint of {record.arm}, not of {cell.id}"
     if not 0 <= record.epoch < cell.recipe.epochs:
