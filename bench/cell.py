@@ -164,6 +164,15 @@ class Cell(Pickled):
         """Optimizer steps on the same images; each replay counts as one epoch in tables."""
         return self.build_method().replays
 
+    @property
+    def cut_schedule(self) -> str:
+        """The parts of the method's own schedule, if it is longer than the training, in words; empty if it fits."""
+        lengths = {key: self.method.args[key] for key in declaration("crt.methods", self.method.name).epochs_of}
+        if sum(lengths.values()) <= self.recipe.epochs:
+            return ""
+        parts = " and ".join(f"{key} {length:g}" for key, length in lengths.items())
+        return f"{parts}, of {self.recipe.epochs} epochs"
+
     def build_method(self) -> "Method":
         """The method built without a teacher, to read what it declares."""
         return declaration("crt.methods", self.method.name)(threat=self.threat, **self.method.args)

@@ -74,6 +74,7 @@ def _lines(
     if manifest.quick:
         images = manifest.timing.images if manifest.timing else manifest.cells[0].images
         lines.append(f"--quick: a declared reduction to {images} training images; not the paper's experiment.")
+    lines += _cut_schedules(manifest)
     seconds = {key: time.seconds for key, time in times.items() if time.seconds is not None}
     timed = [job for job in jobs if job.task.key in seconds]
     if not timed:
@@ -91,6 +92,18 @@ def _lines(
         used = set().union(*map(precisions, estimated))
         lines.append(f"Estimates: counted operations at the speed of {speed.words(used)}.")
     return lines
+
+
+def _cut_schedules(manifest: Manifest) -> list[str]:
+    """A line if methods end before their own schedule does: one that never leaves its warm-up trains as Standard."""
+    networks = [network for cell in manifest.trained for network in (cell, *cell.lineage)]
+    cut = {f"{cell.method.label} ({parts})" for cell in networks if (parts := cell.cut_schedule)}
+    if not cut:
+        return []
+    return [
+        f"The methods' own schedules are longer than the training: {', '.join(sorted(cut))}. Shorten these arguments,"
+        " or train longer."
+    ]
 
 
 def _by_group(wave: BenchWave) -> dict[str, list[BenchJob]]:

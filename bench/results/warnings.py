@@ -18,6 +18,10 @@ _BUSY = 1.5
 """Load per core above which a host does other work: the timed processes themselves load each core once."""
 
 
+CUT_SCHEDULE = "Shorten these arguments of the method, or train longer."
+"""Remedy for a schedule that is longer than the training."""
+
+
 class _Warning(NamedTuple):
     """One warning about a cell, in the words of the wide CSV and of the header."""
 
@@ -136,8 +140,16 @@ def _find(m: Measured) -> Iterator[_Warning]:
             ends,
             "Take more runs, or time on a machine without other work.",
         )
+    yield from _schedule(m)
     yield from _hosts(m)
     yield from _gpus(m)
+
+
+def _schedule(m: Measured) -> Iterator[_Warning]:
+    """A training that ended before the method's own schedule, so that the method never was at full strength."""
+    if m.losses and (parts := m.cell.cut_schedule):
+        text = "The method's own schedule is longer than the training"
+        yield _Warning(text, parts, text, parts, CUT_SCHEDULE)
 
 
 def _hosts(m: Measured) -> Iterator[_Warning]:
