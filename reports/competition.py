@@ -1,12 +1,15 @@
 """Sentences on the methods that compete: which is fastest at the robustness of the best, and what the others cost."""
 
 import math
+from collections import Counter
 from itertools import combinations
 
 from bench.results.contenders import Contender, Setting
 from bench.results.statistics import Interval
 from reports.render.phrases import NAMED, factor, listed, percent, points, span
 
+_FAMILIES = 3
+"""Largest number of settings, each with a figure of its own, whose winners are named one by one."""
 MARGIN = 0.05
 """Largest difference of robust accuracy at which two methods count as equally robust."""
 
@@ -24,19 +27,11 @@ def fastest(judged: list[Setting]) -> str:
     """The winner of a setting beside the best, with cost and robustness; over several settings, who wins how often."""
     if not any(_best(setting).accuracy.mean for setting in judged):
         return "No method is robust by this figure on any evaluated image."
+    opening = "Fastest at the robustness of the best"
     if len(judged) == 1:
-        (setting,) = judged
-        first = winner(setting)
-        best = _best(setting)
-        text = f"Fastest at the robustness of the best: {first.label}, with {percent(first.accuracy)}"
-        text += _of_baseline(setting, first)
-        if others := _as_fast(setting, first):
-            verb = "is" if len(others) == 1 else "are"
-            text += f"; within the noise floor {listed(others, 'methods')} {verb} as fast"
-        if first is best:
-            return f"{text}; no other method has a higher figure{_undecided(setting, best)}."
-        text += f"; the highest figure is that of {best.label}, {percent(best.accuracy)}"
-        return f"{text}, {_differ(setting, best, first)}{_undecided(setting, best)}."
+        return f"{opening}: {_leader(judged[0])}."
+    if len({setting.figure for setting in judged}) == len(judged) <= _FAMILIES:
+        return f"{opening}. {' '.join(_of_family(setting) for setting in judged)}"
     wins: dict[str, list[float]] = {}
     for setting in judged:
         first = winner(setting)
@@ -44,7 +39,27 @@ def fastest(judged: list[Setting]) -> str:
         wins.setdefault(" or ".join([first.label, *_as_fast(setting, first)]), []).append(cost)
     ordered = sorted(wins, key=lambda label: -len(wins[label]))
     parts = [f"{label} in {len(wins[label])}{_range(label, wins[label], judged[0])}" for label in ordered[:NAMED]]
-    return f"Fastest at the robustness of the best, over {len(judged)} settings: {'; '.join(parts)}."
+    return f"{opening}, over {len(judged)} settings: {'; '.join(parts)}."
+
+
+def _of_family(setting: Setting) -> str:
+    """The winner by a figure of its own."""
+    if not _best(setting).accuracy.mean:
+        return f"By {setting.figure}: none, for no method is robust on any image."
+    return f"By {setting.figure}: {_leader(setting)}."
+
+
+def _leader(setting: Setting) -> str:
+    """The winner of a setting beside the best, with cost and robustness."""
+    first, best = winner(setting), _best(setting)
+    text = f"{first.label}, with {percent(first.accuracy)}{_of_baseline(setting, first)}"
+    if others := _as_fast(setting, first):
+        verb = "is" if len(others) == 1 else "are"
+        text += f"; within the noise floor {listed(others, 'methods')} {verb} as fast"
+    if first is best:
+        return f"{text}; no other method has a higher figure{_undecided(setting, best)}"
+    text += f"; the highest figure is that of {best.label}, {percent(best.accuracy)}"
+    return f"{text}, {_differ(setting, best, first)}{_undecided(setting, best)}"
 
 
 def bought(judged: list[Setting]) -> str:
@@ -62,7 +77,7 @@ def bought(judged: list[Setting]) -> str:
                 cost = "" if math.isnan(price.mean) else f" for {factor(price)} of the time{noise}"
                 parts.setdefault(each.label, []).append(points(gain) + cost)
     base = next((setting.baseline.label for setting in judged if setting.baseline), "")
-    return _by_method(f"More robust than {base}", parts, len(judged))
+    return _by_method(f"More robust than {base}", parts, judged)
 
 
 def wasted(judged: list[Setting]) -> str:
@@ -75,7 +90,7 @@ def wasted(judged: list[Setting]) -> str:
             if each is not first and setting.costs_more(each, first) and not setting.differs(each, first) > 0:
                 words = f"{factor(price)} of {first.label}'s time, {_differ(setting, each, first)}"
                 parts.setdefault(each.label, []).append(words)
-    return _by_method("Costs more without being measurably more robust", parts, len(judged))
+    return _by_method("Costs more without being measurably more robust", parts, judged)
 
 
 def tied(judged: list[Setting]) -> str:
@@ -135,10 +150,6 @@ def _equal(setting: Setting, best: Contender, other: Contender) -> bool:
     return not setting.differs(best, other) and difference.high <= MARGIN
 
 
-def _above(interval: Interval, value: float) -> bool:
-    return interval.low > value
-
-
 def _excludes(interval: Interval, value: float) -> bool:
     return interval.low > value or interval.high < value
 
@@ -171,16 +182,19 @@ def _differ(setting: Setting, first: Contender, second: Contender) -> str:
     if math.isnan(difference.low):
         return f"difference {100 * difference.mean:+.1f} points without an interval"
     clear = "" if setting.differs(first, second) else ", not distinguishable from 0"
+    if clear and _excludes(difference, 0):
+        clear += f" among {setting.comparisons} pairs"
     return f"difference {points(difference)}{clear}"
 
 
-def _by_method(opening: str, parts: dict[str, list[str]], count: int) -> str:
-    """A sentence that names each method with its words, or with its number of settings where there are several."""
+def _by_method(opening: str, parts: dict[str, list[str]], judged: list[Setting]) -> str:
+    """A sentence that names each method with its words, or with its number of settings where it is in several."""
     if not parts:
         return ""
     ordered = sorted(parts, key=lambda label: -len(parts[label]))
+    counts = Counter(each.label for setting in judged for each in setting.judged)
     texts = [
-        f"{label} ({parts[label][0] if count == 1 else f'in {len(parts[label])} of {count} settings'})"
+        f"{label} ({parts[label][0] if counts[label] == 1 else f'in {len(parts[label])} of {counts[label]} settings'})"
         for label in ordered[:NAMED]
     ]
     more = f" and {len(ordered) - NAMED} more" if len(ordered) > NAMED else ""

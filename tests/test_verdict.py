@@ -303,3 +303,34 @@ def test_a_study_times_one_seed_for_all(tmp_path):
     assert setting.cost(gaussian, setting.baseline).mean == pytest.approx(1.25, rel=0.02)
     said = sentences(manifest, measured)
     assert "Gaussian, with 67.2 %" in said["fastest"] and "in 1.25x (" in said["fastest"]
+
+
+def test_families_with_a_figure_of_their_own_have_a_winner_each(tmp_path):
+    smoothing = "threat: {norm: l2, sigma: 0.25}\n    evals: [Smoothing: {n: 100}]"
+    attacked = "threat: {norm: linf, eps: 0.5}\n    evals: [PGD]"
+    text = HEAD + (
+        f"cells:\n  - method: [Standard, Gaussian]\n    {smoothing}\n"
+        f"  - method: [Standard, SAT]\n    pipeline: rrm-linf\n    {attacked}\n"
+    )
+    manifest, runs = read(tmp_path, text), tmp_path / "runs"
+    for cell, right in zip(manifest.cells, (60, 400, 0, 300), strict=True):
+        evaluated(runs, cell, right)
+    said = sentences(manifest, load(manifest, [runs]))
+    smoothed, attacks = said["fastest"].removeprefix("Fastest at the robustness of the best. By ").split(". By ")
+    assert smoothed.startswith("certified accuracy at l2 radius 0.5 (sigma 0.25): Gaussian, with 66.7 %")
+    assert attacks.startswith("accuracy under PGD") and ": SAT, with 50.0 %" in attacks
+    # Each method is in one setting only, so its numbers stand beside it.
+    assert "SAT (+50.0 points (" in said["buys"] and "settings" not in said["buys"]
+
+
+def test_a_difference_that_holms_adjustment_hides_names_the_pairs(tmp_path):
+    # Six images tell one from the next: p is 0.031, twice of which is above 0.05.
+    right = {"Standard": 398, "Gaussian": 404, "SmoothMix": 410}
+    manifest, measured = recorded(tmp_path, TIMED + CELLS.replace("SEEDS", ""), right)
+    (setting,) = settings(manifest, measured)
+    base, gaussian, mixed = setting.contenders
+    assert setting.difference(mixed, gaussian).low > 0 and not setting.differs(mixed, gaussian)
+    assert setting.differs(mixed, base)
+    said = sentences(manifest, measured)
+    assert "difference +1.0 points (" in said["wasted"]
+    assert "not distinguishable from 0 among 3 pairs" in said["wasted"]
