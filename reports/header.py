@@ -181,6 +181,7 @@ def _seed_notes(frames: dict[str, pd.DataFrame]) -> list[str]:
     if len(tested):
         lines.append(
             f"p (Holm): adjusted for the {from_to(set(tested))} pairs of methods of a setting, collapsed ones too."
+            " seeds alone: seeds whose images alone show a difference (McNemar, p < 0.05)."
         )
     return lines
 

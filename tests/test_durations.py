@@ -3,9 +3,11 @@
 import math
 import random
 import re
+import time
 
 import pytest
 
+from bench.jobs.progress import Progress
 from bench.measure.durations import duration, summed
 
 UNITS = {"ms": 1e-3, "s": 1, "min": 60, "h": 3600, "d": 86400}
@@ -86,3 +88,21 @@ def test_what_is_no_duration_is_refused(seconds):
 def test_sums_name_their_unit(seconds, text):
     assert summed(seconds, "GPU") == text
     assert summed(seconds, "CPU rank") == text.replace("GPU", "CPU rank")
+
+
+def test_the_time_left_is_not_told_by_the_first_image_of_a_batch(capsys, monkeypatch):
+    clock = iter([0.0, 100.0, 100.0, 200.0])
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    with Progress("cell", 4, 0, "image") as progress:
+        progress.step("broken")
+        progress.step("held")  # printed at most every ten seconds
+        progress.step("held")
+    assert capsys.readouterr().out == "cell: image 1/4, broken\ncell: image 3/4, held, 1 min 07 s left\n"
+
+
+def test_the_time_left_is_told_by_the_first_epoch(capsys, monkeypatch):
+    clock = iter([0.0, 10.0])
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    with Progress("cell", 3, 0, "epoch") as progress:
+        progress.step("loss 1")
+    assert capsys.readouterr().out == "cell: epoch 1/3, loss 1, 20 s left\n"

@@ -11,6 +11,7 @@ from bench.cell import Cell
 from bench.manifest import Manifest, read_manifest
 from bench.records import Verdict, append
 from bench.results.contenders import settings
+from bench.results.intervals import mcnemar
 from bench.results.loading import load
 from bench.results.over_seeds import collapse_coverage, difference_over_seeds, mean_over_seeds
 from bench.results.seeds import holm
@@ -102,6 +103,10 @@ def test_a_row_per_pair_has_its_difference_and_the_adjusted_p(several):
         "Welch t over seeds and images",
     ]
     assert frame["couple"].tolist() == ["baseline", "baseline", "other"]
+    for (_, row), (first, second) in zip(frame.iterrows(), pairs, strict=True):
+        a, b = flags(manifest, first), flags(manifest, second)
+        single = [mcnemar([*a[s].values()], [*b[s].values()]) for s in a.keys() & b.keys()]
+        assert row["alone"] == sum(p < 0.05 for p in single)
     (spec,) = seed_differences_table(frame)
     assert len(spec.rows) == 2
 

@@ -49,6 +49,9 @@ class Progress:
         if self.unit == "image" and self.done < self.total and now - self.printed < _SECONDS:
             return
         self.printed = now
-        left = (now - self.began) / (self.done - self.first) * (self.total - self.done)
+        steps = self.done - self.first
+        # Images are judged in batches: the time before the first one is that of many.
+        known = steps > 1 or self.unit != "image"
+        left = (now - self.began) / steps * (self.total - self.done) if known else 0.0
         parts = [f"{self.title}: {self.unit} {self.done}/{self.total}", note, f"{duration(left)} left" if left else ""]
         print(", ".join(part for part in parts if part), flush=True)

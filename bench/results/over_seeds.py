@@ -9,7 +9,7 @@ import numpy as np
 
 from bench.results.intervals import mcnemar, paired_difference
 from bench.results.seeds import Parts, alone, crossed, ends, less, p_value, share_ends, unpaired
-from bench.results.statistics import NOTHING, Interval, mean_ci, share_difference, wilson
+from bench.results.statistics import CONFIDENCE, NOTHING, Interval, mean_ci, share_difference, wilson
 
 Values = Mapping[int, Mapping[int, float]]
 """Values by seed and image: True or False of a share, else numbers such as radii."""
@@ -76,6 +76,12 @@ def difference_over_seeds(first: Values, second: Values, share: bool = True) -> 
     low, high = np.clip(ends(parts), -1, 1) if share else ends(parts)
     interval, seeds = _interval(parts, low, high, share), min(len(first), len(second))
     return OverSeeds(interval, sd, seeds, count, made, float(p_value(parts)) if share else math.nan)
+
+
+def shown_alone(first: Values, second: Values) -> int:
+    """Number of common seeds whose images alone show a difference of two shares: McNemar's p is below 0.05."""
+    own = [_of_two(first[seed], second[seed], share=True) for seed in first.keys() & second.keys()]
+    return sum(each.p < 1 - CONFIDENCE for each in own)
 
 
 def paired_parts(first: Values, second: Values) -> Parts | None:

@@ -10,7 +10,7 @@ from bench.results.columns import Source, columns, named
 from bench.results.contenders import Contender, Setting
 from bench.results.judging import judging
 from bench.results.measured import Measured
-from bench.results.over_seeds import OverSeeds, collapse_coverage, difference_over_seeds, mean_over_seeds
+from bench.results.over_seeds import OverSeeds, collapse_coverage, difference_over_seeds, mean_over_seeds, shown_alone
 from bench.results.pairs import pair_kind, shown
 from reports.render.table_spec import ARCH, BOTH, INTERVALS, Column, TableSpec, alike, datasets, varying
 
@@ -23,7 +23,7 @@ _COLUMNS = (
 _DIFFERENCES = (
     "dataset,arch,ranks,figure,first,second,seeds,images,"
     + ",".join(f"{key}_difference,{key}_difference_low,{key}_difference_high" for key in _ESTIMATES)
-    + ",accuracy_sd,accuracy_interval,clean_interval,acr_interval,p,holm_p,comparisons,couple"
+    + ",accuracy_sd,accuracy_interval,clean_interval,acr_interval,p,holm_p,comparisons,couple,alone"
 )
 
 
@@ -50,6 +50,7 @@ def seed_differences(manifest: Manifest, compared: Sequence[Setting], measured: 
     """A row for every two methods of a setting in which a method has several evaluated seeds: first minus second.
 
     `p` is of the hypothesis that the accuracies are equal; `holm_p` is adjusted for all `comparisons` of the setting.
+    `alone` counts the seeds whose images alone show a difference.
     """
     rows = []
     for setting in _repeated(compared):
@@ -57,6 +58,7 @@ def seed_differences(manifest: Manifest, compared: Sequence[Setting], measured: 
             main = found.over_seeds
             row = _place(setting, first, second) | {"first": first.label, "second": second.label}
             row |= {"seeds": main.seeds, "images": main.images, "accuracy_sd": main.sd}
+            row["alone"] = shown_alone(first.robust, second.robust)
             row |= {"p": main.p, "holm_p": found.adjusted_p, "comparisons": setting.comparisons}
             row["couple"] = pair_kind(manifest, first.first, second.first)
             for key, gap in (
@@ -125,10 +127,15 @@ def seed_differences_table(differences: pd.DataFrame) -> Iterator[TableSpec]:
         Column("acr_difference", "ACR difference", "radius", "ACR", group, optional=BOTH, hide=4),
         Column("holm_p", "p (Holm)", "probability", "$p$ (Holm)"),
         Column("comparisons", "of pairs", "count", "of pairs", hide=2),
+        Column("alone", "seeds alone", "count", "seeds alone", hide=6),
         Column("accuracy_interval", "interval", "name", width=18, hide=1),
     ]
     title, caption = "Differences over seeds, first - second", r"differences over seeds and images; accuracy in \%."
-    notes = ["$p$: adjusted for all pairs of a setting (Holm).", INTERVALS]
+    notes = [
+        "$p$: adjusted for all pairs of a setting (Holm).",
+        "Seeds alone: number of seeds whose images alone show a difference (McNemar, $p < 0.05$).",
+        INTERVALS,
+    ]
     yield TableSpec(f"{title} (accuracy in %)", caption, columns, rows, notes)
 
 
