@@ -101,7 +101,7 @@ def tied(judged: list[Setting]) -> str:
             price, gain = setting.cost(a, b), setting.difference(a, b)
             if not (setting.costs_differ(a, b) or setting.differs(a, b)) and not math.isnan(price.low + gain.low):
                 pairs[f"{a.label} and {b.label}"] = None
-    return f"Not distinguishable by time or robustness: {listed(list(pairs), 'pairs')}." if pairs else ""
+    return f"Not distinguishable by time or robustness: {listed(list(pairs), 'pairs', '; ')}." if pairs else ""
 
 
 def costs(compared: list[Setting]) -> str:
