@@ -99,7 +99,10 @@ def _train(cell: Cell, runs: Path, draws: np.random.Generator) -> None:
     for number in range(cell.recipe.epochs):
         grown = 1 - np.exp(-(number + 1) / 4)
         for spec in cell.monitor.evals if cell.monitor else ():
-            seen = {"right": 0.85 * grown - final / 8, "standing": final * grown + float(draws.normal(0, 0.01))}
+            seen = {
+                "right": 0.85 * grown - final / 8,
+                "standing": max(0.0, final * grown + float(draws.normal(0, 0.01))),
+            }
             records.append(MonitorPoint(arm=cell.id, epoch=number, eval=spec.id, images=1000, **seen))
         seconds = _pace(cell) * float(np.exp(draws.normal(0, 0.03)))
         records.append(epoch(cell.id, number, seconds, 50_000).model_copy(update={"loss": 2.3 - 1.5 * grown}))

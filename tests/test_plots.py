@@ -316,6 +316,22 @@ def test_marks_of_the_tradeoff_are_means_over_seeds(smoothing):
     assert (teacher.low, teacher.high) == (own["acr_low"], own["acr_high"])
 
 
+def test_seeds_that_a_study_does_not_time_count_with_the_hours_of_the_timed_one(smoothing):
+    """A study times one seed for all, and the accuracy of the others counts."""
+    timing, untimed = smoothing["timing"], smoothing["timing"]["seed"] > 0
+    hours = [key for key in timing if "hours" in key or key.startswith("s_per_epoch")]
+    plot = tradeoff(timing.assign(**timing[hours].mask(untimed)), smoothing["robustness"])
+    rows = plot.data.query("arch == 'resnet20' and measure == 'ACR' and series == 'MACER'")
+    expected = tradeoff(timing, smoothing["robustness"]).data.query("arch == 'resnet20' and measure == 'ACR'")
+    pd.testing.assert_series_equal(
+        rows[["estimate", "low", "high", "seeds"]].iloc[0],
+        expected.query("series == 'MACER'")[["estimate", "low", "high", "seeds"]].iloc[0],
+        check_names=False,
+    )
+    own = timing[~untimed & (timing["arch"] == "resnet20") & timing["method"].str.startswith("MACER")].iloc[0]
+    assert rows["hours"].iloc[0] == own["hours"] and not plot.left_out
+
+
 def ends_at(axes: Axes, mark: np.ndarray) -> tuple[float, float]:
     """The vertical interval through a mark."""
     segments = [part for bars in axes.collections if isinstance(bars, LineCollection) for part in bars.get_segments()]

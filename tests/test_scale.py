@@ -45,9 +45,9 @@ def test_every_file_is_read_once(tmp_path, monkeypatch):
 
     def reads(path: Path):
         files[path] += 1
-        return records.read(path)
+        return records.read_lines(path)
 
-    monkeypatch.setattr(loading, "read", reads)
+    monkeypatch.setattr(loading, "read_lines", reads)
     loading.load(manifest, [runs])
     assert len(files) == 6 and set(files.values()) == {1}
 

@@ -72,7 +72,10 @@ def _with_certified(timing: pd.DataFrame, robustness: pd.DataFrame) -> pd.DataFr
 
 
 def _paid(timing: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Evaluated cells with their hours, teachers' included, in `paid` with its interval; lines on the others."""
+    """Evaluated cells with their hours, teachers' included, in `paid` with its interval; lines on the others.
+
+    A seed without hours stays where another seed of its method has them: a study times one seed for all.
+    """
     results = timing.filter(regex=r"^(acr|clean|at_eps|certified_at_[\d.]+)$")
     known = results.notna().any(axis=1)
     missing = left_out(timing[~known], ["not evaluated"] * int((~known).sum()))
@@ -80,8 +83,12 @@ def _paid(timing: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     hours = timing["hours_with_teacher"].where(timing["teacher"].notna(), timing["hours"])
     half = [timing["hours"] * (timing[f"s_per_epoch{end}"] / timing["s_per_epoch"] - 1) for end in ("_low", "_high")]
     frame = timing.assign(paid=hours, paid_low=hours + half[0], paid_high=hours + half[1])
-    absent = frame[hours.isna()]
-    return frame[hours.notna()], missing + left_out(absent, unpaid(absent))
+    if frame.empty:
+        return frame, missing
+    methods = in_series(frame)
+    timed = methods.groupby([*_context(methods), "series"], dropna=False)["paid"].transform("count") > 0
+    absent = frame[~timed]
+    return frame[timed], missing + left_out(absent, unpaid(absent))
 
 
 def _context(frame: pd.DataFrame) -> list[str]:
