@@ -7,7 +7,8 @@ from functools import cache, partial
 
 from rich.box import HEAVY_HEAD
 from rich.cells import cell_len
-from rich.console import Console, ConsoleOptions
+from rich.console import Console, ConsoleOptions, JustifyMethod
+from rich.padding import Padding
 from rich.segment import Segment
 from rich.style import Style
 from rich.table import Table
@@ -77,14 +78,21 @@ def _parted(path: str, width: int) -> str:
 
 
 def _body(layout: Layout) -> Table:
-    table = Table(box=HEAVY_HEAD, padding=(0, 0, 0, 1))
+    # A table that pads its cells renders each through a Padding, which takes a fifth of the time of a long table.
+    table = Table(box=HEAVY_HEAD, padding=0)
     for column, width in zip(layout.columns, layout.widths, strict=True):
-        table.add_column(
-            Text(column.heading),
-            width=width,
-            overflow="fold",
-            justify="left" if column.left else "right",
-        )
+        justify: JustifyMethod = "left" if column.left else "right"
+        table.add_column(_padded(column.heading, width), width=width + 1, overflow="fold", justify=justify)
     for k in range(len(layout.columns[0].texts)):
-        table.add_row(*(Text(c.texts[k], c.styles[k] if c.styles else "") for c in layout.columns))
+        cells = zip(layout.columns, layout.widths, strict=True)
+        table.add_row(*(_padded(c.texts[k], width, c.styles[k] if c.styles else "") for c, width in cells))
     return table
+
+
+def _padded(text: str, width: int, style: str = "") -> Text | Padding:
+    """The text with a space before each of its lines."""
+    if cell_len(text) > width or "\n" in text:
+        return Padding(Text(text, style), (0, 0, 0, 1))
+    padded = Text(text, style)
+    padded.pad_left(1)
+    return padded
