@@ -3,11 +3,14 @@
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+
+from launchers.states import Seen
 
 
 class Entry(BaseModel):
@@ -25,6 +28,22 @@ class Entry(BaseModel):
     def job(self, name: str) -> str:
         """Id of one job as squeue prints it; an array of one job is a plain job."""
         return f"{self.id}_{self.jobs.index(name)}" if len(self.jobs) > 1 else f"{self.id}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submitted:
+    """The most recent submission of a job."""
+
+    id: str
+    tag: str
+    time: float
+    replaced: bool = False
+    """True if Slurm has given the id to another array, after it lost this one."""
+
+    def find(self, seen: Mapping[str, Seen]) -> Seen | None:
+        """The job in Slurm's answer; None if it is not there, or if another job has its id."""
+        job = seen.get(self.id)
+        return job if job and not self.replaced and job.tag in (None, self.tag) else None
 
 
 class Ledger:
@@ -56,11 +75,23 @@ class Ledger:
             # A write that fails, as on a full disk, does not name its file. The part written is skipped on reading.
             raise OSError(error.errno, error.strerror, str(self.file)) from None
 
-    def entries(self, cluster: str, comments: dict[str, str]) -> list[Entry]:
-        """Arrays handed to `cluster`, oldest first; `comments` gives the ids of those whose submitter died."""
-        by_tag = {entry.tag: entry for entry in self._lines() if entry.cluster == cluster}
-        identified = [e if e.id else e.model_copy(update={"id": comments.get(e.tag)}) for e in by_tag.values()]
-        return [entry for entry in identified if entry.id]
+    def submitted(self, cluster: str | None, queue: Mapping[str, Seen]) -> dict[str, Submitted]:
+        """Most recent submission of each job to `cluster` (None: to any).
+
+        `queue` gives the ids of arrays whose submitter died. An id alone names no job: a controller that is killed
+        before it saves its state gives the same id again. So the array that Slurm shows with the tag in its comment has
+        the id, or else the last array that the ledger notes with it.
+        """
+        by_tag = {entry.tag: entry for entry in self._lines() if cluster in (None, entry.cluster)}
+        arrays = {seen.tag: seen.array for seen in queue.values() if seen.tag in by_tag}
+        entries = [entry.model_copy(update={"id": arrays.get(entry.tag, entry.id)}) for entry in by_tag.values()]
+        owners = {(entry.cluster, entry.id): entry.tag for entry in sorted(entries, key=lambda e: e.tag in arrays)}
+        submitted = {}
+        for entry in entries:
+            replaced = owners[entry.cluster, entry.id] != entry.tag
+            for name in entry.jobs if entry.id else ():
+                submitted[name] = Submitted(id=entry.job(name), tag=entry.tag, time=entry.time, replaced=replaced)
+        return submitted
 
     def names(self) -> set[str]:
         """Names of all jobs that were ever handed to a cluster."""
@@ -73,11 +104,6 @@ class Ledger:
                 yield Entry.model_validate_json(line)
             except ValidationError:
                 continue  # incomplete, as its submitter died: the array was not queued, or the next line has it
-
-
-def latest(entries: list[Entry]) -> dict[str, str]:
-    """Most recent Slurm id of each job that was ever queued."""
-    return {name: entry.job(name) for entry in entries for name in entry.jobs}
 
 
 def entry(tag: str, cluster: str, jobs: tuple[str, ...]) -> Entry:

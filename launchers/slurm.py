@@ -13,7 +13,7 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 from submitit.slurm.slurm import SlurmExecutor, _make_sbatch_string
 
 from launchers.environment import ALLOCATOR, RENDEZVOUS, cleaned
-from launchers.ledger import Ledger, entry, latest
+from launchers.ledger import Ledger, entry
 from launchers.profile import Profile
 from launchers.states import ask, last_words, queued, site
 from launchers.task import Task, Wave
@@ -65,29 +65,44 @@ def launch(
     cluster = site()
     with ledger.locked():
         waves = plan()
-        seen, comments = queued()
-        ids = {name: job for name, job in latest(ledger.entries(cluster.name, comments)).items() if job in seen}
+        seen = queued()
+        submitted = ledger.submitted(cluster.name, seen)
+        ids = {name: job.id for name, job in submitted.items() if job.find(seen)}
         planned = arrays(title, waves, profile, min(profile.max_array, cluster.max_array), set(ids))
         keys = [[job.task.key for job in wave.jobs] for wave in waves]
         known = [{ids[key].split("_")[0] for key in wave if key in ids} for wave in keys]
         done: list[tuple[str, Array]] = []
+        tags = set()
         for array in planned:
             dependencies = _dependencies(waves, array.wave, known)
-            tag = uuid.uuid4().hex
+            tags.add(tag := uuid.uuid4().hex)
             note = entry(tag, cluster.name, tuple(task.key for task in array.tasks))
             ledger.note(note)
             try:
                 job = _submit(array, logs, profile, tag, dependencies)
             except (FailedJobError, FailedSubmissionError, subprocess.SubprocessError) as error:
-                # All or nothing: cancel the arrays queued before the refusal. --test-only cannot tell in advance, as it
-                # also refuses jobs that would wait for drained nodes.
-                if done:
-                    ask("scancel", *(job for job, _ in done))
-                raise ValueError(f"{last_words('sbatch', str(error))} (nothing is queued)") from None
+                # All or nothing. --test-only cannot tell in advance, as it also refuses jobs that would wait for
+                # drained nodes.
+                refusal = last_words("sbatch", str(error))
+                fewer = "; --only PATTERN submits fewer jobs" if "limit" in refusal.lower() else ""
+                raise ValueError(f"{refusal} ({_take_back(tags)}{fewer})") from None
             ledger.note(note.model_copy(update={"id": job}))
             known[array.wave].add(job)
             done.append((job, array))
     return done
+
+
+def _take_back(tags: Collection[str]) -> str:
+    """Cancel the arrays with these tags; return a message with the outcome and what to do.
+
+    The array that sbatch refused is among them: a controller that answers too late may have queued it all the same.
+    """
+    try:
+        if arrays := sorted({seen.array for seen in queued().values() if seen.tag in tags}):
+            ask("scancel", *arrays)
+    except ValueError:
+        return "some jobs may be queued: submit again once Slurm answers, which queues none twice"
+    return "nothing is queued"
 
 
 def _dependencies(waves: Sequence[Wave[Task]], number: int, known: list[set[str]]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Query the states of Slurm jobs, as waiting, running, ended or failed."""
+"""Query the states of Slurm jobs, as waiting, held, running, ended or failed."""
 
 import os
 import re
@@ -9,41 +9,16 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
+from launchers.causes import cause
 from launchers.environment import clean
 
 _SECONDS = 60.0
 """Time limit of a command."""
 _PING_SECONDS = 10.0
 """Time limit of the controller's answer to a ping; Slurm's own commands retry for minutes."""
-_STATES = {
-    "PENDING": ("waiting", ""),
-    "REQUEUED": ("waiting", "requeued"),
-    "REQUEUE_FED": ("waiting", "requeued to another cluster"),
-    "REQUEUE_HOLD": ("waiting", "held after a requeue: scontrol release JOB"),
-    "SPECIAL_EXIT": ("waiting", "held by the site: scontrol release JOB"),
-    "RESV_DEL_HOLD": ("waiting", "held, its reservation is gone: scontrol release JOB"),
-    "CONFIGURING": ("running", "its nodes start"),
-    "RUNNING": ("running", ""),
-    "COMPLETING": ("running", "ends"),
-    "STAGE_OUT": ("running", "ends"),
-    "SIGNALING": ("running", "was told to stop"),
-    "RESIZING": ("running", ""),
-    "SUSPENDED": ("running", "suspended"),
-    "STOPPED": ("running", "stopped"),
-    "COMPLETED": ("ended", ""),
-    "FAILED": ("failed", "ended with an error"),
-    "TIMEOUT": ("failed", "out of time (a longer time: in the profile; it goes on from its last epoch)"),
-    "OUT_OF_MEMORY": ("failed", "out of memory (mem: in the profile)"),
-    "NODE_FAIL": ("failed", "its node failed"),
-    "BOOT_FAIL": ("failed", "its node did not start"),
-    "LAUNCH_FAILED": ("failed", "its node could not start it"),
-    "RECONFIG_FAIL": ("failed", "its node could not be set up"),
-    "DEADLINE": ("failed", "past its deadline"),
-    "CANCELLED": ("failed", "cancelled"),
-    "PREEMPTED": ("failed", "preempted and not requeued"),
-    "REVOKED": ("failed", "taken by another cluster"),
-}
-"""State and reason by Slurm's name of a state."""
+
+_QUEUED = ("waiting", "held", "running")
+"""States of jobs that have not ended."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,9 +27,16 @@ class Seen:
 
     job: str
     state: str
-    """waiting, running, ended or failed."""
+    """waiting, held, running, ended or failed."""
     reason: str
     node: str = ""
+    tag: str | None = None
+    """Tag in the job's comment; None if Slurm's accounts keep no comments."""
+
+    @property
+    def array(self) -> str:
+        """Id of the job's array; that of a plain job is its own."""
+        return self.job.split("_")[0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,10 +82,15 @@ def _missing(command: str) -> str:
 
 
 def last_words(command: str, output: str) -> str:
-    """The last line of a Slurm command's output, with the command's name before it exactly once."""
-    # The message that the controller is down stands between lines of asterisks.
-    *_, last = [line for line in output.strip().splitlines() if not line.startswith("*")] or ["nothing"]
-    return f"{command}: {re.sub(rf'^({command}: |error: |fatal: )+', '', last)}"
+    """The line of a Slurm command's output that tells the error, with the command's name before it exactly once."""
+    lines = [re.sub(rf"^({command}: |(\w+ )?error: |fatal: )+", "", line.strip()) for line in output.splitlines()]
+    # The message that the controller is down stands above a banner of asterisks; a line of signs says nothing.
+    plain = [line for line in lines if not line.startswith("*") and re.search(r"[^\W_]|\ufffd", line)]
+    banner = [words for line in lines if (words := line.strip("* ")) and line.startswith("*")]
+    last = (plain or banner or ["nothing"])[-1]
+    # sbatch names the limit in a line of its own before the general refusal.
+    limit = plain[-2] if len(plain) > 1 and re.fullmatch(r"\w+Limit", plain[-2]) else ""
+    return f"{command}: {last} ({limit})" if limit else f"{command}: {last}"
 
 
 def check(seconds: float = _PING_SECONDS) -> None:
@@ -133,20 +120,27 @@ def site() -> Site:
     return Site(name=settings.get("ClusterName", "?"), max_array=max(1, int(settings.get("MaxArraySize", "1001")) - 1))
 
 
-def queued() -> tuple[dict[str, Seen], dict[str, str]]:
-    """The user's waiting and running jobs by id (`17`, `17_4`), and the ids of their arrays by comment."""
-    seen: dict[str, Seen] = {}
-    comments: dict[str, str] = {}
-    answer = ask("squeue", "-h", "-r", "-u", str(os.getuid()), "-o", "%i|%T|%r|%N|%F|%k")
+def queued() -> dict[str, Seen]:
+    """The user's waiting, held and running jobs by id (`17`, `17_4`)."""
+    return {job: seen for job, seen in _squeue().items() if seen.state in _QUEUED}
+
+
+def lately_ended() -> dict[str, Seen]:
+    """The user's jobs that ended in the last minutes, by id: the controller forgets them after a while."""
+    return {job: seen for job, seen in _squeue("-t", "all").items() if seen.state not in _QUEUED}
+
+
+def _squeue(*options: str) -> dict[str, Seen]:
+    answer = ask("squeue", "-h", "-r", "-u", str(os.getuid()), *options, "-o", "%i|%T|%r|%N|%k")
+    seen = {}
     for line in answer.splitlines():
-        job, word, slurm_reason, node, array, comment = line.split("|", 5)
-        state, explanation = _STATES.get(word, ("running", word))
-        if state in ("waiting", "running"):
-            # Slurm keeps the last reason for waiting of a job that runs, so it is shown for waiting jobs only.
-            reason = explanation or (slurm_reason if state == "waiting" else "")
-            seen[job] = Seen(job=job, state=state, reason=reason, node=node)
-            comments[comment] = array
-    return seen, comments
+        # The rest of a comment of several lines is no job.
+        if line.count("|") >= 4:
+            job, word, slurm_reason, node, comment = line.split("|", 4)
+            for element in _elements(job):
+                state, reason = cause(element, word, slurm_reason)
+                seen[element] = Seen(job=element, state=state, reason=reason, node=node, tag=_tag(comment))
+    return seen
 
 
 def ended(jobs: Iterable[str]) -> dict[str, Seen]:
@@ -155,17 +149,23 @@ def ended(jobs: Iterable[str]) -> dict[str, Seen]:
     if not arrays:
         return {}
     seen = {}
-    for line in ask("sacct", "-n", "-P", "-X", "-o", "JobID,State,NodeList", "-j", ",".join(arrays)).splitlines():
-        job, word, node = line.split("|", 2)
-        # `CANCELLED by 1000` names who did it.
-        word, _, by = word.partition(" ")
-        state, explanation = _STATES.get(word, ("failed", word))
-        reason = f"{word}: {explanation} {by}".strip() if state == "failed" else explanation
-        # A job that never started has no node.
-        node = "" if node == "None assigned" else node
-        for element in _elements(job):
-            seen[element] = Seen(job=element, state=state, reason=reason, node=node)
+    for line in ask(
+        "sacct", "-n", "-P", "-X", "-o", "JobID,State,NodeList,Comment", "-j", ",".join(arrays)
+    ).splitlines():
+        if line.count("|") >= 3:
+            job, word, node, comment = line.split("|", 3)
+            # A job that never started has no node.
+            node = "" if node == "None assigned" else node
+            for element in _elements(job):
+                state, reason = cause(element, word)
+                tag = _tag(comment) if comment else None
+                seen[element] = Seen(job=element, state=state, reason=reason, node=node, tag=tag)
     return seen
+
+
+def _tag(comment: str) -> str:
+    """The tag in a comment, to which a site may have added words of its own; else the comment."""
+    return found[0] if (found := re.search(r"\b[0-9a-f]{32}\b", comment)) else comment
 
 
 def _elements(job: str) -> list[str]:

@@ -9,12 +9,12 @@
 # --bind: each node has the machine's cores and no more, and ranks are bound to those that they are given.
 #
 # Needs: slurm-wlm slurmctld slurmd slurmdbd munge mariadb-server (make system-test installs them).
-# Everything lies in FOLDER (default /tmp/testcluster) but the nodes' names, which go into /etc/hosts and out again.
-# A daemon is stopped by the pid that it wrote, never by name.
+# Everything lies in FOLDER (default /tmp/testcluster) but the nodes' names: a line in /etc/hosts, and out again.
+# A daemon is stopped by the pid that it wrote, never by name, and only if that process belongs to this cluster.
 set -euo pipefail
 
 NODES=(n1 n2)
-HOSTS_LINE="127.0.0.1 n1 n2 # testcluster"
+HOSTS=${HOSTS:-/etc/hosts}
 
 fail() { echo "error: $*" >&2; exit 2; }
 
@@ -23,14 +23,18 @@ pid_of() { [ -s "$FOLDER/run/$1.pid" ] && tr -d '[:space:]' < "$FOLDER/run/$1.pi
 # Ended but not yet reaped (in a container without an init) is ended.
 lives() { [ -e "/proc/$1/status" ] && ! grep -q '^State:[[:space:]]*Z' "/proc/$1/status" 2>/dev/null; }
 
-alive() { local pid; pid=$(pid_of "$1") && lives "$pid"; }
+# A pid that a daemon left may be another process's by now.
+ours() { tr '\0' '\n' 2>/dev/null < "/proc/$1/environ" | grep -qxF "SLURM_CONF=$SLURM_CONF"; }
+
+alive() { local pid; pid=$(pid_of "$1") && lives "$pid" && ours "$pid"; }
 
 # A daemon must not hold its starter's output open: who reads it would wait for the daemon's end.
 quietly() { "$@" >> "$FOLDER/log/starts.log" 2>&1 < /dev/null; }
 
 stop() {
   local pid
-  pid=$(pid_of "$1") || return 0
+  alive "$1" || return 0
+  pid=$(pid_of "$1")
   kill "$pid" 2>/dev/null || return 0
   for _ in $(seq 100); do lives "$pid" || return 0; sleep 0.1; done
   kill -9 "$pid" 2>/dev/null || true
@@ -55,6 +59,35 @@ check() {
 
 # Ports of this cluster's own, so that it stands beside another Slurm or database: a block of ten from the folder's name.
 ports() { BASE=$((20000 + $(printf %s "$FOLDER" | cksum | cut -d' ' -f1) % 1000 * 10)); }
+
+# A folder that a cluster made, or began to make.
+is_clusters() { [ -d "$FOLDER/log" ] && [ -d "$FOLDER/run" ] && [ -d "$FOLDER/state" ] && \
+  { [ ! -e "$FOLDER/slurm.conf" ] || grep -qs ClusterName=testcluster "$FOLDER/slurm.conf"; }; }
+
+# The nodes' names stand in a line for each cluster, so that one that stops takes no other's. The file may be mounted:
+# written to, it cannot be replaced.
+hosts_lock() { exec 9< "$HOSTS"; flock -w 10 9 || fail "$HOSTS: another process holds its lock"; }
+
+add_hosts() {
+  hosts_lock
+  grep -qxF "$HOSTS_LINE" "$HOSTS" || {
+    # A last line without its end would swallow ours.
+    [ -z "$(tail -c 1 "$HOSTS")" ] || echo >> "$HOSTS"
+    echo "$HOSTS_LINE" >> "$HOSTS"
+  }
+  exec 9<&-
+}
+
+remove_hosts() {
+  hosts_lock
+  if grep -qxF "$HOSTS_LINE" "$HOSTS"; then
+    local rest
+    # The dot keeps the ends of lines that $(...) would take.
+    rest=$(grep -vxF "$HOSTS_LINE" "$HOSTS" || true; echo .)
+    printf %s "${rest%.}" > "$HOSTS"
+  fi
+  exec 9<&-
+}
 
 write_conf() {
   local cpus memory
@@ -167,7 +200,7 @@ up() {
   alive munged && fail "$FOLDER: a cluster is there already (slurm/testcluster.sh down $FOLDER)"
   if [ -e "$FOLDER" ]; then
     # Only what an earlier cluster left is cleared away.
-    [ -d "$FOLDER/log" ] && grep -qs ClusterName=testcluster "$FOLDER/slurm.conf" || fail "$FOLDER: exists, and is no test cluster's"
+    is_clusters || fail "$FOLDER: exists, and is no test cluster's"
     rm -rf "$FOLDER"
   fi
   mkdir -p "$FOLDER"/{run,log,state}
@@ -177,7 +210,7 @@ up() {
   # What half a start leaves behind is taken away again.
   # Its logs stay.
   trap 'status=$?; [ $status = 0 ] || { tail -n 3 "$FOLDER"/log/* >&2; KEEP=1 down; }' EXIT
-  grep -qF "$HOSTS_LINE" /etc/hosts || echo "$HOSTS_LINE" >> /etc/hosts
+  add_hosts
   write_conf
   start_munge
   [ "$ACCOUNTING" = 1 ] && start_accounting
@@ -198,6 +231,7 @@ end_orphans() {
 }
 
 down() {
+  [ ! -e "$FOLDER" ] || is_clusters || fail "$FOLDER: is no test cluster's"
   if [ -e "$FOLDER/slurm.conf" ] && alive slurmctld; then
     scancel --state=PENDING -u root 2>/dev/null || true
     scancel -u root 2>/dev/null || true
@@ -205,12 +239,7 @@ down() {
   fi
   for daemon in "${NODES[@]}" slurmctld slurmdbd mariadbd munged; do stop "$daemon"; done
   end_orphans
-  if grep -qF "$HOSTS_LINE" /etc/hosts; then
-    # /etc/hosts may be mounted: written to, it cannot be replaced.
-    local rest
-    rest=$(grep -vF "$HOSTS_LINE" /etc/hosts)
-    printf '%s\n' "$rest" > /etc/hosts
-  fi
+  remove_hosts
   [ -n "${KEEP:-}" ] || rm -rf "$FOLDER"
 }
 
@@ -230,6 +259,7 @@ if [ "${1:-}" = --bind ]; then TASKS=task/affinity; shift; fi
 if [ "$COMMAND" = restart ]; then DAEMON=${1:-}; [ $# -gt 0 ] && shift; fi
 FOLDER=$(realpath -m "${1:-/tmp/testcluster}")
 export SLURM_CONF=$FOLDER/slurm.conf
+HOSTS_LINE="127.0.0.1 ${NODES[*]} # testcluster $FOLDER"
 ports
 
 case $COMMAND in

@@ -203,7 +203,7 @@ def test_slurm_without_a_cluster_is_told_at_once_with_the_way_out(tmp_path, monk
 
 
 def test_what_never_started_has_no_node(tmp_path, monkeypatch):
-    lines = "7|CANCELLED by 0|None assigned\n8_0|FAILED|n1"
+    lines = "7|CANCELLED by 0|None assigned|\n8_0|FAILED|n1|"
     monkeypatch.setenv("PATH", _on_the_path(tmp_path, sacct=f"cat <<END\n{lines}\nEND"))
     seen = states.ended(["7", "8_0"])
     assert (seen["7"].node, seen["8_0"].node) == ("", "n1")

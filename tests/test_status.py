@@ -16,18 +16,19 @@ from waiting import HANG, until
 from bench.jobs.lease import JobPaths
 from bench.jobs.tasks import DataTask
 from bench.measure.provenance import start
-from bench.plan.job_states import State, _state, states
+from bench.plan.job_states import Queue, State, _state, states
 from bench.plan.status_table import _ended, watch
 from bench.plan.waves import waves
 from bench.records import End, Fail, Verdict, append
 from bench.status import app as status
 from bench.submit import app as submit
 from crt.screen import Screen
-from launchers.ledger import Ledger, entry
+from launchers.ledger import Ledger, Submitted, entry
 from launchers.states import Seen
 from launchers.task import Job, TaskProgress
 
 ROOT = Path(__file__).parents[1]
+TWELVE = Submitted(id="12", tag="tag", time=0.0)
 
 
 def test_of_records_alone(tiny, digits, tmp_path):
@@ -54,7 +55,7 @@ def _job(tiny, digits: Path, tmp_path: Path):
 
 
 def test_job_that_left_nothing_points_at_the_folder(tiny, digits, tmp_path):
-    state = _state(_job(tiny, digits, tmp_path), "12", {}, {}, tmp_path / "runs" / "logs")
+    state = _state(_job(tiny, digits, tmp_path), TWELVE, Queue(cluster="c"), {}, tmp_path / "runs" / "logs")
     assert state.word == "failed" and "nodes share" in state.reason and str(tmp_path / "runs") in state.reason
 
 
@@ -63,8 +64,8 @@ def test_clock_of_a_node_far_ahead_is_named(tiny, digits, tmp_path):
     begun = start([job.task.cell], "fresh", 0)
     begun = begun.model_copy(update={"time": time.time() + 3 * 3600, "host": "n2"})
     append(job.task.records, begun)
-    seen = {"12": Seen(job="12", state="running", reason="", node="n2")}
-    assert "the clock of n2 is 3.0 hours ahead" in _state(job, "12", seen, {}, tmp_path).reason
+    queue = Queue(cluster="c", seen={"12": Seen(job="12", state="running", reason="", node="n2", tag="tag")})
+    assert "the clock of n2 is 3.0 hours ahead" in _state(job, TWELVE, queue, {}, tmp_path).reason
 
 
 @pytest.fixture

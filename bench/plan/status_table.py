@@ -18,7 +18,10 @@ from crt.fitted_table import FittedTable
 from crt.table_layout import Column
 from crt.text import printable
 
-_STYLES = {"finished": "green", "running": "cyan", "failed": "red", "waiting": "yellow", "begun": "cyan"}
+_STYLES = {
+    **{"finished": "green", "running": "cyan", "failed": "red", "waiting": "yellow"},
+    **{"held": "red", "begun": "cyan", "submitted": "yellow"},
+}
 Look = Callable[[], tuple[list[State], str]]
 
 
@@ -67,8 +70,9 @@ def watch(console: Console, manifest: Manifest, look: Look, every: float) -> Non
 
 def _ended(job_states: list[State]) -> bool:
     """True if no job will change its state. Where there is no queue to ask, others may still submit or resume a job."""
-    queued = any(state.id for state in job_states)
-    changing = ("running", "waiting") if queued else ("running", "waiting", "begun", "not submitted")
+    changing = {"running", "waiting", "held", "begun", "submitted"}
+    if not any(state.id for state in job_states):
+        changing.add("not submitted")
     return not any(state.word in changing for state in job_states)
 
 

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -176,7 +177,10 @@ class Submission:
             if not queued:
                 self.console.print("Everything that is left to do is queued already.", soft_wrap=True)
             self.console.print(f"Status: {self._command('bench.status')}", soft_wrap=True)
-        self.console.print(f"{self._summary(self.plan())}. {self._report()}", soft_wrap=True)
+        found, _ = job_states.states(self.manifest, self.place.runs, self.place.data, self.plan())
+        for reason, count in Counter(state.reason for state in found if state.word == "held").items():
+            self.console.print(f"Slurm holds {pluralize(count)}: {printable(reason)}", soft_wrap=True)
+        self.console.print(f"{job_states.summary(self.manifest.cells, found)}. {self._report()}", soft_wrap=True)
         return failures
 
     def _check_device(self, planned: list[BenchWave]) -> None:
