@@ -432,6 +432,69 @@ def test_two_submits_at_once_and_more_cells_than_an_array_holds(cluster, drained
 
 
 @with_accounting
+def test_a_job_with_the_id_of_a_lost_one_is_not_ours_and_is_never_cancelled(cluster, drained, table, tmp_path):
+    slurm, where = table(LONG)
+    cluster.bench(submit, *slurm)
+    job = entries(tmp_path / "runs")[-1]["id"]
+    # As if a controller that lost ours had given its id to a job that the user queues by hand.
+    cluster.do("scontrol", "update", f"jobid={job}", "comment=by hand")
+    assert "another job" in " ".join(cluster.bench(status, *where).split())
+    assert "no job of this manifest is queued" in cluster.bench(cancel, *where)
+    assert f"queued {job}" not in cluster.bench(submit, *slurm)
+    second = entries(tmp_path / "runs")[-1]["id"]
+    assert second != job and "queued already" in cluster.bench(submit, *slurm)
+    assert "cancelled 1 job" in cluster.bench(cancel, *where)
+    assert cluster.queue() == [job]
+    cluster.do("scancel", job)
+    cluster.wait(lambda: not cluster.queue())
+
+
+@with_accounting
+def test_a_launch_that_failed_is_held_and_named_until_it_is_released(cluster, table, tmp_path):
+    slurm, where = table(LONG)
+    conf = cluster.folder / "slurm.conf"
+    before = conf.read_text()
+    conf.write_text(before + "Prolog=/bin/false\n")
+    cluster.do("scontrol", "reconfigure")
+    try:
+        cluster.bench(submit, *slurm)
+        job = entries(tmp_path / "runs")[-1]["id"]
+        cluster.wait(lambda: "held" in cluster.do("squeue", "-h", "-o", "%r"))
+        for said in (cluster.bench(status, *where), cluster.bench(submit, *slurm)):
+            text = " ".join(said.replace("│", " ").split())
+            assert "launch failed requeued held" in text and f"scontrol release {job}" in text and "1 held" in text
+    finally:
+        conf.write_text(before)
+        cluster.do("scontrol", "reconfigure")
+        cluster.do("scontrol", "update", "nodename=n1,n2", "state=resume", check=False)
+    assert "cancelled 1 job" in cluster.bench(cancel, *where)
+
+
+@with_accounting
+def test_without_a_database_the_controller_tells_and_without_a_controller_the_ledger(cluster, drained, table, tmp_path):
+    slurm, where = table(LONG)
+    cluster.bench(submit, *slurm)
+    conf = {"SLURM_CONF": str(tmp_path / "slurm.conf")}
+    # The address of a database, and then of a controller, that nobody answers at.
+    text = (cluster.folder / "slurm.conf").read_text()
+    port = next(line for line in text.splitlines() if line.startswith("AccountingStoragePort"))
+    (tmp_path / "slurm.conf").write_text(text.replace(port, "AccountingStoragePort=1"))
+    real, cluster.environment = cluster.environment, cluster.environment | conf
+    try:
+        cluster.bench(cancel, *where)
+        said = " ".join(cluster.bench(status, *where).split())
+        assert "CANCELLED: cancelled" in said and "how jobs ended from squeue" in said and "sacct: " in said
+        port = next(line for line in text.splitlines() if line.startswith("SlurmctldPort"))
+        (tmp_path / "slurm.conf").write_text(text.replace(port, "SlurmctldPort=1"))
+        said = " ".join(cluster.bench(status, *where).split())
+        assert "1 submitted" in said and "is DOWN" in said and "*" not in said
+        assert "cancel again once Slurm answers" in cluster.bench(cancel, *where, code=2)
+        assert "is DOWN (allowed: " in cluster.bench(submit, *slurm, code=2)
+    finally:
+        cluster.environment = real
+
+
+@with_accounting
 def test_failed_teacher_stops_its_own_students_and_failed_alone_are_tried_again(cluster, table, tmp_path):
     text = (
         HEAD
