@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+from pathlib import Path
 
 import pytest
 from calls import CallTask
@@ -286,3 +288,20 @@ def test_the_ledger_may_hold_damaged_lines(place):
         file.write(b"\xff\n" + json.dumps({"tag": 5}).encode() + b"\n[" * 3)
     place.queue(f"7|RUNNING|None|n1|{OURS}")
     assert place.words()[0] == ("running", "")
+
+
+@pytest.mark.parametrize("end", ["\n", "", "\n\n"])
+def test_the_test_cluster_takes_its_own_line_alone_and_removes_no_other_folder(tmp_path, end):
+    hosts, folder = tmp_path / "hosts", tmp_path / "cluster"
+    first = "127.0.0.1 localhost\n127.0.0.1 n1 n2 # testcluster"
+    others = f"{first}\n127.0.0.1 n1 n2 # testcluster {folder}2{end}"
+    hosts.write_text(f"{first}\n127.0.0.1 n1 n2 # testcluster {folder}\n127.0.0.1 n1 n2 # testcluster {folder}2{end}")
+    command = [Path(__file__).parents[1] / "slurm" / "testcluster.sh", "down"]
+    environment = os.environ | {"HOSTS": str(hosts)}
+    for _ in range(2):
+        subprocess.run([*command, folder], env=environment, check=True)
+        # grep ends the last line where it has no end.
+        assert hosts.read_text() == (others if end else f"{others}\n")
+    (tmp_path / "home" / "log").mkdir(parents=True)
+    refused = subprocess.run([*command, tmp_path / "home"], env=environment, capture_output=True, text=True)
+    assert refused.returncode == 2 and "is no test cluster's" in refused.stderr and (tmp_path / "home" / "log").exists()
