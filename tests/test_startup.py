@@ -78,7 +78,7 @@ def table(tmp_path) -> Path:
 WRONG = {
     "unknown method": ("method: Standard", "method: Standrad", "'Standrad'"),
     "unknown argument": ("method: Gaussian", "method: {SAT: {alfa: 1}}", "alfa"),
-    "argument of the wrong type": ("method: SmoothMix", "method: {SmoothMix: {T: x}}", "SmoothMix.T"),
+    "argument of the wrong type": ("SmoothMix: {warmup: 2}", "SmoothMix: {T: x}", "SmoothMix.T"),
     "argument that a method checks": ("method: Gaussian", "method: LMT", "eps above 0"),
     "unknown network": ("arch: cnn2c2f", "arch: cnn2c3f", "'cnn2c3f'"),
     "network for other images": ("arch: cnn2c2f", "arch: imagenet_alexnet", "does not take images of digits"),
