@@ -55,14 +55,14 @@ class _Loader(yaml.SafeLoader):
         try:
             return super().construct_object(node, deep=deep)
         except (ValueError, LookupError, TypeError, AttributeError, OverflowError):
-            text = node.value if isinstance(node.value, str) else "this"
+            text = repr(node.value) if isinstance(node.value, str) else "this"
             raise _refusal(f"{shorten(text)} is no {node.tag.rpartition(':')[2]}", node) from None
 
     def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> str:
         """The text of a scalar, which may have several lines."""
         text = super().construct_scalar(node)
         if control := CONTROL.search(re.sub(r"[\t\n]", "", text)):
-            raise _refusal(f"{shorten(text)} holds the control character {control[0]!r}", node)
+            raise _refusal(f"{shorten(repr(text))} holds the control character {control[0]!r}", node)
         return text
 
 
