@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench.build import cost
 from bench.cell import Cell, Spec
@@ -13,6 +14,10 @@ from bench.plan.estimate import Expected, counts
 from bench.plan.waves import BenchJob, BenchWave
 from crt.data import DATASETS
 from crt.data.beton_file import held
+
+if TYPE_CHECKING:
+    from bench.results.contenders import Setting
+    from bench.results.power import Spread
 
 
 def distinguish(
@@ -28,17 +33,21 @@ def distinguish(
 
     `points` are percentage points of the accuracy that the methods are judged by.
     """
-    from bench.results.power import images_needed, seeds_needed, typical  # imports scipy, which other plans need not
+    # These import scipy, which other plans do not need.
+    from bench.results.contenders import settings
+    from bench.results.loading import load
+    from bench.results.power import POWER, images_needed, seeds_needed, typical
 
     jobs = [job for wave in waves for job in wave.jobs]
     groups = _groups(manifest)
     if not groups:
         yield "No two methods of this manifest are evaluated alike, so robustness tells none apart."
+    compared = settings(manifest, load(manifest, [runs])) if groups else []
     for spec, cells in groups:
         methods = len({cell.seedless.id for cell in cells})
         pairs, gap = methods * (methods - 1) // 2, points / 100
         images = len(spec.indices(held(DATASETS[cells[0].dataset], "test", data)))
-        spreads, source = _spreads(manifest, cells, runs)
+        spreads, source = _spreads(cells, compared)
         common = typical(spreads)
         text = f"A difference of {points:g} points of {_where(cells, images)} between two of {methods} methods needs"
         usual = seeds_needed(gap, common, images, pairs)
@@ -49,9 +58,9 @@ def distinguish(
         widest = [seeds_needed(gap, each, images, pairs) for each in spreads]
         worst = _worst(usual, widest)
         present = len({cell.seed for cell in cells})
-        cost = _cost_of_a_seed(cells, jobs, expect)
-        price = f"; one more seed of all methods costs {summed(cost, whose)}" if cost is not None else ""
-        tests = f"(power 80 %, {pairs} pair{'s' * (pairs > 1)} by Holm)"
+        seconds = _cost_of_a_seed(cells, jobs, expect)
+        price = f"; one more seed of all methods costs {summed(seconds, whose)}" if seconds is not None else ""
+        tests = f"(power {100 * POWER:g} %, {pairs} pair{'s' * (pairs > 1)} by Holm)"
         yield f"{text} {usual} seeds of both{worst} {tests}, and the manifest has {present}{price}; {source}."
 
 
@@ -83,19 +92,17 @@ def _groups(manifest: Manifest) -> list[tuple[Spec, list[Cell]]]:
     return [(specs[key], cells) for key, cells in groups.items() if len({cell.seedless.id for cell in cells}) > 1]
 
 
-def _spreads(manifest: Manifest, cells: Sequence[Cell], runs: Path) -> tuple[list, str]:
+def _spreads(cells: Sequence[Cell], compared: Sequence["Setting"]) -> tuple[list["Spread"], str]:
     """Variances of the pairs by records, else assumed ones; and where they come from, in words."""
-    from bench.results.contenders import settings
-    from bench.results.loading import load
     from bench.results.power import ASSUMED, spread
 
     own = {cell.id for cell in cells}
-    compared = [
-        setting
-        for setting in settings(manifest, load(manifest, [runs]))
+    judged = [
+        each.robust
+        for setting in compared
         if own & {m.id for each in setting.contenders for m in each.by_seed.values()}
+        for each in setting.judged
     ]
-    judged = [each.robust for setting in compared for each in setting.judged]
     found = [
         each for i, first in enumerate(judged) for second in judged[:i] if (each := spread(first, second)) is not None
     ]
