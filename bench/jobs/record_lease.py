@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bench.jobs.claim import Claim, Sight, last_change, look, new_claim, remove
 from bench.records import Record, append
+from crt.disk import naming
 from crt.text import printable
 
 EXPIRY = 60.0
@@ -137,7 +138,8 @@ class RecordLease:
         while (guard := _create(self._guard)) is None:
             self._await_guard()
         try:
-            _fill(self._guard, guard, self._content)
+            with naming(self._guard):
+                os.write(guard, self._content)
             yield guard
         finally:
             with suppress(FileNotFoundError):
@@ -176,11 +178,3 @@ def _create(guard: Path) -> int | None:
         return os.open(guard, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
     except FileExistsError:
         return None
-
-
-def _fill(path: Path, file: int, content: bytes) -> None:
-    """Write to an open file; OSError with its name."""
-    try:
-        os.write(file, content)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from None
