@@ -14,11 +14,12 @@ from bench.results.statistics import wilson
 from bench.results.warnings import kinds
 from reports.competition import bought, costs, fastest, tied, wasted
 from reports.render.phrases import from_to, listed, percent
+from reports.students import taught
 from reports.studies import changed, scaled, switched
 
 _MOST = 7
 """Largest number of sentences."""
-_SPARE = ("tied", "scaling", "buys")
+_SPARE = ("tied", "scaling", "buys", "teachers")
 """Rules to leave out where there are more, the first first: tables say most plainly what these say."""
 
 
@@ -43,6 +44,7 @@ def verdict(
       from 0, and its interval lies within MARGIN;
     - switches: what the switches of a study bring;
     - costs: the cost of each method, where robustness was not measured;
+    - teachers: the cost of students with their teachers, where teachers were timed or their cost is unknown;
     - scaling: the speed of several ranks relative to one;
     - buys: the methods that are more robust than the baseline, and their cost;
     - wasted: the methods that cost more than the fastest one and are not measurably more robust;
@@ -67,6 +69,7 @@ def verdict(
         sentences["switches"] = studied
     else:
         sentences["costs"] = costs(compared)
+    sentences["teachers"] = taught(compared)
     if "scaling" in frames:
         sentences["scaling"] = scaled(frames["scaling"])
     sentences |= {"claims": _claims(frames), "distrust": _distrust(manifest, measured, compared)}

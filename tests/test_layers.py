@@ -44,7 +44,7 @@ FLOORS = {
         ("seed_simulation", "precision_coverage"),
         ("tables", "figures", "seed_coverage"),
         ("frames", "observations"),
-        ("header", "competition", "studies", "plots"),
+        ("header", "competition", "students", "studies", "plots"),
         ("verdict",),
         ("page",),
         ("report",),

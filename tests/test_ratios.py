@@ -1,5 +1,6 @@
 """Ratios of like things, speedups taken apart, means, scaling, and what is said of odd records."""
 
+import dataclasses
 import math
 import re
 import shutil
@@ -184,6 +185,11 @@ def test_what_is_odd_is_said(tmp_path):
     ):
         assert any(line.startswith(kind) and words in line for line in said), (kind, words, said)
     assert all(line.rpartition(". ")[2][:1].isupper() and line.endswith(".") for line in said), "each has a remedy"
+    odd = dataclasses.replace(
+        (m := load(manifest, [tmp_path / "runs"])[0]), runs={k: m.runs[0] for k in range(7)}, started={}
+    )
+    (line,) = (line for line in remarks([odd]) if line.startswith("Outliers"))
+    assert "run 0, round 4 and run 1, round 4 and run 2, round 4 and 4 more." in line
     shutil.copytree(tmp_path / "runs", tmp_path / "again")
     both = [m for m in load(manifest, [tmp_path / "runs", tmp_path / "again"]) if m.id == arm.id]
     (busy,) = (line for line in remarks(both) if "Busy" in line)

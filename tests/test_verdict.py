@@ -1,11 +1,14 @@
 """The verdict: the rule behind each of its sentences, on record sets whose answer is known."""
 
 import math
+import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from checkpoints import network
 from test_reports import epoch, start
 
 from bench.cell import Cell
@@ -334,3 +337,22 @@ def test_a_difference_that_holms_adjustment_hides_names_the_pairs(tmp_path):
     said = sentences(manifest, measured)
     assert "difference +1.0 points (" in said["wasted"]
     assert "not distinguishable from 0 among 3 pairs" in said["wasted"]
+
+
+def test_students_are_priced_with_their_teachers(tmp_path):
+    students = """
+cells:
+  - {method: Standard}
+  - {method: Gaussian, name: teacher}
+  - {method: CRT, teacher: {cell: teacher}}
+  - {method: {CRT: {target: softmax}}, teacher: {weights: FILE, arch: cnn2c2f}}
+"""
+    pace = {"Standard": 1.0, "Gaussian": 1.25, "CRT": 1.5}
+    torch.save(network(0).state_dict(), tmp_path / "elsewhere.pt")
+    text = TIMED + students.replace("FILE", str(tmp_path / "elsewhere.pt"))
+    said = sentences(*recorded(tmp_path, text, {"Gaussian": 400}, pace))["teachers"]
+    assert said.startswith("These times leave out the training of teachers; with it, relative to Standard: CRT(")
+    assert "unknown for CRT(" in said
+    # A student's epoch takes 1.5 and its teacher's 1.25 times the baseline's, up to noise of 1 %.
+    assert float(re.search(r" (\d\.\d+)x", said).group(1)) == pytest.approx(1.5 + 1.25, rel=0.03)
+    assert "teachers" not in sentences(*recorded(tmp_path / "alone", TIMED + CELLS.replace("SEEDS", ""), {}))

@@ -14,6 +14,8 @@ from bench.results.noise import control_ratio
 _NAMED = 8
 """Cells that a line names; a line about more gives their number, and the CSV names them."""
 
+_DETAILS = 3
+"""Details of a cell that a line gives."""
 _BUSY = 1.5
 """Load per core above which a host does other work: the timed processes themselves load each core once."""
 
@@ -88,7 +90,9 @@ def _places(cells: dict[Measured, list[str]], apart: bool) -> Iterator[str]:
         where = f" in {m.folder}" if apart else ""
         places.setdefault(f"{m.cell.arch} {name(m.cell)}{where}", []).extend(details)
     for label, details in places.items():
-        place = " and ".join(dict.fromkeys(filter(None, details)))
+        known = list(dict.fromkeys(filter(None, details)))
+        more = [f"{len(known) - _DETAILS} more"] if len(known) > _DETAILS + 1 else known[_DETAILS:]
+        place = " and ".join([*known[:_DETAILS], *more])
         yield f"{label}, {place}" if place else label
 
 
