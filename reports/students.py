@@ -28,8 +28,8 @@ def taught(compared: list[Setting]) -> str:
     parts = [f"{label} {span(found[label])}" for label in students[:NAMED]]
     parts += [f"{len(students) - NAMED} more in the tables"] if len(students) > NAMED else []
     parts += [f"unknown for {listed(list(unknown), 'students', '; ')}"] if unknown else []
-    base = next((setting.baseline.label for setting in compared if setting.baseline), "")
-    opening = f"These times leave out the training of teachers; with it, relative to {base}"
+    unit = next((setting.baseline.label for setting in compared if setting.baseline), "")
+    opening = f"These times leave out the training of teachers; with it, relative to {unit}"
     return f"{opening}: {'; '.join(parts)}." if parts else ""
 
 
