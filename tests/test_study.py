@@ -123,3 +123,14 @@ def test_speed_times_studies_alone(tmp_path):
     path.write_text(f"{once}cells: [{{method: Standard}}]")
     done = CliRunner().invoke(speed.app, [str(path), "--data", str(tmp_path / "data")])
     assert (done.exit_code, done.stderr) == (2, f"error: {path}: timing: missing (bench.speed times a study)\n")
+
+
+def test_cells_that_quick_makes_equal_are_timed_once(tmp_path):
+    free = "\n".join(
+        f"  - {{method: FreeAT, recipe: {{epochs: {epochs}, batch_size: 32, lr: 0.1}}}}" for epochs in (40, 80)
+    )
+    twice = TIMED.replace("  - {method: SmoothMix}", free).replace("sigma: 0.25", "norm: linf, eps: 0.1")
+    (tmp_path / "m.yaml").write_text(twice)
+    arms = {quick: read_manifest(tmp_path / "m.yaml", quick=quick).studies[0].arms for quick in (False, True)}
+    free = {quick: [arm.id for arm in arms[quick] if arm.method.name == "FreeAT"] for quick in arms}
+    assert len(free[False]) == 2 and len(free[True]) == 1

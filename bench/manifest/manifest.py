@@ -140,9 +140,9 @@ class Manifest(BaseModel):
 
     @property
     def first_seeds(self) -> list[Cell]:
-        """The cells, of those that differ in nothing but their seed the first."""
+        """The cells; of those that differ in nothing but their seed, and of equal ones (under --quick), the first."""
         firsts: dict[str, Cell] = {}
-        return [cell for cell in self.cells if firsts.setdefault(cell.seedless.id, cell).id == cell.id]
+        return [cell for cell in self.cells if firsts.setdefault(cell.seedless.id, cell) is cell]
 
     @property
     def certifications(self) -> list[Certification]:
