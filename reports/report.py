@@ -57,22 +57,27 @@ def report(path: Path, options: Options, home: str = "") -> Summary:
     findings = verdict(manifest, measured, compared, frames)
     sentences = [finding.text for finding in findings]
     lines, shown = header(manifest, measured, frames), list(tables(frames, TEXT))
-    console = screen.output()
-    text.show(console, manifest.title, sentences, lines, shown, options.wide)
-    if not any(m.recorded for m in measured):
-        places = printable(", ".join(map(str, options.runs)))
-        command = options.commands(path)["Measure the cells"]
-        console.print(f"No records in {places} yet. Run: {command}", soft_wrap=True)
-    for line in _write(manifest, sentences, lines, shown, frames, options):
-        console.print(printable(line), soft_wrap=True)
-    if options.html:
-        # Jinja and Matplotlib take longer to import than most reports take to make.
-        from reports.page import contents
-        from reports.render.html import page
+    written: list[str] = []
+    try:
+        with screen.working("writing files"):
+            written.extend(_write(manifest, sentences, lines, shown, frames, options))
+            if options.html:
+                # Jinja and Matplotlib take longer to import than most reports take to make.
+                from reports.page import contents
+                from reports.render.html import page
 
-        content = contents(manifest, measured, frames, lines, shown, findings, options.commands(path), home)
-        write_text(options.html, page(content))
-        console.print(printable(f"wrote {options.html}"), soft_wrap=True)
+                content = contents(manifest, measured, frames, lines, shown, findings, options.commands(path), home)
+                write_text(options.html, page(content))
+                written.append(f"wrote {options.html}")
+    finally:
+        # Last, because a reader of standard output that stops early, such as `head`, ends the program.
+        if not any(m.recorded for m in measured):
+            places, command = ", ".join(map(str, options.runs)), options.commands(path)["Measure the cells"]
+            written.insert(0, f"No records in {places} yet. Run: {command}")
+        console = screen.output()
+        text.show(console, manifest.title, sentences, lines, shown, options.wide)
+        for line in written:
+            console.print(printable(line), soft_wrap=True)
     slower = int((frames["changes"]["verdict"] == "slower").sum())
     return Summary(manifest.title, _main(findings), count_recorded(manifest, measured), len(manifest.cells), slower)
 

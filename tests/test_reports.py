@@ -3,6 +3,8 @@
 import csv
 import io
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -295,3 +297,18 @@ def test_a_proportion_lies_within_its_own_interval():
             share, low, high = wilson(count, total)
             assert 0 <= low <= share <= high <= 1, (count, total)
             assert low < high, "an interval of no width would claim certainty"
+
+
+def test_files_are_written_though_nobody_reads_what_is_printed(tmp_path):
+    page, golden = tmp_path / "page.html", Path(__file__).parent / "golden" / "report"
+    command = [sys.executable, "-m", "reports", golden / "manifests" / "timing.yaml", "--html", page]
+    process = subprocess.Popen(
+        [*map(str, command), "--runs", str(golden / "runs")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        cwd=Path(__file__).parents[1],
+    )
+    # As `head` does, but before the first line, which a pipe would take.
+    process.stdout.close()
+    process.wait()
+    assert page.read_text().rstrip().endswith("</html>")
