@@ -12,6 +12,7 @@ from bench.jobs.lease import JobPaths
 from bench.jobs.time_arms import run_study
 from bench.manifest import read_manifest
 from bench.measure.bare_loop import bare_epoch
+from bench.plan.waves import waves
 from bench.records import End, Epoch, Phases, Start, read
 from crt.training.loop import Training, optimizer
 from reports import __main__ as reports
@@ -125,12 +126,18 @@ def test_speed_times_studies_alone(tmp_path):
     assert (done.exit_code, done.stderr) == (2, f"error: {path}: timing: missing (bench.speed times a study)\n")
 
 
-def test_cells_that_quick_makes_equal_are_timed_once(tmp_path):
+def test_cells_that_quick_makes_equal_are_timed_trained_and_judged_once(tmp_path):
     free = "\n".join(
-        f"  - {{method: FreeAT, recipe: {{epochs: {epochs}, batch_size: 32, lr: 0.1}}}}" for epochs in (40, 80)
+        f"  - {{method: FreeAT, recipe: {{epochs: {epochs}, batch_size: 32, lr: 0.1}}, evals: [{evals}]}}"
+        for epochs, evals in ((40, "PGD"), (80, "PGD, Clean"))
     )
     twice = TIMED.replace("  - {method: SmoothMix}", free).replace("sigma: 0.25", "norm: linf, eps: 0.1")
     (tmp_path / "m.yaml").write_text(twice)
-    arms = {quick: read_manifest(tmp_path / "m.yaml", quick=quick).studies[0].arms for quick in (False, True)}
-    free = {quick: [arm.id for arm in arms[quick] if arm.method.name == "FreeAT"] for quick in arms}
-    assert len(free[False]) == 2 and len(free[True]) == 1
+    manifests = {quick: read_manifest(tmp_path / "m.yaml", quick=quick) for quick in (False, True)}
+    arms = {quick: [arm.method.name for arm in each.studies[0].arms] for quick, each in manifests.items()}
+    assert arms[False].count("FreeAT") == 2 and arms[True].count("FreeAT") == 1
+    place = JobPaths(runs=tmp_path, data=tmp_path, process="shared")
+    tasks = [job.task.key for wave in waves(manifests[True], place) for job in wave.jobs]
+    assert len(tasks) == len(set(tasks)) == 1 + 1 + 1
+    (trained,) = manifests[True].trained
+    assert [spec.name for spec in trained.evals] == ["PGD", "Clean"]

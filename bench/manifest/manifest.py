@@ -116,8 +116,17 @@ class Manifest(BaseModel):
 
     @property
     def trained(self) -> tuple[Cell, ...]:
-        """Cells that are trained to the end. A timing study trains only those with evaluations or a monitor."""
-        return tuple(cell for cell in self.cells if cell.evals or cell.monitor or not self.timing)
+        """Cells that are trained to the end. A timing study trains only those with evaluations or a monitor.
+
+        Of equal cells (under --quick) one is trained, and judged by the evaluations of all.
+        """
+        found: dict[str, Cell] = {}
+        for cell in self.cells:
+            if cell.evals or cell.monitor or not self.timing:
+                first = found.setdefault(cell.id, cell)
+                more = tuple(spec for spec in cell.evals if spec not in first.evals)
+                found[cell.id] = first.model_copy(update={"evals": (*first.evals, *more)}) if more else first
+        return tuple(found.values())
 
     @property
     def studies(self) -> list[Study]:
