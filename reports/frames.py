@@ -73,7 +73,7 @@ def read_frames(
         measured, before = told_apart(manifest, measured, against)
     compared = settings(manifest, measured, allow)
     frames = make_frames(manifest, measured, compared, original, allow, rates, every)
-    frames |= {"changes": change_frame(changes(measured, before)), "targets": targets(measured, target)}
+    frames |= {"changes": change_frame(changes(manifest, measured, before)), "targets": targets(measured, target)}
     return Results(manifest, measured, compared, frames)
 
 

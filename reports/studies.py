@@ -1,5 +1,7 @@
 """Sentences on switches, on ranks and on versions of the code: the ways to run a method."""
 
+from collections.abc import Iterable
+
 import pandas as pd
 
 from bench.results.statistics import Interval
@@ -42,18 +44,31 @@ def scaled(scaling: pd.DataFrame) -> str:
 
 
 def changed(changes: pd.DataFrame) -> str:
-    """The cells that became slower or faster, and their number where none did."""
+    """The cells that became slower or faster, by their slowdown where they have one, or that none did."""
     if changes.empty:
         return ""
     parts = []
     for word in ("slower", "faster"):
         rows = changes[changes["verdict"] == word]
-        times = [factor(Interval(*each)) for each in rows[["change", "change_low", "change_high"]].to_numpy()]
-        cells = [" ".join(words) for words in zip(rows["arch"], rows["method"], times, strict=True)]
-        parts += [f"{word}: {listed(cells, 'cells')}"] if cells else []
+        decisive = rows["slowdown_change"].notna()
+        ends = [rows[f"slowdown_change{end}"].where(decisive, rows[f"change{end}"]) for end in ("", "_low", "_high")]
+        parts += [f"{word}: {_cells(rows, zip(*ends, strict=True))}"] if len(rows) else []
+    text = "; ".join(parts) or "no change shown"
+    if changes["slowdown_change"].notna().any():
+        text = f"relative to the baseline, {text}"
+    rows = changes[changes["verdict"] == "machine or shared code"]
+    if len(rows):
+        times = _cells(rows, rows[["change", "change_low", "change_high"]].to_numpy())
+        text += f"; the baseline itself: {times}, by the machine or by code that all methods share"
     few = int((changes["verdict"] == "too few runs").sum())
     untold = f"; {few} of them cannot be told with fewer than 2 runs on each side" if few else ""
-    return f"Times against before, of {len(changes)} cells: {'; '.join(parts) or 'no change shown'}{untold}."
+    return f"Times against before, of {len(changes)} cells: {text}{untold}."
+
+
+def _cells(rows: pd.DataFrame, ratios: Iterable[Iterable[float]]) -> str:
+    """The cells, each with its ratio."""
+    times = [factor(Interval(*each)) for each in ratios]
+    return listed([" ".join(words) for words in zip(rows["arch"], rows["method"], times, strict=True)], "cells")
 
 
 def _range(rows: pd.DataFrame) -> str:

@@ -26,6 +26,7 @@ METRICS = {
     "ideal": Metric("ratio", "counted operations relative to the baseline"),
     "efficiency": Metric("ratio", "ideal / slowdown"),
     "change": Metric("ratio", "s/epoch relative to that before, see `--against`"),
+    "slowdown_change": Metric("ratio", "slowdown relative to that before, see `--against`"),
     "hours": Metric("h", "time of the whole training, computed: s/epoch x epochs"),
     "hours_with_teacher": Metric("h", "`hours` of the cell and of everything that it needs first"),
     "hours_making": Metric("h", "time to make the robust dataset that the cell trains on"),

@@ -82,10 +82,11 @@ def _ratio(source: Source, metric: str, row: Row, column: str, paired: bool) -> 
 
 
 def changed(changes: pd.DataFrame) -> Iterator[Row]:
-    """Yield the time of each cell relative to that before."""
+    """Yield the time and the slowdown of each cell relative to those before."""
     for row in rows(changes):
         source, made = row[SOURCE], "Welch t of log ratios"
-        yield observe(source, "change", interval(row, "change"), made, row["runs_now"], last(source.cell.starts))
+        for metric in ("change", "slowdown_change"):
+            yield observe(source, metric, interval(row, metric), made, row["runs_now"], last(source.cell.starts))
 
 
 def needed(teachers: pd.DataFrame) -> Iterator[Row]:

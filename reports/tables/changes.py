@@ -11,7 +11,7 @@ from reports.render.table_spec import BOTH, INTERVALS, Column, TableSpec, alike,
 
 _NAMES = (
     "dataset,arch,method,norm,trained_eps,sigma,ranks,runs_before,runs_now,commit_before,commit_now,change,change_low,"
-    "change_high,p,verdict"
+    "change_high,p,verdict,slowdown_change,slowdown_change_low,slowdown_change_high"
 )
 
 
@@ -36,6 +36,7 @@ def _row(change: Change, names: Names) -> dict[str, object]:
         "commit_before": _commits(change.before),
         "commit_now": _commits(change.now),
         **named("change", change.ratio),
+        **named("slowdown_change", change.slowdown),
         "p": change.p,
         "verdict": change.verdict,
         SOURCE: Source(change.now[0], change.before[0]),
@@ -54,9 +55,10 @@ def changes_table(changes: pd.DataFrame) -> Iterator[TableSpec]:
         *network(rows, "trained_for sigma ranks"),
         *(Column(f"runs_{when}", f"runs {when}", "count", hide=2) for when in ("before", "now")),
         *(Column(f"commit_{when}", f"commit {when}", "label", optional=BOTH, hide=1) for when in ("before", "now")),
-        Column("change", "time now / before", "ratio", "now / before"),
+        Column("change", "time now / before", "ratio", "time", "now / before"),
+        Column("slowdown_change", "slowdown now / before", "ratio", "slowdown", "now / before", optional=BOTH),
         Column("p", "adjusted p", "probability", "adjusted $p$"),
         *alike("verdict", "word"),
     ]
-    title = f"Time of an epoch now, relative to before (p adjusted for {rows['p'].notna().sum()} cells, Holm)"
-    yield TableSpec(title, "time of an epoch now, relative to before.", columns, rows, [INTERVALS])
+    title = "Time of an epoch and slowdown now, relative to before (p adjusted for the number of cells, Holm)"
+    yield TableSpec(title, "time of an epoch and slowdown now, relative to before.", columns, rows, [INTERVALS])
