@@ -286,7 +286,7 @@ def t_interval(values, scale: float = 1) -> tuple[float, float, float]:
 
 def test_marks_of_the_tradeoff_are_means_over_seeds(smoothing):
     plot = tradeoff(smoothing["timing"], smoothing["robustness"])
-    measures = ["ACR", "certified at 0.5 (%)", "clean (%)"]
+    measures = ["certified at 0.5 (%)", "clean (%)", "ACR"]
     assert [(axes.get_title(), axes.get_ylabel()) for axes in plot.axes] == [
         (arch, measure) for arch in ("resnet20", "resnet110") for measure in measures
     ]
@@ -297,9 +297,9 @@ def test_marks_of_the_tradeoff_are_means_over_seeds(smoothing):
     log_hours = np.log(cells["hours"])
     paid = np.exp([log_hours.mean(), *scipy_stats.t.interval(0.95, 2, log_hours.mean(), scipy_stats.sem(log_hours))])
     for measure, key, frame, scale in (
-        ("ACR", "acr", judged, 1),
         ("certified at 0.5 (%)", "certified_at_0.50", judged, 100),
         ("clean (%)", "clean", cells, 100),
+        ("ACR", "acr", judged, 1),
     ):
         (row,) = plot.data.query("arch == 'resnet20' and measure == @measure and series == 'MACER'").itertuples()
         assert (row.hours, row.hours_low, row.hours_high) == pytest.approx(tuple(paid)) and row.seeds == 3
@@ -341,7 +341,7 @@ def ends_at(axes: Axes, mark: np.ndarray) -> tuple[float, float]:
 
 def test_dominated_marks_are_hollow_and_the_front_joins_the_others(smoothing):
     plot = tradeoff(smoothing["timing"], smoothing["robustness"])
-    axes, rows = plot.axes[0], plot.data.query("arch == 'resnet20' and measure == 'ACR'")
+    axes, rows = plot.axes[0], plot.data.query("arch == 'resnet20' and measure == 'certified at 0.5 (%)'")
     marks = [line for line in axes.lines if line.get_marker() not in ("None", None, "") and len(line.get_xdata()) == 1]
     filled = {float(line.get_xdata()[0]) for line in marks if line.get_markerfacecolor() != "white"}
     hollow = {float(line.get_xdata()[0]) for line in marks if line.get_markerfacecolor() == "white"}
@@ -366,7 +366,7 @@ def test_a_mark_far_below_the_others_is_written_at_the_edge():
     rows = [("a", method, NAN, NAN, hours, NAN) for hours, method in enumerate("KLMN", 1)]
     frame = timing(rows).assign(acr=[0.01, 0.5, 0.55, 0.6], s_per_epoch=1.0, clean=[0.6, 0.56, 0.55, 0.6])
     judged = pd.DataFrame({"id": frame["id"], "certified_at_0.00": 0.9})
-    acr, clean = (axes for axes in tradeoff(frame.assign(sigma=0.25), judged).axes if axes.axison)
+    clean, acr = (axes for axes in tradeoff(frame.assign(sigma=0.25), judged).axes if axes.axison)
     (text,) = acr.texts
     assert text.get_text() == "↓ K: 0.01" and 0.4 < acr.get_ylim()[0] < 0.5 and not clean.texts
 
@@ -438,8 +438,9 @@ def lines_of_legend(plot: Plot) -> list[str]:
 
 
 def test_students_of_smoothing_have_their_acr(smoothing):
-    accuracy, acr = arguments.complexity(smoothing["timing"]).axes
-    assert (accuracy.get_ylabel(), acr.get_ylabel()) == ("accuracy (%)", "ACR")
+    certified, accuracy, acr = arguments.complexity(smoothing["timing"]).axes
+    labels = [axes.get_ylabel() for axes in (certified, accuracy, acr)]
+    assert labels == ["certified at 2σ (%)", "accuracy (%)", "ACR"]
     rows = smoothing["timing"].query("teacher.notna()")
     rows = rows[rows["method"].str.startswith("CRT")]
     means = [rows["acr"][rows["arch"] == arch].mean() for arch in ("resnet20", "resnet110")]

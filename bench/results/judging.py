@@ -2,7 +2,10 @@
 
 from bench.cell import Cell, Spec
 from bench.manifest.labels import written
-from bench.results.robustness import eps_of, kind, principal, question
+from bench.results.accuracy import certified_accuracy
+from bench.results.measured import Measured
+from bench.results.robustness import eps_of, kind, of, principal, question, radii
+from bench.results.statistics import Interval
 
 
 def judging(cell: Cell) -> Spec | None:
@@ -47,3 +50,8 @@ def judged_radius(cell: Cell, spec: Spec) -> float:
     """Radius of the accuracy that a cell is judged by."""
     # Papers on smoothing compare methods at about two standard deviations of the noise.
     return 2 * cell.threat.sigma if kind(spec.name) == "smoothing" else eps_of(cell, spec)
+
+
+def certified(m: Measured) -> Interval:
+    """Certified accuracy by the cell's first evaluation by smoothing, at the radius that methods are judged at."""
+    return certified_accuracy(radii(of(m, "smoothing")), 2 * m.cell.threat.sigma)

@@ -9,8 +9,9 @@ from reports.figures.series import CONTEXT, OVER_SEEDS, in_series, joined, over_
 
 _Kinds = tuple[tuple[str, dict], ...]
 _ACCURACIES: _Kinds = (("clean", {"ls": "-"}), ("at_eps", {"ls": "--", "mfc": "white"}))
+_CERTIFIED: _Kinds = (("certified", {"ls": "-"}),)
 _ACR: _Kinds = (("acr", {"ls": "-"}),)
-_KINDS = (("accuracy (%)", _ACCURACIES), ("ACR", _ACR))
+_KINDS = (("certified at 2σ (%)", _CERTIFIED), ("accuracy (%)", _ACCURACIES), ("ACR", _ACR))
 """Labels of the vertical axes, and the results that are drawn on each."""
 _CAPTION = f"Solid: accuracy on clean images; dashed and hollow: at eps. Bars are 95 % intervals. {OVER_SEEDS}."
 
@@ -50,7 +51,7 @@ def sweep(frame: pd.DataFrame) -> Plot:
 
 
 def complexity(timing: pd.DataFrame) -> Plot:
-    """Draw accuracies and, for smoothing, ACR of one teacher's students, in the order of the table.
+    """Draw accuracies and, for smoothing, ACR of one teacher's students: certified accuracy first, ACR last.
 
     ValueError where no teacher has evaluated students of two architectures, or where no result changes.
     """
@@ -85,19 +86,19 @@ def complexity(timing: pd.DataFrame) -> Plot:
 
 def _evaluated(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """The rows of evaluated cells, and lines on the others."""
-    known = frame.reindex(columns=["clean", "at_eps", "acr"]).notna().any(axis=1)
+    known = frame.reindex(columns=["clean", "at_eps", "certified", "acr"]).notna().any(axis=1)
     return frame[known], left_out(frame[~known], ["not evaluated"] * int((~known).sum()))
 
 
 def _points(frame: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    """Both accuracies in percent, and ACR, over seeds."""
-    drawn = over_seeds(frame, keys, clean="share", at_eps="share", acr="real")
-    drawn[[f"{kind}{end}" for kind, _ in _ACCURACIES for end in ("", "_low", "_high")]] *= 100
+    """All accuracies in percent, and ACR, over seeds."""
+    drawn = over_seeds(frame, keys, clean="share", at_eps="share", certified="share", acr="real")
+    drawn[[f"{kind}{end}" for kind, _ in (*_ACCURACIES, *_CERTIFIED) for end in ("", "_low", "_high")]] *= 100
     return drawn
 
 
 def _refuse_constant(drawn: pd.DataFrame, missing: list[str]) -> None:
-    if not varies(drawn["clean"], drawn["at_eps"], drawn["acr"]):
+    if not varies(drawn["clean"], drawn["at_eps"], drawn["certified"], drawn["acr"]):
         raise ValueError("; ".join(["no result changes", *missing]))
 
 

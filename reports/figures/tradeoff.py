@@ -7,9 +7,22 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from bench.manifest.labels import written
 from bench.results.front import pareto
+from bench.results.robustness import kind
 from reports.figures.draw import Plot, errors, left_out, legend, logarithmic, looks, unpaid, varies
-from reports.figures.series import CONTEXT, NORMS, OVER_SEEDS, SETTINGS, cells, in_series, joined, over_seeds, panels
+from reports.figures.series import (
+    CONTEXT,
+    NORMS,
+    OVER_SEEDS,
+    SETTINGS,
+    cells,
+    in_series,
+    joined,
+    over_seeds,
+    panels,
+    short_names,
+)
 
 _UNITS = ((1 / 60, "hours", 1.0), (1 / 3600, "minutes", 60.0), (0.0, "seconds", 3600.0))
 """Least hours that are drawn in a unit, the unit, and how many there are in an hour."""
@@ -23,10 +36,12 @@ _CAPTION = (
 def tradeoff(timing: pd.DataFrame, robustness: pd.DataFrame) -> Plot:
     """Draw the figures by which a family is judged over the time of training, with intervals and the Pareto front.
 
-    Panels: ACR and certified accuracy for smoothing, accuracy at eps by each principal evaluation, clean accuracy.
+    Panels: certified accuracy at 2 sigma (smoothing) and at each eps (bounds), accuracy under each principal attack,
+    clean accuracy, and last ACR, which depends on the number of draws and favours easy images (Sun et al., 2025,
+    https://arxiv.org/abs/2410.06895). Bounds at one eps share a panel; where they differ, each series names its own.
     ValueError where fewer than two cells have both a result and their hours.
     """
-    frame, missing = _paid(_with_certified(cells(timing), robustness))
+    frame, missing = _paid(_with_proofs(cells(timing), robustness))
     if frame.empty:
         reason = "no cell has both an accuracy and hours that include those of its teachers"
         raise ValueError("; ".join([reason, *missing]))
@@ -34,7 +49,7 @@ def tradeoff(timing: pd.DataFrame, robustness: pd.DataFrame) -> Plot:
         # No architecture has two methods, so that architectures are compared.
         frame = frame.assign(method=frame["arch"] + " " + frame["method"], arch="")
     frame = in_series(frame).rename(columns={"series": "point"})
-    frame = in_series(frame, [key for key in SETTINGS if key != "epochs"], numbered=False)
+    frame = _with_bounds(in_series(frame, [key for key in SETTINGS if key != "epochs"], numbered=False))
     order = frame[_context(frame)].drop_duplicates()
     drawn = order.merge(pd.concat(list(_measures(frame)), ignore_index=True), on=_context(frame))
     several = drawn.groupby([*_context(drawn), "measure"], dropna=False)["point"].transform("size") > 1
@@ -61,14 +76,34 @@ def tradeoff(timing: pd.DataFrame, robustness: pd.DataFrame) -> Plot:
     return figure
 
 
-def _with_certified(timing: pd.DataFrame, robustness: pd.DataFrame) -> pd.DataFrame:
-    """Cells with the certified accuracies of their first evaluation by smoothing."""
-    known = robustness.filter(regex=r"^certified_at_")
-    if known.empty:
-        return timing
+def _with_proofs(timing: pd.DataFrame, robustness: pd.DataFrame) -> pd.DataFrame:
+    """Cells with the accuracy of their first smoothed network, and the certified accuracy of their principal bound.
+
+    The latter is in `proved`, with the radius `proved_at` and the bound's label `bound`.
+    """
     key = ["id", *(["folder"] if "folder" in robustness else [])]
-    rows = pd.concat([robustness[key], known], axis=1)[known.notna().any(axis=1)].drop_duplicates(key)
-    return timing.merge(rows, on=key, how="left")
+    known = robustness.filter(regex=r"^certified_at_0\.00")
+    if not known.empty:
+        rows = pd.concat([robustness[key], known], axis=1)[known.notna().any(axis=1)].drop_duplicates(key)
+        timing = timing.merge(rows, on=key, how="left")
+    if "at_eps" not in robustness or "judge" not in robustness:
+        return timing
+    bounds = robustness[robustness["judge"].map(kind).eq("bound") & robustness["at_eps"].notna()]
+    # The bound at the threat's eps counts, as where methods are judged, else the first.
+    bounds = bounds.sort_values("eps", key=lambda eps: eps != bounds["trained_eps"], kind="stable").drop_duplicates(key)
+    names = {f"at_eps{end}": f"proved{end}" for end in ("", "_low", "_high")} | {"eps": "proved_at", "eval": "bound"}
+    return timing.merge(bounds[[*key, *names]].rename(columns=names), on=key, how="left")
+
+
+def _with_bounds(frame: pd.DataFrame) -> pd.DataFrame:
+    """Series and points that name the bound which proves them, where bounds differ in a panel."""
+    if "bound" not in frame:
+        return frame
+    panel = [*_context(frame), "norm", "proved_at"]
+    differ = frame.groupby(panel, dropna=False)["bound"].transform("nunique") > 1
+    by = frame["bound"].map(short_names(frame["bound"].dropna()), na_action="ignore").map(" by {}".format)
+    named = differ & frame["bound"].notna()
+    return frame.assign(**{key: frame[key].where(~named, frame[key] + by) for key in ("series", "point")})
 
 
 def _paid(timing: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
@@ -76,7 +111,7 @@ def _paid(timing: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
 
     A seed without hours stays where another seed of its method has them: a study times one seed for all.
     """
-    results = timing.filter(regex=r"^(acr|clean|at_eps|certified_at_[\d.]+)$")
+    results = timing.filter(regex=r"^(acr|clean|at_eps|proved|certified|certified_at_0\.00)$")
     known = results.notna().any(axis=1)
     missing = left_out(timing[~known], ["not evaluated"] * int((~known).sum()))
     timing = timing[known]
@@ -112,19 +147,22 @@ def _measures(frame: pd.DataFrame) -> Iterator[pd.DataFrame]:
 def _results(frame: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame, str]]:
     """Name, column and rows of each result by which these networks are judged, and its scale over seeds."""
     smoothed = frame[frame["certified_at_0.00"].notna()] if "certified_at_0.00" in frame else frame[:0]
-    if not smoothed.empty:
-        yield "ACR", "acr", smoothed, "real"
-        for sigma, rows in smoothed.groupby("sigma", sort=False):
-            if f"certified_at_{2 * sigma:.2f}" in rows:
-                yield f"certified at {2 * sigma:g} (%)", f"certified_at_{2 * sigma:.2f}", rows, "share"
-        if smoothed["clean"].isna().all():
-            yield "certified at 0 (%)", "certified_at_0.00", smoothed, "share"
-    at_eps = frame.dropna(subset="at_eps")
-    for by, rows in at_eps.groupby("at_eps_by", sort=False):
+    for sigma, rows in smoothed.groupby("sigma", sort=False):
+        yield f"certified at {2 * sigma:g} (%)", "certified", rows, "share"
+    if not smoothed.empty and smoothed["clean"].isna().all():
+        yield "certified at 0 (%)", "certified_at_0.00", smoothed, "share"
+    if "proved" in frame:
+        for (norm, radius), rows in frame.dropna(subset="proved").groupby(["norm", "proved_at"], sort=False):
+            yield f"certified at {NORMS.get(norm, norm)} {written(radius)} (%)", "proved", rows, "share"
+    attacked = frame.dropna(subset="at_eps")
+    for by, rows in attacked.groupby("at_eps_by", sort=False):
         name, norm = str(by).split("(")[0].split(" at ")[0], rows["norm"].iloc[0]
         radius = str(by).rsplit(" ", 1)[-1]
-        yield f"{name} at {NORMS.get(norm, norm)} {radius} (%)", "at_eps", rows, "share"
+        if kind(name) == "attack":
+            yield f"{name} at {NORMS.get(norm, norm)} {radius} (%)", "at_eps", rows, "share"
     yield "clean (%)", "clean", frame, "share"
+    if not smoothed.empty:
+        yield "ACR", "acr", smoothed, "real"
 
 
 def _unit(hours: pd.Series) -> tuple[float, str, float]:

@@ -108,7 +108,7 @@ def compared(comparisons: pd.DataFrame) -> Iterator[Row]:
     for row in rows(comparisons):
         source, n = row[SOURCE], row["images"]
         start = source.cell.evaluations.get(source.spec.id)
-        radius = {"radius": eps_of(source.cell.cell, source.spec) if has_eps(source.spec.name) else 0.0}
+        radius = {"radius": judged_radius(source.cell.cell, source.spec)}
         for metric, made in (("accuracy_difference", "Newcombe"), ("acr_difference", "paired bootstrap")):
             at = radius if metric == "accuracy_difference" else {}
             yield observe(source, metric, interval(row, metric), made, n, start) | at

@@ -70,7 +70,7 @@ def _narrow(spec: TableSpec) -> Iterator[list[Column]]:
     columns = spec.shown(LATEX)
     radii = [column for column in columns if column.group == RADII]
     for first in range(0, len(radii) or 1, _RADII):
-        yield [*(column for column in columns if column not in radii), *radii[first : first + _RADII]]
+        yield [column for column in columns if column not in radii or column in radii[first : first + _RADII]]
 
 
 def _set(rows: pd.DataFrame, column: Column) -> _Set:

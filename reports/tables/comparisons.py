@@ -1,7 +1,6 @@
 """Paired differences of two networks on the same images."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -13,9 +12,10 @@ from bench.manifest.manifest import Manifest
 from bench.manifest.plugin_spec import evaluation
 from bench.results.columns import Source, columns, named
 from bench.results.intervals import mcnemar, paired_difference
+from bench.results.judging import judged_radius
 from bench.results.measured import Measured
 from bench.results.pairs import comparable_pairs, pair_kind, shown
-from bench.results.robustness import eps_of, has_eps, is_robust, kind, principal, question, right
+from bench.results.robustness import has_eps, is_robust, kind, principal, question, right
 from bench.results.statistics import share_difference
 from reports.render.table_spec import BOTH, INTERVALS, Column, TableSpec, alike, datasets
 
@@ -39,7 +39,7 @@ class _Results(NamedTuple):
     images: np.ndarray
     """Indices of the images, ascending."""
     robust: np.ndarray
-    """Mask of the images that are right and, where the evaluation has an eps, robust at it."""
+    """Mask of the images that are right, and robust at the radius."""
     radii: tuple[float, ...]
     """Radius of each image; 0 where wrong."""
 
@@ -57,9 +57,10 @@ class _Pair(NamedTuple):
 def comparisons(manifest: Manifest, measured: list[Measured], every: bool = True) -> pd.DataFrame:
     """A row for every two cells with the same evaluation: differences of their accuracies and of their ACRs.
 
-    Accuracy is taken at radius 0 for smoothing, and at eps for an attack or a bound; p is that of McNemar's exact
-    test. Intervals use the images that both cells were evaluated on, in pairs: Newcombe's for accuracies, a bootstrap
-    interval for ACRs. Without `every`, the differences of pairs that no table shows are not computed.
+    Accuracy is taken at the radius that methods are judged at: 2 sigma for smoothing, eps for an attack or a bound. The
+    p-value is that of McNemar's exact test. Intervals use the images that both cells were evaluated on, in pairs:
+    Newcombe's for accuracies, a bootstrap interval for ACRs. Without `every`, the differences of pairs that no table
+    shows are not computed.
     """
     names = Names(manifest.cells)
     groups: dict[tuple, dict[Measured, _Results]] = {}
@@ -85,12 +86,12 @@ def comparisons(manifest: Manifest, measured: list[Measured], every: bool = True
 def _results(m: Measured, spec: Spec, names: Names) -> _Results:
     cell, verdicts = m.cell, m.verdicts[spec.id]
     images = sorted(verdicts)
-    eps = eps_of(cell, spec) if has_eps(spec.name) else 0.0
-    robust = np.array([is_robust(verdicts[image], eps) for image in images])
+    radius = judged_radius(cell, spec)
+    robust = np.array([is_robust(verdicts[image], radius) for image in images])
     return _Results(
         spec=spec,
         label=f"{cell.arch} {names.full_label(cell)}",
-        at=f"eps {written(eps)}" if has_eps(spec.name) else "radius 0",
+        at=f"eps {written(radius)}" if has_eps(spec.name) else f"radius {radius:g}",
         principal=kind(spec.name) == "smoothing" or spec == _principal(cell),
         has_radii=evaluation(spec, cell.threat).measures_radius,
         images=np.array(images),
@@ -140,21 +141,20 @@ def _principal(cell: Cell) -> Spec | None:
 def comparisons_table(comparisons: pd.DataFrame) -> Iterator[TableSpec]:
     """Describe the differences of the pairs that papers compare."""
     rows = shown(comparisons)
-    apart = rows["at"] != "radius 0"
+    apart = ~rows["at"].str.startswith("radius")
     rows = rows.assign(at_by=rows["at"].where(~apart, rows["at"] + ", " + rows["eval"]))
-    acr = Column("acr_difference", "ACR difference", "radius", "ACR", "first $-$ second", optional=BOTH)
     columns = [
         *(
             *datasets(rows),
             *(Column(key, heading, "name", width=18) for key, heading in (("one", "first"), ("other", "second"))),
             *alike("images", "count", hide=1),
         ),
-        *(replace(acr, writers="text"), Column("at_by", "accuracy at", "name", writers="text")),
+        Column("at_by", "accuracy at", "name", writers="text"),
         Column("at", "accuracy at", writers="latex"),
         *([Column("eval", "evaluation", "name", writers="latex", width=17)] if apart.any() else []),
         Column("accuracy_difference", "accuracy difference", "points", "accuracy", "first $-$ second"),
-        replace(acr, writers="latex"),
         Column("mcnemar_p", "McNemar's p", "probability", "McNemar's $p$", hide=2),
+        Column("acr_difference", "ACR difference", "radius", "ACR", "first $-$ second", optional=BOTH),
     ]
     title, caption = (
         "Paired differences, first - second, on the same images",

@@ -11,6 +11,7 @@ from bench.manifest.labels import epochs, lineage, name
 from bench.manifest.manifest import Manifest
 from bench.results.columns import Source, columns, named, number
 from bench.results.intervals import fieller_ratio, nested_ci
+from bench.results.judging import certified
 from bench.results.measured import Measured
 from bench.results.noise import noise_floor
 from bench.results.ratios import baseline_as_published, matching_baseline, ratio
@@ -39,7 +40,8 @@ TIMING = (
     "as_published,as_published_low,as_published_high,unpaired,unpaired_low,unpaired_high,"
     "fieller,fieller_low,fieller_high,unlike,loader_share,ranks,nodes,teacher,sigma,acr,acr_low,acr_high,"
     "clean,clean_low,clean_high,at_eps,at_eps_low,at_eps_high,at_eps_by,paper_hours_with_teacher,epochs,hours_making,"
-    "host_memory_mb,norm,trained_eps,remarks,teacher_hours_unknown,id,seed,noise_floor"
+    "host_memory_mb,norm,trained_eps,remarks,teacher_hours_unknown,id,seed,noise_floor,"
+    "certified,certified_low,certified_high"
 ).split(",")
 
 
@@ -99,6 +101,7 @@ def _timing_row(manifest: Manifest, m: Measured, allow: Collection[str]) -> dict
         "nodes": cell.nodes,
         "teacher": lineage(cell.teacher),
         "sigma": cell.threat.sigma,
+        **named("certified", certified(m)),
         **named("acr", acr(m)),
         **named("clean", accuracy.clean),
         **named("at_eps", accuracy.robust),
@@ -148,9 +151,10 @@ def time_table(timing: pd.DataFrame) -> Iterator[TableSpec]:
         Column("loader_share", "loader %", "percent", writers="text", optional="text", hide=1),
         Column("hours", "training", "span", "own", "hours", hide=9),
         Column("hours_with_teacher", "with teacher", "span", "+ teacher", "hours", optional="text", hide=8),
-        Column("acr", "ACR", "radius", optional=BOTH, brief=True),
+        Column("certified", "certified at 2 sigma", "percent", r"at $2\sigma$", at_eps[1], optional=BOTH, brief=True),
         *([replace(clean, optional="text", brief=True, hide=7)] if accurate else []),
         Column("at_eps", "accuracy at eps", "percent", *at_eps, optional=BOTH, brief=True),
+        Column("acr", "ACR", "radius", optional=BOTH, brief=True),
     ]
     yield TableSpec("Time", "time.", columns, rows, [INTERVALS])
 
