@@ -22,6 +22,7 @@ from reports.tables.comparisons import comparisons
 from reports.tables.energy import energy
 from reports.tables.factors import factors, means
 from reports.tables.monitor import monitored
+from reports.tables.probabilities import probabilities
 from reports.tables.repetitions import repetitions
 from reports.tables.robustness import robustness
 from reports.tables.robustness_cost import robustness_cost
@@ -104,6 +105,7 @@ def make_frames(
         "seeds": seeds(compared, measured),
         "seed_differences": seed_differences(manifest, compared, measured),
         "certificates": certificates(measured),
+        "probabilities": probabilities(compared, measured),
         "monitored": monitored(manifest, measured),
         "sweeps": sweeps(measured),
         "teachers": teachers(measured),

@@ -17,6 +17,7 @@ from bench.results.unlike import unlike
 from bench.results.warnings import remarks
 from crt.data import DATASETS
 from reports.render.phrases import factor, from_to, listed
+from reports.tables.probabilities import without_counts
 from reports.tables.speed import not_reached
 from reports.tables.teachers import notes, outside
 
@@ -45,7 +46,7 @@ def header(manifest: Manifest, measured: list[Measured], frames: dict[str, pd.Da
     if timed:
         lines += _time_notes(manifest, measured, frames)
     lines += _training_notes(manifest, measured, frames["timing"])
-    lines += _seed_notes(frames)
+    lines += _seed_notes(frames) + without_counts(frames["probabilities"])
     pairs = [frames[key] for key in ("means", "factors", "comparisons", "seed_differences")]
     if any(len(shown(frame)) < len(frame) for frame in pairs):
         lines.append(RULE)

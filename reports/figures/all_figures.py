@@ -18,6 +18,7 @@ Frames = dict[str, pd.DataFrame]
 _KINDS: tuple[tuple[str, Callable[[Frames], Plot]], ...] = (
     ("tradeoff", lambda f: tradeoff(f["timing"], f["robustness"])),
     ("certified", lambda f: certificates.certified(f["certificates"], f["timing"], _waiting(f["robustness"]))),
+    ("probability", lambda f: certificates.probability(f["certificates"], f["timing"])),
     ("slowdown", lambda f: times.slowdown(f["timing"])),
     ("progress", lambda f: training.hours(f["monitored"], f["timing"])),
     ("curves", lambda f: training.epochs(f["monitored"], f["timing"])),

@@ -39,6 +39,7 @@ def _times(manifest: Manifest, frames: dict[str, pd.DataFrame]) -> Iterator[Row]
 
 def _outcomes(frames: dict[str, pd.DataFrame]) -> Iterator[Row]:
     yield from outcomes.evaluated(frames["robustness"])
+    yield from outcomes.distributed(frames["probabilities"])
     yield from outcomes.priced(frames["robustness_cost"])
     yield from outcomes.reached(frames["targets"]) if "targets" in frames else ()
     yield from outcomes.collapsed(frames["trainings"])

@@ -12,6 +12,14 @@ from bench.results.measured import Measured
 from bench.results.robustness import eps_of, has_eps, kind
 from reports.observations.observation import Row, interval, last, observe, point, rows
 
+GROUP_METRICS = {
+    "wrong": "share_wrong",
+    "abstained": "share_abstained",
+    "below_90": "share_p_below_90",
+    "from_90_to_99": "share_p_from_90_to_99",
+    "from_99": "share_p_from_99",
+}
+"""Metrics of the groups of p."""
 _CERTIFIED = re.compile(r"(paper_)?certified_at_([\d.]+)")
 """Columns of certified accuracies by radius."""
 
@@ -64,6 +72,17 @@ def _certified(source: Source, row: Row) -> Iterator[Row]:
                 value = interval(row, column)
                 yield observe(source, "certified_accuracy", value, "Wilson", row["images"], start) | radius
     yield observe(source, "paper_acr", point(row["paper_acr"]))
+
+
+def distributed(probabilities: pd.DataFrame) -> Iterator[Row]:
+    """Yield the share of images in each group of p, without a seed where there are several."""
+    for row in rows(probabilities):
+        source, several = row[SOURCE], row["seeds"] > 1
+        assert source.spec is not None
+        n = row["seeds"] if several else row["images"]
+        start, one = source.cell.evaluations.get(source.spec.id), {"seed": None} if several else {}
+        for key, metric in GROUP_METRICS.items():
+            yield observe(source, metric, interval(row, key), row["interval"], n, start) | one
 
 
 def checked(masking: pd.DataFrame) -> Iterator[Row]:

@@ -12,6 +12,7 @@ from reports.tables.claims import claims_table, transfer_table
 from reports.tables.comparisons import comparisons_table
 from reports.tables.energy import energy_table
 from reports.tables.factors import factors_table, means_table
+from reports.tables.probabilities import probabilities_table
 from reports.tables.repetitions import repetitions_table
 from reports.tables.robustness import robustness_tables
 from reports.tables.robustness_cost import robustness_cost_table
@@ -40,6 +41,7 @@ _RATIOS: list[Entry] = [
 _REPETITIONS: Entry = ("repetitions", repetitions_table)
 _ROBUSTNESS: list[Entry] = [
     ("robustness", robustness_tables),
+    ("probabilities", probabilities_table),
     ("robustness_cost", robustness_cost_table),
     ("targets", targets_table),
     ("seeds", seeds_table),

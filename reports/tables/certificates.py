@@ -8,11 +8,11 @@ from bench.manifest.labels import name
 from bench.results.measured import Measured
 from bench.results.robustness import kind
 
-_NAMES = ["name", "right", "radius", "pA_low", "image", "cell", "evaluation_id", "folder", "eval", "seed"]
+_NAMES = ["name", "right", "radius", "pA_low", "image", "cell", "evaluation_id", "folder", "eval", "seed", "n", "nA"]
 
 
 def certificates(measured: list[Measured]) -> pd.DataFrame:
-    """A row per image and certificate: name, right, radius, pA_low where it was estimated, and its cell.
+    """A row per image and certificate: name, right, radius, pA_low and its counts where it was estimated, and its cell.
 
     The name has the architecture, the method, and the settings in which the certificates differ. `image` is the index
     of the image in the test set; `cell`, `evaluation_id` and `folder` are those of the tidy observations.
@@ -32,6 +32,8 @@ def certificates(measured: list[Measured]) -> pd.DataFrame:
             "eval": spec.label,
             "seed": m.cell.seed,
             "folder": str(m.folder),
+            "n": verdict.details.get("n"),
+            "nA": verdict.details.get("nA"),
         }
         for (m, spec), words in zip(certified, settings, strict=True)
         for verdict in m.verdicts.get(spec.id, {}).values()
