@@ -28,6 +28,7 @@ from reports.tables.robustness import robustness
 from reports.tables.robustness_cost import robustness_cost
 from reports.tables.scaling import scaling
 from reports.tables.scaling_fit import scaling_fit
+from reports.tables.schedule import epoch_costs, schedule
 from reports.tables.seeds import seed_differences, seeds
 from reports.tables.speed import certification, speed
 from reports.tables.sweeps import sweeps
@@ -94,6 +95,8 @@ def make_frames(
         "means": means(manifest, measured),
         "factors": factors(manifest, measured, allow, every),
         "repetitions": repetitions(manifest, measured),
+        "schedule": schedule(compared, measured),
+        "epoch_costs": epoch_costs(compared, measured),
         "scaling": scaling(measured, allow),
         "scaling_fit": scaling_fit(measured),
         "speed": speed(manifest, measured, allow),

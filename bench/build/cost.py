@@ -66,6 +66,22 @@ def step(cell: Cell) -> Count:
     return Count(f"{cell.arch} {cell.method.label}", _key("step", counted.model_dump(mode="json")), run)
 
 
+def early_steps(cell: Cell) -> dict[float, Count]:
+    """Operations of a training step in each phase before the last, by the first epoch of the phase."""
+    counted, starts = plain(cell), sorted({0.0, *map(float, cell.build_method().phase_boundaries)})
+
+    def count(epoch: float) -> Count:
+        def run() -> Counts:
+            from bench.build.counter import count_step
+
+            return {"flops": count_step(counted, epoch)[0]}
+
+        key = _key("step at", [epoch, counted.model_dump(mode="json")])
+        return Count(f"{cell.arch} {cell.method.label} from epoch {epoch:g}", key, run)
+
+    return {epoch: count(epoch) for epoch in starts[:-1]}
+
+
 def forward(cell: Cell | Weights) -> Count:
     """Operations of one forward pass."""
     counted = _bare(cell)
@@ -124,8 +140,14 @@ def training_cost(cells: Iterable[Cell]) -> Cost:
     return Cost(
         flops={cell.id: work(cell).flops for cell in cells},
         traffic={cell.id: work(cell).traffic for cell in cells},
+        early_flops={cell.id: early for cell in cells if (early := _early_flops(cell))},
         passes={cell.id: passes(cell).answer() for cell in cells},
     )
+
+
+def _early_flops(cell: Cell) -> dict[str, float]:
+    """Operations of training on one loaded image in each phase before the last, by its first epoch in words."""
+    return {f"{epoch:g}": count.answer()["flops"] for epoch, count in early_steps(cell).items()}
 
 
 def step_flops(cell: Cell) -> float:

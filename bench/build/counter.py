@@ -147,9 +147,12 @@ def _convolution_backward(
     )
 
 
-def count_step(cell: Cell) -> tuple[float, float]:
-    """Operations and bytes of training on one loaded image, at the batch of a step on one rank in float32."""
-    return uncompiled(lambda: _step(cell))
+def count_step(cell: Cell, epoch: float | None = None) -> tuple[float, float]:
+    """Operations and bytes of training on one loaded image, at the batch of a step on one rank in float32.
+
+    The step is one of the epoch; by default, one of steady cost.
+    """
+    return uncompiled(lambda: _step(cell, epoch))
 
 
 def count_forward(cell: Cell | Weights) -> float:
@@ -157,7 +160,7 @@ def count_forward(cell: Cell | Weights) -> float:
     return uncompiled(lambda: _forward(cell))
 
 
-def _step(cell: Cell) -> tuple[float, float]:
+def _step(cell: Cell, epoch: float | None) -> tuple[float, float]:
     # Work done once per step, such as power iteration, is divided among the images of the step on a rank.
     images = max(1, cell.per_step // cell.ranks)
     model, teacher = untrained(cell), untrained(cell.teacher) if cell.teacher else None
@@ -166,9 +169,10 @@ def _step(cell: Cell) -> tuple[float, float]:
         x = torch.empty(images, *DATASETS[cell.dataset].shape)
         y = torch.zeros(images, dtype=torch.long)
     bound = objective.method
+    at = max(100.0, bound.steady_from_epoch) if epoch is None else epoch
     with Counter() as counter:
         for replay in range(bound.replays):
-            objective(x, y, Step(max(100.0, bound.steady_from_epoch), y, replay)).backward()
+            objective(x, y, Step(at, y, replay)).backward()
             with torch.no_grad():
                 bound.after(model)
     return counter.flops / images, counter.traffic / images

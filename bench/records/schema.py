@@ -4,15 +4,16 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-SCHEMA = 6
+SCHEMA = 7
 """Version of the schema that is written, which grew as follows.
 
 1: Start, Epoch, Verdict, Fail, End. 2: Phases; Start.diff, passes, gpu; Epoch.gpu.
 3: MonitorPoint, RobustChunk; Epoch.host_memory. 4: CertificationTiming; Start.traffic, ceilings.
 5: Epoch.other_gpus, Phases.other_ranks. 6: Start.other_ranks; Epoch.load, other_ranks; GPU.processes.
+7: Start.early_flops.
 """
 
-READABLE = (2, 3, 4, 5, 6)
+READABLE = (2, 3, 4, 5, 6, 7)
 """Versions that hold all that this one needs."""
 
 
@@ -106,6 +107,8 @@ class Cost(_Record):
 
     flops: dict[str, Amount] = {}
     """Floating-point operations of training on one loaded image."""
+    early_flops: dict[str, dict[str, Amount]] = {}
+    """The same in each phase of training before the steady one, by the phase's first epoch; empty before schema 7."""
     passes: dict[str, dict[str, Amount]] = {}
     """Passes of one loaded batch through the student and through the teacher."""
     traffic: dict[str, Amount] = {}

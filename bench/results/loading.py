@@ -125,6 +125,7 @@ def _add_training(m: Measured, apart: bool) -> None:
             m.trainings.append(record)
         elif isinstance(record, Epoch):
             m.losses[record.epoch] = record.loss
+            m.training[record.epoch] = record
             m.host_memory = max(filter(None, (m.host_memory, record.host_memory)), default=None)
         elif isinstance(record, MonitorPoint):
             m.curves[record.eval, record.epoch] = record
@@ -188,5 +189,7 @@ def _add(measured: Measured, records: list[Record], run: int) -> None:
     for start in starts:
         if own in start.flops:
             measured.flops = start.flops[own] / measured.cell.replays
+        for first, flops in start.early_flops.get(own, {}).items():
+            measured.early_flops[float(first)] = flops / measured.cell.replays
         if own in start.traffic:
             measured.traffic = start.traffic[own] / measured.cell.replays

@@ -35,6 +35,8 @@ class Measured:
     """Of each file of the records, the first line that is no record, with the number of such lines."""
     flops: float | None = None
     """Floating-point operations for one image and one replay."""
+    early_flops: dict[float, float] = field(default_factory=dict)
+    """`flops` in each phase of training before the steady one, by the first epoch of the phase."""
     traffic: float | None = None
     """Bytes read and written for one image and one replay."""
     study: str | None = None
@@ -45,6 +47,8 @@ class Measured:
     """Peak memory in MB of the process that trained this cell alone."""
     trainings: list[Start] = field(default_factory=list)
     """Start records of the cell's training, where its times come from a study."""
+    training: dict[int, Epoch] = field(default_factory=dict)
+    """Epochs of the cell's own training, warm-up included; empty where the cell was only timed."""
     losses: dict[int, float] = field(default_factory=dict)
     """Training loss by epoch, warm-up included; empty where the cell was only timed."""
     curves: dict[tuple[str, int], MonitorPoint] = field(default_factory=dict)

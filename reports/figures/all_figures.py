@@ -9,7 +9,7 @@ import pandas as pd
 
 from bench.results.robustness import kind
 from crt.disk import naming
-from reports.figures import arguments, certificates, hours, times, training
+from reports.figures import arguments, certificates, hours, schedule, times, training
 from reports.figures.draw import Plot, left_out, style
 from reports.figures.svg import svg
 from reports.figures.tradeoff import tradeoff
@@ -20,6 +20,7 @@ _KINDS: tuple[tuple[str, Callable[[Frames], Plot]], ...] = (
     ("certified", lambda f: certificates.certified(f["certificates"], f["timing"], _waiting(f["robustness"]))),
     ("probability", lambda f: certificates.probability(f["certificates"], f["timing"])),
     ("slowdown", lambda f: times.slowdown(f["timing"])),
+    ("schedule", lambda f: schedule.epoch_costs(f["epoch_costs"], f["timing"])),
     ("progress", lambda f: training.hours(f["monitored"], f["timing"])),
     ("curves", lambda f: training.epochs(f["monitored"], f["timing"])),
     ("sweep", lambda f: arguments.sweep(f["sweeps"])),

@@ -97,7 +97,7 @@ def probability(certificates: pd.DataFrame, timing: pd.DataFrame) -> Plot:
             _distribution(axes, curve.iloc[::-1], styles[name], least)
             axes.plot([], [], **styles[name], label=name)
         axes.set_title(words)
-        axes.set(xscale="log", xlim=(0.5, least / 2), ylim=(0, None), xlabel="1 - p")
+        axes.set(xscale="log", xlim=(0.5, least / 2), xlabel="1 - p (share of noisy copies)")
     figure.axes[0].set_ylabel("images (%)")
     legend(figure)
     return figure

@@ -30,6 +30,7 @@ def _times(manifest: Manifest, frames: dict[str, pd.DataFrame]) -> Iterator[Row]
     yield from times.needed(frames["teachers"])
     yield from times.averaged(frames["means"])
     yield from times.factored(manifest, frames["factors"])
+    yield from times.scheduled(manifest, frames["schedule"], frames["epoch_costs"])
     yield from times.scaled(frames["scaling"])
     yield from times.repeated(frames["repetitions"])
     yield from times.explained(frames["scaling_fit"])

@@ -105,6 +105,21 @@ def factored(manifest: Manifest, factors: pd.DataFrame) -> Iterator[Row]:
         yield observe(source, "paper_factor_total", point(row["paper_total"]))
 
 
+def scheduled(manifest: Manifest, schedule: pd.DataFrame, costs: pd.DataFrame) -> Iterator[Row]:
+    """Yield the factors that a training's schedule explains, and the relative cost of its timed epochs."""
+    for row in rows(schedule):
+        source, paired = row[SOURCE], manifest.timing is not None
+        # Trainings of several seeds make one ratio; a study times one seed for all.
+        one = {} if paired else {"seed": None}
+        for name in ("total", "steady"):
+            yield _ratio(source, f"schedule_{name}", row, name, paired) | one
+        for name in ("epochs", "early"):
+            yield observe(source, f"schedule_{name}", point(row[name]), start=last(source.cell.starts)) | one
+    for row in rows(costs[costs["by"] != "constant"]):
+        start = last(row[SOURCE].cell.trainings or row[SOURCE].cell.starts)
+        yield observe(row[SOURCE], "epoch_cost", point(row["cost"]), start=start) | {"round": row["epoch"]}
+
+
 def averaged(means: pd.DataFrame) -> Iterator[Row]:
     """Yield mean ratios over architectures, which belong to no one cell."""
     for row in rows(means):

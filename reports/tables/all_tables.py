@@ -18,6 +18,7 @@ from reports.tables.robustness import robustness_tables
 from reports.tables.robustness_cost import robustness_cost_table
 from reports.tables.scaling import scaling_table
 from reports.tables.scaling_fit import scaling_fit_table
+from reports.tables.schedule import schedule_table
 from reports.tables.seeds import seed_differences_table, seeds_table
 from reports.tables.speed import certification_table, speed_table
 from reports.tables.targets import targets_table
@@ -35,6 +36,7 @@ _ENERGY: Entry = ("energy", energy_table)
 _RATIOS: list[Entry] = [
     ("means", means_table),
     ("factors", factors_table),
+    ("schedule", schedule_table),
     ("scaling", scaling_table),
     ("scaling_fit", scaling_fit_table),
 ]

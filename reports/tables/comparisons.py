@@ -153,8 +153,8 @@ def comparisons_table(comparisons: pd.DataFrame) -> Iterator[TableSpec]:
         Column("at", "accuracy at", writers="latex"),
         *([Column("eval", "evaluation", "name", writers="latex", width=17)] if apart.any() else []),
         Column("accuracy_difference", "accuracy difference", "points", "accuracy", "first $-$ second"),
-        Column("mcnemar_p", "McNemar's p", "probability", "McNemar's $p$", hide=2),
-        Column("acr_difference", "ACR difference", "radius", "ACR", "first $-$ second", optional=BOTH),
+        Column("mcnemar_p", "McNemar's p", "probability", "McNemar's $p$", hide=3),
+        Column("acr_difference", "ACR difference", "radius", "ACR", "first $-$ second", optional=BOTH, hide=2),
     ]
     title, caption = (
         "Paired differences, first - second, on the same images",

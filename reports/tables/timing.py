@@ -154,7 +154,7 @@ def time_table(timing: pd.DataFrame) -> Iterator[TableSpec]:
         Column("certified", "certified at 2 sigma", "percent", r"at $2\sigma$", at_eps[1], optional=BOTH, brief=True),
         *([replace(clean, optional="text", brief=True, hide=7)] if accurate else []),
         Column("at_eps", "accuracy at eps", "percent", *at_eps, optional=BOTH, brief=True),
-        Column("acr", "ACR", "radius", optional=BOTH, brief=True),
+        Column("acr", "ACR", "radius", optional=BOTH, brief=True, hide=1),
     ]
     yield TableSpec("Time", "time.", columns, rows, [INTERVALS])
 
