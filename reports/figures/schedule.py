@@ -10,8 +10,8 @@ from reports.figures.series import CONTEXT, OVER_SEEDS, in_series, joined, over_
 
 _CAPTION = (
     "Time of each epoch relative to a steady epoch of the baseline (the grey line): the area below a line is the cost "
-    "of the whole training, in epochs of the baseline. The first epoch after each start is not timed. Methods without a "
-    "timed training have the course of their counted operations, or all steps cost the same. Bands are over seeds. "
+    "of the whole training, in epochs of the baseline. The first epoch after each start is not timed. Methods without "
+    "a timed training have the course of their counted operations, or all steps cost the same. Bands are over seeds. "
     f"{OVER_SEEDS}."
 )
 
