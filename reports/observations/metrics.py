@@ -51,7 +51,9 @@ METRICS = {
     "factor_batch": Metric("ratio", "factor of the batch sizes, as measured on the baseline"),
     "factor_precision": Metric("ratio", "factor of the compute settings, as measured on the baseline"),
     "factor_host": Metric("ratio", "the rest, which the other factors do not explain"),
-    "schedule_total": Metric("ratio", "time of the whole training relative to `compared_with`, with cheaper epochs"),
+    "schedule_total": Metric(
+        "ratio", "time of the whole training relative to `compared_with`: product of its schedule's factors"
+    ),
     "schedule_epochs": Metric("ratio", "its factor of the numbers of epochs"),
     "schedule_steady": Metric("ratio", "its factor of the times of a steady epoch"),
     "schedule_early": Metric("ratio", "its factor of epochs before the steady ones, which may be cheaper or dearer"),
