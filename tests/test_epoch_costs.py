@@ -165,3 +165,18 @@ def test_operations_of_early_phases_are_counted(tmp_path):
     assert cost.early_flops[crown.id]["0"] == cost.flops[standard.id]
     assert cost.early_flops[crown.id]["2"] > cost.flops[crown.id] > cost.flops[standard.id]
     assert [(phase.first, phase.end) for phase in phases(crown)] == [(0, 2), (2, 5), (5, 6)]
+
+
+def test_a_study_times_steps_that_a_short_training_does_not_reach(tmp_path):
+    read = manifest(tmp_path, warmup=7, head=STUDY)
+    (study,) = read.studies
+    file = tmp_path / "runs" / study.id / "run0" / "time.jsonl"
+    counts = {"flops": {arm.id: 40.0 for arm in study.arms}, "early_flops": {read.cells[1].id: {"0": 10.0}}}
+    append(file, start(loader="device", **counts))
+    for arm in study.arms:
+        append(file, epoch(arm.id, 1, 4.0 if arm.method.name == "LMT" else 1.0, IMAGES, 1))
+    train(tmp_path, read.cells[1], TIMES["LMT"])
+    (row,) = frames(tmp_path, read)[0].to_dict("records")
+    # All six epochs are warm-up, with a quarter of the operations that the study times.
+    assert row["by"] == "operations" and row["early"] == pytest.approx(10 / 40)
+    assert row["total"] == pytest.approx(6 / 4 * 4.0 * 10 / 40)

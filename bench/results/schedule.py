@@ -45,50 +45,64 @@ class Course(NamedTuple):
 def phases(cell: Cell) -> tuple[Phase, ...]:
     """Phases of the training, by the method's boundaries; the last has its steady epochs.
 
-    A schedule that is longer than the training never reaches some of its phases, which are left out.
+    Phases of a schedule that is longer than the training are left out where it does not reach them.
     """
     total = float(cell.recipe.epochs)
     starts = sorted({0.0, *(float(epoch) for epoch in cell.build_method().phase_boundaries if 0 < epoch < total)})
     return tuple(Phase(first, end) for first, end in zip(starts, [*starts[1:], total], strict=True))
 
 
-def relative_costs(m: Measured) -> dict[int, float]:
+def relative_costs(m: Measured, paired: bool) -> dict[int, float]:
     """Time of each timed epoch of the cell's training, relative to the mean of its last phase; empty without these.
 
-    Epochs are loaded ones, from 0. Both times are of one training, so that machines do not matter.
+    Epochs are loaded ones, from 0. Both times are of one training, so that machines do not matter. A study (`paired`)
+    times steady steps, which a training that is shorter than its schedule does not have.
     """
     paces = {number: e.seconds / e.images for number, e in sorted(m.training.items()) if not e.warmup}
     last = phases(m.cell)[-1]
     steady = [pace for number, pace in paces.items() if number >= last.first]
-    return {number: pace / fmean(steady) for number, pace in paces.items()} if steady else {}
+    if not steady or (paired and last.first < _steady_from(m.cell)):
+        return {}
+    return {number: pace / fmean(steady) for number, pace in paces.items()}
 
 
-def course(m: Measured) -> Course | None:
-    """The course of a cell: by its training, else by counted operations; None where neither tells it."""
+def _steady_from(cell: Cell) -> float:
+    """Epoch from which the method's last phase begins, which a short training may not reach."""
+    return max((float(epoch) for epoch in cell.build_method().phase_boundaries), default=0.0)
+
+
+def course(m: Measured, paired: bool) -> Course | None:
+    """The course of a cell: by its training, else by counted operations; None where neither tells it.
+
+    Costs are relative to the epochs that `steady_ratio` compares: those of a study, if `paired`, else of the training.
+    """
     own = phases(m.cell)
-    if len(own) == 1:
+    if len(own) == 1 and not (paired and _steady_from(m.cell) > 0):
         return Course(own, (1.0,), "constant")
-    return _timed(m, own) or _counted(m, own)
+    return _timed(m, own, paired) or _counted(m, own, paired)
 
 
-def _timed(m: Measured, own: tuple[Phase, ...]) -> Course | None:
+def _timed(m: Measured, own: tuple[Phase, ...], paired: bool) -> Course | None:
     """The course by the epochs that lie in one phase; None where a phase has none."""
-    relative = relative_costs(m)
+    relative = relative_costs(m, paired)
     inside = [[cost for n, cost in relative.items() if phase.first <= n and n + 1 <= phase.end] for phase in own]
     return Course(own, tuple(map(fmean, inside)), "trainings") if all(inside) else None
 
 
-def _counted(m: Measured, own: tuple[Phase, ...]) -> Course | None:
-    """The course by operations; None where a phase was not counted. A training that never gets steady has none."""
-    steady = max((float(epoch) for epoch in m.cell.build_method().phase_boundaries), default=0.0)
-    if not m.flops or own[-1].first < steady or any(phase.first not in m.early_flops for phase in own[:-1]):
+def _counted(m: Measured, own: tuple[Phase, ...], paired: bool) -> Course | None:
+    """The course by operations; None where those of a phase were not counted."""
+    steady = _steady_from(m.cell)
+    counts = [m.flops if phase.first >= steady else m.early_flops.get(phase.first) for phase in own]
+    reference = m.flops if paired else counts[-1]
+    known = [count for count in counts if count is not None]
+    if not reference or len(known) < len(counts):
         return None
-    return Course(own, (*(m.early_flops[phase.first] / m.flops for phase in own[:-1]), 1.0), "operations")
+    return Course(own, tuple(count / reference for count in known), "operations")
 
 
-def courses(contender: Contender) -> dict[int, Course]:
+def courses(contender: Contender, paired: bool) -> dict[int, Course]:
     """Courses by seed, all of one origin: those of trainings where there are any."""
-    found = {seed: each for seed, m in contender.by_seed.items() if (each := course(m))}
+    found = {seed: each for seed, m in contender.by_seed.items() if (each := course(m, paired))}
     timed = {seed: each for seed, each in found.items() if each.by == "trainings"}
     return timed or found
 

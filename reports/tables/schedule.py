@@ -41,9 +41,9 @@ def _compared(setting: Setting) -> Iterator[Contender]:
 
 def _row(setting: Setting, each: Contender, base: Contender | None) -> dict[str, object]:
     assert base is not None
-    steady, found = steady_ratio(setting, each, base), courses(each)
+    steady, found = steady_ratio(setting, each, base), courses(each, setting.paired)
     longer = epochs(each.first.cell) / epochs(base.first.cell)
-    share = early(found) / early(courses(base))
+    share = early(found) / early(courses(base, setting.paired))
     return {
         "dataset": setting.dataset,
         "arch": setting.arch,
@@ -74,16 +74,16 @@ def epoch_costs(compared: Sequence[Setting], measured: list[Measured]) -> pd.Dat
         base = setting.baseline
         for each in (base, *_compared(setting)) if base else ():
             level = 1.0 if each is base else steady_ratio(setting, each, base).mean
-            rows += [row for row in _curve(each, base, level)]
+            rows += list(_curve(each, base, level, setting.paired))
     return pd.DataFrame(rows, columns=columns(_COSTS, measured))
 
 
-def _curve(each: Contender, base: Contender, level: float) -> Iterator[dict[str, object]]:
+def _curve(each: Contender, base: Contender, level: float, paired: bool) -> Iterator[dict[str, object]]:
     """Yield the costs of a contender's epochs: of each training that was timed, else of its course."""
-    timed = {m: relative for m in each.by_seed.values() if (relative := relative_costs(m))}
+    timed = {m: relative for m in each.by_seed.values() if (relative := relative_costs(m, paired))}
     for m, relative in timed.items():
         yield from (_cost(each, m, base, epoch, level * cost, "trainings") for epoch, cost in relative.items())
-    for seed, course in list(courses(each).items())[:1] if not timed else ():
+    for seed, course in list(courses(each, paired).items())[:1] if not timed else ():
         m = each.by_seed[seed]
         ends = _stretches(course, m.cell.recipe.epochs)
         yield from (_cost(each, m, base, epoch, level * course.epoch(epoch), course.by) for epoch in ends)
