@@ -11,12 +11,14 @@ from bench.build import robust_dataset
 from bench.cell import Cell
 from bench.manifest import Manifest, read_manifest
 from bench.records import End, MonitorPoint, Record, RobustChunk, Verdict
+from bench.results.contenders import settings
 from bench.results.loading import load
 from bench.results.robustness import kind
 from reports.tables.certificates import certificates
 from reports.tables.monitor import monitored
 from reports.tables.robustness import robustness
 from reports.tables.scaling import scaling
+from reports.tables.schedule import epoch_costs
 from reports.tables.sweeps import sweeps
 from reports.tables.teachers import teachers
 from reports.tables.timing import timing
@@ -75,6 +77,7 @@ def of_records(manifest: Manifest, *runs: Path) -> dict[str, pd.DataFrame]:
     """The frames from which figures are drawn."""
     measured = load(manifest, list(runs))
     return {
+        "epoch_costs": epoch_costs(settings(manifest, measured), measured),
         "timing": timing(manifest, measured),
         "robustness": robustness(measured),
         "scaling": scaling(measured),

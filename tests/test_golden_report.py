@@ -90,10 +90,11 @@ def test_every_table_and_plot_is_among_the_outputs():
     plots = {file.stem.removeprefix("report-") for file in EXPECTED.rglob("*.json")}
     assert csvs == {"", *"robustness means factors scaling speed certification masking comparisons".split()} | set(
         "certificates monitored sweeps teachers claims energy trainings seeds seed_differences repetitions"
-        " robustness_cost".split()
+        " robustness_cost probabilities schedule epoch_costs".split()
     )
     assert plots == set(
-        "slowdown cumulative scaling certified progress tradeoff stacked sweep complexity curves".split()
+        "slowdown cumulative scaling certified probability schedule progress tradeoff stacked sweep complexity"
+        " curves".split()
     )
 
 

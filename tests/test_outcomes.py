@@ -99,7 +99,8 @@ def test_times_come_from_the_study_and_accuracies_from_the_cells_own_folder(tmp_
         manifest,
         measured,
         {k: factors(manifest, measured) for k in ("means", "factors", "comparisons", "seed_differences")}
-        | {"timing": frame, "speed": speed(manifest, measured), "seeds": pd.DataFrame()},
+        | {"timing": frame, "speed": speed(manifest, measured), "seeds": pd.DataFrame()}
+        | {"probabilities": pd.DataFrame()},
     )
     for words in (
         "do not train networks to the end",

@@ -75,9 +75,9 @@ def probabilities_table(probabilities: pd.DataFrame) -> Iterator[TableSpec]:
 
 def without_counts(probabilities: pd.DataFrame) -> list[str]:
     """A line on the methods whose seeds are left out of the distribution of p; none where there are none."""
-    rows = probabilities[probabilities["seeds_without_counts"] > 0]
-    if rows.empty:
+    if probabilities.empty or not probabilities["seeds_without_counts"].any():
         return []
+    rows = probabilities[probabilities["seeds_without_counts"] > 0]
     names = listed([f"{row.arch} {row.method}" for row in rows.itertuples()], "methods")
     count = int(rows["seeds_without_counts"].sum())
     trainings = f"{count} training{'s' * (count > 1)}"
