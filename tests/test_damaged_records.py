@@ -117,7 +117,7 @@ DAMAGED = {
     "another schema": changed(START, schema=SCHEMA + 1),
     "the first schema": changed(START, schema=1),
     "a schema in words": changed(START, schema="six"),
-    "a schema of many digits": changed(START).replace(b'"schema": 6', b'"schema": ' + b"9" * 5_000),
+    "a schema of many digits": changed(START).replace(b'"schema": %d' % SCHEMA, b'"schema": ' + b"9" * 5_000),
 }
 
 

@@ -554,6 +554,7 @@ def test_bounds_of_one_eps_share_a_panel_that_names_each(tmp_path):
     bounds = ["Lipschitz", "Lipschitz(bounds=box)", "CROWN"]
     judged = pd.DataFrame({"id": names, "judge": [*2 * ["Lipschitz"], "CROWN"], "eval": bounds, "eps": 0.5})
     judged = judged.assign(trained_eps=0.5, at_eps=[0.2, 0.3, 0.35])
+    judged = judged.assign(at_eps_low=judged["at_eps"] - 0.05, at_eps_high=judged["at_eps"] + 0.05)
     smaller = judged.assign(eps=0.25, at_eps=[0.9, 0.9, 0.9])
     plot = tradeoff(frame, pd.concat([smaller, judged], ignore_index=True))
     labels = [axes.get_ylabel() for axes in plot.axes if axes.axison]

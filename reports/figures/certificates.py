@@ -106,9 +106,8 @@ def probability(certificates: pd.DataFrame, timing: pd.DataFrame) -> Plot:
 def _distribution(axes: Axes, curve: pd.DataFrame, look: dict, least: float) -> None:
     """Draw one distribution, whose rows ascend in 1 - p; 0 is drawn at half the least share of draws."""
     x = curve["changed"].clip(lower=least / 2)
-    color, band = look["color"], {"step": "post", "alpha": 0.15, "lw": 0}
-    axes.step(x, curve["estimate"], where="post", color=color, ls=look["ls"])
-    axes.fill_between(x, curve["low"], curve["high"], color=color, **band)
+    axes.step(x, curve["estimate"], where="post", color=look["color"], ls=look["ls"])
+    axes.fill_between(x, curve["low"], curve["high"], step="post", color=look["color"], alpha=0.15, lw=0)
     marks = curve[np.diff(np.floor(4 * np.log10(x)), prepend=-np.inf) > 0]
     axes.plot(marks["changed"].clip(lower=least / 2), marks["estimate"], **look | {"ls": ""}, clip_on=False)
 

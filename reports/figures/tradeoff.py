@@ -90,7 +90,8 @@ def _with_proofs(timing: pd.DataFrame, robustness: pd.DataFrame) -> pd.DataFrame
         return timing
     bounds = robustness[robustness["judge"].map(kind).eq("bound") & robustness["at_eps"].notna()]
     # The bound at the threat's eps counts, as where methods are judged, else the first.
-    bounds = bounds.sort_values("eps", key=lambda eps: eps != bounds["trained_eps"], kind="stable").drop_duplicates(key)
+    first = bounds["eps"].ne(bounds["trained_eps"]).sort_values(kind="stable").index
+    bounds = bounds.loc[first].drop_duplicates(key)
     names = {f"at_eps{end}": f"proved{end}" for end in ("", "_low", "_high")} | {"eps": "proved_at", "eval": "bound"}
     return timing.merge(bounds[[*key, *names]].rename(columns=names), on=key, how="left")
 

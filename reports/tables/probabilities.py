@@ -78,7 +78,7 @@ def without_counts(probabilities: pd.DataFrame) -> list[str]:
     if probabilities.empty or not probabilities["seeds_without_counts"].any():
         return []
     rows = probabilities[probabilities["seeds_without_counts"] > 0]
-    names = listed([f"{row.arch} {row.method}" for row in rows.itertuples()], "methods")
+    names = listed(list(dict.fromkeys(f"{row.arch} {row.method}" for row in rows.itertuples())), "methods")
     count = int(rows["seeds_without_counts"].sum())
     trainings = f"{count} training{'s' * (count > 1)}"
     return [f"Distribution of p: {trainings} left out ({names}): their records do not count the draws of each image."]

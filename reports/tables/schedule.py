@@ -28,19 +28,19 @@ def schedule(compared: Sequence[Setting], measured: list[Measured]) -> pd.DataFr
     of the baseline; `saved` is 1 - early. `by` says what tells `early`: epochs of trainings, counted operations, or the
     method's word that all of its steps cost the same.
     """
-    rows = [_row(setting, each, setting.baseline) for setting in compared for each in _compared(setting)]
+    rows = [_row(setting, each, base) for setting in compared for each, base in _compared(setting) if each is not base]
     return pd.DataFrame(rows, columns=columns(_NAMES.split(","), measured))
 
 
-def _compared(setting: Setting) -> Iterator[Contender]:
-    """Contenders whose times are known relative to the baseline's."""
-    for each in setting.contenders if setting.baseline else ():
-        if each is not setting.baseline and not math.isnan(setting.cost(each, setting.baseline).mean):
-            yield each
+def _compared(setting: Setting) -> Iterator[tuple[Contender, Contender]]:
+    """Yield the baseline, and the contenders whose times are known relative to it, each with the baseline."""
+    base = setting.baseline
+    for each in setting.contenders:
+        if base and not math.isnan(setting.cost(each, base).mean):
+            yield each, base
 
 
-def _row(setting: Setting, each: Contender, base: Contender | None) -> dict[str, object]:
-    assert base is not None
+def _row(setting: Setting, each: Contender, base: Contender) -> dict[str, object]:
     steady, found = steady_ratio(setting, each, base), courses(each, setting.paired)
     longer = epochs(each.first.cell) / epochs(base.first.cell)
     share = early(found) / early(courses(base, setting.paired))
@@ -69,12 +69,12 @@ def epoch_costs(compared: Sequence[Setting], measured: list[Measured]) -> pd.Dat
     Epochs count from 1, each replay as one. Where no training was timed, counted operations give the course, with one
     row for the last epoch of each stretch of equal cost.
     """
-    rows = []
-    for setting in compared:
-        base = setting.baseline
-        for each in (base, *_compared(setting)) if base else ():
-            level = 1.0 if each is base else steady_ratio(setting, each, base).mean
-            rows += list(_curve(each, base, level, setting.paired))
+    rows = [
+        row
+        for setting in compared
+        for each, base in _compared(setting)
+        for row in _curve(each, base, steady_ratio(setting, each, base).mean, setting.paired)
+    ]
     return pd.DataFrame(rows, columns=columns(_COSTS, measured))
 
 
