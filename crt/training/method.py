@@ -70,7 +70,7 @@ class Method(Plugin, ABC):
 
     @property
     def phase_boundaries(self) -> tuple[float, ...]:
-        """Epochs at which the method's steps change."""
+        """Epochs at which the method's steps, and so their cost, change."""
         return ()
 
     @property
