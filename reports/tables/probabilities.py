@@ -8,8 +8,8 @@ from bench.results.columns import SOURCE, Source, columns, named
 from bench.results.contenders import Contender, Setting
 from bench.results.judging import judging
 from bench.results.measured import Measured
-from bench.results.over_seeds import OverSeeds, mean_over_seeds
-from bench.results.probability import GROUPS, has_counts, verdicts_by_seed
+from bench.results.over_seeds import mean_over_seeds
+from bench.results.probability import GROUPS, groups_by_seed
 from reports.render.phrases import listed
 from reports.render.table_spec import ARCH, INTERVALS, Column, TableSpec, alike, datasets, varying
 
@@ -35,19 +35,19 @@ def probabilities(compared: Sequence[Setting], measured: list[Measured]) -> pd.D
     rows = []
     for setting in compared:
         for each in setting.contenders:
-            if by_seed := verdicts_by_seed(each):
+            if by_seed := groups_by_seed(each):
                 rows.append(_row(setting, each, by_seed))
     return pd.DataFrame(rows, columns=columns(_NAMES.split(","), measured))
 
 
-def _row(setting: Setting, each: Contender, by_seed: dict) -> dict[str, object]:
-    counted = {seed: verdicts for seed, verdicts in by_seed.items() if has_counts(verdicts)}
+def _row(setting: Setting, each: Contender, by_seed: dict[int, dict[int, str | None]]) -> dict[str, object]:
+    counted = {seed: groups for seed, groups in by_seed.items() if None not in groups.values()}
     m = each.by_seed[next(iter(counted or by_seed))]
     spec = judging(m.cell)
-    shares = {key: OverSeeds() for key in GROUPS}
-    for key, holds in GROUPS.items() if counted else ():
-        flags = {seed: {image: holds(v) for image, v in verdicts.items()} for seed, verdicts in counted.items()}
-        shares[key] = mean_over_seeds(flags)
+    shares = {
+        key: mean_over_seeds({seed: {i: own == key for i, own in groups.items()} for seed, groups in counted.items()})
+        for key in GROUPS
+    }
     main = shares["wrong"]
     row = {"dataset": setting.dataset, "arch": setting.arch, "ranks": setting.ranks, "sigma": m.cell.threat.sigma}
     row |= {"method": each.label, "eval": spec.label if spec else None, "seeds": main.seeds, "images": main.images}
