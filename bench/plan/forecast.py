@@ -91,6 +91,8 @@ def _lines(
     if estimated:
         used = set().union(*map(precisions, estimated))
         lines.append(f"Estimates: counted operations at the speed of {speed.words(used)}.")
+        if slow := ", ".join(sorted(filter(speed.is_slow, used))):
+            lines.append(f"{slow}: slower than fp32 on this device (--set recipe.precision=fp32 makes cells of fp32).")
     return lines
 
 
