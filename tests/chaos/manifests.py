@@ -1,0 +1,163 @@
+"""Fuzzed manifests: each is refused in one message, or goes the whole way to a plan, a batch script and a report."""
+
+import random
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.chaos import child, outputs
+from tests.chaos.damage import MARK, smaller
+from tests.chaos.kind import Kind, Outcome
+from tests.chaos.manifest_mutations import mutated
+
+ROOT = Path(__file__).parents[2]
+SOURCES = sorted(path.relative_to(ROOT) for path in (ROOT / "manifests").rglob("*.yaml"))
+SECONDS, MEGABYTES = 2.0, 200.0
+NAMES = (
+    *("m", "m", "m", "m", "m", "m", f"<{MARK}>", f"={MARK}()", f"$(touch {MARK})", f"a'; touch {MARK}; '", "a b"),
+    *(f"[bold]{MARK}", f"`touch {MARK}`", f"%{MARK}&#{MARK}", f"\\{MARK}", "-x", "a\nb", "é", "\udcff", f'"{MARK}'),
+)
+"""Names of manifests and of runs folders."""
+
+
+def prepare(folder: Path) -> None:
+    """Import everything, so that the children need not."""
+    import matplotlib.pyplot
+    import torch
+
+    import bench.manifest
+    import bench.plan.submission
+    import bench.submit
+    import reports.__main__
+    import reports.page
+    import reports.render.html
+    import reports.report  # noqa: F401
+
+    torch.set_num_threads(1)
+    for source in SOURCES:
+        bench.manifest.read_manifest(ROOT / source)
+    (folder / "cache").mkdir(exist_ok=True)
+
+
+def attempt(folder: Path, seed: int) -> list[Outcome]:
+    """Mutate a manifest, and follow it as far as it goes."""
+    content, name, runs, tried = _made(seed)
+    return [Outcome(tried, _broken(folder, f"{seed}", content, name, runs))]
+
+
+def shrink(folder: Path, seed: int) -> str:
+    """Path of the manifest with as few lines as break the promise."""
+    content, name, runs, _ = _made(seed)
+    broken = lambda lines: bool(_broken(folder, f"{seed}", b"".join(lines), name, runs))  # noqa: E731
+    lines = smaller(content.splitlines(keepends=True), broken)
+    path = folder / "shrunk" / f"manifests-{seed}.yaml"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"".join(lines))
+    return f"{path} (named {name!r}, runs folder {runs!r})"
+
+
+KIND = Kind(
+    "manifests",
+    "a manifest is refused in one message within 2 s and 200 MB, or planned and reported with all its text as text",
+    1000,
+    prepare,
+    attempt,
+    shrink,
+)
+
+
+def _made(seed: int) -> tuple[bytes, str, str, str]:
+    """Content and name of a manifest, the name of a runs folder, and what was tried."""
+    rng = random.Random(f"manifests {seed}")
+    source = rng.choice(SOURCES)
+    content, tried = mutated(rng, (ROOT / source).read_text(encoding="utf-8"))
+    name, runs = rng.choice(NAMES), rng.choice(NAMES)
+    return content, name, runs, f"{source}: {tried}; named {name!r}, runs folder {runs!r}"
+
+
+def _broken(folder: Path, where: str, content: bytes, name: str, runs: str) -> str:
+    """The promise that this manifest breaks."""
+    home = folder / "manifests" / where
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir(parents=True)
+    path = home / f"{name}.yaml"
+    path.write_bytes(content)
+    try:
+        return _follow(folder, home, path, home / f"runs{runs}")
+    finally:
+        shutil.rmtree(home)
+
+
+def _follow(folder: Path, home: Path, path: Path, runs: Path) -> str:
+    """Read, plan and report the manifest."""
+    from crt.text import printable
+
+    read = child.run(lambda: _read(path), folder=home)
+    if read.seconds > SECONDS or read.megabytes > MEGABYTES:
+        return f"reading took {read.seconds:.1f} s and {read.megabytes:.0f} MB"
+    if read.code:
+        return read.refusal(printable(str(path))) or outputs.terminal(read.error)
+    plan = child.run(lambda: _plan(folder, path, runs), seconds=240, folder=home)
+    if plan.code:
+        return f"planning: {plan.crash() or plan.error[:500]}"
+    if wrong := outputs.terminal(plan.output) or outputs.terminal(plan.error):
+        return f"planning: {wrong}"
+    for text in re.findall(r"^#!/bin/bash\n.*?(?=^─|\Z)", plan.output, re.DOTALL | re.MULTILINE):
+        if wrong := outputs.script(text, home):
+            return wrong
+    report = child.run(lambda: _report(folder, path, runs), seconds=120, folder=home)
+    if report.code:
+        return f"report: {report.crash() or report.error[:500]}"
+    return (
+        outputs.terminal(report.output)
+        or outputs.terminal(report.error)
+        or _title(path, report.output)
+        or next(filter(None, map(outputs.sheet, sorted(home.glob("*.csv")))), "")
+        or outputs.latex(home / "r.tex")
+        or outputs.markdown(home / "r.md")
+        or outputs.page(home / "r.html")
+        or ("a word ran" if (home / MARK).exists() else "")
+    )
+
+
+def _read(path: Path) -> None:
+    from bench.command import report_errors
+    from bench.manifest import read_manifest
+
+    with report_errors():
+        read_manifest(path)
+
+
+def _command(app: Any, folder: Path, *words: Any) -> None:
+    import os
+
+    os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
+    app([str(word) for word in words])
+
+
+def _plan(folder: Path, path: Path, runs: Path) -> None:
+    from bench.submit import app
+
+    _command(app, folder, "--dry-run", "--launcher", "slurm", "--runs", runs, "--data", path.parent / "data", "--", path)
+
+
+def _report(folder: Path, path: Path, runs: Path) -> None:
+    from reports.__main__ import app
+
+    files = [word for form in ("csv", "latex", "out", "html") for word in (f"--{form}", f"r.{_ENDS.get(form, form)}")]
+    _command(app, folder, "--runs", runs, *files, "--wide-csv", "w.csv", "--", path)
+
+
+_ENDS = {"latex": "tex", "out": "md"}
+
+
+def _title(path: Path, output: str) -> str:
+    """The reason why the first line of a report is not the title as it was written."""
+    title = yaml.safe_load(path.read_bytes()).get("title")
+    words = " ".join(str(title).split()) if title else ""
+    if MARK not in words or len(words) > 75 or output.startswith(f"{words}\n"):
+        return ""
+    return f"the title {words!r} is printed as {output.partition(chr(10))[0]!r}"
