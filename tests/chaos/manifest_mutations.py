@@ -17,7 +17,20 @@ TOKENS = (
     *("- " * 60, "[" * 3000, "{a: " * 60, "x" * 300_000, "#", "'", '"', "@", "`", "\x00", "\x1b", "\ufeff"),
 )
 """Words that mean something to a YAML reader."""
-FIELDS = ("title", "baseline", "name", "device", "source", "weights", "key", "cell", "arch", "method", "loader", "paper")
+FIELDS = (
+    "title",
+    "baseline",
+    "name",
+    "device",
+    "source",
+    "weights",
+    "key",
+    "cell",
+    "arch",
+    "method",
+    "loader",
+    "paper",
+)
 
 
 def mutated(rng: random.Random, text: str) -> tuple[bytes, str]:
