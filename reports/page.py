@@ -7,12 +7,12 @@ import pandas as pd
 from bench.manifest.labels import name, written
 from bench.manifest.manifest import Manifest
 from bench.results.columns import SOURCE
+from bench.results.csv_file import without_formulas
 from bench.results.measured import Measured, count_recorded
 from bench.results.warnings import remarks
 from crt.threat import Threat
 from reports.observations import observations
 from reports.plots import plots
-from reports.render.csv import without_formulas
 from reports.render.html import Page
 from reports.render.html_table import Table
 from reports.render.latex import latex

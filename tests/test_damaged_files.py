@@ -15,7 +15,7 @@ from bench.cell import Cell
 from bench.jobs import train
 from bench.jobs.evaluate import run_judge
 from bench.jobs.lease import JobPaths
-from bench.records import End, Epoch, Fail, MonitorPoint, Verdict, read, read_all
+from bench.records import End, Epoch, Fail, MonitorPoint, Replaced, Verdict, read, read_all
 from crt.sealed import DamagedError, check_seal
 from crt.training.loop import Training
 
@@ -84,6 +84,7 @@ def prepared(tmp_path_factory, digits) -> Interrupted:
 def interrupted(prepared, tmp_path) -> Interrupted:
     """A copy of the interrupted training: two checkpoints, of epochs 1 and 2."""
     shutil.copytree(prepared.runs, tmp_path / "runs")
+    shutil.copy(prepared.runs.parent / "m.yaml", tmp_path)
     return Interrupted(prepared.cell, tmp_path / "runs", prepared.data, prepared.whole)
 
 
@@ -190,6 +191,23 @@ def test_training_resumes_from_the_checkpoint_before_a_damaged_one(damage, inter
     assert line.endswith(f"goes on from {interrupted.folder / 'checkpoint-previous.pt'}, after epoch 1")
     assert [path.name for path in interrupted.folder.glob("*.pt")] == ["model.pt"]
     assert not list(interrupted.folder.glob("*.damaged"))
+    records = read(interrupted.folder / "train.jsonl")
+    assert [r.text for r in records if isinstance(r, Replaced)] == [line.removeprefix("warning: ")]
+
+
+def test_status_and_report_tell_that_a_damaged_checkpoint_was_replaced(interrupted, tmp_path, capfd, monkeypatch):
+    from bench.plan import status_table
+    from reports.options import Options
+    from reports.report import report
+
+    flip(0.5)(interrupted.folder / "checkpoint.pt")
+    interrupted.resume()
+    manifest = tmp_path / "m.yaml"
+    words = capfd.readouterr().err.strip().removeprefix("warning: ")
+    status_table.report(manifest, interrupted.runs, interrupted.data, False, None)
+    assert f"a damaged file was replaced: {words}" in capfd.readouterr().out
+    report(manifest, Options(runs=[interrupted.runs]))
+    assert f"A damaged file was replaced: cnn2c2f Gaussian, {words}." in capfd.readouterr().out
 
 
 def test_training_starts_again_where_no_checkpoint_is_whole_and_sets_records_aside(interrupted, capfd):

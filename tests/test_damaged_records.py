@@ -18,6 +18,7 @@ from bench.records import (
     MonitorPoint,
     Phases,
     Record,
+    Replaced,
     RobustChunk,
     Start,
     Verdict,
@@ -39,8 +40,9 @@ PHASES = Phases(arm="a", images=5, host={"loader": 0.5, "transfer": 0.0, "comput
 CHUNK = RobustChunk(first=0, images=5, seconds=1.0, distance=0.5)
 DRAWN = CertificationTiming(arm="a", round=1, images=5, draws=10, seconds=1.0)
 FAIL = Fail(time=1.0, reason="r", host="h", job=None)
+REPLACED = Replaced(time=150.0, text="a.pt: damaged; training goes on from b.pt")
 END = End(time=200.0)
-EVERY = (START, EPOCH, VERDICT, POINT, PHASES, CHUNK, DRAWN, FAIL, END)
+EVERY = (START, EPOCH, VERDICT, POINT, PHASES, CHUNK, DRAWN, REPLACED, FAIL, END)
 
 
 @pytest.fixture
@@ -89,6 +91,13 @@ DAMAGED = {
     **{f"draws {v}": changed(DRAWN, draws=v) for v in COUNTS},
     **{f"end {v}": changed(END, time=v) for v in (-1.0, math.nan, math.inf, 1e18, "now")},
     **{f"fail {v}": changed(FAIL, time=v) for v in (-1.0, math.nan, math.inf)},
+    **{
+        f"control character {ord(char)} in {key}": changed(record, **{key: f"a{char}b"})
+        for char in ("\n", "\t", "\x1b", "\0", "\x7f", "\x85", "\u2028", "\u202e")
+        for record, key in ((START, "host"), (START, "job"), (EPOCH, "arm"), (VERDICT, "eval"), (FAIL, "reason"))
+    },
+    "control character in a key": changed(START, flops={"a\nb": 1.0}),
+    "control character in details": changed(VERDICT, details={"\x1b[31m": 1.0}),
     "another key": changed(EPOCH, more=1),
     "a missing key": b'{"kind": "epoch", "arm": "a"}',
     "another kind": b'{"kind": "dance"}',

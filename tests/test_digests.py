@@ -112,6 +112,45 @@ def test_damaged_beton_file_is_refused_by_name_and_by_command(damage, tmp_path):
     assert done.exit_code == 2 and done.stderr.startswith(f"error: {path}: ") and done.stderr.count("\n") == 1
 
 
+def put(dtype: np.dtype, field: str, value: int, row: int = 3) -> Callable[[Path], None]:
+    """Put a number into one row of the file's table of images, or of the table of allocations at its end."""
+
+    def damage(path: Path) -> None:
+        header = np.fromfile(path, layout.HEADER, 1)[0]
+        start = int(header["table"]) if dtype is layout.ALLOCATION else ROWS
+        kind, offset = dtype.fields[field][:2]
+        content = bytearray(path.read_bytes())
+        place = start + row * (dtype if dtype is layout.ALLOCATION else layout.ROW).itemsize + offset
+        content[place : place + kind.itemsize] = value.to_bytes(kind.itemsize, "little")
+        path.write_bytes(content)
+
+    return damage
+
+
+WITHOUT_DIGEST = {
+    "a label that is no class": put(layout.ROW, "label", 10),
+    "a negative label": put(layout.ROW, "label", 2**64 - 1),
+    "an image's number": put(layout.ROW, "index", 4),
+    "a pointer whose end has more than 63 bits": put(layout.IMAGE, "pointer", 2**63 - 1),
+    "a pointer to another place of the file": put(layout.IMAGE, "pointer", 0),
+    "an allocation of another pointer": put(layout.ALLOCATION, "pointer", 12),
+    "an allocation of another image": put(layout.ALLOCATION, "image", 4),
+    "an allocation of no image": put(layout.ALLOCATION, "image", 2**63),
+    "a longer image": put(layout.ALLOCATION, "size", 3073),
+    "a size of more than 63 bits": put(layout.ALLOCATION, "size", 2**64 - 1),
+}
+
+
+@pytest.mark.parametrize("damage", WITHOUT_DIGEST)
+def test_numbers_by_which_a_loader_would_leave_the_file_or_the_classes_are_refused(damage, tmp_path):
+    path = beton(tmp_path)
+    digest.sidecar(path).unlink()
+    WITHOUT_DIGEST[damage](path)
+    with pytest.raises(ValueError, match=r"damaged|outside") as refused:
+        ensure(DIGITS, "test", tmp_path)
+    assert str(refused.value).startswith(f"{path}: ")
+
+
 def test_file_is_read_once_for_each_version_of_it(tmp_path, monkeypatch):
     path, reads = beton(tmp_path), []
     sha256 = digest._sha256

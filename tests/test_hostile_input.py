@@ -20,8 +20,8 @@ from bench.manifest.profile import read as read_profile
 from bench.manifest.strict_yaml import load_yaml, parse_yaml
 from bench.plan.selection import chosen
 from bench.published import Figure
+from bench.results.csv_file import without_formulas
 from launchers.profile import Profile
-from reports.render.csv import without_formulas
 from reports.render.latex_text import escape
 
 ROOT = Path(__file__).parents[1]
@@ -424,6 +424,18 @@ def test_formulas_are_guarded(tmp_path, text):
     with open(tmp_path / "t.csv", encoding="utf-8", newline="") as file:
         ((a, b, c),) = list(csv.reader(file))[1:]
     assert (b, c) == ("-1.5", "-1.5") and a == (text if text[0] in "–a" else f"'{text}")
+
+
+def test_every_csv_file_is_guarded():
+    """Simulations of coverage write numbers and fixed names alone."""
+    unguarded = {
+        str(file.relative_to(ROOT))
+        for package in ("bench", "crt", "launchers", "reports")
+        for file in (ROOT / package).rglob("*.py")
+        for line in file.read_text(encoding="utf-8").splitlines()
+        if ".to_csv(" in line and "without_formulas(" not in line
+    }
+    assert {file for file in unguarded if not file.endswith("_coverage.py")} == set()
 
 
 @few

@@ -14,10 +14,10 @@ from bench.command import set_options
 from bench.jobs.evaluate import image
 from bench.manifest import read_manifest
 from bench.manifest.manifest import Manifest
+from bench.results.csv_file import write_csv
 from crt import screen
 from crt.data import DATASETS
 from crt.data.beton_file import Beton, ensure
-from crt.disk import naming
 from crt.fitted_table import FittedTable
 from crt.lipschitz.boxes import regions
 from crt.lipschitz.chain import Layer, chain
@@ -71,8 +71,7 @@ def report(
         command = invocation("bench.submit", path, *(["--quick"] if quick else []), *set_options(overrides))
         raise ValueError(f"{path}: no network to compare: {'; '.join(notes)} (train them: {command})")
     if csv:
-        with naming(csv):
-            frame.to_csv(csv, index=False)
+        write_csv(frame, csv)
     console.print(f"{manifest.title}: compared with {reference.id}, at most {images} test images", soft_wrap=True)
     for table in _tables(frame):
         console.print(table, crop=False)

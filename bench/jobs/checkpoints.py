@@ -32,6 +32,8 @@ class Checkpoints:
         self.best = folder / "best.pt"
         self.recorded: set[int] = set()
         """Epochs that are recorded; one that is trained again is not recorded a second time."""
+        self.replaced = ""
+        """The damaged files that `choose` found, and what training goes on from; empty for none."""
         self._chosen: Path | None = None
         self._loaded: dict[str, Any] | None = None
 
@@ -116,7 +118,8 @@ class Checkpoints:
         then = "training starts from its first epoch" + (f" (earlier records: {aside})" if aside else "")
         if self._loaded:
             then = f"training goes on from {self._chosen}, after epoch {self._loaded['record']['epoch']}"
-        print(f"warning: {printable('; '.join(damages))}; {printable(then)}", file=sys.stderr, flush=True)
+        self.replaced = printable(f"{'; '.join(damages)}; {then}")
+        print(f"warning: {self.replaced}", file=sys.stderr, flush=True)
 
 
 def _problem(saved: object, cell: Cell, recorded: int) -> str | None:

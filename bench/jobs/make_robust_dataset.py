@@ -17,7 +17,7 @@ from bench.jobs.lease import JobPaths, RecordLease, take_lease
 from bench.jobs.progress import Progress
 from bench.measure.provenance import start
 from bench.measure.timer import Timer
-from bench.records import End, RobustChunk
+from bench.records import End, Replaced, RobustChunk
 from crt import distributed
 from crt.attacks.robust_images import robustify
 from crt.data import DATASETS
@@ -69,7 +69,7 @@ def run_robustify(cell: Cell, shard: int, shards: int, place: JobPaths) -> None:
     home, firsts = folder(cell, place.runs), chunks(cell)
     with take_lease(home / f"{part}of{parts}.jsonl", place) as lease:
         lease.append(start((cell,), place.process, cell.seed))
-        left = [first for first in firsts[part::parts] if not _is_whole(cell, home / f"part-{first}.npz")]
+        left = [first for first in firsts[part::parts] if not _is_whole(cell, home / f"part-{first}.npz", lease)]
         if left:
             _make(cell, place, left, lease)
         distributed.barrier()
@@ -111,7 +111,7 @@ def _owner(cell: Cell) -> str:
     return f"{_teacher(cell).id}/{cell.robust}"
 
 
-def _is_whole(cell: Cell, part: Path) -> bool:
+def _is_whole(cell: Cell, part: Path, lease: RecordLease) -> bool:
     """True if a chunk is there as it was written; a damaged one is removed with a warning, and is made again."""
     try:
         with reading(part, _owner(cell)):
@@ -120,7 +120,9 @@ def _is_whole(cell: Cell, part: Path) -> bool:
         return False
     except DamagedError as error:
         part.unlink()
-        print(f"warning: {printable(str(error))}; its images are made again", file=sys.stderr, flush=True)
+        text = printable(f"{error}; its images are made again")
+        print(f"warning: {text}", file=sys.stderr, flush=True)
+        lease.append(Replaced(time=time.time(), text=text))
         return False
 
 

@@ -23,7 +23,7 @@ from bench.measure.gpu_telemetry import Watch
 from bench.measure.provenance import machines, start
 from bench.measure.telemetry import of_all_ranks
 from bench.measure.timer import Timer
-from bench.records import End, Epoch, MonitorPoint, append, read
+from bench.records import End, Epoch, MonitorPoint, Replaced, append, read
 from crt import distributed
 from crt.data.batches import Loader
 from crt.disk import replacing
@@ -50,6 +50,8 @@ def run_cell(cell: Cell, place: JobPaths) -> None:
             with lease.held(), replacing(folder / "cell.json") as out:
                 out.write(cell.model_dump_json(indent=1).encode())
             lease.append(start((cell,), place.process, cell.seed, training_cost((cell,)), ranks))
+            if checkpoints.replaced:
+                lease.append(Replaced(time=time.time(), text=checkpoints.replaced))
         distributed.barrier()
         _train(cell, teacher, place, lease, checkpoints)
         if distributed.rank() == 0:

@@ -14,7 +14,7 @@ from bench.jobs.tasks import DataTask, EvaluateTask
 from bench.manifest.manifest import Manifest
 from bench.measure.durations import duration
 from bench.plan.waves import BenchJob, BenchWave, pluralize, waves
-from bench.records import Epoch, Fail, Record, Start, Verdict, read
+from bench.records import Epoch, Fail, Record, Replaced, Start, Verdict, read
 from launchers.ledger import Ledger, Submitted
 from launchers.states import Seen, check, ended, lately_ended, queued, site
 
@@ -40,6 +40,8 @@ class State:
     """Expected seconds for the rest, from the records."""
     log_tail: tuple[str, ...] = ()
     """Last lines of the job's log."""
+    replaced: tuple[str, ...] = ()
+    """Damaged files that its attempts found, each with what they used or did instead."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +119,8 @@ def _state(job: BenchJob, submitted: Submitted | None, queue: Queue, accounts: d
     slurm = (submitted.find(queue.seen) or submitted.find(accounts)) if submitted else None
     node = (slurm.node if slurm else "") or (start.host if start else "")
     job_id = submitted.id if submitted else ""
-    state = partial(State, job=job, id=job_id, node=node)
+    replaced = tuple(record.text for record in records if isinstance(record, Replaced))
+    state = partial(State, job=job, id=job_id, node=node, replaced=replaced)
     if job.progress.finished:
         return state(word="finished")
     another = submitted is not None and not slurm and (submitted.replaced or job_id in queue.seen)

@@ -36,9 +36,11 @@ def report(path: Path, runs: Path, data: Path, quick: bool, every: float | None,
 
 
 def show(console: Console, manifest: Manifest, job_states: list[State], note: str) -> None:
-    """Print the table, and the last log lines of failed and running jobs."""
+    """Print the table, damaged files that jobs replaced, and the last log lines of failed and running jobs."""
     console.print(_table(manifest, job_states, job_states, note), crop=False)
     for state in job_states:
+        for text in state.replaced:
+            console.print(f"{state.job.task.key}: a damaged file was replaced: {text}", soft_wrap=True)
         if state.word in ("failed", "running") and state.log_tail:
             console.print(f"{state.job.task.key} ({state.id}):", soft_wrap=True)
             for line in state.log_tail if state.word == "failed" else state.log_tail[-1:]:

@@ -10,7 +10,7 @@ SCHEMA = 7
 1: Start, Epoch, Verdict, Fail, End. 2: Phases; Start.diff, passes, gpu; Epoch.gpu.
 3: MonitorPoint, RobustChunk; Epoch.host_memory. 4: CertificationTiming; Start.traffic, ceilings.
 5: Epoch.other_gpus, Phases.other_ranks. 6: Start.other_ranks; Epoch.load, other_ranks; GPU.processes.
-7: Start.early_flops.
+7: Start.early_flops; Replaced.
 """
 
 READABLE = (2, 3, 4, 5, 6, 7)
@@ -33,6 +33,8 @@ def _has_phases(seconds: dict[str, float]) -> dict[str, float]:
     return seconds
 
 
+Line = Annotated[str, Field(pattern=r"^[^\p{Cc}\u{2028}-\u{202e}\u{2066}-\u{2069}]*$")]
+"""Text without line breaks and other characters that control a terminal, as `crt.text.one_line` has it."""
 Count = Annotated[int, Field(ge=1, le=_MOST)]
 Index = Annotated[int, Field(ge=0, le=_MOST)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -61,10 +63,10 @@ class _Line(_Record):
 class Machine(_Record):
     """The host and device of one rank."""
 
-    host: str
-    device: str
-    driver: str | None
-    cpu: str
+    host: Line
+    device: Line
+    driver: Line | None
+    cpu: Line
     cpus: Count
     threads: Count
     load: Amount
@@ -81,17 +83,17 @@ class Provenance(Machine):
     """Machine and software of an attempt, as rank 0 sees them."""
 
     time: Date
-    commit: str | None
+    commit: Line | None
     dirty: bool | None
-    python: str
-    torch: str
-    torchvision: str
-    cuda: str | None
-    ffcv: str | None
-    allocator: str
+    python: Line
+    torch: Line
+    torchvision: Line
+    cuda: Line | None
+    ffcv: Line | None
+    allocator: Line
     world_size: Count
-    job: str | None
-    diff: str | None = None
+    job: Line | None
+    diff: Line | None = None
     """Digest of the difference between the files and the commit."""
     other_ranks: tuple[Machine, ...] = ()
     """Machines of ranks 1, 2, …; empty with one rank, before schema 6, and where each rank writes its own records."""
@@ -105,15 +107,15 @@ class Provenance(Machine):
 class Cost(_Record):
     """Counted cost of training by cell id, and the device's measured highest rates."""
 
-    flops: dict[str, Amount] = {}
+    flops: dict[Line, Amount] = {}
     """Floating-point operations of training on one loaded image."""
-    early_flops: dict[str, dict[str, Amount]] = {}
+    early_flops: dict[Line, dict[Line, Amount]] = {}
     """The same in each phase of training before the steady one, by the phase's first epoch; empty before schema 7."""
-    passes: dict[str, dict[str, Amount]] = {}
+    passes: dict[Line, dict[Line, Amount]] = {}
     """Passes of one loaded batch through the student and through the teacher."""
-    traffic: dict[str, Amount] = {}
+    traffic: dict[Line, Amount] = {}
     """Bytes that the operations of training on one loaded image read and write."""
-    ceilings: dict[str, Amount] = {}
+    ceilings: dict[Line, Amount] = {}
     """Measured rates: operations a second by precision, and bytes a second under the key `copy`."""
 
 
@@ -122,8 +124,8 @@ class Start(Cost, Provenance, _Line):
 
     kind: Literal["start"] = "start"
     schema_: Annotated[int, Field(alias="schema")] = SCHEMA
-    loader: str
-    precision: str
+    loader: Line
+    precision: Line
     nodes: Count
     process: Literal["fresh", "shared"]
     seed: Index
@@ -139,7 +141,7 @@ class GPU(_Record):
     memory_after: Index | None = None
     celsius_before: int | None = None
     celsius_after: int | None = None
-    throttle: tuple[str, ...] | None = None
+    throttle: tuple[Line, ...] | None = None
     """Reasons for reduced clocks at either end, sorted; idleness does not count."""
     joules: Finite | None = None
     """Energy of the whole board from the first reading to the second, in J."""
@@ -162,7 +164,7 @@ class Epoch(_Line):
     """One pass over the training images; `seconds` of the slowest rank, memory and load of rank 0 as in `RankUse`."""
 
     kind: Literal["epoch"] = "epoch"
-    arm: str
+    arm: Line
     round: Index | None = None
     epoch: Index
     seconds: Duration
@@ -198,30 +200,30 @@ class MonitorPoint(_Line):
     """Result of one evaluation of some test images after an epoch, outside the clock."""
 
     kind: Literal["curve"] = "curve"
-    arm: str
+    arm: Line
     epoch: Index
-    eval: str
+    eval: Line
     images: Count
     right: Share
     """Clean accuracy: share of images whose prediction is the label."""
     standing: Share
     """Robust accuracy: share of images that are predicted correctly and robust at the evaluation's radius."""
-    details: dict[str, float] = {}
+    details: dict[Line, float] = {}
     """Means over the images of the evaluation's further values."""
 
 
 class RankPhases(_Record):
     """Seconds of one rank by phase, on the host's clock and on the GPU's."""
 
-    host: Annotated[dict[str, Phase], AfterValidator(_has_phases)]
-    device: dict[str, Phase] | None
+    host: Annotated[dict[Line, Phase], AfterValidator(_has_phases)]
+    device: dict[Line, Phase] | None
 
 
 class Phases(RankPhases, _Line):
     """Seconds of rank 0 by phase, in an epoch that is not timed, since measuring phases costs time."""
 
     kind: Literal["phases"] = "phases"
-    arm: str
+    arm: Line
     images: Count
     other_ranks: tuple[RankPhases, ...] = ()
     """Seconds of ranks 1, 2, …; empty with one rank and before schema 5."""
@@ -241,7 +243,7 @@ class Verdict(_Line):
     """Evaluation of one image; prediction -1 is an abstention, `radius` is in pixel units of [0, 1]."""
 
     kind: Literal["verdict"] = "verdict"
-    eval: str
+    eval: Line
     index: Index
     label: Index
     prediction: Annotated[int, Field(ge=-1, le=_MOST)]
@@ -250,7 +252,7 @@ class Verdict(_Line):
     """True if certification was skipped because the prediction is wrong; this is no abstention."""
     seconds: Seconds
     """Evaluation time; when several images are evaluated at once, the first has the time of all of them."""
-    details: dict[str, float] = {}
+    details: dict[Line, float] = {}
 
 
 PLAIN = "plain procedure"
@@ -261,7 +263,7 @@ class CertificationTiming(_Line):
     """Time of all draws in certifying some images with one setting."""
 
     kind: Literal["drawn"] = "drawn"
-    arm: str
+    arm: Line
     """Name of the setting, or PLAIN."""
     round: Index
     images: Count
@@ -270,14 +272,22 @@ class CertificationTiming(_Line):
     seconds: Duration
 
 
+class Replaced(_Line):
+    """A damaged file that an attempt found, and what it used or did instead."""
+
+    kind: Literal["replaced"] = "replaced"
+    time: Date
+    text: Line
+
+
 class Fail(_Line):
     """Failure of an attempt, with its error message as the reason."""
 
     kind: Literal["fail"] = "fail"
     time: Date
-    reason: str
-    host: str
-    job: str | None
+    reason: Line
+    host: Line
+    job: Line | None
 
 
 class End(_Line):
@@ -287,4 +297,4 @@ class End(_Line):
     time: Date
 
 
-Record = Start | Epoch | MonitorPoint | Phases | RobustChunk | Verdict | CertificationTiming | Fail | End
+Record = Start | Epoch | MonitorPoint | Phases | RobustChunk | Verdict | CertificationTiming | Replaced | Fail | End

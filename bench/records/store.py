@@ -133,6 +133,8 @@ def _problem(line: bytes, error: ValidationError) -> str:
         return _other_schema(schema)
     first = error.errors(include_url=False)[0]
     place = ".".join(map(str, first["loc"][1:])) or first["loc"][0] if first["loc"] else "kind"
+    if first["type"] == "string_pattern_mismatch":
+        return f"{place}: one line of text without control characters is needed (is {first['input'][:40]!r})"
     value = f" (is {first['input']!r})" if isinstance(first["input"], str | int | float) else ""
     return f"{place}: {first['msg'].removeprefix('Value error, ')}{value[:60]}"
 

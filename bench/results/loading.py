@@ -15,6 +15,7 @@ from bench.records import (
     MonitorPoint,
     Phases,
     Record,
+    Replaced,
     RobustChunk,
     Start,
     Verdict,
@@ -68,6 +69,10 @@ def _add_teachers(manifest: Manifest, measured: list[Measured]) -> None:
             if cell.id not in own and cell.id not in elsewhere:
                 elsewhere[cell.id] = _outside(cell, m.folder)
         m.teachers = tuple(own.get(cell.id) or elsewhere[cell.id] for cell in m.cell.lineage)
+        for teacher in m.teachers:
+            if elsewhere.get(teacher.id) is teacher:  # no report of its own tells its warnings
+                m.left_out |= teacher.left_out
+                m.replaced |= teacher.replaced
 
 
 def _outside(cell: Cell, runs: Path) -> Measured:
@@ -76,6 +81,7 @@ def _outside(cell: Cell, runs: Path) -> Measured:
     training = _read(runs / cell.id / "train.jsonl", (m,))
     _add(m, training, 0)
     m.losses = {record.epoch: record.loss for record in training if isinstance(record, Epoch)}
+    m.replaced = {record.text: None for record in training if isinstance(record, Replaced)}
     m.making = _making(m)
     return m
 
@@ -129,6 +135,8 @@ def _add_training(m: Measured, apart: bool) -> None:
             m.host_memory = max(filter(None, (m.host_memory, record.host_memory)), default=None)
         elif isinstance(record, MonitorPoint):
             m.curves[record.eval, record.epoch] = record
+        elif isinstance(record, Replaced):
+            m.replaced[record.text] = None
     for records in files.values():
         _add_verdicts(m, records)
 
@@ -150,7 +158,9 @@ def _making(m: Measured) -> float:
     if not m.cell.robust:
         return 0.0
     files = sorted(robust_dataset.folder(m.cell, m.folder).glob("*.jsonl"))
-    chunks = {r.first: r for file in files for r in _read(file, (m,)) if isinstance(r, RobustChunk)}
+    records = [record for file in files for record in _read(file, (m,))]
+    m.replaced |= {record.text: None for record in records if isinstance(record, Replaced)}
+    chunks = {record.first: record for record in records if isinstance(record, RobustChunk)}
     images = sum(chunk.images for chunk in chunks.values())
     return sum(chunk.seconds for chunk in chunks.values()) / images if images else math.nan
 

@@ -33,6 +33,8 @@ class Measured:
     """Warnings about the records themselves, each with its remedy."""
     left_out: dict[str, None] = field(default_factory=dict)
     """Of each file of the records, the first line that is no record, with the number of such lines."""
+    replaced: dict[str, None] = field(default_factory=dict)
+    """Damaged files that attempts found, each with what they used or did instead."""
     flops: float | None = None
     """Floating-point operations for one image and one replay."""
     early_flops: dict[float, float] = field(default_factory=dict)

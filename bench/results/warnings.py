@@ -111,6 +111,9 @@ def _find(m: Measured) -> Iterator[_Warning]:
             lines,
             "A disk or another program damaged them: copy the files from a backup, or measure these cells anew.",
         )
+    for text in m.replaced:
+        kind, remedy = "A damaged file was replaced", "Nothing is lost; look after the disk."
+        yield _Warning(kind, text, kind, text, remedy)
     for text, remedy in m.remarks:
         yield _Warning(text, "", text[:1].upper() + text[1:], remedy=remedy)
     for (run, epochs), times in zip(m.runs.items(), m.seconds, strict=True):

@@ -45,9 +45,10 @@ class Beton:
         found = [(int(f["type"]), bytes(f["name"]).split(b"\0")[0].decode(errors="replace")) for f in fields]
         if found != layout.FIELDS:
             raise ValueError(f"{path}: holds the fields {found} (allowed: {layout.FIELDS})")
-        if table == 0 or size < table + count * layout.ALLOCATION.itemsize:
+        first = layout.HEADER.itemsize + fields.nbytes
+        if table == 0 or size < max(table + count * layout.ALLOCATION.itemsize, first + count * layout.ROW.itemsize):
             raise ValueError(f"{path}: cut off after {size} bytes (write it again: {invocation('crt.data.beton')})")
-        rows = np.fromfile(path, layout.ROW, count, offset=layout.HEADER.itemsize + fields.nbytes)
+        rows = np.fromfile(path, layout.ROW, count, offset=first)
         image = rows["image"]
         self.jpeg = count > 0 and bool((image["mode"] == layout.JPEG).all())
         if count == 0 or not (self.jpeg or (image["mode"] == layout.RAW).all()):
@@ -56,13 +57,31 @@ class Beton:
         self.height, self.width = int(image["height"][0]), int(image["width"][0])
         if not self.jpeg and ((image["height"] != self.height).any() or (image["width"] != self.width).any()):
             raise ValueError(f"{path}: raw images of several sizes")
-        allocations = np.fromfile(path, layout.ALLOCATION, count, offset=table)
-        self._pointers, self._sizes = image["pointer"].astype(np.int64), np.zeros(count, np.int64)
-        self._sizes[allocations["image"].astype(np.int64) % count] = allocations["size"]
-        least = 1 if self.jpeg else 3 * self.height * self.width
-        if self._pointers.min() < 0 or self._sizes.min() < least or (self._pointers + self._sizes).max() > size:
-            raise ValueError(f"{path}: images lie outside the file (write it again: {invocation('crt.data.beton')})")
+        if (rows["index"] != np.arange(count)).any():
+            raise ValueError(f"{path}: damaged: its images are not numbered in their order ({_again()})")
+        self._pointers = image["pointer"].astype(np.int64)
+        self._sizes = self._read_sizes(image["pointer"], table)
+        if self._pointers.min() < first + rows.nbytes or (self._pointers > size - self._sizes).any():
+            raise ValueError(f"{path}: images lie outside the file ({_again()})")
         self._bytes = np.memmap(path, np.uint8, "r")
+
+    def _read_sizes(self, pointers: NDArray[np.uint64], table: int) -> NDArray[np.int64]:
+        """Bytes of each image, from the table of allocations; ValueError for one that is not that of the images.
+
+        FFCV finds an image's size by its pointer and trusts both: with a wrong one it would read outside the file.
+        """
+        allocations = np.fromfile(self.file, layout.ALLOCATION, len(pointers), offset=table)
+        images, sizes = allocations["image"].astype(np.int64), np.zeros(len(pointers), np.int64)
+        if (
+            not np.array_equal(np.sort(images), np.arange(len(pointers)))
+            or (allocations["pointer"] != pointers[images]).any()
+        ):
+            raise ValueError(f"{self.file}: damaged: the table at its end is not that of its images ({_again()})")
+        sizes[images] = allocations["size"]
+        least = 1 if self.jpeg else 3 * self.height * self.width
+        if sizes.min() < least or (not self.jpeg and sizes.max() > least):
+            raise ValueError(f"{self.file}: damaged: the size of an image is wrong ({_again()})")
+        return sizes
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -101,6 +120,10 @@ def ensure(dataset: Dataset, split: str, data: Path) -> Path:
     allowed = dataset.shape[1:]
     if (dataset.resize is None or split == "test") and (beton.jpeg or (beton.height, beton.width) != allowed):
         raise ValueError(f"{path}: images of {beton.height}x{beton.width} (allowed: raw, {allowed[0]}x{allowed[1]})")
+    classes = len(dataset.classes)
+    if beton.labels.min() < 0 or beton.labels.max() >= classes:
+        wrong = int(beton.labels[(beton.labels < 0) | (beton.labels >= classes)][0])
+        raise ValueError(f"{path}: damaged: the label {wrong} (allowed: 0 to {classes - 1}; {_again()})")
     try:
         digest.check(path)
     except DamagedError as error:

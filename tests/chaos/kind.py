@@ -15,17 +15,18 @@ class Outcome(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """One kind of disturbance, and how it is tried."""
+    """A kind of disturbance, with its promise and the functions that try it."""
 
     name: str
-    """One of manifests, checkpoints, records, betons, cluster."""
     promise: str
-    """What must hold, in one line."""
+    """One line: what must hold."""
     count: int
     """Number of disturbances in a full campaign."""
     prepare: Callable[[Path], None]
-    """Makes in a folder what all attempts share, once."""
+    """Fill a folder, once, with what every attempt shares: a trained cell, a .beton file."""
     attempt: Callable[[Path, int], list[Outcome]]
-    """Tries one seed in the folder that `prepare` filled; most give one outcome, a campaign of a cluster many."""
-    shrink: Callable[[Path, int], str] | None
-    """A smaller reproduction of a seed that broke a promise, in words or as a file's path."""
+    """Try the disturbances of one seed in the folder that `prepare` filled; most seeds give one outcome."""
+    shrink: Callable[[Path, int], str] | None = None
+    """A smaller reproduction of a seed that broke, in words or as a file's path."""
+    missing: Callable[[], str] = str
+    """What this machine lacks for the kind, in words; empty for nothing."""

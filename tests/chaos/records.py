@@ -60,7 +60,7 @@ def _copy(study: str, runs: str, home: Path) -> None:
     for name in sorted(cells | {study.id for study in studies}):
         if (FROZEN / runs / name).exists():
             shutil.copytree(FROZEN / runs / name, part / "runs" / name, ignore=shutil.ignore_patterns("*.pt"))
-    shutil.copy(FROZEN / "manifests" / f"{study}.yaml", part / "m.yaml")
+    shutil.copy(FROZEN / "manifests" / f"{study}.yaml", part / f"{study}.yaml")
     part.rename(home)
 
 
@@ -108,7 +108,7 @@ def _broken(folder: Path, home: Path, case: _Case) -> str:
     for name, ended in (("status", status), ("report", report)):
         if wrong := ended.crash() or outputs.terminal(ended.output) or outputs.terminal(ended.error):
             return f"{name}: {wrong}"
-        if ended.code and (wrong := ended.refusal("m.yaml", case.file.name, "runs")):
+        if ended.code and (wrong := ended.refusal(f"{case.study}.yaml", case.file.name, "runs")):
             return f"{name}: {wrong}"
     if _digests(home / "damaged" / "runs") != before:
         return "a file was changed"
@@ -210,7 +210,7 @@ def _quick(case: _Case) -> list[str]:
 def _status(folder: Path, case: _Case) -> None:
     from bench.status import app
 
-    manifests.command(app, folder, "m.yaml", "--runs", "runs", "--data", "data", *_quick(case))
+    manifests.command(app, folder, f"{case.study}.yaml", "--runs", "runs", "--data", "data", *_quick(case))
 
 
 def _report(folder: Path, case: _Case, page: bool = True) -> None:
@@ -218,4 +218,4 @@ def _report(folder: Path, case: _Case, page: bool = True) -> None:
 
     forms = ["--csv", "r.csv", "--wide-csv", "w.csv", "--latex", "r.tex", "--out", "r.md"]
     forms += ["--html", "r.html"] * (page and case.page)
-    manifests.command(app, folder, "m.yaml", "--runs", "runs", *forms, *_quick(case))
+    manifests.command(app, folder, f"{case.study}.yaml", "--runs", "runs", *forms, *_quick(case))
