@@ -1,10 +1,14 @@
 """Writing of files on disks that fill up or fail: whole files, whole lines, and errors that name the file."""
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+
+_NOTE = 4096
+"""Bytes of the longest note: a digest, a stamp, the name of a teacher."""
 
 
 @contextmanager
@@ -48,6 +52,15 @@ def replacing(path: Path, keep: Path | None = None, shared: bool = False) -> Ite
             with suppress(OSError):
                 part.unlink(missing_ok=True)
             raise
+
+
+def read_note(path: Path) -> bytes:
+    """The content of a small file, at most its first 4 kB; ValueError for a pipe or a device, which may never end."""
+    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # which does not wait for the writer of a pipe
+    with open(file, "rb") as content:
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            raise ValueError(f"{path}: a pipe or a device (allowed: a file)")
+        return content.read(_NOTE)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -246,6 +246,25 @@ def test_damaged_chunk_of_a_robust_dataset_is_made_again(student, capfd):
     assert [r.first for r in read_all(home) if isinstance(r, RobustChunk)] == [0, 48, 96, 48]
 
 
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_notes_that_never_end_are_refused(make, student):
+    manifest, at, home = student
+    (cell,), file = manifest.cells, home / "digits-train.beton"
+    for note in (home / "made.json", digest.sidecar(file)):
+        content = note.read_bytes()
+        note.unlink()
+        make(note)
+        with pytest.raises(ValueError) as refused:
+            make_robust_dataset.robust_images(cell, at.runs)
+        assert str(refused.value).startswith(f"{note}: ")
+        note.unlink()
+        note.write_bytes(content)
+    stamp = file.with_name(f".{file.name}.checked")
+    stamp.unlink()
+    make(stamp)
+    assert make_robust_dataset.robust_images(cell, at.runs) == home
+
+
 @pytest.mark.parametrize("damage", ["pixel", "missing", "note"])
 def test_student_does_not_train_on_a_damaged_robust_dataset(damage, student):
     manifest, at, home = student

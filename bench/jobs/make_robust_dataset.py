@@ -24,7 +24,7 @@ from crt.data import DATASETS
 from crt.data import digest as file_digest
 from crt.data.beton_file import Beton, ensure
 from crt.data.beton_file import write as write_beton
-from crt.disk import replacing
+from crt.disk import read_note, replacing
 from crt.sealed import DamagedError, reading, writing
 from crt.text import printable
 
@@ -55,7 +55,7 @@ def robust_images(cell: Cell, runs: Path) -> Path:
 def _made_with(note: Path) -> str:
     """SHA-256 of the teacher that a dataset was made with."""
     try:
-        return str(json.loads(note.read_bytes())["teacher"])
+        return str(json.loads(read_note(note))["teacher"])
     except (ValueError, LookupError, TypeError, RecursionError):
         raise ValueError(f"{note}: damaged (remove it and submit again, and the dataset is joined anew)") from None
 

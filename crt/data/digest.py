@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from crt.data.progress import progress
-from crt.disk import cache_folder, naming, replacing
+from crt.disk import cache_folder, naming, read_note, replacing
 from crt.sealed import DamagedError
 
 _BLOCK = 2**24
@@ -77,7 +77,7 @@ def read(path: Path) -> str | None:
     """The digest beside a file, None without one; ValueError for a file of a digest that holds none."""
     file = sidecar(path)
     try:
-        text = file.read_text(encoding="utf-8", errors="replace")
+        text = read_note(file).decode(errors="replace")
     except FileNotFoundError:
         return None
     found = re.match(r"\\?([0-9a-f]{64})\s", text)
@@ -111,7 +111,7 @@ def _version(file: io.BufferedReader, digest: str) -> list:
 def _stamped(path: Path, version: list) -> bool:
     for stamp in _stamps(path):
         with suppress(OSError, ValueError):
-            if json.loads(stamp.read_text(encoding="utf-8")) == version:
+            if json.loads(read_note(stamp)) == version:
                 return True
     return False
 

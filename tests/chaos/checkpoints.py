@@ -52,18 +52,16 @@ def prepare(folder: Path) -> None:
     """Train everything once, undisturbed, and interrupt the first cell in its last epoch."""
     torch.set_num_threads(1)
     os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
+    child.preload(lambda: _train(folder), folder / "modules-checkpoints")
+
+
+def _train(folder: Path) -> None:
     home = folder / "trained"
-    if home.exists():
-        return
-    part = folder / "trained.part"
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    (part / "m.yaml").write_text(MANIFEST)
-    for work in (lambda: _run_all(part), lambda: _interrupt(part)):
-        ended = child.run(work, seconds=600)
-        if ended.code:
-            raise RuntimeError(ended.error)
-    part.rename(home)
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir(parents=True)
+    (home / "m.yaml").write_text(MANIFEST)
+    _run_all(home)
+    _interrupt(home)
 
 
 def attempt(folder: Path, seed: int) -> list[Outcome]:

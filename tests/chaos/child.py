@@ -1,5 +1,7 @@
 """A function that runs in a forked child, under limits of time and memory."""
 
+import gc
+import importlib
 import os
 import resource
 import signal
@@ -7,10 +9,15 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import typer
+
+
+_MOST = 16 * 2**30
+"""Bytes of addresses that a child may have, so that none takes the machine's memory."""
 
 
 class Ended(NamedTuple):
@@ -62,6 +69,24 @@ def run(function: Callable[[], None], seconds: int = 60, folder: Path | None = N
         return Ended(code, texts[0], texts[1], cpu, max(0, used.ru_maxrss - before) / 1024)
 
 
+def preload(function: Callable[[], None], file: Path) -> None:
+    """Import all that a function imports, so that children need not; `file` keeps the modules' names.
+
+    The function runs in a child, once: torch's backward passes cannot run in a child of a process that had one.
+    """
+
+    def learn() -> None:
+        function()
+        file.write_text("\n".join(sys.modules))
+
+    if not file.exists() and (ended := run(learn, seconds=900)).code:
+        raise RuntimeError(ended.error)
+    for name in file.read_text().split():
+        with suppress(Exception):
+            importlib.import_module(name)
+    gc.collect(), gc.freeze()  # so that collection does not copy this process's memory into each child
+
+
 def _resident(process: int) -> int:
     """The memory in KB that a process has, which a child begins with."""
     lines = Path(f"/proc/{process}/status").read_text().splitlines()
@@ -75,6 +100,7 @@ def _be_child(function: Callable[[], None], seconds: int, folder: Path | None, o
         os.dup2(output, 1), os.dup2(error, 2)
         sys.stdout, sys.stderr = (open(number, "w", encoding="utf-8", closefd=False) for number in (1, 2))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_AS, (_MOST, _MOST))
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(seconds)
         if folder:

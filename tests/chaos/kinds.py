@@ -1,5 +1,6 @@
-"""The kinds of disturbances by name."""
+"""The kinds of disturbances, by name."""
 
 from tests.chaos import betons, checkpoints, manifests, records
+from tests.chaos.kind import Kind
 
-KINDS = {module.KIND.name: module.KIND for module in (manifests, checkpoints, records, betons)}
+KINDS: dict[str, Kind] = {kind.name: kind for kind in (manifests.KIND, checkpoints.KIND, records.KIND, betons.KIND)}

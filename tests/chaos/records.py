@@ -6,7 +6,9 @@ import os
 import random
 import re
 import shutil
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from tests.chaos import child, manifests, outputs
@@ -39,13 +41,22 @@ class _Case(NamedTuple):
 
 def prepare(folder: Path) -> None:
     """Import what reports need, and copy the records of each manifest."""
-    import bench.status  # noqa: F401
-
-    manifests.prepare(folder)
     for study, runs in STUDIES.items():
         home = folder / "frozen" / study
         if not home.exists():
             _copy(study, runs, home)
+    child.preload(lambda: _go_all_ways(folder), folder / "modules-records")
+
+
+def _go_all_ways(folder: Path) -> None:
+    """Tell the status of a manifest's jobs, and report it in every form."""
+    case = _Case("quick", Path(), None, "", True)
+    with TemporaryDirectory() as scratch:
+        shutil.copytree(folder / "frozen" / "quick", scratch, dirs_exist_ok=True)
+        os.chdir(scratch)
+        for way in (_status, _report):
+            with suppress(SystemExit):
+                way(folder, case)
 
 
 def _copy(study: str, runs: str, home: Path) -> None:
