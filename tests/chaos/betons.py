@@ -54,7 +54,7 @@ def attempt(folder: Path, seed: int) -> list[Outcome]:
         tried += ", and its digest"
     try:
         return [
-            Outcome(
+            child.outcome(
                 f"{tried}{'' if sealed else ', without digest'}",
                 _broken(home, path, content, sealed, change is not _pixels),
             )

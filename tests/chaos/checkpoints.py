@@ -67,7 +67,7 @@ def _train(folder: Path) -> None:
 def attempt(folder: Path, seed: int) -> list[Outcome]:
     """Damage files of a job, and run it."""
     tried, broken = _try(folder, seed)
-    return [Outcome(tried, broken)]
+    return [child.outcome(tried, broken)]
 
 
 KIND = Kind(

@@ -15,6 +15,8 @@ from typing import NamedTuple
 
 import typer
 
+from crt.text import printable
+from tests.chaos.kind import Outcome
 
 _MOST = 16 * 2**30
 """Bytes of addresses that a child may have, so that none takes the machine's memory."""
@@ -67,6 +69,11 @@ def run(function: Callable[[], None], seconds: int = 60, folder: Path | None = N
             texts.append(file.read().decode(errors="surrogateescape"))
         code, cpu = os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime
         return Ended(code, texts[0], texts[1], cpu, max(0, used.ru_maxrss - before) / 1024)
+
+
+def outcome(tried: str, broken: str) -> Outcome:
+    """An outcome in characters that every file and terminal holds."""
+    return Outcome(printable(tried), printable(broken, keep="\n"))
 
 
 def preload(function: Callable[[], None], file: Path) -> None:

@@ -57,7 +57,7 @@ def _go_all_ways(folder: Path) -> None:
 def attempt(folder: Path, seed: int) -> list[Outcome]:
     """Mutate a manifest, and follow it as far as it goes."""
     content, name, runs, tried = _made(seed)
-    return [Outcome(tried, _broken(folder, f"{seed}", content, name, runs))]
+    return [child.outcome(tried, _broken(folder, f"{seed}", content, name, runs))]
 
 
 def shrink(folder: Path, seed: int) -> str:

@@ -81,7 +81,7 @@ def attempt(folder: Path, seed: int) -> list[Outcome]:
     home = folder / "records" / f"{seed}"
     shutil.rmtree(home, ignore_errors=True)
     try:
-        return [Outcome(case.tried(), _broken(folder, home, case))]
+        return [child.outcome(case.tried(), _broken(folder, home, case))]
     finally:
         shutil.rmtree(home, ignore_errors=True)
 
