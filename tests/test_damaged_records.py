@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import warnings
 from pathlib import Path
 
@@ -27,6 +28,8 @@ from bench.records import (
     read_all,
     read_lines,
 )
+from reports.options import Options
+from reports.report import report
 
 START = Start(
     host="a", device="cpu", driver=None, cpu="c", cpus=2, threads=1, load=0.5, time=100.0, commit=None, dirty=None,
@@ -202,3 +205,21 @@ def test_a_line_longer_than_any_record_is_left_out(file):
     with open(file, "ab") as out:
         out.write(long)
     assert read_lines(file).records == [EPOCH, VERDICT]
+
+
+@pytest.mark.parametrize("first", [b"\0" * 300, b"", b'{"kind":"end"'])
+def test_first_line_is_a_start_whatever_is_left_of_it(file, first):
+    put(file, first, line(EPOCH), line(START), line(VERDICT))
+    records, left_out = read_lines(file)
+    assert records == [START, VERDICT] and left_out.endswith("(2 lines)")
+
+
+def test_runs_whose_start_is_not_recorded_are_reported(tmp_path):
+    """The repetitions of a study, and its comparison with a commit, do without the machine of a run."""
+    frozen = Path(__file__).parent / "golden" / "report"
+    study = "timing-cnn2c2f-43e37374"
+    shutil.copytree(frozen / "runs" / study, tmp_path / "runs" / study)
+    damaged = tmp_path / "runs" / study / "run1" / "time.jsonl"
+    damaged.write_text("".join(damaged.read_text().splitlines(keepends=True)[1:]))
+    for against in (None, "c0ffeec0ff"):
+        report(frozen / "manifests" / "timing.yaml", Options(runs=[tmp_path / "runs"], against=against))

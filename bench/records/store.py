@@ -61,7 +61,8 @@ def read_lines(path: Path) -> Lines:
             if isinstance(found, Start):
                 start, lost = found, False
             elif isinstance(found, str):
-                lost = lost or b'"start"' in line[:_KIND]
+                # The first line of a file is a start, whatever is left of it.
+                lost = lost or number == 1 or b'"start"' in line[:_KIND]
             elif lost:
                 found = "its attempt's start is left out"
             elif isinstance(found, End) and start and found.time < start.time:

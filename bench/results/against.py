@@ -124,5 +124,7 @@ def told_apart(manifest: Manifest, measured: list[Measured], against: str) -> tu
 
 def _of(m: Measured, commit: str, same: bool) -> Measured:
     """A copy with the runs of a commit, or with the others."""
-    runs = [run for run in m.runs if (m.started[run].commit == commit) is same]
-    return replace(m, runs={run: m.runs[run] for run in runs}, started={run: m.started[run] for run in runs})
+    commits = {run: m.started[run].commit if run in m.started else None for run in m.runs}
+    runs = [run for run in m.runs if (commits[run] == commit) is same]
+    started = {run: m.started[run] for run in runs if run in m.started}
+    return replace(m, runs={run: m.runs[run] for run in runs}, started=started)

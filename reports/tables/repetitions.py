@@ -31,11 +31,13 @@ def repetitions(manifest: Manifest, measured: list[Measured]) -> pd.DataFrame:
         logs = {run: values for run, values in zip(shared, pairs(m, base), strict=True) if values}
         if len(logs) < 2:
             continue
-        found, cost = components(logs, {run: start.host for run, start in m.started.items()}), costs(m.comparison_group)
+        # The host of a run whose start was not recorded is unknown, and counts as another one.
+        hosts = {run: m.started[run].host if run in m.started else "" for run in logs}
+        found, cost = components(logs, hosts), costs(m.comparison_group)
         best, rounds = best_rounds(found, cost), max(map(len, logs.values()))
         row: dict[str, object] = {"dataset": m.cell.dataset, "arch": m.cell.arch, "method": name(m.cell)}
         row |= {"batch": m.cell.recipe.batch_size, "runs": len(logs), "rounds": rounds}
-        row |= {"hosts": len({m.started[run].host for run in logs})}
+        row |= {"hosts": len(set(hosts.values()))}
         row |= {f"sd_{level}": value for level, value in found._asdict().items()}
         row |= {"seconds_round": cost.of_round, "seconds_run": cost.of_run}
         row["best_rounds"] = math.nan if math.isinf(best) else best

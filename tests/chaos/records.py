@@ -119,7 +119,7 @@ def _broken(folder: Path, home: Path, case: _Case) -> str:
     for name, ended in (("status", status), ("report", report)):
         if wrong := ended.crash() or outputs.terminal(ended.output) or outputs.terminal(ended.error):
             return f"{name}: {wrong}"
-        if ended.code and (wrong := ended.refusal(f"{case.study}.yaml", case.file.name, "runs")):
+        if ended.code and (wrong := ended.refusal(f"{case.study}.yaml", case.file.name, "runs", "cannot be compared")):
             return f"{name}: {wrong}"
     if _digests(home / "damaged" / "runs") != before:
         return "a file was changed"
@@ -180,7 +180,7 @@ def _without(lines: list[bytes], told: list[int]) -> list[bytes]:
     """The lines without those told, and without the attempts whose start is among them."""
     kept, lost = [], False
     for number, line in enumerate(lines, 1):
-        begins = b'"start"' in line[:64]
+        begins = number == 1 or b'"start"' in line[:64]
         lost = begins and number in told if begins else lost
         if not lost and number not in told:
             kept.append(line)
