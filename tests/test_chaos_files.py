@@ -12,7 +12,7 @@ from tests.chaos.damage import BYTES, smaller
 from tests.chaos.record_damage import damaged, is_object
 
 ROOT = Path(__file__).parents[1]
-SLICE = {"manifests": 24, "records": 8, "checkpoints": 16, "betons": 12}
+SLICE = {"manifests": 20, "records": 8, "checkpoints": 16, "betons": 8}
 """Seeds of each kind: a minute in all; `python -m tests.chaos` tries those of a whole campaign."""
 PROGRAM = """
 import json, sys
