@@ -10,25 +10,8 @@ import torch
 
 from tests.chaos import child
 from tests.chaos.checkpoint_damage import damage
+from tests.chaos.checkpoint_jobs import EPOCHS, cells_of, run_job, train_all
 from tests.chaos.kind import Kind, Outcome
-
-EPOCHS, STOPPED = 3, 2.5
-MANIFEST = f"""\
-title: checkpoints
-dataset: digits
-pipeline: plain
-loader: device
-threat: {{norm: l2, sigma: 0.25}}
-images: 96
-evals: [Clean: {{images: 3}}]
-recipe: {{epochs: {EPOCHS}, batch_size: 32, lr: 0.01}}
-cells:
-  - {{method: Gaussian, arch: cnn2c2f}}
-  - {{method: Gaussian, arch: cnn2c2f, name: teacher, seed: 1}}
-  - {{method: {{KD: {{}}}}, arch: cnn2c2f, teacher: {{cell: teacher}}}}
-  - {{method: {{RDT: {{steps: 1, step: 0.5}}}}, arch: cnn2c2f, teacher: {{cell: teacher}}}}
-"""
-"""A cell to interrupt, a teacher, and students of its logits and of its robust dataset."""
 
 
 class _Scene(NamedTuple):
@@ -52,16 +35,7 @@ def prepare(folder: Path) -> None:
     """Train everything once, undisturbed, and interrupt the first cell in its last epoch."""
     torch.set_num_threads(1)
     os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
-    child.preload(lambda: _train(folder), folder / "modules-checkpoints")
-
-
-def _train(folder: Path) -> None:
-    home = folder / "trained"
-    shutil.rmtree(home, ignore_errors=True)
-    home.mkdir(parents=True)
-    (home / "m.yaml").write_text(MANIFEST)
-    _run_all(home)
-    _interrupt(home)
+    child.preload(lambda: train_all(folder), folder / "modules-checkpoints")
 
 
 def attempt(folder: Path, seed: int) -> list[Outcome]:
@@ -86,7 +60,7 @@ def _try(folder: Path, seed: int) -> tuple[str, str]:
     scene, home, trained = SCENES[name], folder / "checkpoints" / f"{seed}", folder / "trained"
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir(parents=True)
-    cells = _cells(trained)
+    cells = cells_of(trained)
     cell, marker = cells[scene.cell], home / "ran"
     _lay_out(name, trained, home, cell)
     chosen = sorted({rng.choice(scene.files) for _ in range(rng.choice((1, 1, 2)))})
@@ -126,7 +100,7 @@ def _path(runs: Path, cell, file: str) -> Path:
 
 
 def _broken(name: str, scene: _Scene, home: Path, trained: Path, cell, files: list[Path], marker: Path) -> str:
-    ended = child.run(lambda: _job(name, home, scene.cell), seconds=120)
+    ended = child.run(lambda: run_job(name, home, scene.cell), seconds=120)
     if marker.exists():
         return "a pickle ran"
     made, whole = home / "runs" / cell.id / "model.pt", trained / "runs" / cell.id / "model.pt"
@@ -158,72 +132,3 @@ def _verdicts(made: Path, whole: Path) -> str:
         for path in (made, whole)
     )
     return "" if one == other else "other verdicts"
-
-
-def _cells(home: Path):
-    from bench.manifest import read_manifest
-
-    return read_manifest(home / "m.yaml", networks=False).cells
-
-
-def _place(home: Path, runs: str = "runs"):
-    from bench.jobs.lease import JobPaths
-
-    return JobPaths(runs=home / runs, data=home / "data", process="shared")
-
-
-def _small_chunks() -> None:
-    from bench.build import robust_dataset
-
-    robust_dataset.CHUNK = 48
-
-
-def _run_all(home: Path) -> None:
-    from bench.manifest import read_manifest
-    from bench.plan.waves import waves
-
-    _small_chunks()
-    for wave in waves(read_manifest(home / "m.yaml"), _place(home)):
-        for job in wave.jobs:
-            job.task.run()
-
-
-def _interrupt(home: Path) -> None:
-    """Train the first cell until the middle of its last epoch."""
-    from bench.jobs.train import run_cell
-    from crt.training.loop import Training
-
-    class Killed(BaseException):
-        pass
-
-    update, left = Training._update, [STOPPED * 96 / 32]
-
-    def counted(self, *batch):
-        left[0] -= 1
-        if left[0] < 0:
-            raise Killed
-        return update(self, *batch)
-
-    Training._update = counted
-    try:
-        run_cell(_cells(home)[0], _place(home, "interrupted"))
-    except Killed:
-        pass
-
-
-def _job(name: str, home: Path, number: int) -> None:
-    """Run the job, as a launcher does in its process."""
-    from bench.command import report_errors
-    from bench.jobs.evaluate import run_judge
-    from bench.jobs.make_robust_dataset import run_robustify
-    from bench.jobs.train import run_cell
-
-    _small_chunks()
-    cell, place = _cells(home)[number], _place(home)
-    with report_errors():
-        if name == "evaluate":
-            run_judge(cell, 0, 1, place)
-            return
-        if name == "chunks":
-            run_robustify(cell, 0, 1, place)
-        run_cell(cell, place)

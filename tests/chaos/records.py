@@ -1,6 +1,5 @@
 """Damaged records: status and reports tell what they leave out, and no figure comes from it."""
 
-import csv
 import hashlib
 import os
 import random
@@ -9,11 +8,12 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from tests.chaos import child, manifests, outputs
 from tests.chaos.kind import Kind, Outcome
 from tests.chaos.record_damage import Damage, damaged, is_object
+from tests.chaos.record_figures import difference, without
 
 FROZEN = Path(__file__).parents[1] / "golden" / "report"
 STUDIES = {
@@ -168,23 +168,12 @@ def _figures(folder: Path, home: Path, case: _Case) -> str:
     if wrong := _unnamed(home / "damaged", case, told):
         return wrong
     shutil.copytree(folder / "frozen" / case.study, home / "expected")
-    kept = _without(lines, told)
+    kept = without(lines, told)
     (home / "expected" / "runs" / case.file).write_bytes(b"".join(line + b"\n" for line in kept))
     expected = child.run(lambda: _report(folder, case, page=False), seconds=240, folder=home / "expected")
     if expected.code:
         return f"report without the damaged lines: {expected.crash() or expected.error[:300]}"
-    return _difference(home / "damaged" / "r.csv", home / "expected" / "r.csv")
-
-
-def _without(lines: list[bytes], told: list[int]) -> list[bytes]:
-    """The lines without those told, and without the attempts whose start is among them."""
-    kept, lost = [], False
-    for number, line in enumerate(lines, 1):
-        begins = number == 1 or b'"start"' in line[:64]
-        lost = begins and number in told if begins else lost
-        if not lost and number not in told:
-            kept.append(line)
-    return kept
+    return difference(home / "damaged" / "r.csv", home / "expected" / "r.csv")
 
 
 def _unnamed(home: Path, case: _Case, told: list[int]) -> str:
@@ -195,23 +184,6 @@ def _unnamed(home: Path, case: _Case, told: list[int]) -> str:
     if not found:
         return f"no word of line {told[0]} of {case.file}, which is left out"
     return "" if int(found[1]) >= len(told) else f"{found[1]} of {len(told)} lines are counted"
-
-
-def _difference(one: Path, other: Path) -> str:
-    """The first row that differs in two files of observations."""
-    tables: list[list[dict[str, Any]]] = []
-    for path in (one, other):
-        with open(path, encoding="utf-8", newline="") as file:
-            tables.append(
-                [{k: v for k, v in row.items() if k not in ("remarks", "warnings")} for row in csv.DictReader(file)]
-            )
-    damaged_rows, expected_rows = tables
-    for left, right in zip(damaged_rows, expected_rows, strict=False):
-        if left != right:
-            return f"a figure differs from that without the damaged line: {left} against {right}"
-    if len(damaged_rows) != len(expected_rows):
-        return f"{len(damaged_rows)} figures, {len(expected_rows)} without the damaged line"
-    return ""
 
 
 def _quick(case: _Case) -> list[str]:
