@@ -155,6 +155,10 @@ DAMAGES = {
     "of a later epoch": (changed(put("record", "epoch", value=3)), None),
     "of an epoch far away": (changed(put("record", "epoch", value=10**9)), "of epoch 1000000000"),
     "of a float's epoch": (changed(put("record", "epoch", value=1e9), sealed=False), "of epoch 1000000000"),
+    "of an epoch in words": (
+        changed(put("record", "epoch", value="0"), sealed=False),
+        "epoch '0' is no whole number",
+    ),
     "of a negative epoch": (
         changed(put("record", "epoch", value=-1)),
         "its record: epoch: Input should be greater than or equal to 0",

@@ -142,6 +142,8 @@ def _problem(saved: object, cell: Cell, recorded: int) -> str | None:
         return f"of epoch {record.epoch} (allowed: 0 to {cell.recipe.epochs - 1})"
     if record.epoch > recorded + 1:
         return f"of epoch {record.epoch}, but the records end at {recorded if recorded >= 0 else 'none'}"
+    if type(written := saved["record"]["epoch"]) is not int:
+        return f"damaged: its record: epoch {written!r} is no whole number"
     network = untrained(cell)
     if problem := mismatch(saved["model"], network.state_dict()):
         return f"damaged: model: {problem}"
