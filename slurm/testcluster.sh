@@ -3,7 +3,7 @@
 #
 #   slurm/testcluster.sh up [--no-accounting] [--bind] [FOLDER]   start it; then: export SLURM_CONF=FOLDER/slurm.conf
 #   slurm/testcluster.sh status [FOLDER]                          its daemons and nodes
-#   slurm/testcluster.sh restart DAEMON [FOLDER]                  start slurmctld, n1 or n2 again (stopped first)
+#   slurm/testcluster.sh restart DAEMON [FOLDER]                  start mariadbd, slurmdbd, slurmctld, n1 or n2 again (stopped first)
 #   slurm/testcluster.sh down [FOLDER]                            stop it and delete FOLDER
 #
 # --bind: each node has the machine's cores and no more, and ranks are bound to those that they are given.
@@ -171,27 +171,33 @@ start_munge() {
   wait_for 10 munged munge --socket="$FOLDER/run/munge.socket" -n
 }
 
-start_accounting() {
-  local sql="mariadb --no-defaults --protocol=socket --socket=$FOLDER/db/mysql.sock"
-  install -d -o mysql "$FOLDER/db"
-  mariadb-install-db --no-defaults --user=mysql --datadir="$FOLDER/db/data" --skip-test-db > "$FOLDER/log/database.log" 2>&1
+sql() { mariadb --no-defaults --protocol=socket --socket="$FOLDER/db/mysql.sock" -e "$1"; }
+
+start_database() {
   setsid mariadbd --no-defaults --user=mysql --datadir="$FOLDER/db/data" --socket="$FOLDER/db/mysql.sock" \
     --port=$((BASE + 4)) --bind-address=127.0.0.1 --pid-file="$FOLDER/db/mariadbd.pid" --innodb-buffer-pool-size=64M \
     >> "$FOLDER/log/database.log" 2>&1 < /dev/null &
-  wait_for 30 mariadbd $sql -e "select 1"
+  wait_for 30 mariadbd sql "select 1"
   cp "$FOLDER/db/mariadbd.pid" "$FOLDER/run/mariadbd.pid"
-  $sql -e "create user slurm@'%' identified by 'slurm'; create user slurm@localhost identified by 'slurm';
-           grant all on slurm_acct_db.* to slurm@'%'; grant all on slurm_acct_db.* to slurm@localhost"
-  quietly slurmdbd
-  wait_for 30 slurmdbd timeout 5 sacctmgr -n show cluster
+}
+
+start_accounting() {
+  install -d -o mysql "$FOLDER/db"
+  mariadb-install-db --no-defaults --user=mysql --datadir="$FOLDER/db/data" --skip-test-db > "$FOLDER/log/database.log" 2>&1
+  start mariadbd
+  sql "create user slurm@'%' identified by 'slurm'; create user slurm@localhost identified by 'slurm';
+       grant all on slurm_acct_db.* to slurm@'%'; grant all on slurm_acct_db.* to slurm@localhost"
+  start slurmdbd
   sacctmgr -i add cluster testcluster > "$FOLDER/log/sacctmgr.log"
 }
 
 start() {
   case $1 in
+    mariadbd) start_database ;;
+    slurmdbd) quietly slurmdbd && wait_for 30 slurmdbd timeout 5 sacctmgr -n show cluster ;;
     slurmctld) quietly slurmctld -i && wait_for 20 slurmctld timeout 5 scontrol ping ;;
     n1 | n2) quietly slurmd -N "$1" && wait_for 20 "$1" alive "$1" ;;
-    *) fail "$1: no such daemon (allowed: slurmctld, n1, n2)" ;;
+    *) fail "$1: no such daemon (allowed: mariadbd, slurmdbd, slurmctld, n1, n2)" ;;
   esac
 }
 

@@ -1,0 +1,155 @@
+"""Disturbances of a real Slurm of two nodes, on which small manifests run."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from random import Random
+
+from tests.chaos import daemon_faults, job_faults, process_faults, storage_faults
+from tests.chaos.disk import Disk
+from tests.chaos.invariants import judge, queued_twice
+from tests.chaos.kind import Kind, Outcome
+from tests.chaos.run import Run
+from tests.chaos.slurm import ROOT, Slurm
+from tests.chaos.user import User
+
+DISTURBANCES: dict[Callable[[Run, Random], str | None], int] = {
+    process_faults.end_process: 6,
+    process_faults.stop_process: 4,
+    process_faults.kill_job: 2,
+    process_faults.kill_submitter: 5,
+    process_faults.two_submitters: 2,
+    process_faults.kill_reporter: 2,
+    process_faults.cancel: 1,
+    process_faults.status: 2,
+    job_faults.requeue: 2,
+    job_faults.requeue_and_hold: 1,
+    job_faults.cancel_one: 2,
+    job_faults.warn_of_the_end: 2,
+    job_faults.suspend: 3,
+    job_faults.hold: 2,
+    job_faults.time_out: 3,
+    job_faults.preempt: 2,
+    job_faults.out_of_memory: 2,
+    daemon_faults.kill_controller: 3,
+    daemon_faults.kill_node_daemon: 2,
+    daemon_faults.kill_accounting: 2,
+    daemon_faults.kill_database: 2,
+    daemon_faults.stop_daemon: 3,
+    daemon_faults.fail_node: 3,
+    daemon_faults.cut_power: 2,
+    daemon_faults.lose_node: 2,
+    daemon_faults.limit_jobs: 2,
+    storage_faults.fill_disk: 3,
+    storage_faults.rename_runs: 3,
+    storage_faults.unmount_runs: 2,
+    storage_faults.shift_claim: 2,
+}
+"""The disturbances, with their weights in the choice."""
+_PAUSE = (0.3, 2.0)
+"""Seconds between two disturbances."""
+COUNT = 40
+"""Disturbances of one attempt, if the work lasts for so many."""
+
+
+def missing() -> str:
+    """What this machine lacks for a cluster; empty for nothing."""
+    if os.getuid():
+        return "the test cluster's daemons and disks need root"
+    programs = ("slurmctld", "slurmd", "slurmdbd", "munged", "mariadbd", "mount")
+    absent = [program for program in programs if not shutil.which(program)]
+    return f"not installed: {', '.join(absent)}" if absent else ""
+
+
+def prepare(folder: Path) -> None:
+    """Write the digits' .beton files, and run the manifests undisturbed on this machine."""
+    user = User(folder, folder / "reference", os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)})
+    beton = ("crt.data.beton", "digits", "--data", str(user.data))
+    subprocess.run([sys.executable, "-m", *beton], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    for name in user.names:
+        said = user.start("bench.submit", name, "--launcher", "local").wait()
+        if said.code:
+            raise RuntimeError(f"{said.command}: {said.text}")
+
+
+def attempt(folder: Path, seed: int, chosen: Sequence[int] = range(COUNT)) -> list[Outcome]:
+    """Disturb a cluster `chosen` times, each number with a seed of its own, until its manifests are done."""
+    if problem := missing():
+        raise RuntimeError(problem)
+    place = _cluster_folder()
+    disk = Disk(folder / "disk")
+    with disk.mounted(), Slurm(place).running() as slurm:
+        user = User(folder, disk.runs, slurm.environment)
+        run = Run(slurm, user, disk)
+        try:
+            tried = _disturb(run, seed, chosen)
+            run.finish()
+            findings = [*run.findings, *judge(run, folder / "reference")]
+        finally:
+            run.repair_all()
+        if findings:
+            _keep(folder, place, disk.runs, seed)
+    # A promise that is broken in the end is no single disturbance's; it is told with the last one.
+    outcomes = [Outcome(words) for words in tried] or [Outcome("nothing")]
+    if findings:
+        outcomes[-1] = outcomes[-1]._replace(broken="; ".join(dict.fromkeys(findings)))
+    return outcomes
+
+
+def _cluster_folder() -> Path:
+    """A folder that the daemons' users can reach, with a path short enough for sockets; one at a time."""
+    return Path("/tmp/chaos-cluster")
+
+
+def _disturb(run: Run, seed: int, chosen: Sequence[int]) -> list[str]:
+    tried: list[str] = []
+    for number in chosen:
+        rng = Random(f"{seed}/{number}")
+        run.wait(rng.uniform(*_PAUSE), rng)
+        if not run.left:
+            break
+        # The first that finds something to disturb.
+        for disturbance in _order(rng):
+            if words := disturbance(run, rng):
+                tried.append(f"{number}: {words}")
+                break
+        run.findings += queued_twice(run)
+    return tried
+
+
+def _order(rng: Random) -> list[Callable[[Run, Random], str | None]]:
+    """All disturbances in random order, the likelier ones rather first."""
+    return sorted(DISTURBANCES, key=lambda each: rng.random() ** (1 / DISTURBANCES[each]), reverse=True)
+
+
+def _keep(folder: Path, cluster: Path, runs: Path, seed: int) -> None:
+    """Keep the files of a run that broke a promise."""
+    kept = folder / f"broken-{seed}"
+    shutil.rmtree(kept, ignore_errors=True)
+    shutil.copytree(runs, kept / "runs", symlinks=True)
+    shutil.copytree(cluster / "log", kept / "log")
+
+
+def shrink(folder: Path, seed: int) -> str:
+    """Half of the disturbances, then a quarter, as long as a promise breaks. Times differ from run to run."""
+    chosen = list(range(COUNT))
+    while len(chosen) > 1:
+        halves = chosen[: len(chosen) // 2], chosen[len(chosen) // 2 :]
+        broken = next((half for half in halves if attempt(folder, seed, half)[-1].broken), None)
+        if broken is None:
+            break
+        chosen = broken
+    return f"disturbances {', '.join(map(str, chosen))} of {COUNT} (times differ from run to run)"
+
+
+CLUSTER = Kind(
+    name="cluster",
+    promise="every epoch once, weights equal to the bit, nothing queued twice, nothing left",
+    count=500,
+    prepare=prepare,
+    attempt=attempt,
+    shrink=shrink,
+)

@@ -1,0 +1,100 @@
+"""Disturbances of jobs by Slurm's own means: requeues, time-outs, preemption, limits of memory."""
+
+from pathlib import Path
+from random import Random
+
+from tests.chaos.run import Run
+from tests.chaos.slurm import MEMORY
+
+
+def _one(run: Run, rng: Random, *states: str) -> str | None:
+    jobs = run.slurm.jobs(*states)
+    return rng.choice(jobs) if jobs else None
+
+
+def _control(run: Run, what: str, job: str | None, *command: str) -> str | None:
+    """Give Slurm an order for a job; None where there is no such job or Slurm refuses."""
+    return f"{what} of job {job}" if job and run.slurm.ask(*command, job) is not None else None
+
+
+def requeue(run: Run, rng: Random) -> str | None:
+    return _control(run, "scontrol requeue", _one(run, rng, "RUNNING"), "scontrol", "requeue")
+
+
+def requeue_and_hold(run: Run, rng: Random) -> str | None:
+    job = _one(run, rng, "RUNNING")
+    words = _control(run, "scontrol requeuehold", job, "scontrol", "requeuehold")
+    if words:
+        run.later(rng.uniform(2, 8), f"job {job}", lambda: run.slurm.ask("scontrol", "release", job or ""))
+    return words
+
+
+def cancel_one(run: Run, rng: Random) -> str | None:
+    return _control(run, "scancel", _one(run, rng), "scancel")
+
+
+def warn_of_the_end(run: Run, rng: Random) -> str | None:
+    """Send the signal by which Slurm tells a job of its end."""
+    return _control(run, "scancel --signal=USR2", _one(run, rng, "RUNNING"), "scancel", "--signal=USR2")
+
+
+def suspend(run: Run, rng: Random) -> str | None:
+    job = _one(run, rng, "RUNNING")
+    words = _control(run, "scontrol suspend", job, "scontrol", "suspend")
+    if words:
+        run.later(rng.uniform(1, 6), f"job {job}", lambda: run.slurm.ask("scontrol", "resume", job or ""))
+    return words
+
+
+def hold(run: Run, rng: Random) -> str | None:
+    job = _one(run, rng, "PENDING")
+    words = _control(run, "scontrol hold", job, "scontrol", "hold")
+    if words:
+        run.later(rng.uniform(2, 8), f"job {job}", lambda: run.slurm.ask("scontrol", "release", job or ""))
+    return words
+
+
+def time_out(run: Run, rng: Random) -> str | None:
+    """Let a running job's time end in some seconds; it is warned 5 s before."""
+    job, seconds = _one(run, rng, "RUNNING"), rng.randint(1, 12)
+    if not job:
+        return None
+    done = run.slurm.ask("scontrol", "update", f"jobid={job}", f"endtime=now+{seconds}")
+    return f"time-out of job {job} in {seconds} s" if done is not None else None
+
+
+def preempt(run: Run, rng: Random) -> str | None:
+    """Queue an urgent job that needs a whole node."""
+    node = (run.slurm.ask("squeue", "-h", "-t", "RUNNING", "-o", "%N") or "").split()
+    if not node:
+        return None
+    name, seconds = rng.choice([name for name in node if "[" not in name] or ["n1"]), rng.randint(1, 4)
+    wrap = ("--wrap", f"sleep {seconds}", "-o", "/dev/null", "-J", "urgent")
+    done = run.slurm.ask("sbatch", "-p", "urgent", "-w", name, "--exclusive", "-t", "1", "--no-requeue", *wrap)
+    return f"preemption by an urgent job of {seconds} s on {name}" if done is not None else None
+
+
+def out_of_memory(run: Run, rng: Random) -> str | None:
+    """Lower the memory that a step may use below what it uses, so that the kernel kills in it."""
+    steps = sorted(MEMORY.glob("slurm_n[12]/uid_*/job_*/step_[0-9]*/memory.usage_in_bytes"))
+    if not run.slurm.kills_for_memory or not steps:
+        return None
+    step = rng.choice(steps).parent
+    if not _is_of(run, step):
+        return None
+    try:
+        used = int((step / "memory.usage_in_bytes").read_text())
+        (step / "memory.limit_in_bytes").write_text(str(used // 2))
+    except OSError:
+        return None
+    return f"memory of {step.parent.name}, {step.name} limited to {used // 2**21} MB, half of what it uses"
+
+
+def _is_of(run: Run, step: Path) -> bool:
+    """True if the group's processes are of this cluster's jobs."""
+    ours = {process.pid for process in run.slurm.processes()}
+    try:
+        found = {int(pid) for file in step.rglob("cgroup.procs") for pid in file.read_text().split()}
+    except OSError:
+        return False
+    return bool(found & ours)
