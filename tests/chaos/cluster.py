@@ -4,7 +4,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 
@@ -13,7 +14,7 @@ from tests.chaos.disk import Disk
 from tests.chaos.invariants import judge, queued_twice
 from tests.chaos.kind import Kind, Outcome
 from tests.chaos.run import Run
-from tests.chaos.slurm import ROOT, Slurm
+from tests.chaos.slurm import ROOT, Slurm, one_cluster
 from tests.chaos.user import User
 
 DISTURBANCES: dict[Callable[[Run, Random], str | None], int] = {
@@ -51,6 +52,8 @@ DISTURBANCES: dict[Callable[[Run, Random], str | None], int] = {
 """The disturbances, with their weights in the choice."""
 _PAUSE = (0.3, 2.0)
 """Seconds between two disturbances."""
+CLUSTER_FOLDER = Path("/tmp/chaos-cluster")
+"""Folder that the daemons' users can reach, with a path short enough for sockets."""
 COUNT = 40
 """Disturbances of one attempt, if the work lasts for so many."""
 
@@ -65,33 +68,24 @@ def missing() -> str:
 
 
 def prepare(folder: Path) -> None:
-    """Write the digits' .beton files, and run the manifests undisturbed on this machine."""
-    user = User(folder, folder / "reference", os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)})
-    beton = ("crt.data.beton", "digits", "--data", str(user.data))
+    """Write the digits' .beton files, and run the manifests undisturbed."""
+    beton = ("crt.data.beton", "digits", "--data", str(folder / "data"))
     subprocess.run([sys.executable, "-m", *beton], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    for name in user.names:
-        said = user.start("bench.submit", name, "--launcher", "local").wait()
-        if said.code:
-            raise RuntimeError(f"{said.command}: {said.text}")
+    with _run(folder) as run:
+        run.finish()
+        if run.findings:
+            raise RuntimeError("; ".join(run.findings))
+        shutil.copytree(run.user.runs, folder / "reference", dirs_exist_ok=True)
 
 
 def attempt(folder: Path, seed: int, chosen: Sequence[int] = range(COUNT)) -> list[Outcome]:
     """Disturb a cluster `chosen` times, each number with a seed of its own, until its manifests are done."""
-    if problem := missing():
-        raise RuntimeError(problem)
-    place = _cluster_folder()
-    disk = Disk(folder / "disk")
-    with disk.mounted(), Slurm(place).running() as slurm:
-        user = User(folder, disk.runs, slurm.environment)
-        run = Run(slurm, user, disk)
-        try:
-            tried = _disturb(run, seed, chosen)
-            run.finish()
-            findings = [*run.findings, *judge(run, folder / "reference")]
-        finally:
-            run.repair_all()
+    with _run(folder) as run:
+        tried = _disturb(run, seed, chosen)
+        run.finish()
+        findings = [*run.findings, *judge(run, folder / "reference")]
         if findings:
-            _keep(folder, place, disk.runs, seed)
+            _keep(folder, run, seed)
     # A promise that is broken in the end is no single disturbance's; it is told with the last one.
     outcomes = [Outcome(words) for words in tried] or [Outcome("nothing")]
     if findings:
@@ -99,9 +93,18 @@ def attempt(folder: Path, seed: int, chosen: Sequence[int] = range(COUNT)) -> li
     return outcomes
 
 
-def _cluster_folder() -> Path:
-    """A folder that the daemons' users can reach, with a path short enough for sockets; one at a time."""
-    return Path("/tmp/chaos-cluster")
+@contextmanager
+def _run(folder: Path) -> Iterator[Run]:
+    """A cluster, a disk and a user; in the end all is repaired, and none of it is left."""
+    if problem := missing():
+        raise RuntimeError(problem)
+    disk = Disk(folder / "disk")
+    with one_cluster(), disk.mounted(), Slurm(CLUSTER_FOLDER).running() as slurm:
+        run = Run(slurm, User(folder, disk.runs, slurm.environment), disk)
+        try:
+            yield run
+        finally:
+            run.repair_all()
 
 
 def _disturb(run: Run, seed: int, chosen: Sequence[int]) -> list[str]:
@@ -125,12 +128,12 @@ def _order(rng: Random) -> list[Callable[[Run, Random], str | None]]:
     return sorted(DISTURBANCES, key=lambda each: rng.random() ** (1 / DISTURBANCES[each]), reverse=True)
 
 
-def _keep(folder: Path, cluster: Path, runs: Path, seed: int) -> None:
+def _keep(folder: Path, run: Run, seed: int) -> None:
     """Keep the files of a run that broke a promise."""
     kept = folder / f"broken-{seed}"
     shutil.rmtree(kept, ignore_errors=True)
-    shutil.copytree(runs, kept / "runs", symlinks=True)
-    shutil.copytree(cluster / "log", kept / "log")
+    shutil.copytree(run.user.runs, kept / "runs", symlinks=True)
+    shutil.copytree(run.slurm.folder / "log", kept / "log")
 
 
 def shrink(folder: Path, seed: int) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_MEGABYTES = 256
+_MEGABYTES = 640
 
 
 class Disk:

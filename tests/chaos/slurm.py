@@ -1,8 +1,10 @@
 """A Slurm of two nodes to disturb: its daemons, its jobs' processes, and the settings that disturbances need."""
 
+import fcntl
 import os
 import re
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -28,6 +30,14 @@ CgroupMountpoint=/sys/fs/cgroup
 ConstrainRAMSpace=yes
 """
 MEMORY = Path("/sys/fs/cgroup/memory")
+
+
+@contextmanager
+def one_cluster() -> Iterator[None]:
+    """Wait for other test clusters of this machine to end: the nodes' names and memory groups are common to all."""
+    with open(Path(tempfile.gettempdir()) / "testcluster.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 class Process(NamedTuple):
