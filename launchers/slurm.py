@@ -1,8 +1,10 @@
 """Launcher that queues one Slurm array for each wave and shape through submitit, and returns at once."""
 
+import os
 import re
 import shlex
 import subprocess
+import sys
 import uuid
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -17,6 +19,26 @@ from launchers.ledger import Ledger, entry
 from launchers.profile import Profile
 from launchers.states import ask, last_words, queued, site
 from launchers.task import Task, Wave
+
+_DIE_TOGETHER = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+if os.getppid() == int(sys.argv[1]):
+    os.execvp(sys.argv[2], sys.argv[2:])
+"""
+"""Program that becomes a command which Linux kills when its parent, the process of the given id, ends."""
+
+
+class _SlurmExecutor(SlurmExecutor):
+    """An executor whose sbatch ends with this process.
+
+    While the controller is busy or down, sbatch waits for it. If it outlived a submitter that is killed, it would queue
+    the jobs after the next submit has looked for them, and queued them, too.
+    """
+
+    def _make_submission_command(self, submission_file_path: Path) -> list[str]:
+        command = super()._make_submission_command(submission_file_path)
+        return [sys.executable, "-c", _DIE_TOGETHER, str(os.getpid()), *command] if sys.platform == "linux" else command
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +136,7 @@ def _dependencies(waves: Sequence[Wave[Task]], number: int, known: list[set[str]
 
 
 def _submit(array: Array, logs: Path, profile: Profile, tag: str, dependencies: list[str]) -> str:
-    executor = SlurmExecutor(folder=logs, max_num_timeout=profile.max_timeouts, python=profile.interpreter)
+    executor = _SlurmExecutor(folder=logs, max_num_timeout=profile.max_timeouts, python=profile.interpreter)
     # Not afterok: a failed teacher must hold back only its own students, which fail by themselves without it.
     dependency = {"dependency": f"afterany:{':'.join(dependencies)}"} if dependencies else {}
     executor.update_parameters(**_with_rendezvous(logs, array), comment=tag, **dependency)

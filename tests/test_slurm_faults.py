@@ -3,11 +3,13 @@
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from calls import CallTask
 from typer.testing import CliRunner
+from waiting import until
 
 from bench import cancel, status
 from bench.manifest import read_manifest
@@ -27,6 +29,7 @@ images: 128
 recipe: {epochs: 1, batch_size: 32, lr: 0.01}
 cells: [{method: Standard, seed: [0, 1]}]
 """
+ROOT = Path(__file__).parents[1]
 UP = """case "$1" in ping) echo 'Slurmctld(primary) at n0 is UP';;
 *) printf 'ClusterName = c\\nMaxArraySize = 1001\\n';; esac"""
 DOWN = """echo 'Slurmctld(primary) at n0 is DOWN'
@@ -273,6 +276,31 @@ def test_a_submission_killed_before_it_noted_the_id_is_recognized_by_its_tag(pla
     assert launched(place) == []
 
 
+SUBMITTER = """
+import sys
+from pathlib import Path
+sys.path.insert(0, "tests")
+from calls import CallTask, wave
+from launchers import slurm
+from launchers.ledger import Ledger
+from launchers.profile import Profile
+folder = Path(sys.argv[1])
+waves = [wave(CallTask(name="task"))]
+slurm.launch("m", lambda: waves, folder / "logs", Profile(gpus_per_rank=0), Ledger(folder / "runs"))
+"""
+
+
+def test_sbatch_does_not_outlive_a_submitter_that_is_killed(place):
+    place.slurm(sbatch=f"echo $$ > {place.folder}/begun; exec sleep 1000", srun="")
+    with subprocess.Popen([sys.executable, "-c", SUBMITTER, place.folder], cwd=ROOT) as submitter:
+        pid = place.folder / "begun"
+        until(lambda: pid.exists() and pid.read_text().endswith("\n"), lambda: submitter.poll() is None)
+        sbatch = Path("/proc") / pid.read_text().strip()
+        assert sbatch.exists()
+        submitter.kill()
+    until(lambda: not sbatch.exists() or "\nState:\tZ" in sbatch.joinpath("status").read_text())
+
+
 def test_a_comment_of_several_lines_and_unknown_words_are_no_other_jobs(place):
     place.slurm(squeue="printf '7|RUNNING|None|n1|a|b\\nrest of the comment\\n8|NEW_WORD|None|n1|c\\n'")
     assert [(seen.job, seen.state, seen.reason, seen.tag) for seen in queued().values()] == [
@@ -296,7 +324,7 @@ def test_the_test_cluster_takes_its_own_line_alone_and_removes_no_other_folder(t
     first = "127.0.0.1 localhost\n127.0.0.1 n1 n2 # testcluster"
     others = f"{first}\n127.0.0.1 n1 n2 # testcluster {folder}2{end}"
     hosts.write_text(f"{first}\n127.0.0.1 n1 n2 # testcluster {folder}\n127.0.0.1 n1 n2 # testcluster {folder}2{end}")
-    command = [Path(__file__).parents[1] / "slurm" / "testcluster.sh", "down"]
+    command = [ROOT / "slurm" / "testcluster.sh", "down"]
     environment = os.environ | {"HOSTS": str(hosts)}
     for _ in range(2):
         subprocess.run([*command, folder], env=environment, check=True)
