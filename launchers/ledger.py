@@ -97,6 +97,10 @@ class Ledger:
         """Names of all jobs that were ever handed to a cluster."""
         return {name for entry in self._lines() for name in entry.jobs}
 
+    def tags(self) -> set[str]:
+        """Tags of all arrays that were ever handed to a cluster."""
+        return {entry.tag for entry in self._lines()}
+
     def _lines(self) -> Iterator[Entry]:
         # Bytes: a damaged line may be no text.
         for line in self.file.read_bytes().split(b"\n") if self.file.exists() else ():

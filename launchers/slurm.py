@@ -17,7 +17,7 @@ from submitit.slurm.slurm import SlurmExecutor, _make_sbatch_string
 from launchers.environment import ALLOCATOR, RENDEZVOUS, cleaned
 from launchers.ledger import Ledger, entry
 from launchers.profile import Profile
-from launchers.states import ask, last_words, queued, site
+from launchers.states import arrays_with_logs, ask, last_words, queued, site
 from launchers.task import Task, Wave
 
 _DIE_TOGETHER = """
@@ -88,6 +88,7 @@ def launch(
     with ledger.locked():
         waves = plan()
         seen = queued()
+        _check_ledger(ledger, logs)
         submitted = ledger.submitted(cluster.name, seen)
         ids = {name: job.id for name, job in submitted.items() if job.find(seen)}
         planned = arrays(title, waves, profile, min(profile.max_array, cluster.max_array), set(ids))
@@ -112,6 +113,19 @@ def launch(
             known[array.wave].add(job)
             done.append((job, array))
     return done
+
+
+def _check_ledger(ledger: Ledger, logs: Path) -> None:
+    """ValueError if jobs with their logs here are queued that the ledger does not tell.
+
+    The folder of both was removed, or its storage was gone for a while: a submission would queue those jobs again.
+    """
+    if arrays := arrays_with_logs(logs, ledger.tags()):
+        ids = " ".join(arrays)
+        raise ValueError(
+            f"{ledger.file}: tells nothing of the queued jobs {ids}, whose logs are in {logs}: was the folder away or"
+            f" removed? (allowed: to submit once these jobs have ended, or after scancel {ids})"
+        )
 
 
 def _take_back(tags: Collection[str]) -> str:

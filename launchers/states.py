@@ -5,9 +5,10 @@ import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from launchers.causes import cause
 from launchers.environment import clean
@@ -128,6 +129,13 @@ def queued() -> dict[str, Seen]:
 def lately_ended() -> dict[str, Seen]:
     """The user's jobs that ended in the last minutes, by id: the controller forgets them after a while."""
     return {job: seen for job, seen in _squeue("-t", "all").items() if seen.state not in _QUEUED}
+
+
+def arrays_with_logs(logs: Path, tags: Collection[str]) -> list[str]:
+    """Ids of the user's queued arrays with scripts in `logs` and with none of the tags."""
+    answer = ask("squeue", "-h", "-u", str(os.getuid()), "-o", "%F|%o|%k")
+    lines = [line.split("|", 1) for line in answer.splitlines() if "|" in line]
+    return sorted({job for job, rest in lines if rest.startswith(f"{logs}/") and not any(tag in rest for tag in tags)})
 
 
 def _squeue(*options: str) -> dict[str, Seen]:

@@ -276,6 +276,19 @@ def test_a_submission_killed_before_it_noted_the_id_is_recognized_by_its_tag(pla
     assert launched(place) == []
 
 
+def test_jobs_of_a_ledger_that_is_gone_are_not_queued_again(place):
+    script, other = (f"{place.folder}/{name}/.submission_file_1.sh" for name in ("logs", "logs2"))
+    place.slurm(sbatch=NUMBERED.format(place.folder, 9, ":"), srun="")
+    place.slurm(squeue=f'case "$*" in *%o*) printf "7|{script}|{OURS}\\n8|{other}|{OTHER}\\n";; esac')
+    with pytest.raises(
+        ValueError, match=r"queue\.jsonl: tells nothing of the queued jobs 7, whose logs are in .*scancel 7\)"
+    ):
+        launched(place)
+    assert not (place.folder / "count").exists()
+    place.submitted(OURS, "7", "train/another")
+    assert len(launched(place)) == 2
+
+
 SUBMITTER = """
 import sys
 from pathlib import Path

@@ -81,15 +81,18 @@ def prepare(folder: Path) -> None:
 def attempt(folder: Path, seed: int, chosen: Sequence[int] = range(COUNT)) -> list[Outcome]:
     """Disturb a cluster `chosen` times, each number with a seed of its own, until its manifests are done."""
     with _run(folder) as run:
+        run.user.note(f"seed {seed}")
         tried = _disturb(run, seed, chosen)
         run.finish()
-        findings = [*run.findings, *judge(run, folder / "reference")]
+        for finding in judge(run, folder / "reference"):
+            run.find(finding)
+        findings = list(dict.fromkeys(run.findings))
         if findings:
             _keep(folder, run, seed)
     # A promise that is broken in the end is no single disturbance's; it is told with the last one.
     outcomes = [Outcome(words) for words in tried] or [Outcome("nothing")]
     if findings:
-        outcomes[-1] = outcomes[-1]._replace(broken="; ".join(dict.fromkeys(findings)))
+        outcomes[-1] = outcomes[-1]._replace(broken="; ".join(findings))
     return outcomes
 
 
@@ -118,8 +121,10 @@ def _disturb(run: Run, seed: int, chosen: Sequence[int]) -> list[str]:
         for disturbance in _order(rng):
             if words := disturbance(run, rng):
                 tried.append(f"{number}: {words}")
+                run.user.note(tried[-1])
                 break
-        run.findings += queued_twice(run)
+        for finding in queued_twice(run):
+            run.find(finding)
     return tried
 
 

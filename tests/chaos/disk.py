@@ -3,7 +3,7 @@
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _MEGABYTES = 640
@@ -38,9 +38,10 @@ class Disk:
         """Fill it up to `left` bytes; False where it is full already."""
         if self._filler.exists() or not self.is_there:
             return False
-        with open(self._filler, "wb", buffering=0) as file:
-            free = os.statvfs(self.folder)
-            os.posix_fallocate(file.fileno(), 0, max(1, free.f_bavail * free.f_frsize - left))
+        with open(self._filler, "wb", buffering=0) as file, suppress(OSError):
+            # A job may write at the same time, so it goes on until nothing fits.
+            while free := max(0, os.statvfs(self.folder).f_bavail * os.statvfs(self.folder).f_frsize - left):
+                os.posix_fallocate(file.fileno(), file.seek(0, os.SEEK_END), free)
         return True
 
     def free(self) -> None:

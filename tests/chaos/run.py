@@ -35,6 +35,11 @@ class Run:
         self.faults.add(resource)
         self._repairs.append((time.monotonic() + seconds, resource, repair))
 
+    def find(self, finding: str) -> None:
+        """Add a promise that was broken."""
+        self.user.note(f"BROKEN: {finding}")
+        self.findings.append(finding)
+
     def watch(self, *shells: Shell) -> None:
         """Judge what these commands print once they end."""
         self._shells += shells
@@ -61,6 +66,7 @@ class Run:
     def finish(self) -> None:
         """Submit until nothing is left to do, with all disturbances undone."""
         self.repair_all()
+        self.user.note("all is repaired")
         end = time.monotonic() + _PATIENCE
         while self.left and time.monotonic() < end:
             for name in list(self.left):
@@ -109,7 +115,7 @@ class Run:
     def _end(self, shell: Shell) -> Said:
         said = shell.wait()
         if said.broken:
-            self.findings.append(said.broken)
+            self.find(said.broken)
         if said.done in self.left:
             self.left.remove(said.done)
         return said

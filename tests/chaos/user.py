@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -137,12 +138,18 @@ class User:
     def manifest(self, name: str) -> Path:
         return self.folder / f"{name}.yaml"
 
+    def note(self, words: str) -> None:
+        """Write a line with the time into the diary of all attempts."""
+        with open(self.folder / "diary.txt", "a", encoding="utf-8") as diary:
+            diary.write(f"{time.strftime('%H:%M:%S')} {words}\n")
+
     def start(self, module: str, name: str, *options: object) -> Shell:
         """Start a command on a manifest."""
         self._count += 1
         words = (self.manifest(name), "--runs", self.runs, *options)
         if module != "reports":
             words += ("--data", self.data)
+        self.note(f"shell {self._count}: {module} {name}")
         return Shell(module, words, self._environment, self._logs / f"{self._count}.txt")
 
     def submit(self, name: str) -> Shell:
