@@ -10,7 +10,7 @@ CPUS := OMP_NUM_THREADS=2 OMP_NUM_THREADS=4 ONEDNN_MAX_CPU_ISA=SSE41 ONEDNN_MAX_
 TESTED := slurm-wlm slurmctld slurmd slurmdbd munge mariadb-server texlive-science texlive-latex-recommended \
   chromium
 
-.PHONY: install system apt system-test apt-test quickstart test test-cpus lint format
+.PHONY: install system apt system-test apt-test quickstart test test-cpus chaos lint format
 
 quickstart: install  ## train, certify and time on bundled digits, then print the report
 	$(BIN)/python -m bench.submit manifests/quickstart.yaml --launcher local
@@ -22,6 +22,9 @@ test: install system-test  ## every test, those of the cluster on a Slurm of its
 test-cpus: install  ## the tests of arithmetic as on other processors: each instruction set and number of threads in turn
 	@for cpu in $(CPUS); do echo "$$cpu"; env OMP_NUM_THREADS=1 $$cpu \
 	  $(BIN)/python -m pytest -q -n 2 --dist loadfile $(ARITHMETIC:%=tests/test_%.py) || exit; done
+
+chaos: install system-test  ## 20 minutes of disturbances: of a Slurm cluster, manifests, records and files; then a table
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.chaos --minutes 20
 
 lint: install
 	$(BIN)/ruff check .

@@ -142,6 +142,16 @@ def test_one_attempt_is_repeated_alone_and_not_counted(command, tmp_path):
     assert command("made", "--only", 77, made=Made()).exit_code == 0
 
 
+def test_a_kind_that_this_machine_lacks_something_for_is_left_out(command):
+    lame, made = Made(), Made()
+    lame.kind = lame.kind._replace(missing=lambda: "needs root")
+    done = command(lame=lame, made=made)
+    assert done.exit_code == 0 and done.stderr.startswith("note: lame is left out: needs root\n")
+    assert not lame.seeds and len(made.seeds) == 5
+    done = command("lame", lame=lame)
+    assert done.exit_code == 2 and done.stderr == "error: lame: needs root\n"
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -198,4 +208,15 @@ def test_an_attempt_is_shrunk_to_the_half_that_breaks(monkeypatch, tmp_path):
         return [Outcome("x", "broken" if 13 in chosen else "")]
 
     monkeypatch.setattr(cluster, "attempt", attempt)
-    assert cluster.shrink(tmp_path, 5).startswith(f"disturbances 13 of {cluster.COUNT}")
+    assert (
+        cluster.shrink(tmp_path, 5)
+        == f"disturbances 10, 11, 12, 13, 14 of {cluster.COUNT} (times differ from run to run)"
+    )
+
+
+@pytest.mark.skipif(bool(cluster.missing()), reason=cluster.missing())
+def test_a_slice_of_the_campaign_on_a_real_slurm(tmp_path):
+    cluster.prepare(tmp_path, ("small",))
+    outcomes = cluster.attempt(tmp_path, 1, range(8), ("small",))
+    assert not [outcome for outcome in outcomes if outcome.broken]
+    assert len(outcomes) > 1

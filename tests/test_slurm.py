@@ -29,6 +29,7 @@ from crt.models.classifier import Classifier
 from launchers import rendezvous
 from launchers.states import _elements
 from reports import __main__ as reports
+from tests.chaos.slurm import one_cluster
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "slurm" / "testcluster.sh"
@@ -116,10 +117,13 @@ def cluster(request):
     # Not pytest's folder: that is root's alone, and the daemons have users of their own.
     folder = Path(tempfile.gettempdir()) / f"testcluster-{os.getpid()}"
     options = {"accounting": [], "no accounting": ["--no-accounting"], "bound": ["--no-accounting", "--bind"]}
-    up = subprocess.run([SCRIPT, "up", *options[request.param], folder], capture_output=True, text=True, timeout=HANG)
-    assert up.returncode == 0, up.stdout + up.stderr
-    yield Cluster(folder, accounting)
-    subprocess.run([SCRIPT, "down", folder], check=True, timeout=HANG)
+    with one_cluster():
+        up = subprocess.run(
+            [SCRIPT, "up", *options[request.param], folder], capture_output=True, text=True, timeout=HANG
+        )
+        assert up.returncode == 0, up.stdout + up.stderr
+        yield Cluster(folder, accounting)
+        subprocess.run([SCRIPT, "down", folder], check=True, timeout=HANG)
 
 
 def both(test):

@@ -39,7 +39,7 @@ def main(
 ) -> None:
     """Disturb jobs, daemons and files at random, and check what must hold; exit code 1 if anything does not."""
     with report_errors():
-        campaign = Campaign(folder.absolute(), seed, _kinds(kinds or [*KINDS]), count)
+        campaign = Campaign(folder.absolute(), seed, _kinds(kinds), count)
         if only is not None:
             _repeat(campaign, only)
             return
@@ -53,12 +53,19 @@ def main(
             raise typer.Exit(1)
 
 
-def _kinds(names: list[str]) -> list[Kind]:
-    """The kinds of these names; ValueError for any other name."""
-    for name in names:
+def _kinds(names: list[str] | None) -> list[Kind]:
+    """The kinds of these names, by default all that this machine has what it takes for; ValueError for any other."""
+    for name in names or ():
         if name not in KINDS:
             raise ValueError(f"{name}: no kind of disturbance (allowed: {', '.join(KINDS)})")
-    return [KINDS[name] for name in dict.fromkeys(names)]
+        if problem := KINDS[name].missing():
+            raise ValueError(f"{name}: {problem}")
+    if names:
+        return [KINDS[name] for name in dict.fromkeys(names)]
+    for kind in KINDS.values():
+        if problem := kind.missing():
+            print(f"note: {kind.name} is left out: {problem}", file=sys.stderr)
+    return [kind for kind in KINDS.values() if not kind.missing()]
 
 
 def _repeat(campaign: Campaign, seed: int) -> None:

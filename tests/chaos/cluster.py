@@ -15,7 +15,7 @@ from tests.chaos.invariants import judge, queued_twice
 from tests.chaos.kind import Kind, Outcome
 from tests.chaos.run import Run
 from tests.chaos.slurm import ROOT, Slurm, one_cluster
-from tests.chaos.user import User
+from tests.chaos.user import NAMES, User
 
 DISTURBANCES: dict[Callable[[Run, Random], str | None], int] = {
     process_faults.end_process: 6,
@@ -50,6 +50,8 @@ DISTURBANCES: dict[Callable[[Run, Random], str | None], int] = {
     storage_faults.shift_claim: 2,
 }
 """The disturbances, with their weights in the choice."""
+_HALVINGS = 3
+"""Times that a broken attempt is halved; each takes minutes."""
 _PAUSE = (0.3, 2.0)
 """Seconds between two disturbances."""
 CLUSTER_FOLDER = Path("/tmp/chaos-cluster")
@@ -67,20 +69,22 @@ def missing() -> str:
     return f"not installed: {', '.join(absent)}" if absent else ""
 
 
-def prepare(folder: Path) -> None:
+def prepare(folder: Path, names: Sequence[str] = NAMES) -> None:
     """Write the digits' .beton files, and run the manifests undisturbed."""
     beton = ("crt.data.beton", "digits", "--data", str(folder / "data"))
     subprocess.run([sys.executable, "-m", *beton], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    with _run(folder) as run:
+    with _run(folder, names) as run:
         run.finish()
         if run.findings:
             raise RuntimeError("; ".join(run.findings))
         shutil.copytree(run.user.runs, folder / "reference", dirs_exist_ok=True)
 
 
-def attempt(folder: Path, seed: int, chosen: Sequence[int] = range(COUNT)) -> list[Outcome]:
+def attempt(
+    folder: Path, seed: int, chosen: Sequence[int] = range(COUNT), names: Sequence[str] = NAMES
+) -> list[Outcome]:
     """Disturb a cluster `chosen` times, each number with a seed of its own, until its manifests are done."""
-    with _run(folder) as run:
+    with _run(folder, names) as run:
         run.user.note(f"seed {seed}")
         tried = _disturb(run, seed, chosen)
         run.finish()
@@ -97,13 +101,11 @@ def attempt(folder: Path, seed: int, chosen: Sequence[int] = range(COUNT)) -> li
 
 
 @contextmanager
-def _run(folder: Path) -> Iterator[Run]:
+def _run(folder: Path, names: Sequence[str]) -> Iterator[Run]:
     """A cluster, a disk and a user; in the end all is repaired, and none of it is left."""
-    if problem := missing():
-        raise RuntimeError(problem)
     disk = Disk(folder / "disk")
     with one_cluster(), disk.mounted(), Slurm(CLUSTER_FOLDER).running() as slurm:
-        run = Run(slurm, User(folder, disk.runs, slurm.environment), disk)
+        run = Run(slurm, User(folder, disk.runs, slurm.environment, names), disk)
         try:
             yield run
         finally:
@@ -142,9 +144,9 @@ def _keep(folder: Path, run: Run, seed: int) -> None:
 
 
 def shrink(folder: Path, seed: int) -> str:
-    """Half of the disturbances, then a quarter, as long as a promise breaks. Times differ from run to run."""
+    """Half of the disturbances, a quarter, an eighth, as long as a promise breaks. Times differ from run to run."""
     chosen = list(range(COUNT))
-    while len(chosen) > 1:
+    for _ in range(_HALVINGS):
         halves = chosen[: len(chosen) // 2], chosen[len(chosen) // 2 :]
         broken = next((half for half in halves if attempt(folder, seed, half)[-1].broken), None)
         if broken is None:
@@ -160,4 +162,5 @@ CLUSTER = Kind(
     prepare=prepare,
     attempt=attempt,
     shrink=shrink,
+    missing=missing,
 )

@@ -39,7 +39,7 @@ def stop_daemon(run: Run, rng: Random) -> str | None:
     daemon, seconds = rng.choice(("slurmctld", "slurmdbd", "mariadbd", *NODES)), rng.uniform(1, 8)
     if daemon in run.faults or not run.slurm.signal_daemon(daemon, signal.SIGSTOP):
         return None
-    run.later(seconds, daemon, lambda: run.slurm.signal_daemon(daemon, signal.SIGCONT))
+    run.later(seconds, daemon, lambda: run.slurm.signal_daemon(daemon, signal.SIGCONT) or None)
     return f"SIGSTOP to {daemon}, SIGCONT after {seconds:.1f} s"
 
 
@@ -89,13 +89,16 @@ def lose_node(run: Run, rng: Random) -> str | None:
     return f"{node} lost with {len(processes)} processes, which stop for {seconds:.1f} s and then live on for a while"
 
 
-def _boot(run: Run, node: str) -> None:
-    run.slurm.restart(node)
-    _resume(run, node)
+def _boot(run: Run, node: str) -> bool:
+    return run.slurm.restart(node) and _resume(run, node)
 
 
-def _resume(run: Run, node: str) -> None:
-    run.slurm.ask("scontrol", "update", f"nodename={node}", "state=resume")
+def _resume(run: Run, node: str) -> bool:
+    """Let a node be used again; False while the controller does not answer."""
+    if run.slurm.ask("scontrol", "ping") is None:
+        return False
+    run.slurm.ask("scontrol", "update", f"nodename={node}", "state=resume")  # refused where it is up again by itself
+    return True
 
 
 def limit_jobs(run: Run, rng: Random) -> str | None:

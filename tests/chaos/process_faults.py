@@ -27,7 +27,7 @@ def stop_process(run: Run, rng: Random) -> str | None:
     process, seconds = rng.choice(processes), rng.uniform(0.5, 6)
     if not run.slurm.signal(process, signal.SIGSTOP):
         return None
-    run.later(seconds, f"pid {process.pid}", lambda: run.slurm.signal(process, signal.SIGCONT))
+    run.later(seconds, f"pid {process.pid}", lambda: run.slurm.signal(process, signal.SIGCONT) or None)
     return f"SIGSTOP to a {process.role} of job {process.job}, SIGCONT after {seconds:.1f} s"
 
 

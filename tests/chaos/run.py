@@ -2,11 +2,10 @@
 
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from random import Random
 
 from tests.chaos.disk import Disk
-from tests.chaos.slurm import Slurm
+from tests.chaos.slurm import NODES, Slurm
 from tests.chaos.user import Said, Shell, User
 
 _RESUBMIT = (6.0, 14.0)
@@ -31,7 +30,7 @@ class Run:
         self._turn = 0
 
     def later(self, seconds: float, resource: str, repair: Callable[[], object]) -> None:
-        """Mark a resource as disturbed, and repair it after some seconds."""
+        """Mark a resource as disturbed, and repair it after some seconds; again where `repair` returns False."""
         self.faults.add(resource)
         self._repairs.append((time.monotonic() + seconds, resource, repair))
 
@@ -60,8 +59,12 @@ class Run:
             time.sleep(0.1)
 
     def repair_all(self) -> None:
-        """Undo all disturbances at once."""
-        self._repair(float("inf"))
+        """Undo all disturbances; RuntimeError where one cannot be undone."""
+        end = time.monotonic() + _PATIENCE
+        while self._repairs:
+            if time.monotonic() > end:
+                raise RuntimeError(f"cannot be repaired: {', '.join(sorted(self.faults))}")
+            self._repair(float("inf"))
 
     def finish(self) -> None:
         """Submit until nothing is left to do, with all disturbances undone."""
@@ -86,11 +89,14 @@ class Run:
             )
 
     def _release(self) -> None:
-        """Release what Slurm holds, as status tells the user to."""
-        for line in (self.slurm.ask("squeue", "-h", "-r", "-o", "%i|%r|%T") or "").splitlines():
-            job, reason, _ = line.split("|", 2)
-            if "held" in reason.lower():
+        """Release what Slurm holds, as status tells the user to, and what an order was lost for."""
+        for line in (self.slurm.ask("squeue", "-h", "-r", "-o", "%i|%T|%r") or "").splitlines():
+            job, state, reason = line.split("|", 2)
+            if state == "SUSPENDED":
+                self.slurm.ask("scontrol", "resume", job)
+            elif "held" in reason.lower():
                 self.slurm.ask("scontrol", "release", job)
+        self.slurm.ask("scontrol", "update", f"nodename={','.join(NODES)}", "state=resume")
 
     def _start_delayed(self) -> None:
         """Start requeued jobs at once, which Slurm delays by a minute or two."""
@@ -103,9 +109,10 @@ class Run:
         due = [repair for repair in self._repairs if repair[0] <= now]
         self._repairs = [repair for repair in self._repairs if repair[0] > now]
         for _, resource, repair in sorted(due, key=lambda each: each[0]):
-            with suppress(ProcessLookupError):
-                repair()
             self.faults.discard(resource)
+            # A daemon may need another one that is disturbed as well.
+            if repair() is False:
+                self.later(1.0, resource, repair)
 
     def _read(self) -> None:
         for shell in [shell for shell in self._shells if shell.ended]:

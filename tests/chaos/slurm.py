@@ -66,13 +66,15 @@ class Slurm:
     @contextmanager
     def running(self) -> Iterator["Slurm"]:
         """Start the cluster, with preemption, limits and, where cgroups allow, limits on memory; stop it in the end."""
-        self._script("down", self.folder)
-        self._script("up", self.folder)
+        _script("down", self.folder)
         try:
+            up = _script("up", self.folder)
+            if up.returncode:
+                raise RuntimeError(f"testcluster.sh up: {up.stdout}{up.stderr}")
             self._configure()
             yield self
         finally:
-            self._script("down", self.folder)
+            _script("down", self.folder)
             self._remove_cgroups()
 
     def ask(self, *command: str) -> str | None:
@@ -96,8 +98,9 @@ class Slurm:
             return self._signal(int((self.folder / "run" / f"{name}.pid").read_text()), number)
         return False
 
-    def restart(self, daemon: str) -> None:
-        self._script("restart", daemon, self.folder)
+    def restart(self, daemon: str) -> bool:
+        """Start a daemon again; False where it does not start, as without the database that it needs."""
+        return _script("restart", daemon, self.folder).returncode == 0
 
     def signal(self, process: Process, number: Signals) -> bool:
         """Signal a process of a job; False where it has ended."""
@@ -174,7 +177,6 @@ class Slurm:
                 with suppress(OSError):
                     os.rmdir(folder)
 
-    def _script(self, *words: object) -> None:
-        done = subprocess.run([str(SCRIPT), *map(str, words)], capture_output=True, text=True, timeout=_HANG)
-        if done.returncode:
-            raise RuntimeError(f"testcluster.sh {' '.join(map(str, words))}: {done.stdout}{done.stderr}")
+
+def _script(*words: object) -> subprocess.CompletedProcess:
+    return subprocess.run([str(SCRIPT), *map(str, words)], capture_output=True, text=True, timeout=_HANG)

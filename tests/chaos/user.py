@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,6 +48,14 @@ recipe: {epochs: 4, batch_size: 32, lr: 0.01}
 cells: [{method: Standard}]
 """,
 }
+NAMES = tuple(MANIFESTS)
+MANIFESTS["small"] = (
+    _HEAD.format(loader="device", images=512)
+    + """
+recipe: {epochs: 6, batch_size: 32, lr: 0.01}
+cells: [{method: Standard, seed: [0, 1], evals: [Clean: {images: 8}]}]
+"""
+)
 _PROFILE = """
 time: 30
 signal_delay_s: 5
@@ -123,9 +132,7 @@ class Shell:
 class User:
     """The manifests, profile and folders of one campaign, and commands on them."""
 
-    def __init__(
-        self, folder: Path, runs: Path, environment: dict[str, str], names: tuple[str, ...] = tuple(MANIFESTS)
-    ):
+    def __init__(self, folder: Path, runs: Path, environment: dict[str, str], names: Sequence[str] = NAMES):
         self.folder, self.runs, self.data, self.names = folder, runs, folder / "data", names
         self._environment = environment | {"XDG_CACHE_HOME": str(folder / "cache")}
         self._logs = folder / "shells"
