@@ -119,9 +119,15 @@ def _nothing_left_behind(runs: Path) -> Iterator[str]:
 
 def _commands(run: Run) -> Iterator[str]:
     """Status and report end well and count the same cells."""
-    for name in run.user.names:
-        status = run.user.start("bench.status", name).wait()
-        report = run.user.start("reports", name, "--html", run.user.folder / f"{name}.html").wait()
+    shells = {
+        name: (
+            run.user.start("bench.status", name),
+            run.user.start("reports", name, "--html", run.user.folder / f"{name}.html"),
+        )
+        for name in run.user.names
+    }
+    for name, pair in shells.items():
+        status, report = (shell.wait() for shell in pair)
         for said in (status, report):
             if said.broken or said.code:
                 yield said.broken or f"{said.command} ends with exit code {said.code}: {said.text[-300:]}"

@@ -71,7 +71,7 @@ class Run:
         self.repair_all()
         self.user.note("all is repaired")
         end = time.monotonic() + _PATIENCE
-        while self.left and time.monotonic() < end:
+        while (self.left or self.slurm.jobs()) and time.monotonic() < end:
             for name in list(self.left):
                 self._end(self.user.submit(name))
             self._release()
