@@ -190,6 +190,16 @@ def test_half_an_array_is_requeued_and_cancel_ends_what_is_left_of_it(place):
     assert place.run(cancel).output == "cancelled 1 job\n" and place.cancelled == ["7_0"]
 
 
+def test_cancel_ends_a_job_that_slurm_holds_after_its_work_is_done(place):
+    place.submitted(OURS, "7", place.keys[0])
+    place.queue(f"7|PENDING|launch failed requeued held||{OURS}")
+    (place.folder / "runs" / place.keys[0].removeprefix("train/")).mkdir()
+    (place.folder / "runs" / place.keys[0].removeprefix("train/") / "model.pt").touch()
+    place.slurm(scancel=f'echo "$@" >> {place.folder}/cancelled; printf "#!/bin/sh\\n" > {place.folder}/bin/squeue')
+    assert place.words()[0] == ("finished", "")
+    assert place.run(cancel).output == "cancelled 1 job\n" and place.cancelled == ["7"]
+
+
 def test_while_slurm_does_not_answer_status_tells_what_ledger_and_records_do(place):
     place.submitted(OURS, "7", place.keys[0])
     place.slurm(scontrol=DOWN)

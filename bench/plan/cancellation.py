@@ -7,6 +7,7 @@ from pathlib import Path
 from bench.manifest import read_manifest
 from bench.plan.job_states import Queue, ask_slurm, states
 from bench.plan.waves import pluralize
+from launchers.ledger import Ledger
 from launchers.states import ask, queued
 
 _PATIENCE = 60.0
@@ -14,10 +15,16 @@ _PATIENCE = 60.0
 
 
 def cancel(manifest: Path, runs: Path, data: Path, quick: bool, overrides: Sequence[str] = ()) -> str:
-    """Cancel the queued and running jobs; return a message with their number. ValueError if Slurm does not answer."""
+    """Cancel the queued and running jobs; return a message with their number. ValueError if Slurm does not answer.
+
+    They are those of finished tasks, too: Slurm may hold a job for ever whose work is done.
+    """
     parsed = read_manifest(manifest, quick, networks=False, overrides=overrides)
-    job_states, _ = states(parsed, runs, data, queue=_ask_slurm())
-    jobs = {state.id for state in job_states if state.word in ("running", "waiting", "held")}
+    queue = _ask_slurm()
+    job_states, _ = states(parsed, runs, data, queue=queue)
+    submitted = Ledger(runs).submitted(queue.cluster, queue.seen)
+    found = (submitted.get(state.job.task.key) for state in job_states)
+    jobs = {each.id for each in found if each and each.find(queue.seen)}
     if not jobs:
         return "no job of this manifest is queued"
     refusal = None
