@@ -56,7 +56,7 @@ _PAUSE = (0.3, 2.0)
 """Seconds between two disturbances."""
 CLUSTER_FOLDER = Path("/tmp/chaos-cluster")
 """Folder that the daemons' users can reach, with a path short enough for sockets."""
-COUNT = 40
+COUNT = 60
 """Disturbances of one attempt, if the work lasts for so many."""
 
 

@@ -31,7 +31,7 @@ def _kill(run: Run, rng: Random, daemon: str) -> str | None:
     if daemon in run.faults or not run.slurm.signal_daemon(daemon, number):
         return None
     run.later(seconds, daemon, lambda: run.slurm.restart(daemon))
-    return f"{number.name} to {daemon}, started again after {seconds:.1f} s"
+    return f"{number.name} to {_named(daemon)}, started again after {seconds:.1f} s"
 
 
 def stop_daemon(run: Run, rng: Random) -> str | None:
@@ -40,7 +40,7 @@ def stop_daemon(run: Run, rng: Random) -> str | None:
     if daemon in run.faults or not run.slurm.signal_daemon(daemon, signal.SIGSTOP):
         return None
     run.later(seconds, daemon, lambda: run.slurm.signal_daemon(daemon, signal.SIGCONT) or None)
-    return f"SIGSTOP to {daemon}, SIGCONT after {seconds:.1f} s"
+    return f"SIGSTOP to {_named(daemon)}, SIGCONT after {seconds:.1f} s"
 
 
 def fail_node(run: Run, rng: Random) -> str | None:
@@ -113,3 +113,7 @@ def limit_jobs(run: Run, rng: Random) -> str | None:
 
 def _limit(run: Run, most: int) -> bool:
     return run.slurm.ask("sacctmgr", "-i", "modify", "user", USER, "set", f"MaxSubmitJobs={most}") is not None
+
+
+def _named(daemon: str) -> str:
+    return f"slurmd of {daemon}" if daemon in NODES else daemon
