@@ -6,7 +6,7 @@ import shlex
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from submitit.slurm.slurm import SlurmExecutor, _make_sbatch_string
 from launchers.environment import ALLOCATOR, RENDEZVOUS, cleaned
 from launchers.ledger import Ledger, entry
 from launchers.profile import Profile
-from launchers.states import arrays_with_logs, ask, last_words, queued, site
+from launchers.states import Seen, arrays_with_logs, ask, last_words, queued, site
 from launchers.task import Task, Wave
 
 _DIE_TOGETHER = """
@@ -88,7 +88,7 @@ def launch(
     with ledger.locked():
         waves = plan()
         seen = queued()
-        _check_ledger(ledger, logs)
+        _check_ledger(ledger, logs, seen)
         submitted = ledger.submitted(cluster.name, seen)
         ids = {name: job.id for name, job in submitted.items() if job.find(seen)}
         planned = arrays(title, waves, profile, min(profile.max_array, cluster.max_array), set(ids))
@@ -115,12 +115,14 @@ def launch(
     return done
 
 
-def _check_ledger(ledger: Ledger, logs: Path) -> None:
+def _check_ledger(ledger: Ledger, logs: Path, seen: Mapping[str, Seen]) -> None:
     """ValueError if jobs with their logs here are queued that the ledger does not tell.
 
     The folder of both was removed, or its storage was gone for a while: a submission would queue those jobs again.
     """
-    if arrays := arrays_with_logs(logs, ledger.tags()):
+    tags = ledger.tags()
+    strange = {each.array for each in seen.values() if each.tag not in tags}
+    if strange and (arrays := sorted(strange & arrays_with_logs(logs))):
         ids = " ".join(arrays)
         raise ValueError(
             f"{ledger.file}: tells nothing of the queued jobs {ids}, whose logs are in {logs}: was the folder away or"

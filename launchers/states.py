@@ -5,7 +5,7 @@ import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,11 +131,12 @@ def lately_ended() -> dict[str, Seen]:
     return {job: seen for job, seen in _squeue("-t", "all").items() if seen.state not in _QUEUED}
 
 
-def arrays_with_logs(logs: Path, tags: Collection[str]) -> list[str]:
-    """Ids of the user's queued arrays with scripts in `logs` and with none of the tags."""
-    answer = ask("squeue", "-h", "-u", str(os.getuid()), "-o", "%F|%o|%k")
-    lines = [line.split("|", 1) for line in answer.splitlines() if "|" in line]
-    return sorted({job for job, rest in lines if rest.startswith(f"{logs}/") and not any(tag in rest for tag in tags)})
+def arrays_with_logs(logs: Path) -> set[str]:
+    """Ids of the user's queued arrays whose scripts were in `logs` when they were submitted."""
+    answer = ask("squeue", "-h", "-u", str(os.getuid()), "-o", "%F|%o")
+    return {
+        job for job, _, script in (line.partition("|") for line in answer.splitlines()) if Path(script).parent == logs
+    }
 
 
 def _squeue(*options: str) -> dict[str, Seen]:

@@ -287,12 +287,13 @@ def test_a_submission_killed_before_it_noted_the_id_is_recognized_by_its_tag(pla
 
 
 def test_jobs_of_a_ledger_that_is_gone_are_not_queued_again(place):
-    script, other = (f"{place.folder}/{name}/.submission_file_1.sh" for name in ("logs", "logs2"))
+    scripts = (f"{place.folder}/{name}/.submission_file_1.sh" for name in ("logs", "logs2"))
     place.slurm(sbatch=NUMBERED.format(place.folder, 9, ":"), srun="")
-    place.slurm(squeue=f'case "$*" in *%o*) printf "7|{script}|{OURS}\\n8|{other}|{OTHER}\\n";; esac')
-    with pytest.raises(
-        ValueError, match=r"queue\.jsonl: tells nothing of the queued jobs 7, whose logs are in .*scancel 7\)"
-    ):
+    paths = "7|{}\\n8|{}\\n".format(*scripts)
+    states = f"7|RUNNING|None|n1|{OURS}\\n8|RUNNING|None|n1|{OTHER}\\n"
+    place.slurm(squeue=f'case "$*" in *%o*) printf "{paths}";; *) printf "{states}";; esac')
+    expected = r"queue\.jsonl: tells nothing of the queued jobs 7, whose logs are in .*scancel 7\)"
+    with pytest.raises(ValueError, match=expected):
         launched(place)
     assert not (place.folder / "count").exists()
     place.submitted(OURS, "7", "train/another")
