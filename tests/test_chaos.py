@@ -178,6 +178,6 @@ def test_a_damaged_line_of_outcomes_is_named(command, tmp_path):
 @pytest.mark.skipif(bool(cluster.missing()), reason=cluster.missing())
 def test_a_slice_of_the_campaign_on_a_real_slurm(tmp_path):
     cluster.prepare(tmp_path, ("small",))
-    outcomes = cluster.attempt(tmp_path, 1, range(8), ("small",))
+    outcomes = cluster.attempt(tmp_path, 1, range(6), ("small",))
     assert not [outcome for outcome in outcomes if outcome.broken]
     assert len(outcomes) > 1

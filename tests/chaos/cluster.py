@@ -56,7 +56,7 @@ _PAUSE = (0.3, 2.0)
 """Seconds between two disturbances."""
 CLUSTER_FOLDER = Path("/tmp/chaos-cluster")
 """Folder that the daemons' users can reach, with a path short enough for sockets."""
-COUNT = 60
+COUNT = 80
 """Disturbances of one attempt, if the work lasts for so many."""
 
 
@@ -70,14 +70,15 @@ def missing() -> str:
 
 
 def prepare(folder: Path, names: Sequence[str] = NAMES) -> None:
-    """Write the digits' .beton files, and run the manifests undisturbed."""
-    beton = ("crt.data.beton", "digits", "--data", str(folder / "data"))
+    """Write the digits' .beton files, and run the manifests undisturbed on this machine, without Slurm."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    user = User(folder, folder / "reference", environment, names)
+    beton = ("crt.data.beton", "digits", "--data", str(user.data))
     subprocess.run([sys.executable, "-m", *beton], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    with _run(folder, names) as run:
-        run.finish()
-        if run.findings:
-            raise RuntimeError("; ".join(run.findings))
-        shutil.copytree(run.user.runs, folder / "reference", dirs_exist_ok=True)
+    for name in names:
+        said = user.start("bench.submit", name, "--launcher", "local").wait()
+        if said.code:
+            raise RuntimeError(f"{said.command}: {said.text}")
 
 
 def attempt(

@@ -1,6 +1,7 @@
 """Disturbances of Slurm's daemons and nodes, of its database, and of its limits."""
 
 import signal
+from collections.abc import Callable
 from random import Random
 
 from tests.chaos.run import Run
@@ -30,7 +31,7 @@ def _kill(run: Run, rng: Random, daemon: str) -> str | None:
     number, seconds = rng.choice(_ENDS), rng.uniform(0.5, 8)
     if daemon in run.faults or not run.slurm.signal_daemon(daemon, number):
         return None
-    run.later(seconds, daemon, lambda: run.slurm.restart(daemon))
+    run.later(seconds, daemon, run.slurm.restarting(daemon))
     return f"{number.name} to {_named(daemon)}, started again after {seconds:.1f} s"
 
 
@@ -60,7 +61,7 @@ def cut_power(run: Run, rng: Random) -> str | None:
     if node in run.faults or not run.slurm.signal_daemon(node, signal.SIGKILL):
         return None
     killed = [run.slurm.signal(process, signal.SIGKILL) for process in run.slurm.processes(node=node)]
-    run.later(seconds, node, lambda: _boot(run, node))
+    run.later(seconds, node, _booting(run, node))
     return f"power cut of {node} with {sum(killed)} processes, booted after {seconds:.1f} s"
 
 
@@ -77,20 +78,24 @@ def lose_node(run: Run, rng: Random) -> str | None:
     def live_on() -> None:
         for process in processes:
             run.slurm.signal(process, signal.SIGCONT)
-        run.later(rng.uniform(1, 3), node, boot)
+        run.later(rng.uniform(1, 3), node, boot_anew)
 
-    def boot() -> None:
+    boot = _booting(run, node)
+
+    def boot_anew() -> bool:
         for process in processes:
             run.slurm.signal(process, signal.SIGKILL)
-        _boot(run, node)
+        return boot()
 
     run.later(seconds, f"{node}'s jobs", live_on)
     run.faults.add(node)
     return f"{node} lost with {len(processes)} processes, which stop for {seconds:.1f} s and then live on for a while"
 
 
-def _boot(run: Run, node: str) -> bool:
-    return run.slurm.restart(node) and _resume(run, node)
+def _booting(run: Run, node: str) -> Callable[[], bool]:
+    """A function that is False until the node runs and is used again."""
+    restart = run.slurm.restarting(node)
+    return lambda: restart() and _resume(run, node)
 
 
 def _resume(run: Run, node: str) -> bool:

@@ -65,6 +65,7 @@ class Run:
             if time.monotonic() > end:
                 raise RuntimeError(f"cannot be repaired: {', '.join(sorted(self.faults))}")
             self._repair(float("inf"))
+            time.sleep(0.2)
 
     def finish(self) -> None:
         """Submit until nothing is left to do, with all disturbances undone."""
@@ -112,7 +113,7 @@ class Run:
             self.faults.discard(resource)
             # A daemon may need another one that is disturbed as well.
             if repair() is False:
-                self.later(1.0, resource, repair)
+                self.later(0.5, resource, repair)
 
     def _read(self) -> None:
         for shell in [shell for shell in self._shells if shell.ended]:

@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from signal import Signals, pidfd_send_signal
@@ -98,9 +98,20 @@ class Slurm:
             return self._signal(int((self.folder / "run" / f"{name}.pid").read_text()), number)
         return False
 
-    def restart(self, daemon: str) -> bool:
-        """Start a daemon again; False where it does not start, as without the database that it needs."""
-        return _script("restart", daemon, self.folder).returncode == 0
+    def restarting(self, daemon: str) -> Callable[[], bool]:
+        """A function that starts a daemon again, tries again where it fails, and is False until the daemon runs.
+
+        It does not wait: a daemon may need another one, or a process that is stopped.
+        """
+        tries: list[subprocess.Popen] = []
+
+        def restart() -> bool:
+            if not tries or tries[-1].poll():
+                words = (str(SCRIPT), "restart", daemon, str(self.folder))
+                tries.append(subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+            return tries[-1].poll() == 0
+
+        return restart
 
     def signal(self, process: Process, number: Signals) -> bool:
         """Signal a process of a job; False where it has ended."""
@@ -167,7 +178,7 @@ class Slurm:
             text = text.replace("TaskPlugin=task/none", "TaskPlugin=task/cgroup").replace("CR_Core", "CR_Core_Memory")
         self.conf.write_text(text)
         for daemon in ("slurmctld", *NODES):
-            self.restart(daemon)
+            _script("restart", daemon, self.folder)
         self.ask("scontrol", "update", f"nodename={','.join(NODES)}", "state=resume")
 
     def _remove_cgroups(self) -> None:
