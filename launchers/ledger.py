@@ -47,21 +47,33 @@ class Submitted:
 
 
 class Ledger:
-    """`queue.jsonl` in a runs folder, which every submit reads and writes under a lock."""
+    """`queue.jsonl` in a runs folder, which every submit reads and writes under a lock.
+
+    It is written in the folder that was there at first: an empty one in its place, while its storage is gone, tells
+    nothing of the jobs that are queued, and what is noted there is lost.
+    """
 
     def __init__(self, runs: Path):
         self.file = runs / "queue.jsonl"
+        self._folder = _identity(runs)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the lock. Another submit waits for it and then sees the jobs queued by this one."""
-        self.file.parent.mkdir(parents=True, exist_ok=True)
+        """Hold the lock. Another submit waits for it and then sees the jobs queued by this one.
+
+        ValueError if the folder was there when this ledger was made, and no longer is.
+        """
+        if self._folder is None:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            self._folder = _identity(self.file.parent)
+        self._check_folder()
         with open(self.file.with_suffix(".lock"), "w", encoding="utf-8") as lock:
             fcntl.lockf(lock, fcntl.LOCK_EX)
             yield
 
     def note(self, entry: Entry) -> None:
-        """Append a line, which is on disk when this returns; an OSError names the file."""
+        """Append a line, which is on disk when this returns; an OSError names the file. ValueError as of `locked`."""
+        self._check_folder()
         try:
             with open(self.file, "a+b") as file:
                 if file.tell():
@@ -97,6 +109,10 @@ class Ledger:
         """Names of all jobs that were ever handed to a cluster."""
         return {name for entry in self._lines() for name in entry.jobs}
 
+    def _check_folder(self) -> None:
+        if self._folder not in (None, _identity(self.file.parent)):
+            raise ValueError(f"{self.file.parent}: gone, or another folder than before (is its storage mounted?)")
+
     def tags(self) -> set[str]:
         """Tags of all arrays that were ever handed to a cluster."""
         return {entry.tag for entry in self._lines()}
@@ -108,6 +124,15 @@ class Ledger:
                 yield Entry.model_validate_json(line)
             except ValidationError:
                 continue  # incomplete, as its submitter died: the array was not queued, or the next line has it
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """Device and inode of a folder; None where there is none."""
+    try:
+        found = folder.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def entry(tag: str, cluster: str, jobs: tuple[str, ...]) -> Entry:

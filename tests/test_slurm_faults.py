@@ -300,6 +300,23 @@ def test_jobs_of_a_ledger_that_is_gone_are_not_queued_again(place):
     assert len(launched(place)) == 2
 
 
+@pytest.mark.parametrize("instead", ["nothing", "an empty folder"])
+def test_a_runs_folder_that_goes_away_during_a_submission_queues_nothing_elsewhere(place, instead):
+    place.slurm(sbatch=NUMBERED.format(place.folder, 9, ":"), srun="")
+    runs, away = place.folder / "runs", place.folder / "away"
+    place.ledger = Ledger(runs)
+    runs.rename(away)
+    if instead == "an empty folder":
+        runs.mkdir()
+    with pytest.raises(ValueError, match=r"runs: gone, or another folder than before \(is its storage mounted\?\)"):
+        launched(place)
+    assert not (place.folder / "count").exists() and runs.exists() == (instead != "nothing")
+    if runs.exists():
+        runs.rmdir()
+    away.rename(runs)
+    assert len(launched(place)) == 2
+
+
 SUBMITTER = """
 import sys
 from pathlib import Path
