@@ -127,10 +127,10 @@ class Ledger:
 
 
 def _identity(folder: Path) -> tuple[int, int] | None:
-    """Device and inode of a folder; None where there is none."""
+    """Device and inode of a folder; None where there is none that can be asked."""
     try:
         found = folder.stat()
-    except FileNotFoundError:
+    except OSError:
         return None
     return found.st_dev, found.st_ino
 
