@@ -156,7 +156,7 @@ def shrink(folder: Path, seed: int) -> str:
     return f"disturbances {', '.join(map(str, chosen))} of {COUNT} (times differ from run to run)"
 
 
-CLUSTER = Kind(
+KIND = Kind(
     name="cluster",
     promise="every epoch once, weights equal to the bit, nothing queued twice, nothing left",
     count=500,
