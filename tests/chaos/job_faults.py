@@ -1,5 +1,6 @@
 """Disturbances of jobs by Slurm's own means: requeues, time-outs, preemption, limits of memory."""
 
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 
@@ -75,19 +76,36 @@ def preempt(run: Run, rng: Random) -> str | None:
 
 
 def out_of_memory(run: Run, rng: Random) -> str | None:
-    """Lower the memory that a step may use below what it uses, so that the kernel kills in it."""
-    steps = sorted(MEMORY.glob("slurm_n[12]/uid_*/job_*/step_[0-9]*/memory.usage_in_bytes"))
+    """Limit the memory of a step to what it uses, so that the kernel kills in it once it needs more."""
+    steps = sorted(MEMORY.glob("slurm_n[12]/uid_*/job_*/step_[0-9]*/memory.limit_in_bytes"))
     if not run.slurm.kills_for_memory or not steps:
         return None
-    step = rng.choice(steps).parent
-    if not _is_of(run, step):
-        return None
+    limit = rng.choice(steps)
+    step = limit.parent
     try:
-        used = int((step / "memory.usage_in_bytes").read_text())
-        (step / "memory.limit_in_bytes").write_text(str(used // 2))
+        before, kills, used = limit.read_text(), _kills(step), int((step / "memory.usage_in_bytes").read_text())
+        if not _is_of(run, step):
+            return None
+        limit.write_text(str(used + 2**20))  # the kernel refuses a limit below what is used
     except OSError:
         return None
-    return f"memory of {step.parent.name}, {step.name} limited to {used // 2**21} MB, half of what it uses"
+    words = f"memory of {step.parent.name}, {step.name} limited to the {used // 2**20} MB that it uses"
+    for _ in range(20):
+        run.wait(0.1, rng)
+        try:
+            if _kills(step) > kills:
+                return words
+        except OSError:  # Slurm removes the groups of a step that has ended
+            return f"{words}, and ended"
+    with suppress(OSError):
+        limit.write_text(before)
+    return None
+
+
+def _kills(step: Path) -> int:
+    """Number of processes that the kernel killed in a group of memory."""
+    texts = (file.read_text() for file in step.rglob("memory.oom_control"))
+    return sum(int(text.rpartition("oom_kill ")[2]) for text in texts)
 
 
 def _is_of(run: Run, step: Path) -> bool:
