@@ -121,7 +121,7 @@ def _check_ledger(ledger: Ledger, logs: Path, seen: Mapping[str, Seen]) -> None:
     The folder of both was removed, or its storage was gone for a while: a submission would queue those jobs again.
     """
     tags = ledger.tags()
-    strange = {each.array for each in seen.values() if each.tag not in tags}
+    strange = {each.array for each in seen.values() if each.is_tagged and each.tag not in tags}
     if strange and (arrays := sorted(strange & arrays_with_logs(logs))):
         ids = " ".join(arrays)
         raise ValueError(

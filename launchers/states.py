@@ -15,6 +15,8 @@ from launchers.environment import clean
 
 _SECONDS = 60.0
 """Time limit of a command."""
+_TAG = r"\b[0-9a-f]{32}\b"
+"""A tag in the comment of a job."""
 _PING_SECONDS = 10.0
 """Time limit of the controller's answer to a ping; Slurm's own commands retry for minutes."""
 
@@ -38,6 +40,11 @@ class Seen:
     def array(self) -> str:
         """Id of the job's array; that of a plain job is its own."""
         return self.job.split("_")[0]
+
+    @property
+    def is_tagged(self) -> bool:
+        """True for a job of this project: others have any comment, or none."""
+        return bool(self.tag and re.fullmatch(_TAG, self.tag))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,7 +181,7 @@ def ended(jobs: Iterable[str]) -> dict[str, Seen]:
 
 def _tag(comment: str) -> str:
     """The tag in a comment, to which a site may have added words of its own; else the comment."""
-    return found[0] if (found := re.search(r"\b[0-9a-f]{32}\b", comment)) else comment
+    return found[0] if (found := re.search(_TAG, comment)) else comment
 
 
 def _elements(job: str) -> list[str]:
