@@ -22,6 +22,11 @@ class Plugin:
     quick: ClassVar[dict[str, int]] = {}
     """Arguments and their largest values in a quick run."""
 
+    @property
+    def variant(self) -> str:
+        """A word for ids and labels, where arguments make results unlike those of the same plug-in without them."""
+        return ""
+
     def fits(self, model: Any) -> None:
         """Raise ValueError with the reason where the plug-in does not support this network."""
 

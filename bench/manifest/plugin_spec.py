@@ -59,8 +59,8 @@ def spec(package: str, value: Any, threat: Threat, where: str) -> Spec:
     omitted = {key for key in kind.unsaid if args[key] == defaults[key]}
     dumped = _ARGUMENTS.dump_python(args, mode="json", exclude=omitted)
     relevant = {key: v for key, v in dumped.items() if key not in kind.execution}
-    label = name + _arguments(kind, args, defaults)
-    ident = f"{name}-{digest([relevant, threat.model_dump()])}"
+    label = " ".join(filter(None, (name, built.variant))) + _arguments(kind, args, defaults)
+    ident = f"{'-'.join(filter(None, (name, built.variant)))}-{digest([relevant, threat.model_dump()])}"
     return Spec(name=name, args=dumped, label=label, id=ident, **images)
 
 
@@ -91,4 +91,6 @@ def _arguments(kind: Any, args: dict[str, Any], defaults: dict[str, Any]) -> str
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, tuple):
+        return " ".join(map(_short, value))
     return f"{value:g}" if isinstance(value, float) and math.isfinite(value) else str(value)

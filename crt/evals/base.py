@@ -51,9 +51,14 @@ class Evaluation(Plugin, ABC):
         """Largest number of forward passes and gradients that an image needs: its cost in estimates."""
 
     @property
+    def decided_radii(self) -> tuple[float, ...] | None:
+        """Radii at which alone a certificate by smoothing decides, ascending from 0; None if it decides at all."""
+        return None
+
+    @property
     def measures_radius(self) -> bool:
         """True if the radius is a property of the image, so that its mean over images (ACR) has a meaning."""
-        return self.kind == "smoothing"
+        return self.kind == "smoothing" and self.decided_radii is None
 
     @property
     def budget(self) -> tuple[int, int]:
