@@ -1,4 +1,7 @@
-"""Certificates in the format of https://github.com/locuslab/smoothing: one tab-separated line per image."""
+"""Certificates in the format of https://github.com/locuslab/smoothing: one tab-separated line per image.
+
+Certificates of a grid of radii have three more columns: draws, draws of the class, and the bound of its probability.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,6 +9,7 @@ from pathlib import Path
 from crt.disk import append_line, naming
 
 _HEADER = ("idx", "label", "predict", "radius", "correct", "time")
+_DRAWS = ("drawn", "nA", "pA_low")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +21,8 @@ class Row:
     predict: int
     radius: float
     time: float
+    draws: dict[str, float] | None = None
+    """Values of the columns that certificates of a grid add; None without a grid."""
 
     @property
     def correct(self) -> bool:
@@ -36,18 +42,20 @@ def read(path: Path) -> list[Row]:
     rows = []
     for number, line in enumerate(lines, 1):
         fields = tuple(line.split("\t"))
-        if fields == _HEADER or not line:
+        if fields in (_HEADER, _HEADER + _DRAWS) or not line:
             continue
         try:
-            idx, label, predict, radius, _, time = fields
-            row = Row(idx=int(idx), label=int(label), predict=int(predict), radius=float(radius), time=_seconds(time))
+            idx, label, predict, radius, _, time, *rest = fields
+            draws = dict(zip(_DRAWS, map(float, rest), strict=True)) if rest else None
+            row = Row(idx=int(idx), label=int(label), predict=int(predict), radius=float(radius), time=_seconds(time),
+                      draws=draws)  # fmt: skip
         except ValueError:
             raise ValueError(f"{path}, line {number}: {line[:60]!r} (allowed: {' '.join(_HEADER)}, by tabs)") from None
         rows.append(row)
     return rows
 
 
-def resume(path: Path) -> list[Row]:
+def resume(path: Path, grid: bool = False) -> list[Row]:
     """Rows of a table to resume. A missing table is created, and an incomplete last line is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with naming(path), open(path, "a+b") as file:
@@ -55,13 +63,15 @@ def resume(path: Path) -> list[Row]:
         complete = file.read().rfind(b"\n") + 1
         file.truncate(complete)
         if not complete:
-            file.write("\t".join(_HEADER).encode() + b"\n")
+            file.write("\t".join(_HEADER + _DRAWS * grid).encode() + b"\n")
     return read(path)
 
 
 def append(path: Path, row: Row) -> None:
     """Append a row in one write."""
-    fields = (row.idx, row.label, row.predict, row.radius, int(row.correct), _clock(row.time))
+    fields: tuple[float | str, ...] = (row.idx, row.label, row.predict, row.radius, int(row.correct), _clock(row.time))
+    if row.draws is not None:
+        fields += tuple(row.draws[name] for name in _DRAWS)
     append_line(path, "\t".join(map(str, fields)).encode() + b"\n")
 
 

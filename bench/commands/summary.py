@@ -75,6 +75,9 @@ class Summary(_Model):
     """Under the attack: an upper bound."""
     certified_accuracy: tuple[EstimateAtRadius, ...] = ()
     average_certified_radius: Estimate | None = None
+    """None for a grid of radii, which measures no radius."""
+    draws_per_image: float | None = None
+    """Mean number of noise draws, where a grid of radii ends them early."""
     abstained: Estimate | None = None
     """None where wrong images were skipped, since it is unknown whether the network would have abstained."""
     images_skipped: int | None = None

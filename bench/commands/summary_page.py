@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from bench.commands.summary import Estimate, EstimateAtRadius, Summary
+from bench.results.accuracy import radius_text
 from crt.disk import write_text
 from crt.text import printable
 
@@ -56,7 +57,9 @@ def _rows(summary: Summary) -> list[tuple[str, str, str, str]]:
     smoothed = summary.command == "certify"
     rows = [("Accuracy of the smoothed network (%)" if smoothed else "Clean accuracy (%)", summary.clean_accuracy, 100)]
     rows += [(f"Robust accuracy at radius {at.radius:.4g}, at most (%)", at, 100) for at in summary.robust_accuracy]
-    rows += [(f"Certified accuracy at radius {at.radius:.2f} (%)", at, 100) for at in summary.certified_accuracy]
+    rows += [
+        (f"Certified accuracy at radius {radius_text(at.radius)} (%)", at, 100) for at in summary.certified_accuracy
+    ]
     if summary.average_certified_radius:
         rows.append(("Average certified radius (ACR)", summary.average_certified_radius, 1))
     if summary.abstained:
@@ -76,6 +79,7 @@ def _evaluation(summary: Summary) -> dict[str, str]:
     counts = {
         "images skipped, for their class is wrong": summary.images_skipped,
         "images broken": summary.images_broken,
+        "draws per image": summary.draws_per_image,
     }
     figures = {
         "seed": summary.seed,

@@ -4,6 +4,7 @@ from rich.console import Console
 
 from bench.build import cost
 from bench.manifest.manifest import Manifest
+from bench.manifest.plugin_spec import evaluation
 from bench.measure.durations import HOUR, duration, summed
 from bench.plan.devices import Speed
 from bench.plan.estimate import Expected, Rates, counts, expected, longest_chain, precisions
@@ -74,7 +75,7 @@ def _lines(
     if manifest.quick:
         images = manifest.timing.images if manifest.timing else manifest.cells[0].images
         lines.append(f"--quick: a declared reduction to {images} training images; not the paper's experiment.")
-    lines += _cut_schedules(manifest)
+    lines += _cut_schedules(manifest) + _grids(manifest)
     seconds = {key: time.seconds for key, time in times.items() if time.seconds is not None}
     timed = [job for job in jobs if job.task.key in seconds]
     if not timed:
@@ -106,6 +107,19 @@ def _cut_schedules(manifest: Manifest) -> list[str]:
         f"The methods' own schedules are longer than the training: {', '.join(sorted(cut))}. Shorten these arguments,"
         " or train longer."
     ]
+
+
+def _grids(manifest: Manifest) -> list[str]:
+    """A line if certificates end early, and one for radii that even agreeing draws do not certify."""
+    evaluations = [(cell, spec, evaluation(spec, cell.threat)) for cell in manifest.cells for spec in cell.evals]
+    early = sorted({spec.label for _, spec, built in evaluations if built.decided_radii})
+    beyond = sorted({f"{radius:g} ({spec.label})" for _, spec, built in evaluations for radius in built.out_of_reach})
+    lines = []
+    if early:
+        lines.append(f"{', '.join(early)}: draws end early; estimates count all of them, and are bounds.")
+    if beyond:
+        lines.append(f"Radii that no number of hits in n draws certifies: {', '.join(beyond)}. Raise n.")
+    return lines
 
 
 def _by_group(wave: BenchWave) -> dict[str, list[BenchJob]]:

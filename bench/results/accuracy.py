@@ -11,6 +11,11 @@ RADIUS_STEP = 0.25
 """Distance between the radii at which tables show certified accuracy."""
 
 
+def radius_text(radius: float) -> str:
+    """A radius with two decimals, or with as many as it has."""
+    return max(f"{radius:.2f}", f"{radius:.12f}".rstrip("0"), key=len)
+
+
 def share(correct: Iterable[bool]) -> Interval:
     """Share of images that are correct, with Wilson's interval."""
     correct = list(correct)

@@ -16,7 +16,7 @@ from bench.results.measured import Measured
 from bench.results.noise import differs, exceeds, noise_floor, within_noise
 from bench.results.over_seeds import OverSeeds, difference_over_seeds, mean_over_seeds
 from bench.results.ratios import ratio
-from bench.results.robustness import first_seen, is_robust, kind, right
+from bench.results.robustness import first_seen, grid, is_robust, kind, right
 from bench.results.seeds import holm
 from bench.results.statistics import CONFIDENCE, NOTHING, Interval
 from crt.training.recipe import ARITHMETIC
@@ -61,12 +61,15 @@ class Contender:
 
     @cached_property
     def radii(self) -> dict[int, dict[int, float]]:
-        """By seed and image, the certified radius, 0 where wrong; empty unless it is judged by smoothing."""
+        """By seed and image, the certified radius, 0 where wrong; empty unless smoothing, without a grid, judges it."""
         specs = {seed: judging(m.cell) for seed, m in self.by_seed.items()}
         return {
             seed: {v.index: v.radius * right(v) for v in found.values()}
             for seed, spec in specs.items()
-            if spec and kind(spec.name) == "smoothing" and (found := self.by_seed[seed].verdicts.get(spec.id))
+            if spec
+            and kind(spec.name) == "smoothing"
+            and not grid(spec)
+            and (found := self.by_seed[seed].verdicts.get(spec.id))
         }
 
     @cached_property

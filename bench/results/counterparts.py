@@ -15,7 +15,7 @@ from bench.results.accuracy import average_certified_radius, certified_accuracy,
 from bench.results.intervals import RUNS, nested_ci
 from bench.results.measured import Measured
 from bench.results.ratios import baseline_as_published, mismatched_fields, ratio
-from bench.results.robustness import at_eps, eps_of, has_eps, kind, principal, radii, right
+from bench.results.robustness import at_eps, eps_of, grid, has_eps, kind, principal, radii, right
 from bench.results.statistics import NOTHING, Interval
 from crt.data import DATASETS
 from crt.training.recipe import ARITHMETIC
@@ -146,6 +146,8 @@ def specs_of(cell: Cell, metric: str) -> list[Spec]:
         first = principal(cell, [spec for spec in cell.evals if kind(spec.name) == "attack"])
         return [first] if first and eps_of(cell, first) == cell.threat.eps else []
     smoothing = [spec for spec in cell.evals if kind(spec.name) == "smoothing"]
+    # What measures radii has every figure; a grid has the certified accuracies of its own radii.
+    smoothing.sort(key=lambda spec: grid(spec) is not None)
     first = principal(cell, [spec for spec in cell.evals if kind(spec.name) == "bound"])
     return [*smoothing, *([first] if first else [])]
 
@@ -159,6 +161,9 @@ def _of_images(m: Measured, metric: str, radius: float) -> Counterpart:
     bound = kind(spec.name) == "bound" and not evaluation(spec, m.cell.threat).measures_radius
     if bound and (metric == "acr" or not math.isclose(radius, eps_of(m.cell, spec))):
         return Counterpart(missing="the bound decides at the threat's eps alone")
+    decided = grid(spec)
+    if decided and (metric == "acr" or (metric == "certified" and radius not in decided)):
+        return Counterpart(missing=f"the grid decides at {', '.join(f'{r:g}' for r in decided)} alone, and has no ACR")
     measure: dict[str, Callable[[], Interval]] = {
         "clean": lambda: share(map(right, verdicts)),
         "robust": lambda: at_eps(m, spec),

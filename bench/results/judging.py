@@ -4,8 +4,8 @@ from bench.cell import Cell, Spec
 from bench.manifest.labels import written
 from bench.results.accuracy import certified_accuracy
 from bench.results.measured import Measured
-from bench.results.robustness import eps_of, kind, of, principal, question, radii
-from bench.results.statistics import Interval
+from bench.results.robustness import eps_of, grid, kind, of, principal, question, radii
+from bench.results.statistics import NOTHING, Interval
 
 
 def judging(cell: Cell) -> Spec | None:
@@ -36,7 +36,8 @@ def figure(cells: list[Cell]) -> str | None:
     cell, spec = cells[0], specs[0]
     radius = judged_radius(cell, spec)
     if kind(spec.name) == "smoothing":
-        return f"certified accuracy at l2 radius {radius:g} (sigma {cell.threat.sigma:g})"
+        decided = "" if grid(spec) is None else ", by grid certificates"
+        return f"certified accuracy at l2 radius {radius:g} (sigma {cell.threat.sigma:g}){decided}"
     place = f"at {cell.threat.norm} {written(radius)}"
     if kind(spec.name) == "attack":
         return f"accuracy under {spec.label} {place}"
@@ -48,10 +49,19 @@ def figure(cells: list[Cell]) -> str | None:
 
 def judged_radius(cell: Cell, spec: Spec) -> float:
     """Radius of the accuracy that a cell is judged by."""
+    if kind(spec.name) != "smoothing":
+        return eps_of(cell, spec)
     # Papers on smoothing compare methods at about two standard deviations of the noise.
-    return 2 * cell.threat.sigma if kind(spec.name) == "smoothing" else eps_of(cell, spec)
+    usual = 2 * cell.threat.sigma
+    # A grid always has the radius 0.
+    return max(radius for radius in grid(spec) or (usual,) if radius <= usual)
 
 
 def certified(m: Measured) -> Interval:
-    """Certified accuracy by the cell's first evaluation by smoothing, at the radius that methods are judged at."""
-    return certified_accuracy(radii(of(m, "smoothing")), 2 * m.cell.threat.sigma)
+    """Certified accuracy by the cell's first evaluation by smoothing, at two standard deviations of the noise.
+
+    NOTHING by a grid that does not decide at this radius.
+    """
+    spec = next((spec for spec in m.cell.evals if kind(spec.name) == "smoothing"), None)
+    radius, decided = 2 * m.cell.threat.sigma, grid(spec) if spec else None
+    return NOTHING if decided and radius not in decided else certified_accuracy(radii(of(m, "smoothing")), radius)

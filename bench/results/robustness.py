@@ -1,6 +1,8 @@
 """Results of verdicts: accuracy, certified radius and accuracy at eps."""
 
+import math
 from collections.abc import Iterable, Sequence
+from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -28,6 +30,17 @@ class AtEps(NamedTuple):
 def kind(name: str) -> "Kind":
     """Kind of the evaluation with this name."""
     return declaration("crt.evals", name).kind
+
+
+def grid(spec: Spec) -> tuple[float, ...] | None:
+    """Radii at which a certificate by smoothing decides, if they are few; it has no ACR then."""
+    return tuple(spec.args["radii"]) if kind(spec.name) == "smoothing" and spec.args.get("radii") else None
+
+
+def draws(spec: Spec, verdicts: Iterable[Verdict]) -> float:
+    """Mean number of noise draws of an image by smoothing: those that select its class and those that estimate it."""
+    drawn = [spec.args["n0"] + verdict.details.get("drawn", 0) for verdict in verdicts]
+    return fmean(drawn) if drawn else math.nan
 
 
 def has_eps(name: str) -> bool:
@@ -104,5 +117,7 @@ def accuracy_at_eps(m: Measured) -> AtEps:
 
 
 def acr(m: Measured) -> Interval:
-    """ACR of the cell's first evaluation by smoothing."""
-    return average_certified_radius(radii(of(m, "smoothing")))
+    """ACR of the cell's first evaluation by smoothing that measures radii; a grid of radii has none."""
+    measuring = (spec for spec in m.cell.evals if kind(spec.name) == "smoothing" and not grid(spec))
+    found = next((m.verdicts.get(spec.id, {}) for spec in measuring), {})
+    return average_certified_radius(radii(found.values()))

@@ -56,6 +56,11 @@ class Evaluation(Plugin, ABC):
         return None
 
     @property
+    def out_of_reach(self) -> tuple[float, ...]:
+        """Radii among `decided_radii` that not even agreement of all draws certifies."""
+        return ()
+
+    @property
     def measures_radius(self) -> bool:
         """True if the radius is a property of the image, so that its mean over images (ACR) has a meaning."""
         return self.kind == "smoothing" and self.decided_radii is None

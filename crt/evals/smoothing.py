@@ -7,6 +7,7 @@ import hashlib
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from statistics import NormalDist
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -103,6 +104,12 @@ class Smoothing(Switches):
         return self.radii
 
     @property
+    def out_of_reach(self) -> tuple[float, ...]:
+        # The standard library's, because a manifest is checked without scipy.
+        phi = NormalDist().cdf
+        return tuple(r for r in self.radii or () if phi(r / self.threat.sigma) > self.reach)
+
+    @property
     def reach(self) -> float:
         """The largest probability of a class that the draws can prove."""
         return RULES[self.rule](self.alpha, self.n).reach if self.rule else self.alpha ** (1 / self.n)
@@ -189,7 +196,7 @@ class Smoothing(Switches):
         return int(hits), drawn
 
     def noisy(self, x: Tensor, n: int, stream: tuple[int, ...], first: int = 0) -> Iterator[Tensor]:
-        """Yield the noisy copies of `x` from `first`, a multiple of BLOCK, to `n`, as many as one forward pass takes."""
+        """Yield noisy copies of `x` from number `first`, a multiple of BLOCK, to `n`, a forward pass at a time."""
         generator = torch.Generator(x.device)
         for start in range(first, n, self.most):
             size = min(self.most, n - start)

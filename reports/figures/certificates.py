@@ -19,6 +19,7 @@ _DISTRIBUTION = (
     "counted draws. At the right end, no counted draw changes the class. Bands are 95 % intervals: Wilson's for a "
     f"single seed. {OVER_SEEDS}."
 )
+_GRID = " Grid certificates decide at their own radii; between two of these, the curve is a lower bound."
 
 
 def certified(certificates: pd.DataFrame, timing: pd.DataFrame, left_out: list[str]) -> Plot:
@@ -37,7 +38,7 @@ def certified(certificates: pd.DataFrame, timing: pd.DataFrame, left_out: list[s
     caption = (
         "Share of images that are classified correctly and certified up to each radius. Bands are 95 % intervals: "
         f"Wilson's for a single seed. {OVER_SEEDS}."
-    )
+    ) + _GRID * ("drawn" in rows)
     figure = Plot(joined("Certified accuracy", title), caption, drawn, left_out)
     styles = looks(drawn["series"])
     for number, (axes, (words, panel)) in enumerate(

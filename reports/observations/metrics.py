@@ -90,6 +90,7 @@ METRICS = {
     "share_p_from_99": Metric("share", "share of images that are right with p of at least 0.99"),
     "skipped": Metric("images", "images without an estimate, because the first draws are wrong"),
     "abstained": Metric("share", "share of images on which the evaluation abstains"),
+    "draws": Metric("draws", "mean number of noise samples of an image, where a grid of radii ends them early"),
     "evaluation_seconds": Metric("s", "time of the whole evaluation"),
     "broken_only_by_weaker": Metric("images", "images that an attack broke and a stronger one did not"),
     "cost": Metric("ratio", "time of the whole training relative to the baseline, by all seeds, without teachers"),

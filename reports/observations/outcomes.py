@@ -39,7 +39,7 @@ def evaluated(robustness: pd.DataFrame) -> Iterator[Row]:
             yield observe(source, "acr", interval(row, "acr"), "t over images", n, start)
         if kind(spec.name) == "smoothing":
             yield from _certified(source, row)
-        for metric in ("skipped", "abstained"):
+        for metric in ("skipped", "abstained", *(["draws"] if "draws" in row else [])):
             yield observe(source, metric, point(row[metric]), n=n, start=start)
         yield observe(source, "evaluation_seconds", point(row["judge_seconds"]), n=n, start=start)
 

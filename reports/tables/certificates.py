@@ -6,7 +6,7 @@ import pandas as pd
 
 from bench.manifest.labels import name
 from bench.results.measured import Measured
-from bench.results.robustness import kind
+from bench.results.robustness import grid, kind
 
 _NAMES = ["name", "right", "radius", "pA_low", "image", "cell", "evaluation_id", "folder", "eval", "seed", "n", "nA"]
 
@@ -15,7 +15,8 @@ def certificates(measured: list[Measured]) -> pd.DataFrame:
     """A row per image and certificate: name, right, radius, pA_low and its counts where it was estimated, and its cell.
 
     The name has the architecture, the method, and the settings in which the certificates differ. `image` is the index
-    of the image in the test set; `cell`, `evaluation_id` and `folder` are those of the tidy observations.
+    of the image in the test set; `cell`, `evaluation_id` and `folder` are those of the tidy observations. Where a grid
+    of radii ends the draws early, `drawn` is the number of draws that estimate the image's certificate.
     """
     certified = [(m, spec) for m in measured for spec in m.cell.evals if kind(spec.name) == "smoothing"]
     settings = [(spec.label, f"sigma {m.cell.threat.sigma:g}", str(m.folder)) for m, spec in certified]
@@ -32,10 +33,13 @@ def certificates(measured: list[Measured]) -> pd.DataFrame:
             "eval": spec.label,
             "seed": m.cell.seed,
             "folder": str(m.folder),
-            "n": verdict.details.get("n"),
-            "nA": verdict.details.get("nA"),
+            # The draws of a grid end by what they show, so that their share of hits is no estimate of p.
+            "n": None if grid(spec) else verdict.details.get("n"),
+            "nA": None if grid(spec) else verdict.details.get("nA"),
+            "drawn": verdict.details.get("drawn"),
         }
         for (m, spec), words in zip(certified, settings, strict=True)
         for verdict in m.verdicts.get(spec.id, {}).values()
     ]
-    return pd.DataFrame(rows, columns=_NAMES)
+    early = any(grid(spec) for _, spec in certified)
+    return pd.DataFrame(rows, columns=[*_NAMES, *["drawn"] * early])

@@ -11,10 +11,24 @@ from bench.cell import Cell, Spec
 from bench.manifest.labels import epochs, lineage, name
 from bench.manifest.plugin_spec import evaluation
 from bench.records import Verdict
-from bench.results.accuracy import RADIUS_STEP, average_certified_radius, certified_accuracy, share
+from bench.results.accuracy import RADIUS_STEP, average_certified_radius, certified_accuracy, radius_text, share
 from bench.results.columns import SOURCE, Source, columns, named, number
 from bench.results.measured import Measured
-from bench.results.robustness import at_eps, clean, eps_of, first_seen, has_eps, kind, of, principal, radii, right
+from bench.results.robustness import (
+    at_eps,
+    clean,
+    draws,
+    eps_of,
+    first_seen,
+    grid,
+    has_eps,
+    kind,
+    of,
+    principal,
+    radii,
+    right,
+)
+from bench.results.statistics import NOTHING
 from reports.render.table_spec import BOTH, INTERVALS, RADII, Column, TableSpec, alike, network, with_labels
 
 _LARGEST = 3.8115
@@ -25,9 +39,10 @@ def robustness(measured: list[Measured]) -> pd.DataFrame:
     """A row per cell and evaluation.
 
     Certified accuracy at r and accuracy at eps are shares of images that are right with a radius of at least r or eps.
-    ACR is the mean over all evaluated images, with 0 for images that are wrong, skipped or abstained on. Where wrong
-    images are skipped, the rate of abstentions is unknown. A published accuracy at eps belongs to the first attack, or
-    to the first bound, at the threat's eps.
+    ACR is the mean over all evaluated images, with 0 for images that are wrong, skipped or abstained on. A grid of
+    radii has certified accuracies at its radii, and no ACR; beside one, rows have their mean `draws` of noise. Where
+    wrong images are skipped, the rate of abstentions is unknown. A published accuracy at eps belongs to the first
+    attack, or to the first bound, at the threat's eps.
     """
     rows = []
     for m in measured:
@@ -69,7 +84,9 @@ def _row(m: Measured, spec: Spec) -> dict:
     if any(kind(each.name) == "noisy" for each in cell.evals):
         row |= named("noisy", share(map(right, verdicts if kind(spec.name) == "noisy" else of(m, "noisy"))))
     if smoothing:
-        row |= _certified(cell, radii(verdicts))
+        row |= _certified(cell, spec, radii(verdicts))
+        if any(map(grid, cell.evals)):
+            row["draws"] = draws(spec, verdicts)
     elif has_eps(spec.name):
         row |= named("at_eps", at_eps(m, spec)) | {"paper_at_eps": _published(cell, spec)}
     if not smoothing and evaluation(spec, cell.threat).measures_radius:
@@ -81,10 +98,12 @@ def _abstained(verdicts: list[Verdict]) -> float:
     return float(np.mean([v.prediction == -1 for v in verdicts])) if verdicts else math.nan
 
 
-def _certified(cell: Cell, radii: np.ndarray) -> dict:
-    row = named("acr", average_certified_radius(radii)) | {"paper_acr": number(cell.paper.acr)}
-    for r in np.arange(0, _LARGEST * cell.threat.sigma, RADIUS_STEP):
-        row |= named(f"certified_at_{r:.2f}", certified_accuracy(radii, r))
+def _certified(cell: Cell, spec: Spec, radii: np.ndarray) -> dict:
+    decided = grid(spec)
+    acr = NOTHING if decided else average_certified_radius(radii)
+    row = named("acr", acr) | {"paper_acr": number(cell.paper.acr)}
+    for r in decided or np.arange(0, _LARGEST * cell.threat.sigma, RADIUS_STEP):
+        row |= named(f"certified_at_{radius_text(r)}", certified_accuracy(radii, r))
     return row | {f"paper_certified_at_{r:.2f}": percent / 100 for r, percent in cell.paper.certified.items()}
 
 
@@ -112,6 +131,7 @@ def robustness_tables(robustness: pd.DataFrame) -> Iterator[TableSpec]:
         *(*alike("epochs", "label", hide=3), *alike("images", "count", hide=4)),
         *alike("skipped", "count", optional=BOTH, hide=5),
         Column("abstained", "abstained", "percent", optional=BOTH, hide=6),
+        *([Column("draws", "draws per image", "count", optional="text", hide=6)] if "draws" in rows else []),
         Column("judge_seconds", "evaluation time (s)", "rounded", writers="text", hide=1),
         Column("clean", "clean", "percent", group="accuracy", optional="text"),
         Column("other_images", "clean images", "count", writers="text", optional="text", hide=2),
@@ -144,6 +164,7 @@ def _certified_tables(smoothing: pd.DataFrame) -> Iterator[TableSpec]:
         ("paper_", "published percent", "As published", ", as published.", []),
     ):
         radii = [match for key in smoothing if (match := re.fullmatch(rf"{prefix}certified_at_([\d.]+)", key))]
+        radii.sort(key=lambda match: float(match[1]))
         acr, keys = f"{prefix}acr", [radius[0] for radius in radii]
         known = smoothing.filter([acr, *keys]).notna().any(axis=None)
         # Text has the published figures among the claims.
