@@ -19,9 +19,9 @@ def main(
 ) -> None:
     """Simulate, and write the coverage of each interval."""
     with report_errors():
-        from reports import front_coverage, interval_coverage, precision_coverage, seed_coverage
+        from reports import anytime_coverage, front_coverage, interval_coverage, precision_coverage, seed_coverage
 
-        for page in (interval_coverage, precision_coverage, seed_coverage, front_coverage):
+        for page in (interval_coverage, precision_coverage, seed_coverage, front_coverage, anytime_coverage):
             page.publish(replicates, out)
 
 
