@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from rich.progress import track
+from scipy.special import betainc
 from scipy.stats import beta, binom, norm
 
 from bench.results.statistics import CONFIDENCE
@@ -34,7 +35,8 @@ class Naive(Mixture):
     """Clopper and Pearson's bound at the full alpha at every look, which is not valid."""
 
     def proves(self, hits: ArrayLike, drawn: ArrayLike, q: ArrayLike) -> Bools:
-        return np.asarray(binom.sf(np.asarray(hits) - 1, drawn, q) <= self.alpha)
+        hits = np.asarray(hits)
+        return np.asarray((hits > 0) & (betainc(np.maximum(hits, 1), np.asarray(drawn) - hits + 1, q) <= self.alpha))
 
 
 class Case(NamedTuple):
@@ -68,7 +70,8 @@ def wrongly_proved(sequence: Sequence, q: float, p: float, studies: int, rng: np
     hits, drawn, found = np.zeros(studies, int), 0, 0
     for look in sequence.looks:
         hits, drawn = hits + rng.binomial(look - drawn, p, len(hits)), look
-        proved = sequence.proves(hits, look, q)
+        # There are fewer counts of hits than studies.
+        proved = sequence.proves(np.arange(look + 1), look, q)[hits]
         found += int(proved.sum())
         hits = hits[~proved]
     return found

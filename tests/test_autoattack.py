@@ -4,6 +4,7 @@ import pytest
 import torch
 from pyautoattack.autopgd_base import APGDAttack
 from test_attack_evals import BOTH, LINF, Linear, Watched, doubled, judge, stands, trained
+from torch import nn
 
 from crt.attacks import autopgd, run
 from crt.evals import autoattack
@@ -62,6 +63,41 @@ def test_each_attack_of_autoattack_breaks_images(digits, monkeypatch, attack):
     monkeypatch.setattr(autoattack, "ATTACKS", (attack,))
     found = judge(AutoAttack(threat=Threat(norm="linf", eps=0.4)), model, x[:2], y[:2])
     assert [judged.details["attack"] for judged in found] == [0, 0]
+
+
+class Exact(nn.Module):
+    """A network in float64 for the package's float32 images: the batch size does not turn the sign of a gradient."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x):
+        return self.network(x.double())
+
+
+@BOTH
+def test_images_leave_the_first_attack_once_broken_and_the_same_are_broken(digits, monkeypatch, threat):
+    model, x, y = doubled(digits, 16)
+    x = x.float()
+    monkeypatch.setattr(autoattack, "ATTACKS", ("apgd-ce",))
+    few, every = Watched(Exact(model)), Watched(Exact(model))
+    found = judge(AutoAttack(threat=threat), few, x, y)
+    monkeypatch.setattr(autoattack, "Leaving", Staying)
+    expected = judge(AutoAttack(threat=threat), every, x, y)
+    assert stands(found) == stands(expected) and 0 < len(stands(found)) < 16
+    assert [judged.skipped for judged in found] == [judged.skipped for judged in expected]
+    assert sum(map(len, every.inputs)) > 100 * 12 and sum(map(len, few.inputs)) < 0.9 * sum(map(len, every.inputs))
+
+
+class Staying(autoattack.Leaving):
+    """The network computes the whole batch to the end; what the last pass finds is what the package returns."""
+
+    def forward(self, x):
+        logits = self.network(x)
+        self.found = run.Found.nothing(self.found.adversarial)
+        self.found.note(torch.arange(len(x)), x.detach(), self.y, run.classes(logits.detach()), 0)
+        return logits
 
 
 def test_autoattack_on_nine_classes(monkeypatch, caplog):

@@ -25,6 +25,7 @@ ATTACKS = ("apgd-ce", "apgd-t", "fab-t", "square")
 class AutoAttack(Attacker):
     """Four attacks by the authors' package; the radius is `eps` where none of them broke the image, else 0.
 
+    The first attack, whose package goes on with broken images to its end, computes the network for the others alone.
     The package draws random numbers for whole batches, so a judgement depends on the images of its batch. Its details
     contain the number of the attack that broke the image, in the order of `ATTACKS`.
     """
@@ -65,13 +66,44 @@ class AutoAttack(Attacker):
         if others < 3:
             raise ValueError(f"AutoAttack needs 4 classes, and the network has {others + 1} (allowed: AutoPGD)")
         norm = {"linf": "Linf", "l2": "L2"}[self.ball.norm]
-        ensemble = pyautoattack.AutoAttack(model, eps=self.ball.eps, norm=norm, seed=seed, device=x.device)
+        leaving = Leaving(model, x, y)
+        # The first attack asks for all images of the batch at each step; the others choose among them.
+        asked = leaving if attack == "apgd-ce" else model
+        ensemble = pyautoattack.AutoAttack(asked, eps=self.ball.eps, norm=norm, seed=seed, device=x.device)
         ensemble.attacks_to_run = [attack]
         ensemble.apgd_targeted.n_target_classes = ensemble.fab.n_target_classes = min(9, others)
         # The package seeds the global generators.
         with torch.random.fork_rng([x.device] if x.is_cuda else []):
             adversarial, _ = ensemble.run_standard_evaluation(x, y, batch_size=len(x))
+        if attack == "apgd-ce":
+            return leaving.found
         result = Found.nothing(x)
         with torch.no_grad():
             result.note(torch.arange(len(x), device=x.device), adversarial, y, classes(model(adversarial)), 0)
         return result
+
+
+class Leaving(nn.Module):
+    """A network that computes the images which are not broken yet, each of which keeps its place in the batch.
+
+    An image is broken by the first point at which it is misclassified. From then on its logits are those of that point,
+    with a gradient of zero.
+    """
+
+    def __init__(self, network: nn.Module, x: Tensor, y: Tensor):
+        super().__init__()
+        self.network, self.y, self.found = network, y, Found.nothing(x)
+        self.logits: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        place = (~self.found.broken).nonzero().flatten()
+        if self.logits is None:
+            logits = self.network(x)
+        else:
+            # The term keeps the graph that the attack differentiates where no image is left.
+            logits = self.logits + 0 * x.flatten(1)[:, :1]
+            if len(place):
+                logits = logits.index_put((place,), self.network(x[place]))
+        self.logits = logits.detach()
+        self.found.note(place, x.detach()[place], self.y[place], classes(self.logits[place]), 0)
+        return logits
