@@ -3,11 +3,14 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.integrate import quad
 from scipy.stats import beta, binom, binomtest, norm
 
 from crt.sequential import BLOCK, FUTILITY, RULES, Decision, Mixture, Spending, log_wealth
+from reports import anytime_coverage
+from reports.anytime_coverage import Naive, wrongly_proved
 
 BOTH = pytest.mark.parametrize("rule", list(RULES))
 
@@ -86,35 +89,32 @@ def test_futility_is_an_exact_test_and_gives_up_what_is_out_of_reach():
     assert beyond.hopeless.tolist() == [False, True] and not beyond.done
 
 
-def wrongly_proved(decision, p, studies: int, seed: int) -> int:
-    """Number of studies of true probability `p` that prove a larger one, in looks that go on until all is decided."""
-    rng, hits, drawn = np.random.default_rng(seed), np.zeros(studies, int), 0
-    for look in decision.sequence.looks:
-        hits, drawn = hits + rng.binomial(look - drawn, p, studies), look
-        decision.look(hits, look)
-    return int((decision.proved & (decision.q > p)).any(1).sum())
-
-
-class Naive(Mixture):
-    """Clopper and Pearson at the full alpha at every look: no valid sequence."""
-
-    def proves(self, hits, drawn, q):
-        return binom.sf(np.asarray(hits) - 1, drawn, q) <= self.alpha
-
-
 @pytest.mark.parametrize("alpha", [0.05, 0.01])
 @pytest.mark.parametrize("ratio", [1, 2])
 def test_under_optional_stopping_wrong_proofs_have_at_most_the_share_alpha(alpha, ratio):
-    studies, most = 10_000, 3000
-    threshold = np.array([norm.cdf(ratio)])
-    p = np.nextafter(threshold[0], 0)
+    studies, most, q = 10_000, 3000, float(norm.cdf(ratio))
     counts = {}
     for kind in (Spending, Mixture, Naive):
-        counts[kind] = wrongly_proved(Decision(kind(alpha, most), threshold, (studies,)), p, studies, seed=1)
+        rng = np.random.default_rng(1)
+        counts[kind] = wrongly_proved(kind(alpha, most), q, float(np.nextafter(q, 0)), studies, rng)
     # An exact test, so that a valid rule fails it once in a million seeds at most, and this seed is fixed.
     for valid in (Spending, Mixture):
         assert binom.sf(counts[valid] - 1, studies, alpha) > 1e-6
     assert binom.sf(counts[Naive] - 1, studies, alpha) < 1e-6 and counts[Naive] > 1.5 * alpha * studies
+
+
+def test_the_page_has_every_case_and_the_draws_of_each_rule(tmp_path, monkeypatch):
+    monkeypatch.setattr(anytime_coverage, "IMAGES", 200)
+    monkeypatch.setattr(anytime_coverage, "MOST", 500)
+    anytime_coverage.publish(40, tmp_path)
+    wrong, draws = (pd.read_csv(tmp_path / f"anytime-{name}.csv") for name in ("guarantee", "draws"))
+    assert len(wrong) == 3 * 3 * 4 * 2 and set(wrong["studies"]) == {100, 1000}
+    assert ((wrong["wrong_low"] <= wrong["wrong"]) & (wrong["wrong"] <= wrong["wrong_high"])).all()
+    for _, rows in draws.groupby("curve"):
+        assert rows["rule"].tolist() == ["fixed n", "spending", "mixture"]
+        assert (rows["draws"].iloc[1:] < rows["draws"].iloc[0] / 3).all()
+    page = (tmp_path / "anytime.md").read_text(encoding="utf-8")
+    assert "0 have an interval that lies above alpha" in page and page.count("| spending |") == 8
 
 
 @BOTH
