@@ -15,7 +15,7 @@ MAY = {
 }
 FLOORS = {
     "crt": (
-        ("text", "quantity", "lazy", "distributed", "judgement", "disk"),
+        ("text", "quantity", "lazy", "distributed", "judgement", "disk", "sequential"),
         ("screen", "table_layout", "threat", "sealed"),
         ("fitted_table",),
         ("data",),
@@ -40,7 +40,7 @@ FLOORS = {
         ("__main__",),
     ),
     "reports": (
-        ("render", "interval_coverage", "front_coverage", "options", "seed_model"),
+        ("render", "interval_coverage", "front_coverage", "anytime_coverage", "options", "seed_model"),
         ("seed_simulation", "precision_coverage"),
         ("tables", "figures", "seed_coverage"),
         ("frames", "observations"),

@@ -3,7 +3,7 @@
 from bench.records import Verdict
 from bench.results.contenders import Contender
 from bench.results.judging import judging
-from bench.results.robustness import kind, right
+from bench.results.robustness import grid, kind, right
 
 
 def probability(verdict: Verdict) -> float | None:
@@ -36,10 +36,14 @@ def group(verdict: Verdict) -> str | None:
 
 
 def groups_by_seed(contender: Contender) -> dict[int, dict[int, str | None]]:
-    """Groups by seed and image of a contender that is judged by smoothing; empty for others."""
+    """Groups by seed and image of a contender that is judged by smoothing; empty for others.
+
+    Draws of a grid end by what they show, so that their share of hits is no estimate of p.
+    """
     specs = {seed: judging(m.cell) for seed, m in contender.by_seed.items()}
     return {
         seed: {image: group(verdict) for image, verdict in verdicts.items()}
         for seed, spec in specs.items()
-        if spec and kind(spec.name) == "smoothing" and (verdicts := contender.by_seed[seed].verdicts.get(spec.id))
+        if spec and kind(spec.name) == "smoothing" and not grid(spec)
+        if (verdicts := contender.by_seed[seed].verdicts.get(spec.id))
     }

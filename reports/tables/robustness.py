@@ -170,7 +170,9 @@ def _certified_tables(smoothing: pd.DataFrame) -> Iterator[TableSpec]:
         # Text has the published figures among the claims.
         writers = "latex" if prefix else BOTH if known else "text"
         if keys and (known or not prefix):
+            # Beside a grid, a row is told by its evaluation.
+            named_by = [Column("eval", "evaluation", "name")] if "draws" in smoothing and not prefix else []
             columns = [Column(radius[0], f"r = {radius[1]}", form, radius[1], RADII) for radius in radii]
             # ACR is last: it grows with the number of draws, and with images that are easy anyway.
-            columns = [*network(smoothing, "sigma"), *columns, Column(acr, "ACR", "radius")]
+            columns = [*network(smoothing, "sigma"), *named_by, *columns, Column(acr, "ACR", "radius")]
             yield TableSpec(title, caption + end, columns, smoothing, notes, writers)
