@@ -71,7 +71,7 @@ def append(path: Path, row: Row) -> None:
     """Append a row in one write."""
     fields: tuple[float | str, ...] = (row.idx, row.label, row.predict, row.radius, int(row.correct), _clock(row.time))
     if row.draws is not None:
-        fields += tuple(row.draws[name] for name in _DRAWS)
+        fields += (int(row.draws["drawn"]), int(row.draws["nA"]), row.draws["pA_low"])
     append_line(path, "\t".join(map(str, fields)).encode() + b"\n")
 
 
