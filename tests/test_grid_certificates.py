@@ -200,7 +200,7 @@ def test_a_grid_is_compared_at_its_own_radii_and_never_with_measured_ones(tiny, 
     other = Measured(tiny(method="Gaussian", evals=EVALS).cells[0], tmp_path, verdicts=only.verdicts)
     pairs = manifest.model_copy(update={"cells": (alone, other.cell)})
     row = comparisons(pairs, [only, other]).iloc[0]
-    assert row["at"] == "radius 0" and pd.isna(row["acr_difference"]) and row["accuracy_difference"] == 0
+    assert row["at"] == "radius 0.2" and pd.isna(row["acr_difference"]) and row["accuracy_difference"] == 0
 
 
 def test_plans_say_that_draws_end_early_and_which_radii_are_out_of_reach(tiny):
