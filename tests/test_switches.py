@@ -352,6 +352,27 @@ def test_arithmetic_is_set_for_its_time_and_bounds_stay_exact(precision, product
     assert flags() == before
 
 
+OLDER = (
+    lambda: torch.backends.cuda.matmul.allow_tf32,
+    lambda: torch.get_float32_matmul_precision() != "highest",
+    lambda: torch.backends.cudnn.allow_tf32,
+)
+"""torch's older settings, each True for TF32; a reader raises where one contradicts the newer setting."""
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "tf32"])
+def test_the_compiler_can_read_the_older_settings(precision):
+    before = [read() for read in OLDER]
+    with arithmetic(recipe(precision=precision)):
+        assert [read() for read in OLDER] == [precision == "tf32"] * 3
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=precision == "tf32"):
+            pass
+        with exact(torch.device("cpu")):
+            assert [read() for read in OLDER] == [False] * 3
+        assert [read() for read in OLDER] == [precision == "tf32"] * 3
+    assert [read() for read in OLDER] == before
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_no_step_asks_the_device_for_a_number(name):
     of = recipe()

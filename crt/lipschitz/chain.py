@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from crt.models.activations import MaxMin, ReLUTheta
 from crt.models.classifier import Classifier
+from crt.training.precision import rounding
 
 AFFINE = (nn.Conv2d, nn.Linear)
 _ALLOWED = "Linear, Conv2d without groups, dilation and padding other than zeros, ReLU, ReLUTheta, MaxMin, Flatten"
@@ -90,19 +91,10 @@ def padding(module: nn.Conv2d) -> tuple[int, ...]:
 @contextmanager
 def exact(device: torch.device) -> Iterator[None]:
     """Turn off autocast and TF32, which would invalidate bounds; a backward pass may still use either."""
-    # torch creates this attribute on import.
-    parts = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
-    before = [part.fp32_precision for part in parts]
-    for part in parts:
-        part.fp32_precision = "ieee"
-    try:
-        # The meta device, where operations are counted, has no autocast to turn off.
-        known = torch.amp.is_autocast_available(device.type)
-        with torch.autocast(device.type, enabled=False) if known else nullcontext():
-            yield
-    finally:
-        for part, precision in zip(parts, before, strict=True):
-            part.fp32_precision = precision
+    # The meta device, where operations are counted, has no autocast to turn off.
+    known = torch.amp.is_autocast_available(device.type)
+    with rounding("ieee"), torch.autocast(device.type, enabled=False) if known else nullcontext():
+        yield
 
 
 def _modules(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:

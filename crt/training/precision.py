@@ -5,10 +5,11 @@ import os
 import pwd
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -60,18 +61,43 @@ def products(precision: str, trial: bool) -> Iterator[None]:
 
     Trials pay where few sizes occur often.
     """
-    # torch creates this attribute on import.
-    parts = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
-    before, tried = [part.fp32_precision for part in parts], torch.backends.cudnn.benchmark
-    for part in parts:
-        part.fp32_precision = "tf32" if precision == "tf32" else "ieee"
+    tried = torch.backends.cudnn.benchmark
     torch.backends.cudnn.benchmark = trial
+    try:
+        with rounding("tf32" if precision == "tf32" else "ieee"):
+            yield
+    finally:
+        torch.backends.cudnn.benchmark = tried
+
+
+@contextmanager
+def rounding(inputs: Literal["ieee", "tf32"]) -> Iterator[None]:
+    """Context in which a GPU's float32 products keep all bits of their inputs or round them to TF32.
+
+    torch has an older setting for each of these, which its compiler reads, and whose readers raise RuntimeError where
+    it contradicts the newer one (https://github.com/pytorch/pytorch/issues/166387).
+    """
+    # torch creates these attributes on import.
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    parts = (cudnn.conv, cudnn.rnn, matmul)  # type: ignore[attr-defined]
+    before = [part.fp32_precision for part in parts]
+    _round([inputs] * 3)
     try:
         yield
     finally:
-        for part, kept in zip(parts, before, strict=True):
-            part.fp32_precision = kept
-        torch.backends.cudnn.benchmark = tried
+        _round(before)
+
+
+def _round(precisions: Sequence[str]) -> None:
+    """Set the precisions of convolutions, recurrent layers and matrix products under their older names, and the newer.
+
+    The newer ones come last, since the older ones overwrite them with defaults.
+    """
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    cudnn.allow_tf32, matmul.allow_tf32 = precisions[0] == "tf32", precisions[-1] == "tf32"
+    parts = (cudnn.conv, cudnn.rnn, matmul)  # type: ignore[attr-defined]
+    for part, precision in zip(parts, precisions, strict=True):
+        part.fp32_precision = precision
 
 
 def begin(recipe: Recipe) -> None:
