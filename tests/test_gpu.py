@@ -145,6 +145,34 @@ def test_without_uuid_it_is_found_by_bus(plug, lack):
     assert ("nvmlDeviceGetEnforcedPowerLimit", "bus") in driver.calls
 
 
+class Divided(Driver):
+    """A driver of a GPU that is divided into parts; `known` is how it names the part, or None for a part unknown."""
+
+    def __init__(self, known: str | None):
+        super().__init__(nvmlInit="", nvmlDeviceGetHandleByPciBusId="whole")
+        self.answers |= {"nvmlDeviceGetTotalEnergyConsumption": [1, 2], "nvmlSystemGetDriverVersion": "570.12"}
+        self.answers["nvmlDeviceGetMigMode"] = [(1, 1)]
+        self.known = known
+
+    def nvmlDeviceGetHandleByUUID(self, name: str) -> str:
+        if name != self.known:
+            raise Unsupported(name)
+        return "part"
+
+
+def test_a_part_of_a_gpu_is_found_by_its_uuid(plug):
+    driver = plug(Divided(f"MIG-{UUID}"))
+    assert facts() == NOTHING | {"driver": "570.12"}
+    assert ("nvmlDeviceGetEnforcedPowerLimit", "part") in driver.calls
+    assert not any(name == "nvmlDeviceGetHandleByPciBusId" for name, *_ in driver.calls)
+
+
+def test_the_whole_gpu_does_not_answer_for_a_part(plug):
+    driver = plug(Divided(None))
+    assert facts() == NOTHING and watched() is None
+    assert not any(name == "nvmlDeviceGetTotalEnergyConsumption" for name, *_ in driver.calls)
+
+
 @pytest.mark.parametrize(
     ("name", "lost"),
     [

@@ -76,16 +76,31 @@ def facts() -> Facts:
 
 
 class _Device:
-    """NVML's handle of the GPU that has these CUDA properties."""
+    """NVML's handle of the GPU, or of the part of one (MIG), that has these CUDA properties.
+
+    ValueError for a part that the driver does not find by its UUID.
+    """
 
     def __init__(self, nvml: Any, properties: Any):
         self.nvml = nvml
         # CUDA_VISIBLE_DEVICES renumbers CUDA's devices but not NVML's, so an index could select another GPU.
+        for kind in ("GPU", "MIG"):
+            try:
+                self.handle = nvml.nvmlDeviceGetHandleByUUID(f"{kind}-{properties.uuid}")
+                return
+            except (AttributeError, nvml.NVMLError):
+                pass
+        bus = properties.pci_domain_id, properties.pci_bus_id, properties.pci_device_id
+        self.handle = nvml.nvmlDeviceGetHandleByPciBusId("{:08X}:{:02X}:{:02X}.0".format(*bus))
+        if self._is_divided():
+            raise ValueError("the GPU is divided into parts, whose clocks and energy are not those of the whole GPU")
+
+    def _is_divided(self) -> bool:
         try:
-            self.handle = nvml.nvmlDeviceGetHandleByUUID(f"GPU-{properties.uuid}")
-        except (AttributeError, nvml.NVMLError):
-            bus = properties.pci_domain_id, properties.pci_bus_id, properties.pci_device_id
-            self.handle = nvml.nvmlDeviceGetHandleByPciBusId("{:08X}:{:02X}:{:02X}.0".format(*bus))
+            current, _ = self.nvml.nvmlDeviceGetMigMode(self.handle)
+        except (AttributeError, self.nvml.NVMLError):
+            return False
+        return bool(current)
 
     def ask(self, function: str, constant: str | None = None) -> int | None:
         try:
@@ -124,7 +139,7 @@ def _device() -> _Device | None:
     try:
         pynvml.nvmlInit()
         return _Device(pynvml, torch.cuda.get_device_properties(distributed.device()))
-    except (AttributeError, pynvml.NVMLError):
+    except (AttributeError, ValueError, pynvml.NVMLError):
         return None
 
 
