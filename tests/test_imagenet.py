@@ -192,7 +192,7 @@ def test_lighting_shifts_torchs_images(small, monkeypatch):
     plain, jittered = (whole(make("torch", small, pipeline=name))[0] for name in ("crt", "rrm-imagenet"))
     monkeypatch.setitem(PIPELINES, "rrm-imagenet", lit)
     found, again = (whole(make("torch", small, pipeline="rrm-imagenet", workers=workers))[0] for workers in (0, 1))
-    shifts = Changes(lit, 9, 3, 0, torch.device("cpu")).shifts
+    shifts = Changes(lit, 9, 3, 0, torch.Tensor.clone).shifts
     expected = (plain + shifts[:, :, None, None]).clip(0, 1)
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
     assert torch.equal(found, again) and not torch.equal(found, jittered) and shifts.abs().max() > 0.005
@@ -205,7 +205,7 @@ def test_lighting_shifts_ffcvs_images(small, monkeypatch):
     from crt.data.augment import Changes
 
     monkeypatch.setitem(PIPELINES, "rrm-imagenet", lit := replace(PIPELINES["rrm-imagenet"], jitter=0.0, crop=False))
-    shifts = Changes(lit, 9, 3, 0, torch.device("cpu")).shifts
+    shifts = Changes(lit, 9, 3, 0, torch.Tensor.clone).shifts
     plain, found = (whole(make("ffcv", small, pipeline=name))[0] for name in ("plain", "rrm-imagenet"))
     torch.testing.assert_close(found, (plain + shifts[:, :, None, None]).clip(0, 1), atol=1e-6, rtol=0)
 

@@ -16,7 +16,6 @@ from crt.data.loader import loader
 from crt.models.classifier import Classifier, Normalize
 
 DIGITS = DATASETS["digits"]
-CPU = torch.device("cpu")
 ADJUST = (functional.adjust_brightness, functional.adjust_contrast, functional.adjust_saturation)
 OWN, CIFAR = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 
@@ -74,7 +73,7 @@ def test_turns_are_torchvisions(size):
 
 def test_lighting():
     np.testing.assert_allclose(COLOURS @ COLOURS.T, np.eye(3), atol=1e-3)
-    drawn = Changes(PIPELINES["rrm-imagenet"], 40_000, 0, 0, CPU).shifts.double().numpy()
+    drawn = Changes(PIPELINES["rrm-imagenet"], 40_000, 0, 0, torch.Tensor.clone).shifts.double().numpy()
     expected = 0.05**2 * sum(v**2 * np.outer(c, c) for v, c in zip(VARIANCES, COLOURS, strict=True))
     np.testing.assert_allclose(np.cov(drawn.T), expected, atol=0.03 * expected.max())
     x = bytes_of(4, 8, 8).float() / 255
@@ -84,12 +83,12 @@ def test_lighting():
 
 
 def test_draws_are_of_the_stated_ranges():
-    drawn = Changes(PIPELINES["rrm-l2"], 6000, 0, 0, CPU)
+    drawn = Changes(PIPELINES["rrm-l2"], 6000, 0, 0, torch.Tensor.clone)
     assert 0.75 <= drawn.factors.min() < 0.76 and 1.24 < drawn.factors.max() <= 1.25
     assert -2 <= drawn.angles.min() < -1.99 and 1.99 < drawn.angles.max() <= 2
     _, counts = drawn.kinds.unique(dim=0, return_counts=True)
     assert len(counts) == 6 and 860 < counts.min() and counts.max() < 1140  # 4.8 standard deviations
-    again, other = (Changes(PIPELINES["rrm-l2"], 6000, 0, epoch, CPU).factors for epoch in (0, 1))
+    again, other = (Changes(PIPELINES["rrm-l2"], 6000, 0, epoch, torch.Tensor.clone).factors for epoch in (0, 1))
     assert torch.equal(drawn.factors, again) and not torch.equal(drawn.factors, other)
 
 
@@ -130,7 +129,7 @@ def test_ranks_share_one_process_epoch(kind, digits):
 
 def test_memory_jitters_and_turns_what_it_crops(digits):
     crops, found = (epoch("device", digits, name)[0] for name in ("crt", "rrm-l2"))
-    drawn = Changes(PIPELINES["rrm-l2"], 200, 3, 1, CPU)
+    drawn = Changes(PIPELINES["rrm-l2"], 200, 3, 1, torch.Tensor.clone)
     for k in range(0, 200, 10):
         image = reference((crops[k] * 255).round().byte(), drawn.kinds[k], drawn.factors[k])
         image = functional.rotate(image, drawn.angles[k].item())

@@ -1,5 +1,7 @@
 """Changes of colours and angles in whole batches of training images, on the device."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -21,19 +23,20 @@ class Changes:
     on bytes, so that the pixels of every loader are multiples of 1/255 until `lighting` shifts them.
     """
 
-    def __init__(self, pipeline: Pipeline, n: int, seed: int, epoch: int, device: torch.device):
+    def __init__(self, pipeline: Pipeline, n: int, seed: int, epoch: int, own: Callable[[Tensor], Tensor]):
+        """`own` copies a tensor to the device on which images are augmented."""
         random = np.random.default_rng((seed, epoch, 2))
         self.pipeline = pipeline
         if pipeline.jitter:
-            self.kinds = torch.from_numpy(random.permuted(np.tile(np.arange(3), (n, 1)), axis=1)).to(device)
+            self.kinds = own(torch.from_numpy(random.permuted(np.tile(np.arange(3), (n, 1)), axis=1)))
             factors = random.uniform(1 - pipeline.jitter, 1 + pipeline.jitter, (n, 3))
-            self.factors = torch.from_numpy(factors).float().to(device)
+            self.factors = own(torch.from_numpy(factors).float())
         if pipeline.degrees:
             angles = random.uniform(-pipeline.degrees, pipeline.degrees, n)
-            self.angles = torch.from_numpy(angles).float().to(device)
+            self.angles = own(torch.from_numpy(angles).float())
         if pipeline.lighting:
             shifts = random.normal(0, pipeline.lighting, (n, 3)) * VARIANCES @ COLOURS
-            self.shifts = torch.from_numpy(shifts).float().to(device)
+            self.shifts = own(torch.from_numpy(shifts).float())
 
     def __call__(self, x: Tensor, index: Tensor) -> Tensor:
         """Augment images `index`: bytes (B, H, W, 3) to float32 (B, 3, H, W)."""

@@ -76,7 +76,7 @@ class Loader(ABC):
 
     def changes(self, epoch: int, **others) -> Changes:
         """Augmentation of an epoch's cropped images; `others` replace fields of the pipeline."""
-        return Changes(replace(self.pipeline, **others), self.order.n, self.order.seed, epoch, self.device)
+        return Changes(replace(self.pipeline, **others), self.order.n, self.order.seed, epoch, self.own)
 
     def own(self, tensor: Tensor) -> Tensor:
         """A copy on the device; to a GPU, through its own pinned memory, so that the copy is asynchronous."""

@@ -37,7 +37,7 @@ class Device(Loader):
         random = np.random.default_rng((self.order.seed, epoch, 1))
         corner = random.integers(0, 2 * self.pad + 1, (self.order.n, 2))[order]
         mirrored = (random.random(self.order.n) < 0.5 * self.flip)[order]
-        drawn = (torch.from_numpy(a).to(self.device) for a in (order, *corner.T, mirrored))
+        drawn = (self.own(torch.from_numpy(a)) for a in (order, *corner.T, mirrored))
         together = self.batch_size * max(1, _TOGETHER // self.batch_size)
         for index, top, left, mirror in zip(*(a.split(together) for a in drawn), strict=True):
             pixels = self._crops[index, top, left]
