@@ -7,8 +7,7 @@ import torch
 
 from bench.measure.timer import Timer
 from crt import distributed
-from crt.training.loop import LOW
-from crt.training.precision import products
+from crt.training.precision import LOW, products
 from crt.training.recipe import Recipe
 
 _TRIES = 5

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from crt.models.classifier import Classifier
+from crt.models.low_weights import low_weights
 
 LOG_FLOOR = math.log(1e-20)
 """Log-probability of the class below which an attack has no gradient."""
@@ -27,7 +28,9 @@ def frozen(model: nn.Module) -> Iterator[nn.Module]:
     wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     model.eval().requires_grad_(False)
     try:
-        yield model.twin.now() if isinstance(model, Classifier) and model.twin else model
+        network = model.twin.now() if isinstance(model, Classifier) and model.twin else model
+        with low_weights(network):
+            yield network
     finally:
         for module, mode in modes:
             module.training = mode

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crt.attacks.common import l2, wide, within
+from crt.models.low_weights import low_weights
 from crt.threat import Threat
 
 
@@ -21,7 +22,8 @@ def inputs_only(model: nn.Module) -> Iterator[None]:
     wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     model.requires_grad_(False)
     try:
-        yield
+        with low_weights(model):
+            yield
     finally:
         for parameter, grad in wanted:
             parameter.requires_grad_(grad)

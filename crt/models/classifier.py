@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from crt.models.fold_batchnorm import Twin
+    from crt.models.low_weights import LowWeights
 
 
 def boxed(x: Tensor) -> Tensor:
@@ -52,6 +53,8 @@ class Classifier(nn.Module):
 
     twin: "Twin[Classifier] | None" = None
     """Copy without BatchNorm that is attacked instead, where a recipe has `fold: true`."""
+    low: "LowWeights | None" = None
+    """Weights for passes without weight gradients, where a recipe has a lower precision."""
 
     def __init__(
         self,

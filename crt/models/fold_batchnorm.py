@@ -38,10 +38,14 @@ def twin(model: Network) -> "Twin[Network] | None":
 
 
 class Twin(Generic[Network]):
-    """A copy in eval mode, without the BatchNorms that can be folded, of a model whose training may continue."""
+    """A copy in eval mode, without the BatchNorms that can be folded, of a model whose training may continue.
+
+    Tensors that are equal in both networks share their memory, so that they need no copying.
+    """
 
     def __init__(self, model: Network, pairs: list[tuple[str, str]]):
         self.network = copy.deepcopy(model).eval().requires_grad_(False)
+        _share(self.network, model)
         self.folded: list[tuple[nn.Conv2d | nn.Linear, _BatchNorm, nn.Conv2d | nn.Linear]] = []
         """Layer, BatchNorm, and the layer that replaces both."""
         for layer, norm in pairs:
@@ -49,27 +53,40 @@ class Twin(Generic[Network]):
             source, fused = (
                 cast("nn.Conv2d | nn.Linear", network.get_submodule(layer)) for network in (model, self.network)
             )
-            if fused.bias is None:
-                fused.bias = nn.Parameter(fused.weight.new_zeros(len(fused.weight)), requires_grad=False)
+            fused.weight = nn.Parameter(source.weight.detach().clone(), requires_grad=False)
+            fused.bias = nn.Parameter(fused.weight.new_zeros(len(fused.weight)), requires_grad=False)
             self.network.set_submodule(norm, nn.Identity())
             self.folded.append((source, cast("_BatchNorm", model.get_submodule(norm)), fused))
-        made = {f"{layer}.{name}" for layer, _ in pairs for name in ("weight", "bias")}
-        mine, theirs = _tensors(self.network), _tensors(model)
-        self.rest = [(mine[name], theirs[name]) for name in mine.keys() - made]
-        """Pairs of tensors that are equal in both networks."""
 
     @torch.no_grad()
     def now(self) -> Network:
-        """The network with the model's present weights and statistics, in tensors whose memory stays the same."""
-        for layer, norm, fused in self.folded:
-            mean, variance = _statistics(norm)
-            scale = norm.weight * torch.rsqrt(variance + norm.eps)
-            bias = -mean if layer.bias is None else layer.bias - mean
-            fused.weight.copy_(layer.weight * scale.view(-1, *[1] * (layer.weight.dim() - 1)))
-            fused.get_parameter("bias").copy_(torch.addcmul(norm.bias, bias, scale))
-        for mine, theirs in self.rest:
-            mine.copy_(theirs)
+        """The network with the model's present weights and statistics, in tensors whose memory stays the same.
+
+        Each layer takes one kernel, its weights' product; all else is computed for all layers at once.
+        """
+        layers, norms, fused = zip(*self.folded, strict=True)
+        means, variances = zip(*map(_statistics, norms), strict=True)
+        scales = torch._foreach_add(variances, [norm.eps for norm in norms])
+        torch._foreach_rsqrt_(scales)
+        torch._foreach_mul_(scales, [norm.weight for norm in norms])
+        biases = torch._foreach_neg(means)
+        if own := [(bias, layer.bias) for bias, layer in zip(biases, layers, strict=True) if layer.bias is not None]:
+            torch._foreach_add_(*map(list, zip(*own, strict=True)))
+        biases = torch._foreach_addcmul([norm.bias for norm in norms], biases, scales)
+        torch._foreach_copy_([layer.get_parameter("bias") for layer in fused], biases)
+        for layer, scale, result in zip(layers, scales, fused, strict=True):
+            torch.mul(layer.weight, scale.view(-1, *[1] * (layer.weight.dim() - 1)), out=result.weight)
         return self.network
+
+
+def _share(network: nn.Module, model: nn.Module) -> None:
+    """Give the tensors of a copy the memory of the model's; they have no gradients."""
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        owner, _, own = name.rpartition(".")
+        network.get_submodule(owner)._parameters[own] = nn.Parameter(parameter.detach(), requires_grad=False)
+    for name, buffer in model.named_buffers(remove_duplicate=False):
+        owner, _, own = name.rpartition(".")
+        network.get_submodule(owner)._buffers[own] = buffer
 
 
 def plain(model: Classifier) -> Classifier:
@@ -120,10 +137,6 @@ def _statistics(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
 
 def _norms(model: nn.Module) -> int:
     return sum(isinstance(module, _BatchNorm) for module in model.modules())
-
-
-def _tensors(model: nn.Module) -> dict[str, Tensor]:
-    return dict(model.named_parameters()) | dict(model.named_buffers())
 
 
 def _pairs(model: nn.Module) -> list[tuple[str, str]]:

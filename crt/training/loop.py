@@ -13,11 +13,8 @@ from crt import distributed
 from crt.models.classifier import Classifier
 from crt.training.cuda_graph import Graphs, Recorder, Update
 from crt.training.method import Method, Objective, Step
-from crt.training.precision import arithmetic, begin, prepare
+from crt.training.precision import LOW, arithmetic, begin, prepare
 from crt.training.recipe import Recipe
-
-LOW = {"bf16": torch.bfloat16, "fp16": torch.float16}
-"""Number formats under autocast; weights, losses and updates remain float32."""
 
 
 class Batches(Protocol):

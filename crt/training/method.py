@@ -11,6 +11,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from crt.models.classifier import Classifier
+from crt.models.low_weights import low_weights
 from crt.plugins import Plugin
 from crt.threat import Threat
 
@@ -94,11 +95,12 @@ class Method(Plugin, ABC):
         """Start the teacher's work, without gradients; the returned function waits for its result and returns it."""
         stream = self.stream
         if stream is None:
-            result = work()
+            with low_weights(self.required_teacher, constant=True):
+                result = work()
             return lambda: result
         here = torch.cuda.current_stream()
         stream.wait_stream(here)
-        with torch.cuda.stream(stream):
+        with torch.cuda.stream(stream), low_weights(self.required_teacher, constant=True):
             result = work()
 
         def wait() -> Result:

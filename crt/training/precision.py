@@ -17,9 +17,12 @@ from torch import Tensor, nn
 from crt import distributed
 from crt.models.classifier import Classifier
 from crt.models.fold_batchnorm import fold, twin
+from crt.models.low_weights import LowWeights
 from crt.training.method import Method
 from crt.training.recipe import Recipe
 
+LOW = {"bf16": torch.bfloat16, "fp16": torch.float16}
+"""Number formats under autocast; weights, losses and updates remain float32."""
 _SIZES = 64
 """Largest number of input sizes for which a network is compiled."""
 
@@ -43,6 +46,9 @@ def prepare(method: Method, model: Classifier, recipe: Recipe) -> None:
         if folded := twin(model):
             model.twin = folded
             networks.append(folded.network)
+    if low := LOW.get(recipe.precision):
+        for network in networks:
+            network.low = LowWeights(network, low)
     if recipe.teacher_stream and method.teacher is not None:
         method.stream = torch.cuda.Stream()
     if recipe.compile:
