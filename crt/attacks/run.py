@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from crt.attacks import cpu_numbers
 from crt.attacks.common import l2, wide
 from crt.threat import Threat
 
@@ -38,11 +39,20 @@ class Found(NamedTuple):
     def note(self, place: Tensor, x: Tensor, y: Tensor, prediction: Tensor, iterations: int) -> Tensor:
         """Record those images `x`, at positions `place` of the batch, that are not classified as `y`; their mask."""
         fooled = prediction != y
-        if fooled.any():
-            at = place[fooled]
-            self.broken[at], self.iterations[at] = True, iterations
-            self.adversarial[at], self.prediction[at] = x[fooled], prediction[fooled]
+        # Choosing rows by the mask would wait for the device to count them.
+        for kept, values in (
+            *((self.broken, fooled), (self.iterations, torch.full_like(place, iterations))),
+            *((self.adversarial, x), (self.prediction, prediction)),
+        ):
+            mask = fooled.view(-1, *[1] * (kept.dim() - 1))
+            kept.index_copy_(0, place, torch.where(mask, values, kept.index_select(0, place)))
         return fooled
+
+
+def unbroken(fooled: Tensor) -> Tensor | None:
+    """Positions of the images that are not broken; None if none is broken. It waits for the device once."""
+    left = (~fooled).nonzero().flatten()
+    return left if len(left) < len(fooled) else None
 
 
 Attack = Callable[[Tensor, Tensor, Sequence[Name], int], Found]
@@ -76,10 +86,17 @@ def steepest(g: Tensor, threat: Threat) -> Tensor:
 
 
 def offsets(x: Tensor, threat: Threat, names: Sequence[Name], restart: int, full: bool = False) -> Tensor:
-    """Offsets (B, C, H, W), each from its image's own generator: uniform in the ball or, when `full`, of norm eps."""
+    """Offsets (B, C, H, W), each from its image's own numbers: uniform in the ball or, when `full`, of norm eps.
+
+    They are the same on every device: on a GPU, they are computed there, since the CPU draws one image at a time.
+    """
+    seeds = [int(np.random.SeedSequence((*name, restart)).generate_state(1, np.uint64)[0]) for name in names]
+    # torch makes fewer normal numbers than these in another way.
+    if x.is_cuda and x[0].numel() >= cpu_numbers.TAIL:
+        return threat.eps * _offsets_there(x, threat, seeds, full).to(x)
     drawn, generator = [], torch.Generator()
-    for name in names:
-        generator.manual_seed(int(np.random.SeedSequence((*name, restart)).generate_state(1, np.uint64)[0]))
+    for seed in seeds:
+        generator.manual_seed(seed)
         if threat.norm == "linf":
             d = 2 * torch.rand(x.shape[1:], generator=generator, dtype=torch.double) - 1
             drawn.append(d / d.abs().max() if full else d)
@@ -88,3 +105,16 @@ def offsets(x: Tensor, threat: Threat, names: Sequence[Name], restart: int, full
             reach = 1.0 if full else torch.rand((), generator=generator, dtype=torch.double) ** (1 / d.numel())
             drawn.append(d / torch.linalg.vector_norm(d) * reach)
     return threat.eps * torch.stack(drawn).to(x)
+
+
+def _offsets_there(x: Tensor, threat: Threat, seeds: Sequence[int], full: bool) -> Tensor:
+    """Offsets in the unit ball, computed on the device of `x`, in float64."""
+    size = x[0].numel()
+    if threat.norm == "linf":
+        d = 2 * cpu_numbers.uniform(seeds, size, x.device) - 1
+        return (d / d.abs().amax(1, keepdim=True) if full else d).view_as(x)
+    draws = cpu_numbers.draws_of_normal(size)
+    uniforms = cpu_numbers.uniform(seeds, draws + (not full), x.device)
+    d = cpu_numbers.normal(uniforms, size)
+    reach = 1.0 if full else uniforms[:, draws:] ** (1 / size)
+    return (d / torch.linalg.vector_norm(d, dim=1, keepdim=True) * reach).view_as(x)
