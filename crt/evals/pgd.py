@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from crt.attacks.autopgd import cross_entropy
 from crt.attacks.pgd import project
-from crt.attacks.run import Found, Name, look, offsets, steepest
+from crt.attacks.run import Found, Name, look, offsets, steepest, unbroken
 from crt.evals.attacker import Attacker, withstand
 from crt.judgement import Judgement, Question
 from crt.models.classifier import Classifier
@@ -72,8 +72,8 @@ class PGD(Attacker):
         for i in range(self.steps + 1):
             _, g, prediction = look(model, now, y, cross_entropy, differentiate=i < self.steps)
             fooled = result.note(place, now, y, prediction, i)
-            if fooled.any():
-                x, y, now, g, place = (tensor[~fooled] for tensor in (x, y, now, g, place))
+            if (left := unbroken(fooled)) is not None:
+                x, y, now, g, place = (tensor.index_select(0, left) for tensor in (x, y, now, g, place))
             if not len(place):
                 break
             if i < self.steps:
