@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crt.attacks.pgd import project
-from crt.attacks.run import Found, Loss, look, steepest
+from crt.attacks.run import Found, Loss, look, steepest, unbroken
 from crt.threat import Threat
 
 MOMENTUM = 0.75
@@ -127,4 +127,5 @@ def _checkpoint(walk: Walk, enough: float) -> Walk:
 
 def _unbroken(walk: Walk, fooled: Tensor) -> Walk:
     """The walk without the images that are broken, which need no further search."""
-    return Walk(*(tensor[~fooled] for tensor in walk)) if fooled.any() else walk
+    left = unbroken(fooled)
+    return walk if left is None else Walk(*(tensor.index_select(0, left) for tensor in walk))
