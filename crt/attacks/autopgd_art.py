@@ -43,12 +43,13 @@ def art17(
     value, g, prediction = look(model, start, y, loss)
     result.note(place, start, y, prediction, 0)
     now = best = Point(start, start, g, prediction)
-    most = mark = value.mean()
+    most = mark = float(value.mean())
     size, rises = 2 * threat.eps, 0
     for i in range(steps):
         at = _step(now, x, size, threat, MOMENTUM if i else 1.0)
         value, g, prediction = look(model, at, y, loss)
-        now, mean = Point(at, now.at, g, prediction), value.mean()
+        # The step size and the next iterate depend on it: the one question of a step to the device.
+        now, mean = Point(at, now.at, g, prediction), float(value.mean())
         if i and mean == 0:
             break
         if mean > most or (i == 0 and mean == most):
