@@ -70,6 +70,11 @@ class Log:
 _log = Log()
 
 
+def current() -> Log:
+    """The log of the innermost `gpu()`, or of the last one."""
+    return _log
+
+
 def _place() -> str:
     """The innermost line of this project outside this file."""
     frame = sys._getframe(1)

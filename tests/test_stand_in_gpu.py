@@ -3,13 +3,17 @@
 from collections.abc import Callable
 
 import pytest
+import stand_in_gpu
 import torch
 from stand_in_gpu import ASYNCHRONOUS, QUESTION, TO_DEVICE, TO_HOST, Log, gpu
 from test_data import DIGITS, KINDS
-from test_methods import METHODS, toy
+from test_methods import METHODS, chain, classifier, toy
 from test_switches import apart, bound, recipe
 
 from crt.data.loader import loader
+from crt.evals.base import judge_each
+from crt.plugins import find
+from crt.threat import Threat
 from crt.training.loop import Training
 from crt.training.recipe import Recipe
 
@@ -170,3 +174,76 @@ def test_every_setting_of_a_recipe_is_among_them():
 
     assert {key for setting in SETTINGS for key in setting} == set(ARITHMETIC) - {"compile"}
     assert {setting.get("precision", "fp32") for setting in SETTINGS} == {"fp32", "tf32", "bf16", "fp16"}
+
+
+LINF, L2 = Threat(norm="linf", eps=1e-4, sigma=0.25), Threat(norm="l2", eps=1e-4, sigma=0.25)
+SCARCE, PER_BATCH = 1, 20
+"""Waits that an attack may need in each of its steps, and in all else that it does with a batch in one restart."""
+
+
+def judged(name: str, device: str, threat: Threat, of: Callable = classifier, **arguments) -> tuple[list, int]:
+    """Judgements of 8 images with labels that are the network's own classes, and the number of waits for the device."""
+    model, x = of(0).eval(), toy(8)[0]
+    with torch.no_grad():
+        labels = model(x).argmax(1).tolist()
+    evaluation = find("crt.evals", name)(threat=threat, **arguments)
+    model, images = model.to(device), x.to(device)
+    questions = [(image, label, (0, i)) for i, (image, label) in enumerate(zip(images, labels, strict=True))]
+    log = stand_in_gpu.current()
+    log.events.clear()
+    judgements = list(judge_each(evaluation, model, questions))
+    return judgements, log.count()
+
+
+@pytest.mark.parametrize("threat", [LINF, L2], ids=["linf", "l2"])
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("PGD", {}),
+        ("PGD", {"precision": "bf16", "channels_last": True, "fold": True}),
+        ("PGD", {"precision": "tf32"}),
+        ("AutoPGD", {}),
+        ("AutoPGD", {"form": "art17", "loss": "dlr"}),
+    ],
+)
+def test_an_attack_asks_the_device_once_a_step(name, arguments, threat):
+    with gpu():
+        counts = [judged(name, "cuda", threat, steps=steps, restarts=1, **arguments)[1] for steps in (4, 8)]
+        (judgements, two) = judged(name, "cuda", threat, steps=8, restarts=2, **arguments)
+    assert all(judgement.radius > 0 for judgement in judgements)  # so that no attack ends early
+    assert counts[1] - counts[0] <= 4 * SCARCE
+    assert counts[1] <= 8 * SCARCE + PER_BATCH and two - counts[1] <= 8 * SCARCE + PER_BATCH
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "most"),
+    [
+        ("Clean", {}, 8),  # one an image
+        ("Noisy", {}, 8),
+        ("Smoothing", {"n": 1000}, 17),  # two an image, and one a group of images
+        ("Smoothing", {"n": 1000, "precision": "bf16"}, 17),
+        # For each of three layers three of its norm, in the beginning; and five a batch.
+        ("Lipschitz", {}, 14),
+        ("Lipschitz", {"bounds": "box"}, 30),
+        ("Lipschitz", {"bounds": "local"}, 40),
+        ("CROWN", {}, 12),
+    ],
+)
+def test_no_other_evaluation_asks_the_device_more_than_so_often(name, arguments, most):
+    of = chain if name in ("Lipschitz", "CROWN") else classifier
+    expected, _ = judged(name, "cpu", L2, of, **arguments)
+    with gpu():
+        found, count = judged(name, "cuda", L2, of, **arguments)
+    assert count <= most
+    # On a GPU, more draws share a pass, whose sums are rounded in another order.
+    assert [(j.prediction, j.skipped) for j in found] == [(j.prediction, j.skipped) for j in expected]
+    assert [j.radius for j in found] == pytest.approx([j.radius for j in expected], rel=0.05)
+
+
+@pytest.mark.parametrize(("name", "arguments"), [("PGD", {}), ("AutoPGD", {}), ("AutoPGD", {"form": "art17"})])
+def test_an_attack_there_is_the_attack_here(name, arguments):
+    threat = Threat(norm="linf", eps=0.2)
+    expected, _ = judged(name, "cpu", threat, chain, steps=5, restarts=2, **arguments)
+    with gpu():
+        found, _ = judged(name, "cuda", threat, chain, steps=5, restarts=2, **arguments)
+    assert found == expected and any(judgement.radius == 0 for judgement in found)
