@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 APT := build-essential pkg-config libopencv-dev libturbojpeg0-dev
-ARITHMETIC := activations adversarial_methods archs attack_evals autoattack autopgd_art certify crownibp data ddp duet \
+ARITHMETIC := activations adversarial_methods archs attack_evals autoattack autopgd_art certify cpu_numbers crownibp data ddp duet \
   golden graph imagenet lipschitz lipschitz_methods local_lipschitz methods monitor pgd pipelines ready robust run \
   similarity_command smoothing smoothing_methods speed study switches transfer_methods weights worst_losses
 CPUS := OMP_NUM_THREADS=2 OMP_NUM_THREADS=4 ONEDNN_MAX_CPU_ISA=SSE41 ONEDNN_MAX_CPU_ISA=AVX2 \
@@ -10,7 +10,7 @@ CPUS := OMP_NUM_THREADS=2 OMP_NUM_THREADS=4 ONEDNN_MAX_CPU_ISA=SSE41 ONEDNN_MAX_
 TESTED := slurm-wlm slurmctld slurmd slurmdbd munge mariadb-server texlive-science texlive-latex-recommended \
   chromium
 
-.PHONY: install system apt system-test apt-test quickstart test test-cpus chaos lint format
+.PHONY: install system apt system-test apt-test quickstart test test-cpus chaos gpu-check lint format
 
 quickstart: install  ## train, certify and time on bundled digits, then print the report
 	$(BIN)/python -m bench.submit manifests/quickstart.yaml --launcher local
@@ -25,6 +25,9 @@ test-cpus: install  ## the tests of arithmetic as on other processors: each inst
 
 chaos: install system-test  ## 20 minutes of disturbances: of a Slurm cluster, manifests, records and files; then a table
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.chaos --minutes 20
+
+gpu-check:  ## what works on this machine's GPU, and how fast: nine minutes at most; again: continues; installs nothing
+	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m bench.gpu_check
 
 lint: install
 	$(BIN)/ruff check .

@@ -36,7 +36,7 @@ FLOORS = {
         ("jobs",),
         ("plan",),
         ("commands",),
-        ("submit", "status", "cancel", "certify", "attack", "speed", "similarity"),
+        ("submit", "status", "cancel", "certify", "attack", "speed", "similarity", "gpu_check"),
         ("__main__",),
     ),
     "reports": (
