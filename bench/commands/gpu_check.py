@@ -63,9 +63,8 @@ def steps(rehearse: bool, folder: Path, data: Path) -> list[Step]:
         return (*own, "bench.speed", "manifests/speed.yaml", *choice, "--runs", str(folder), "--data", str(data))
 
     tests = [Step(name=test, words=(*own, "pytest", "-q", test), seconds=60) for test in _tests()]
-    first = [
-        step(f"first steps in {precision}", 150 if rehearse else 40, "first", precision) for precision in PRECISIONS
-    ]
+    patience = 150 if rehearse else 40
+    first = [step(f"first steps in {precision}", patience, "first", precision) for precision in PRECISIONS]
     report = Step(
         name="report of speed", words=(*own, "reports", "manifests/speed.yaml", "--runs", str(folder)), seconds=30
     )
@@ -105,7 +104,7 @@ def check(todo: Sequence[Step], folder: Path, limit: float = LIMIT) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + limit
     record, page = folder / "results.jsonl", folder / "gpu-check.md"
-    before = [Result.model_validate_json(line) for line in _lines(record)]
+    before = _read(record)
     machine: list[str] | None = None
     results: dict[str, Result] = {}
     for step in todo:
@@ -128,22 +127,26 @@ def check(todo: Sequence[Step], folder: Path, limit: float = LIMIT) -> int:
         results[step.name] = result
         with replacing(page) as out:
             out.write(_page(todo, results).encode())
-    open_steps = [step for step in todo if step.name not in results]
-    if open_steps:
-        print(f"{len(open_steps)} steps are left; the same command continues with them")
+    if len(results) < len(todo):
+        print(f"left: {len(todo) - len(results)} of {len(todo)} steps; the same command continues")
     print(f"results: {page} (it belongs in reports/published/)")
     return sum(step.name not in results or results[step.name].outcome != "passed" for step in todo)
 
 
-def _lines(record: Path) -> list[str]:
-    """The record's whole lines; the last one of a call that was killed may be incomplete."""
+def _read(record: Path) -> list[Result]:
+    """Results of earlier calls; the incomplete last line of a call that was killed is removed."""
     text = record.read_text(encoding="utf-8") if record.exists() else ""
-    return text[: text.rfind("\n") + 1].splitlines()
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        with replacing(record) as out:
+            out.write(whole.encode())
+    return [Result.model_validate_json(line) for line in whole.splitlines()]
 
 
 def _run(step: Step, seconds: float) -> tuple[Literal["passed", "failed", "timed out"], float, list[str]]:
     """Outcome, seconds and lines of a step's processes, none of which is left."""
-    began, lines = time.monotonic(), []
+    began = time.monotonic()
+    lines: list[str] = []
     try:
         process = subprocess.Popen(
             step.words, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -159,17 +162,20 @@ def _run(step: Step, seconds: float) -> tuple[Literal["passed", "failed", "timed
 
     reader = threading.Thread(target=follow, daemon=True)
     reader.start()
+    code: int | None = None
     try:
         code = process.wait(seconds)
     except subprocess.TimeoutExpired:
-        code = None
+        pass
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     reader.join(LEAST)
-    outcome = "timed out" if code is None else "failed" if code else "passed"
-    return outcome, time.monotonic() - began, list(lines)
+    taken = time.monotonic() - began
+    if code is None:
+        return "timed out", taken, list(lines)
+    return "failed" if code else "passed", taken, list(lines)
 
 
 def _page(todo: Sequence[Step], results: dict[str, Result]) -> str:
