@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench.command import application, report_errors
 from bench.jobs.evaluate import image
@@ -35,7 +35,8 @@ from crt.training.precision import products
 from crt.training.recipe import Recipe
 
 THREAT = Threat(norm="l2", eps=0.25, sigma=0.25)
-ARCHS = (resnet20, cnn2c2f)
+Arch = Callable[[], tuple[nn.Module, int]]
+ARCHS: tuple[Arch, ...] = (resnet20, cnn2c2f)
 SETTINGS: dict[str, dict] = {
     **{precision: {"precision": precision} for precision in ("fp32", "tf32", "bf16")},
     "compile": {"compile": "default"},
@@ -98,7 +99,7 @@ def _losses(name: str, setting: str, device: torch.device) -> tuple[float, float
         return expected, _loss(name, SETTINGS[setting], device, 1, archs)
 
 
-def _loss(name: str, switches: dict, device: torch.device, steps: int, archs: Sequence[Callable] = ARCHS) -> float:
+def _loss(name: str, switches: dict, device: torch.device, steps: int, archs: Sequence[Arch] = ARCHS) -> float:
     method, model = _bound(name, device, archs)
     training = Training(method, model, Recipe(epochs=1000, batch_size=IMAGES, lr=0.01, **switches))
     torch.manual_seed(1)
@@ -109,7 +110,7 @@ def _loss(name: str, switches: dict, device: torch.device, steps: int, archs: Se
     return training.epoch(batches, math.ceil(method.steady_from_epoch)).item()
 
 
-def _bound(name: str, device: torch.device, archs: Sequence[Callable] = ARCHS) -> tuple[Method, Classifier]:
+def _bound(name: str, device: torch.device, archs: Sequence[Arch] = ARCHS) -> tuple[Method, Classifier]:
     """The method and the first network that it can train; some methods train chains of layers alone."""
     kind = plugins("crt.methods")[name]
     for arch in archs:
@@ -193,11 +194,12 @@ def certify(data: Path = Path("data"), rehearse: Rehearse = False) -> None:
     questions = [(image(test, i), int(test.labels[i]), (0, i)) for i in range(count)]
     torch.manual_seed(0)
     model = Classifier(*resnet20(), 10, (0.5,) * 3, (0.25,) * 3).eval().to(device)
-    base = {"threat": THREAT, "n": draws, "skip_wrong": False}
+    base: dict[str, Any] = {"threat": THREAT, "n": draws, "skip_wrong": False}
     with Timer(alone=True) as timer, products("fp32", trial=False):
         plain = [bare_certify(Smoothing(**base), model, x, seed) for x, _, seed in questions]
     print(f"{'plain':28} {timer.seconds / count:.3f} s an image")
-    for switches in ({}, {"precision": "bf16", "channels_last": True}):
+    engines: tuple[dict[str, Any], ...] = ({}, {"precision": "bf16", "channels_last": True})
+    for switches in engines:
         with Timer(alone=True) as timer:
             found = list(judge_each(Smoothing(**base, **switches), model, questions))
         same = sum(a.prediction == b.prediction for a, b in zip(plain, found, strict=True))

@@ -22,7 +22,7 @@ class LowWeights:
     @cached_property
     def parts(self) -> list[tuple[nn.Module, str, nn.Parameter, nn.Parameter]]:
         """Module, name of the parameter, the parameter, and its copy; made at the first use, which few methods have."""
-        parts = []
+        parts: list[tuple[nn.Module, str, nn.Parameter, nn.Parameter]] = []
         for module in self.network.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 for name, weight in module.named_parameters(recurse=False):
