@@ -103,7 +103,7 @@ def test_old_records_without_counts_are_left_out_and_named(tmp_path):
     assert "2 trainings left out (cnn2c2f Standard and cnn2c2f Gaussian)" in line
     plot = probability(certificates(measured), timing(manifest, measured))
     assert set(plot.data["series"]) == {"Gaussian"} and set(plot.data["seeds"]) == {2}
-    assert plot.left_out and "its records do not count the draws of each image" in plot.left_out[0]
+    assert plot.left_out and "its records have no count of a fixed number of draws of each image" in plot.left_out[0]
 
 
 def test_nothing_is_drawn_of_old_records(tmp_path):

@@ -79,7 +79,7 @@ def probability(certificates: pd.DataFrame, timing: pd.DataFrame) -> Plot:
     uncounted = rows["right"] & rows["nA"].isna()
     old = uncounted.groupby([rows[key] for key in _cell(rows)]).transform("any")
     cells = rows[old].drop_duplicates(_cell(rows))
-    missing = left_out(cells, ["its records do not count the draws of each image"] * len(cells))
+    missing = left_out(cells, ["its records have no count of a fixed number of draws of each image"] * len(cells))
     rows = rows[~old]
     if not rows["right"].any():
         raise ValueError("; ".join(["no record counts the draws of right images", *missing]))

@@ -81,4 +81,5 @@ def without_counts(probabilities: pd.DataFrame) -> list[str]:
     names = listed(list(dict.fromkeys(f"{row.arch} {row.method}" for row in rows.itertuples())), "methods")
     count = int(rows["seeds_without_counts"].sum())
     trainings = f"{count} training{'s' * (count > 1)}"
-    return [f"Distribution of p: {trainings} left out ({names}): their records do not count the draws of each image."]
+    why = "their records have no count of a fixed number of draws of each image"
+    return [f"Distribution of p: {trainings} left out ({names}): {why}."]
