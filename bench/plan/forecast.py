@@ -14,6 +14,9 @@ from crt.fitted_table import FittedTable
 from crt.table_layout import Column
 from launchers.task import unfinished
 
+_IN_FP32 = "--set recipe.precision=fp32 makes cells of fp32, --set teacher.recipe.precision=fp32 their teachers"
+"""Remedy for recipes in a precision that a device computes slowly."""
+
 
 def show(
     console: Console,
@@ -93,7 +96,7 @@ def _lines(
         used = set().union(*map(precisions, estimated))
         lines.append(f"Estimates: counted operations at the speed of {speed.words(used)}.")
         if slow := ", ".join(sorted(filter(speed.is_slow, used))):
-            lines.append(f"{slow}: slower than fp32 on this device (--set recipe.precision=fp32 makes cells of fp32).")
+            lines.append(f"{slow}: slower than fp32 on this device ({_IN_FP32}).")
     return lines
 
 
