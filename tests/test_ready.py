@@ -1,6 +1,7 @@
 """Evaluations under each switch against the plain path, what they compute in, and how seldom they wait."""
 
 import copy
+from dataclasses import fields
 
 import pytest
 import torch
@@ -238,7 +239,7 @@ def test_switches_that_are_off_are_no_part_of_an_identity():
     for name, kind in plugins("crt.evals").items():
         if issubclass(kind, Switches):
             plain = spec("crt.evals", name, threat, "e")
-            off = {key: False for key in kind.unsaid if key != "precision"}
+            off = {field.name: field.default for field in fields(kind) if field.name in kind.unsaid - {"precision"}}
             assert spec("crt.evals", {name: off}, threat, "e") == plain and not kind.unsaid & set(plain.args)
             on = spec("crt.evals", {name: {"compile": "default"}}, threat, "e")
             assert on.id != plain.id and on.args["compile"] == "default" and "compile=default" in on.label

@@ -262,6 +262,7 @@ def test_command_writes_pages_tables_and_plots(tmp_path):
         and "| no effect of the seed | 64 | seeds x images |" in page
     )
     pages = {f"{name}.{suffix}" for name in ("intervals", "seeds", "precision", "front") for suffix in ("md", "csv")}
+    pages |= {"anytime.md", "anytime-draws.csv", "anytime-guarantee.csv"}
     assert {path.name for path in tmp_path.iterdir()} == pages | {"intervals.png", "seeds.png"}
     assert all(0 < path.stat().st_size < 200_000 for path in tmp_path.iterdir())
 
