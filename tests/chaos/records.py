@@ -177,13 +177,16 @@ def _figures(folder: Path, home: Path, case: _Case) -> str:
 
 
 def _unnamed(home: Path, case: _Case, told: list[int]) -> str:
-    """The reason why the report does not name the file, the first line left out and their number."""
+    """The reason why the report does not name the file, the first line left out and their number.
+
+    A line before the first one in `told` may be left out, too: an object, but no record.
+    """
     text = "\n".join(path.read_text(encoding="utf-8") for path in (*home.glob("w*.csv"), home / "r.md"))
     text = text.replace("\\", "")
-    found = re.search(rf"{re.escape(case.file.name)}, line {told[0]}: .*?\((\d+) lines?\)", text)
-    if not found:
+    found = re.search(rf"{re.escape(str(case.file))}, line (\d+): .*?\((\d+) lines?\)", text)
+    if not found or int(found[1]) > told[0]:
         return f"no word of line {told[0]} of {case.file}, which is left out"
-    return "" if int(found[1]) >= len(told) else f"{found[1]} of {len(told)} lines are counted"
+    return "" if int(found[2]) >= len(told) else f"{found[2]} of {len(told)} lines are counted"
 
 
 def _quick(case: _Case) -> list[str]:
