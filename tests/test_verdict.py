@@ -356,3 +356,13 @@ cells:
     # A student's epoch takes 1.5 and its teacher's 1.25 times the baseline's, up to noise of 1 %.
     assert float(re.search(r" (\d\.\d+)x", said).group(1)) == pytest.approx(1.5 + 1.25, rel=0.03)
     assert "teachers" not in sentences(*recorded(tmp_path / "alone", TIMED + CELLS.replace("SEEDS", ""), {}))
+
+
+def test_a_baseline_that_is_not_evaluated_still_tells_the_costs(tmp_path):
+    cells = "cells:\n  - {method: Standard, evals: []}\n  - {method: [Gaussian, SmoothMix]}\n"
+    manifest, measured = recorded(tmp_path, TIMED + cells, {"Gaussian": 400, "SmoothMix": 250})
+    (setting,) = settings(manifest, measured)
+    assert setting.baseline and [each.label for each in setting.judged] == ["Gaussian", "SmoothMix"]
+    said = sentences(manifest, measured)
+    assert "Compared: Standard, Gaussian and SmoothMix" in said["compared"] and "radius 0.5" in said["compared"]
+    assert "Gaussian, with 66.7 % (62.8 to 70.3), in 1.2" in said["fastest"] and "buys" not in said

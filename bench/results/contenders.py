@@ -180,7 +180,10 @@ class Setting:
 
 
 def settings(manifest: Manifest, measured: Iterable[Measured], allow: Collection[str] = ()) -> list[Setting]:
-    """The settings of a manifest in its order. Cells that differ in nothing but their seed are one contender."""
+    """The settings of a manifest in its order. Cells that differ in nothing but their seed are one contender.
+
+    A baseline without an evaluation joins the settings of its comparison group, whose costs are relative to it.
+    """
     own = {cell.id for cell in manifest.cells}
     groups: dict[tuple, dict[str, list[Measured]]] = {}
     for m in measured:
@@ -188,7 +191,7 @@ def settings(manifest: Manifest, measured: Iterable[Measured], allow: Collection
             key = (m.folder, m.cell.comparison_group, judged_alike(m.cell))
             groups.setdefault(key, {}).setdefault(m.cell.seedless.id, []).append(m)
     found = []
-    for methods in groups.values():
+    for methods in _with_baselines(manifest, groups):
         cells = {key: members[0].cell.seedless for key, members in methods.items()}
         names, first = Names(cells.values()), next(iter(methods.values()))[0].cell
         contenders = tuple(_contender(manifest, names.label(cells[key]), methods[key]) for key in methods)
@@ -205,6 +208,24 @@ def settings(manifest: Manifest, measured: Iterable[Measured], allow: Collection
             )
         )
     return found
+
+
+def _with_baselines(
+    manifest: Manifest, groups: dict[tuple, dict[str, list[Measured]]]
+) -> Iterable[dict[str, list[Measured]]]:
+    """Yield the methods of each group, those that are judged with a baseline that is not."""
+    unjudged = {
+        (folder, group): {key: members for key, members in methods.items() if manifest.is_baseline(members[0].cell)}
+        for (folder, group, judged), methods in groups.items()
+        if judged is None
+    }
+    joined = {(folder, group) for folder, group, judged in groups if judged is not None}
+    for (folder, group, judged), methods in groups.items():
+        baselines = unjudged.get((folder, group), {})
+        if judged is not None:
+            yield baselines | methods
+        elif len(baselines) < len(methods) or (folder, group) not in joined:
+            yield methods
 
 
 def _contender(manifest: Manifest, label: str, members: list[Measured]) -> Contender:

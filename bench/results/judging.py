@@ -30,10 +30,10 @@ def judged_alike(cell: Cell) -> tuple | None:
 
 def figure(cells: list[Cell]) -> str | None:
     """The figure that cells which are judged alike are judged by, in words."""
-    specs = [spec for cell in cells if (spec := judging(cell))]
-    if not specs:
+    judged = [(cell, spec) for cell in cells if (spec := judging(cell))]
+    if not judged:
         return None
-    cell, spec = cells[0], specs[0]
+    specs, (cell, spec) = [spec for _, spec in judged], judged[0]
     radius = judged_radius(cell, spec)
     if kind(spec.name) == "smoothing":
         decided = "" if grid(spec) is None else ", by grid certificates"
