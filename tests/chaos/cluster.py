@@ -61,7 +61,7 @@ COUNT = 80
 
 
 def missing() -> str:
-    """What this machine lacks for a cluster; empty for nothing."""
+    """Return the reason why this machine cannot run a cluster; empty if it can."""
     if os.getuid():
         return "the test cluster's daemons and disks need root"
     programs = ("slurmctld", "slurmd", "slurmdbd", "munged", "mariadbd", "mount")

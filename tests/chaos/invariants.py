@@ -1,4 +1,4 @@
-"""What must hold once everything is done, however it was disturbed."""
+"""Checks of a disturbed run, after all of its work is done."""
 
 import json
 import re
@@ -60,7 +60,7 @@ def _records(runs: Path) -> dict[str, list[tuple[Path, list[Record], str]]]:
 
 
 def _content(records: list[Record]) -> Counter:
-    """What an undisturbed run records in the same way: epochs with their losses, evaluations with their results."""
+    """The records that equal those of an undisturbed run: epochs with their losses, evaluations with their results."""
     content: Counter = Counter()
     for record in records:
         if isinstance(record, Epoch):

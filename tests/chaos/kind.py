@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Outcome(NamedTuple):
-    """What one disturbance did, and whether the project kept its promises."""
+    """One disturbance, and the promise that it broke, if any."""
 
     tried: str
     """The disturbance in words, enough to repeat it beside the seed: "bit 77 of byte 4,096 of checkpoint.pt"."""

@@ -89,7 +89,7 @@ class Said(NamedTuple):
 
     @property
     def broken(self) -> str:
-        """What is wrong with it as an answer to a user, whatever disturbs the cluster; empty for nothing."""
+        """The reason why no user should get this answer, whatever disturbs the cluster; empty if it is fine."""
         if "Traceback" in self.text:
             return f"{self.command} prints a traceback: {self.text[-600:]}"
         if self.code not in (0, 2) and self.code >= 0:
