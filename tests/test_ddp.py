@@ -47,7 +47,7 @@ def _join(rank: int, world: int, port: int, function, args: tuple) -> None:
     function(rank, *args)
     sys.stdout.flush()
     sys.stderr.flush()
-    # Now and then a thread of torch's process group aborts the interpreter's exit, after all work is done.
+    # Now and then a native thread, it is not known which, aborts the interpreter's exit after all work is done.
     os._exit(0)
 
 
