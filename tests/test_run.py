@@ -137,8 +137,20 @@ def test_two_processes_do_not_work_on_one_cell(tiny, digits, tmp_path):
 
 def test_clock_of_a_node_far_behind_is_named(tiny, digits, tmp_path):
     at = JobPaths(runs=tmp_path / "runs", data=digits, process="fresh", submitted=time.time() + 7200)
+    (tmp_path / "runs" / "logs").mkdir(parents=True)
     with pytest.raises(ValueError, match=r"clock is 2\.0 hours behind"):
         train.run_cell(tiny().cells[0], at)
+
+
+@pytest.mark.parametrize("mount_point_remains", [True, False])
+def test_job_without_the_storage_of_its_runs_writes_nothing(tiny, digits, tmp_path, mount_point_remains):
+    runs = tmp_path / "runs"
+    if mount_point_remains:
+        runs.mkdir()
+    at = JobPaths(runs=runs, data=digits, process="fresh", submitted=time.time())
+    with pytest.raises(FileNotFoundError, match=rf"is its storage mounted.*{runs}"):
+        train.run_cell(tiny().cells[0], at)
+    assert not list(tmp_path.rglob("runs/*"))
 
 
 @pytest.mark.parametrize("loader", ["torch", "device"])

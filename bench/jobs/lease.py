@@ -1,5 +1,6 @@
 """One attempt at a job: its folders, its right to write records, and the record of its failure."""
 
+import errno
 import os
 import socket
 import time
@@ -42,9 +43,13 @@ class JobPaths:
 
 @contextmanager
 def take_lease(file: Path, place: JobPaths) -> Iterator[RecordLease]:
-    """Join the other ranks and lease this rank's records file; a failure is recorded there with its reason."""
+    """Join the other ranks and lease this rank's records file; a failure is recorded there with its reason.
+
+    FileNotFoundError, and nothing is written, if the storage of the runs folder is gone.
+    """
     from crt import distributed  # imports torch, which planning does not need
 
+    _check_runs(place)
     lease = RecordLease(file)
     try:
         _check_clock(place)
@@ -71,6 +76,16 @@ def _stay(error: SupersededError) -> None:
     print(f"{error}; this one waits to be cleared away", flush=True)
     while True:
         time.sleep(_SKEW)
+
+
+def _check_runs(place: JobPaths) -> None:
+    """Raise FileNotFoundError if a submitted job does not find the logs that its submitter made in the runs folder.
+
+    It would start from its first epoch, on the disk below the folder where the storage should be mounted.
+    """
+    if place.submitted and place.process == "fresh" and not (place.runs / "logs").is_dir():
+        reason = f"{socket.gethostname()} does not find the job's logs there (is its storage mounted?)"
+        raise FileNotFoundError(errno.ENOENT, reason, str(place.runs))
 
 
 def _check_clock(place: JobPaths) -> None:

@@ -18,16 +18,21 @@ def _control(run: Run, what: str, job: str | None, *command: str) -> str | None:
     return f"{what} of job {job}" if job and run.slurm.ask(*command, job) is not None else None
 
 
+def _for_a_while(run: Run, rng: Random, state: str, order: str, undo: str, longest: float) -> str | None:
+    """Give an order for a job in this state, and undo it within `longest` seconds."""
+    job = _one(run, rng, state)
+    words = _control(run, f"scontrol {order}", job, "scontrol", order)
+    if words:
+        run.later(rng.uniform(1, longest), f"job {job}", lambda: run.slurm.ask("scontrol", undo, job or ""))
+    return words
+
+
 def requeue(run: Run, rng: Random) -> str | None:
     return _control(run, "scontrol requeue", _one(run, rng, "RUNNING"), "scontrol", "requeue")
 
 
 def requeue_and_hold(run: Run, rng: Random) -> str | None:
-    job = _one(run, rng, "RUNNING")
-    words = _control(run, "scontrol requeuehold", job, "scontrol", "requeuehold")
-    if words:
-        run.later(rng.uniform(2, 8), f"job {job}", lambda: run.slurm.ask("scontrol", "release", job or ""))
-    return words
+    return _for_a_while(run, rng, "RUNNING", "requeuehold", "release", 8)
 
 
 def cancel_one(run: Run, rng: Random) -> str | None:
@@ -40,19 +45,11 @@ def warn_of_the_end(run: Run, rng: Random) -> str | None:
 
 
 def suspend(run: Run, rng: Random) -> str | None:
-    job = _one(run, rng, "RUNNING")
-    words = _control(run, "scontrol suspend", job, "scontrol", "suspend")
-    if words:
-        run.later(rng.uniform(1, 6), f"job {job}", lambda: run.slurm.ask("scontrol", "resume", job or ""))
-    return words
+    return _for_a_while(run, rng, "RUNNING", "suspend", "resume", 6)
 
 
 def hold(run: Run, rng: Random) -> str | None:
-    job = _one(run, rng, "PENDING")
-    words = _control(run, "scontrol hold", job, "scontrol", "hold")
-    if words:
-        run.later(rng.uniform(2, 8), f"job {job}", lambda: run.slurm.ask("scontrol", "release", job or ""))
-    return words
+    return _for_a_while(run, rng, "PENDING", "hold", "release", 8)
 
 
 def time_out(run: Run, rng: Random) -> str | None:

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from random import Random
 
@@ -17,21 +18,20 @@ def fill_disk(run: Run, rng: Random) -> str | None:
 
 
 def rename_runs(run: Run, rng: Random) -> str | None:
-    seconds = rng.uniform(0.3, 4)
-    if run.faults & {"disk", "room"}:
-        return None
-    run.disk.rename_away()
-    run.later(seconds, "disk", run.disk.rename_back)
-    return f"runs folder renamed away for {seconds:.1f} s"
+    return _away(run, rng, "runs folder renamed away", run.disk.rename_away, run.disk.rename_back)
 
 
 def unmount_runs(run: Run, rng: Random) -> str | None:
+    return _away(run, rng, "mount of the runs folder moved away", run.disk.unmount, run.disk.mount_again)
+
+
+def _away(run: Run, rng: Random, words: str, away: Callable[[], None], back: Callable[[], None]) -> str | None:
     seconds = rng.uniform(0.3, 4)
     if run.faults & {"disk", "room"}:
         return None
-    run.disk.unmount()
-    run.later(seconds, "disk", run.disk.mount_again)
-    return f"mount of the runs folder moved away for {seconds:.1f} s"
+    away()
+    run.later(seconds, "disk", back)
+    return f"{words} for {seconds:.1f} s"
 
 
 def shift_claim(run: Run, rng: Random) -> str | None:
