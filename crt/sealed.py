@@ -11,6 +11,7 @@ import os
 import re
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, BinaryIO, NamedTuple, cast
@@ -37,35 +38,41 @@ class _Seal(NamedTuple):
 
 
 class _Digesting(io.RawIOBase):
-    """A stream that digests the bytes it writes; not seekable, so that no writer goes back."""
+    """A stream that digests the bytes while it writes them; not seekable, so that no writer goes back."""
 
-    def __init__(self, file: BinaryIO):
-        self._file, self.digest = file, hashlib.sha256()
+    def __init__(self, file: BinaryIO, digester: Executor):
+        self._file, self._digester, self.digest = file, digester, hashlib.sha256()
         self.error: OSError | None = None
 
     def writable(self) -> bool:
         return True
 
     def write(self, data) -> int:
+        if self.error:
+            return len(data)  # a buffer that is dropped writes its rest
+        digested = self._digester.submit(self.digest.update, data)
         try:
             self._file.write(data)
         except OSError as error:
             self.error = error
             raise
-        self.digest.update(data)
+        finally:
+            digested.result()  # the buffer may be changed from here on
         return len(data)
 
 
 @contextmanager
 def writing(path: Path, owner: str, keep: Path | None = None) -> Iterator[IO[bytes]]:
     """Yield a stream for a zip archive, which replaces `path` with its digest once it is on disk; see `replacing`."""
-    with replacing(path, keep) as file:
-        stream = _Digesting(file)
+    with replacing(path, keep) as file, ThreadPoolExecutor(1) as digester:
+        stream = _Digesting(file, digester)
+        buffer = io.BufferedWriter(stream, _BLOCK)
         try:
-            yield cast(IO[bytes], stream)
+            yield cast(IO[bytes], buffer)
         except RuntimeError:
             # torch.save reports an error of the stream as its own.
             raise stream.error or DamagedError(f"{path}: cannot be written") from None
+        buffer.flush()
         stream.digest.update(owner.encode())
         comment = f"{owner} sha256:{stream.digest.hexdigest()}".encode()
         file.seek(-2, os.SEEK_END)
