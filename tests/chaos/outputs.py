@@ -72,7 +72,8 @@ def page(path: Path) -> str:
 def latex(path: Path) -> str:
     """A command or an active character of LaTeX right before the mark."""
     found = re.search(
-        rf".*(?:(?<!\\)(?:\\\\)*\\{MARK}|\\input\{{{MARK}|(?<!\\)[%&#_{{]{MARK}|(?<![\\<>|])\${MARK}|\^\^{MARK})",
+        rf".*(?:(?<!\\)(?:\\\\)*\\{MARK}|\\input\{{{MARK}|(?<!\\)[%&#_]{MARK}|(?<![\\<>|])\${MARK}|\^\^{MARK}"
+        rf"|(?<!\\)(?<!\\section\*)(?<!\\caption)\{{{MARK})",
         path.read_text(),
     )
     return f"LaTeX: {found[0][-80:]!r}" if found else ""
