@@ -16,6 +16,7 @@ from bench.jobs import train
 from bench.jobs.evaluate import run_judge
 from bench.jobs.lease import JobPaths
 from bench.records import End, Epoch, Fail, MonitorPoint, Replaced, Verdict, read, read_all
+from crt import distributed
 from crt.sealed import DamagedError, check_seal
 from crt.training.loop import Training
 
@@ -48,12 +49,14 @@ class Interrupted:
 
 
 def stop_in(monkeypatch: pytest.MonkeyPatch, cell: Cell, epoch: float) -> None:
-    """Kill the next training in the middle of an epoch."""
+    """Kill the next training in the middle of an epoch, all ranks after the same step."""
     steps, update = [], Training._update
 
     def counted(self, *batch):
         steps.append(None)
         if len(steps) > epoch * cell.images / cell.recipe.batch_size:
+            # A rank that ends while another still waits for its gradients makes that one fail, or abort at its exit.
+            distributed.barrier()
             raise Killed
         return update(self, *batch)
 

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -232,13 +233,36 @@ def student(tiny, digits, tmp_path, monkeypatch):
     return manifest, at, make_robust_dataset.folder(manifest.cells[0], at.runs)
 
 
-def test_damaged_chunk_of_a_robust_dataset_is_made_again(student, capfd):
+def saved(**arrays) -> Callable[[Path], None]:
+    """Replace a chunk by an archive without a digest, as earlier versions wrote."""
+    return lambda path: np.savez(path, **arrays)
+
+
+def no_array(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("images.npy", b"print(1)")
+
+
+CHUNKS = {
+    "a bit": (flip(lambda path: path.stat().st_size // 2), "SHA-256"),
+    "no images": (saved(other=np.zeros(3)), "images"),
+    "other shape": (saved(images=np.zeros((47, 8, 8, 1), np.uint8)), r"not uint8 \(48, "),
+    "other numbers": (saved(images=np.zeros((48, 8, 8, 1))), "float64"),
+    "objects": (saved(images=np.array([print], object)), "allow_pickle"),
+    "no array": (no_array, "images"),
+    "no archive": (lambda path: path.write_bytes(b"\x93NUMPY"), "cut off"),
+}
+
+
+@pytest.mark.parametrize("damage", CHUNKS)
+def test_damaged_chunk_of_a_robust_dataset_is_made_again(damage, student, capfd):
     manifest, at, home = student
     (cell,), file = manifest.cells, home / "digits-train.beton"
     whole, part = file.read_bytes(), home / "part-48.npz"
-    flip(lambda path: path.stat().st_size // 2)(part)
+    make, words = CHUNKS[damage]
+    make(part)
     (home / "made.json").unlink()
-    with pytest.raises(ValueError, match=r"part-48\.npz: damaged.*submit again"):
+    with pytest.raises(ValueError, match=rf"part-48\.npz: damaged.*{words}.*submit again"):
         make_robust_dataset._join(cell, at, make_robust_dataset.chunks(cell))
     make_robust_dataset.run_robustify(cell, 0, 1, at)
     assert f"warning: {part}: damaged" in capfd.readouterr().err

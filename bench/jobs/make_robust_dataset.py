@@ -69,7 +69,7 @@ def run_robustify(cell: Cell, shard: int, shards: int, place: JobPaths) -> None:
     home, firsts = folder(cell, place.runs), chunks(cell)
     with take_lease(home / f"{part}of{parts}.jsonl", place) as lease:
         lease.append(start((cell,), place.process, cell.seed))
-        left = [first for first in firsts[part::parts] if not _is_whole(cell, home / f"part-{first}.npz", lease)]
+        left = [first for first in firsts[part::parts] if not _is_whole(cell, home, first, lease)]
         if left:
             _make(cell, place, left, lease)
         distributed.barrier()
@@ -82,10 +82,10 @@ def _make(cell: Cell, place: JobPaths, left: list[int], lease: RecordLease) -> N
     home, args = folder(cell, place.runs), cell.method.args
     teacher = trained(_teacher(cell), place.runs).eval()
     images = Beton(ensure(DATASETS[cell.dataset], "train", place.images(cell, "train")))
-    count, size = dataset(cell).train_images, chunks(cell).step
+    count = dataset(cell).train_images
     with Progress(f"{_teacher(cell).id} {cell.robust}", len(left), 0, "chunk") as progress:
         for first in left:
-            chosen = np.arange(first, min(first + size, count))
+            chosen = np.asarray(_chosen(cell, first))
             starts = np.random.default_rng((cell.seed, first)).integers(0, count, len(chosen))
             # Ranks do not wait for each other: each has its own chunks, and some have one fewer.
             with Timer(alone=True) as timer:
@@ -111,19 +111,43 @@ def _owner(cell: Cell) -> str:
     return f"{_teacher(cell).id}/{cell.robust}"
 
 
-def _is_whole(cell: Cell, part: Path, lease: RecordLease) -> bool:
+def _is_whole(cell: Cell, home: Path, first: int, lease: RecordLease) -> bool:
     """True if a chunk is there as it was written; a damaged one is removed with a warning, and is made again."""
     try:
-        with reading(part, _owner(cell)):
-            return True
+        _part(cell, home, first)
+        return True
     except FileNotFoundError:
         return False
     except DamagedError as error:
-        part.unlink()
+        (home / f"part-{first}.npz").unlink()
         text = printable(f"{error}; its images are made again")
         print(f"warning: {text}", file=sys.stderr, flush=True)
         lease.append(Replaced(time=time.time(), text=text))
         return False
+
+
+def _part(cell: Cell, home: Path, first: int) -> np.ndarray:
+    """Images (N, H, W, C) of a chunk; DamagedError, which names the file, where it is not as it was written."""
+    path, kind = home / f"part-{first}.npz", dataset(cell)
+    channels, height, width = kind.shape
+    shape = (len(_chosen(cell, first)), height, width, channels)
+    with reading(path, _owner(cell)) as file:
+        try:
+            with np.load(file) as content:
+                images = np.asarray(content["images"])  # a member that is no array comes as bytes
+        except OSError:
+            raise
+        except Exception as error:  # numpy raises many kinds of errors on bytes that are no arrays
+            reason = (str(error).splitlines() or [""])[0]
+            raise DamagedError(f"{path}: damaged: {type(error).__name__}: {reason}") from None
+    if images.dtype != np.uint8 or images.shape != shape:
+        raise DamagedError(f"{path}: damaged: images are {images.dtype} {images.shape}, not uint8 {shape}")
+    return images
+
+
+def _chosen(cell: Cell, first: int) -> range:
+    """Indices of the images of the chunk that begins with image `first`."""
+    return range(first, min(first + chunks(cell).step, dataset(cell).train_images))
 
 
 def _join(cell: Cell, place: JobPaths, firsts: range) -> None:
@@ -139,8 +163,7 @@ def _join(cell: Cell, place: JobPaths, firsts: range) -> None:
 def _parts(cell: Cell, home: Path, firsts: range) -> Iterator[np.ndarray]:
     for first in firsts:
         try:
-            with reading(home / f"part-{first}.npz", _owner(cell)) as file, np.load(file) as part:
-                yield part["images"]
+            yield _part(cell, home, first)
         except DamagedError as error:
             raise ValueError(f"{error} (submit again, and its images are made again)") from None
 
