@@ -13,6 +13,8 @@ from crt.text import printable, replace_missing_characters
 from launchers.environment import cleaned
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_BEGINNING, _END = 2000, 500
+"""Characters of a long message that are printed; its middle is a value that nobody reads."""
 Overrides = Annotated[
     list[str],
     typer.Option("--set", metavar="PLACE=VALUE", help="Change a value of the manifest: recipe.epochs=3; repeatable."),
@@ -65,5 +67,9 @@ def warnings_as_notes() -> Iterator[None]:
 
 
 def _fail(message: str) -> None:
-    print(f"error: {printable(message)}", file=sys.stderr)
+    text = printable(message)
+    if len(text) > _BEGINNING + _END:
+        # The file and the place stand at the beginning, the reason at the end.
+        text = f"{text[:_BEGINNING]} … {text[-_END:]}"
+    print(f"error: {text}", file=sys.stderr)
     raise typer.Exit(2) from None

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import typer
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bench.command import report_errors
 from bench.manifest import read_manifest
 from bench.manifest import strict_yaml as strict
 from bench.manifest.messages import shown
@@ -489,3 +491,14 @@ def test_refusals_take_little_time_and_memory(tmp_path):
         code, seconds, megabytes = line.split()
         assert code == "2" and float(megabytes) < MEGABYTES, line
         assert float(seconds) < SECONDS + 1, line  # the limit of the kernel, on any CPU
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError(f"m.yaml: weights: {'x' * 9000}: no"), OSError(36, "no", f"m.yaml{'x y' * 9000}")]
+)
+def test_a_long_value_is_cut_out_of_the_middle_of_a_message(error, capsys):
+    with pytest.raises(typer.Exit) as ended, report_errors():
+        raise error
+    (line,) = capsys.readouterr().err.splitlines()
+    assert ended.value.exit_code == 2 and len(line) < 3000
+    assert line.startswith("error: m.yaml") and line.endswith(": no")
