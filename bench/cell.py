@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from bench.published import Paper
 from crt.data import PIPELINES
+from crt.pickled import Pickled
 from crt.plugins import declaration
 from crt.quantity import Count, Whole
 from crt.threat import Threat
@@ -32,18 +33,6 @@ def digest(value: Any) -> str:
     """Eight hex digits of the SHA-256 of a value's canonical JSON."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-
-class Pickled(BaseModel):
-    """Model that jobs carry. A job pickled before a field was added gets the field's default."""
-
-    model_config = _STRICT
-
-    def __setstate__(self, state: dict[Any, Any]) -> None:
-        for key, field in type(self).model_fields.items():
-            if not field.is_required():
-                state["__dict__"].setdefault(key, field.get_default(call_default_factory=True))
-        super().__setstate__(state)
 
 
 class Spec(BaseModel):

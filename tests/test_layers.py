@@ -15,7 +15,7 @@ MAY = {
 }
 FLOORS = {
     "crt": (
-        ("text", "quantity", "lazy", "distributed", "judgement", "disk", "sequential"),
+        ("text", "quantity", "lazy", "distributed", "judgement", "disk", "sequential", "pickled"),
         ("screen", "table_layout", "threat", "sealed"),
         ("fitted_table",),
         ("data",),

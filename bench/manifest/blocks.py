@@ -22,11 +22,11 @@ from pydantic import (
 from bench.manifest.manifest import Timing
 from bench.manifest.messages import refused
 from bench.manifest.plugin_types import Arch, Baseline, Dataset, Evaluation, Loader, Method, Pipeline
+from bench.manifest.recipe_block import RecipeKey
 from bench.published import Paper, Published
 from crt.quantity import Count, Whole
 from crt.text import one_line
 from crt.threat import Threat
-from crt.training.recipe import Recipe
 
 T = TypeVar("T")
 Line = Annotated[str, AfterValidator(one_line)]
@@ -123,7 +123,7 @@ class TeacherBlock(Block):
     images: Count | None = None
     arch: Arch
     method: Method
-    recipe: Recipe
+    recipe: RecipeKey
     seed: Whole = 0
     teacher: "Teacher" = None
     monitor: MonitorBlock | None = None
@@ -166,7 +166,7 @@ class SharedKeys(Block):
     method: Axis[Method]
     threat: Axis[Threat] = Threat()
     """Perturbations to withstand, in units of pixels in [0, 1]."""
-    recipe: Axis[Recipe]
+    recipe: Axis[RecipeKey]
     seed: Axis[Whole] = 0
     teacher: Axis[Teacher] = None
     """Network that the method learns from."""
@@ -207,7 +207,7 @@ class Head(Block):
     """Time the baseline of a timing study against itself, in a second arm, which shows the noise of its ratios."""
     published: Annotated[Published | None, _is(dict, f"a mapping of {', '.join(Published.model_fields)}")] = None
     """What the paper prints about the whole table."""
-    recipes: list[Recipe] | Any = None
+    recipes: list[RecipeKey] | Any = None
     """Place for YAML anchors; it is ignored otherwise."""
     cells: Annotated[Sequence[Any], _list_of("cell", least=1)]
 

@@ -5,8 +5,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from bench.cell import Cell, Pickled, digest
+from bench.cell import Cell, digest
 from bench.published import Paper, Published
+from crt.pickled import Pickled
 from crt.quantity import Count, Precision
 
 _STRICT = ConfigDict(frozen=True, extra="forbid")

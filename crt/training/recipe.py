@@ -3,18 +3,17 @@
 import math
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import model_validator
 
+from crt.pickled import Pickled
 from crt.quantity import Count, NonNegative, Positive, Share
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
 
 
-class Recipe(BaseModel):
+class Recipe(Pickled):
     """Optimization of one network; `batch_size` is the global batch size of loaded images over all ranks."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     epochs: Count
     batch_size: Count
@@ -37,6 +36,8 @@ class Recipe(BaseModel):
     weight_decay: NonNegative = 0.0
     precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
     """Number format of the networks' arithmetic; losses, bounds and updates are float32. tf32 needs a GPU."""
+    compute: Literal["stated", "fastest"] = "stated"
+    """`fastest`: a job sets the fields below by a trial before it begins; `stated`: they are as written."""
     channels_last: bool = False
     """Store the weights of convolutions with channels as the fastest dimension."""
     compile: Literal[False, "default", "reduce-overhead"] = False
@@ -115,7 +116,11 @@ class Recipe(BaseModel):
                 group["momentum"] = self.momentum_at(epoch)
 
 
-ARITHMETIC = ("precision", "channels_last", "compile", "fused", "fold", "cuda_graph", "teacher_stream")
+SWITCHES = ("channels_last", "compile", "fused", "fold", "cuda_graph", "teacher_stream")
+"""Fields that change the rounding of the same mathematics, and nothing else."""
+EXACT = {"channels_last": True, "fused": True, "fold": True}
+"""The switches that every device and installation supports."""
+ARITHMETIC = ("precision", *SWITCHES, "compute")
 """Fields that determine how, not what, is computed; times are compared where these are equal."""
 
 _OWNERS = {
