@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from bench.manifest.labels import name
+from bench.manifest.labels import Names, name, switches_in_words
 from bench.manifest.manifest import Manifest
 from bench.records import Start
 from bench.results.intervals import RUNS
@@ -44,7 +44,7 @@ def header(manifest: Manifest, measured: list[Measured], frames: dict[str, pd.Da
     if commits:
         lines.append(f"Commit: {', '.join(commits)}")
     if timed:
-        lines += _time_notes(manifest, measured, frames)
+        lines += [*_chosen_notes(measured), *_time_notes(manifest, measured, frames)]
     lines += _training_notes(manifest, measured, frames["timing"])
     lines += _seed_notes(frames) + without_counts(frames["probabilities"])
     pairs = [frames[key] for key in ("means", "factors", "comparisons", "seed_differences")]
@@ -69,6 +69,18 @@ def _machine(start: Start) -> str:
         f" Python {start.python}, torch {start.torch}, loader {start.loader}{ffcv},"
         f" {'fresh processes' if start.process == 'fresh' else 'runs share a process'}"
     )
+
+
+def _chosen_notes(measured: list[Measured]) -> Iterator[str]:
+    """Yield the switches that trials chose for cells with `compute: fastest`, in one line."""
+    names = Names(m.cell for m in measured)
+    cells: dict[str, dict[str, None]] = {}
+    for m in measured:
+        for choice in m.chosen:
+            cells.setdefault(switches_in_words(choice), {})[f"{m.cell.arch} {names.label(m.cell)}"] = None
+    if cells:
+        choices = "; ".join(f"{words}: {', '.join(labels)}" for words, labels in cells.items())
+        yield f"Switches that trials chose (compute: fastest): {choices}."
 
 
 def _time_notes(manifest: Manifest, measured: list[Measured], frames: dict[str, pd.DataFrame]) -> list[str]:

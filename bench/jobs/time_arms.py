@@ -9,6 +9,7 @@ import torch
 from bench.build.cost import training_cost
 from bench.build.networks import batches, method, network
 from bench.cell import Cell
+from bench.jobs.fastest import choose, recipe_with
 from bench.jobs.lease import JobPaths, take_lease, write
 from bench.jobs.progress import Progress
 from bench.manifest.manifest import Study
@@ -27,6 +28,7 @@ from crt.data.batches import Loader
 from crt.training.cuda_graph import EAGER
 from crt.training.loop import Training
 from crt.training.precision import arithmetic
+from crt.training.recipe import Recipe
 
 
 def run_study(
@@ -47,6 +49,7 @@ def run_study(
         if run >= study.timing.runs and not _is_needed(study, run, place):
             return
         ranks = machines()
+        switches = {arm.id: choose(arm, place.runs, ranks[0]) for arm in arms}
         if distributed.rank() == 0:
             with lease.held():
                 write(place.runs / study.id / "study.json", study.model_dump_json(indent=1).encode())
@@ -54,14 +57,15 @@ def run_study(
                 if file.exists():
                     file.rename(file.with_suffix(f".{time.time():.0f}.cut"))
             cost = training_cost(arms).model_copy(update={"ceilings": roofline(arm.recipe for arm in arms)})
-            lease.append(start(arms, place.process, run, cost, ranks))
+            lease.append(start(arms, place.process, run, cost, ranks, switches))
         distributed.barrier()
+        timed = [(arm, recipe_with(arm, switches[arm.id])) for arm in arms]
         loaders = _loaders(arms, study.timing.images, place)
         spent = lambda: distributed.slowest(time.monotonic() - began) / seconds  # noqa: E731
         of = f"{study.timing.runs}" if study.timing.until is None else f"at most {study.timing.most_runs}"
         title, steps = f"{study.id} run {run + 1}/{of}", len(arms) * (2 + study.timing.rounds)
         with Progress(title, steps, 0, "epoch") as progress:
-            for record, note in _timed(arms, study.timing.rounds, run, loaders, spent):
+            for record, note in _timed(timed, study.timing.rounds, run, loaders, spent):
                 if distributed.rank() == 0:
                     lease.append(record)
                 progress.step(note)
@@ -101,15 +105,19 @@ def _loaders(arms: Sequence[Cell], images: int | None, place: JobPaths) -> dict[
 
 
 def _timed(
-    cells: Sequence[Cell], rounds: int, seed: int, loaders: dict[int, Loader], spent: Callable[[], float]
+    cells: Sequence[tuple[Cell, Recipe]],
+    rounds: int,
+    seed: int,
+    loaders: dict[int, Loader],
+    spent: Callable[[], float],
 ) -> Iterator[tuple[Epoch | PhasesRecord, str]]:
     """Yield each arm's epochs and phases, each with a note, until the fraction of time `spent` reaches 1."""
     arms: list[_Arm] = []
-    for cell in cells:
+    for cell, recipe in cells:
         # Warming up more arms would leave too little time for the rounds of the others.
         if arms and spent() > 0.5:
             break
-        arms.append(_Arm(cell))
+        arms.append(_Arm(cell, recipe))
         yield _epoch(arms[-1], 0, len(arms) - 1, loaders[cell.recipe.batch_size])
     for number, (turn, arm) in enumerate(_turns(arms, rounds, seed), len(arms)):
         # The first round is always timed: without it the warm-up would have been in vain.
@@ -136,7 +144,7 @@ def _epoch(arm: "_Arm", turn: int, number: int, loaded: Loader) -> tuple[Epoch, 
         images=times * loaded.images * distributed.world_size(),
         lr=arm.cell.recipe.lr_at(arm.first + turn),
         loss=distributed.mean(loss),
-        **of_all_ranks(watch, timer, arm.cell.recipe.cuda_graph),
+        **of_all_ranks(watch, timer, arm.training.recipe.cuda_graph),
     )
     return record, f"{arm.cell.method.label} {record.images / record.seconds:,.0f} images/s"
 
@@ -157,23 +165,23 @@ def _phases(arm: "_Arm", turn: int, loaded: Loader) -> PhasesRecord:
 class _Arm:
     """A cell set up for timing; its teacher is untrained, since weights do not change the time."""
 
-    def __init__(self, cell: Cell):
+    def __init__(self, cell: Cell, recipe: Recipe):
         self.cell = cell
         self.model = network(cell).to(distributed.device())
         teacher = network(cell.teacher).to(distributed.device()) if cell.teacher else None
         bound = method(cell, teacher)
-        self.training = Training(bound, self.model, cell.recipe)
+        self.training = Training(bound, self.model, recipe)
         self.first = math.ceil(bound.steady_from_epoch)
 
     def warmups(self, loaded: Loader) -> int:
         """Number of warm-up epochs, so that no timed step compiles, allocates or records a graph for the first time."""
-        recorded = 1 + EAGER if self.cell.recipe.cuda_graph else 1
+        recorded = 1 + EAGER if self.training.recipe.cuda_graph else 1
         return math.ceil(recorded / max(1, loaded.images // loaded.batch_size))
 
     def train(self, batches: Loader | Phases, turn: int) -> torch.Tensor:
         """Train one epoch from those whose steps have their full cost; its loss."""
         if self.cell.loop == "bare":
-            with arithmetic(self.cell.recipe):
+            with arithmetic(self.training.recipe):
                 return bare_epoch(self.model, self.training.optimizer, batches)
         return self.training.epoch(batches, self.first + turn)
 

@@ -14,6 +14,7 @@ from bench.build.weights import load_network, save
 from bench.cell import Cell
 from bench.jobs.checkpoints import Checkpoints
 from bench.jobs.events import Events
+from bench.jobs.fastest import choose, recipe_with
 from bench.jobs.lease import JobPaths, RecordLease, take_lease
 from bench.jobs.make_robust_dataset import robust_images
 from bench.jobs.monitor import Monitor
@@ -30,6 +31,7 @@ from crt.disk import replacing
 from crt.models.classifier import Classifier
 from crt.sealed import DamagedError
 from crt.training.loop import Training
+from crt.training.recipe import Recipe
 
 
 def run_cell(cell: Cell, place: JobPaths) -> None:
@@ -47,13 +49,16 @@ def run_cell(cell: Cell, place: JobPaths) -> None:
         ranks = machines()
         if distributed.rank() == 0:
             checkpoints.choose()
+        switches = choose(cell, place.runs, ranks[0], read(file) if distributed.rank() == 0 else ())
+        if distributed.rank() == 0:
             with lease.held(), replacing(folder / "cell.json") as out:
                 out.write(cell.model_dump_json(indent=1).encode())
-            lease.append(start((cell,), place.process, cell.seed, training_cost((cell,)), ranks))
+            cost = training_cost((cell,))
+            lease.append(start((cell,), place.process, cell.seed, cost, ranks, {cell.id: switches}))
             if checkpoints.replaced:
                 lease.append(Replaced(time=time.time(), text=checkpoints.replaced))
         distributed.barrier()
-        _train(cell, teacher, place, lease, checkpoints)
+        _train(cell, recipe_with(cell, switches), teacher, place, lease, checkpoints)
         if distributed.rank() == 0:
             lease.append(End(time=time.time()))
 
@@ -72,9 +77,14 @@ def _tidy(cell: Cell, weights: Path, checkpoints: Checkpoints, lease: RecordLeas
 
 
 def _train(
-    cell: Cell, teacher: Classifier | None, place: JobPaths, lease: RecordLease, checkpoints: Checkpoints
+    cell: Cell,
+    recipe: Recipe,
+    teacher: Classifier | None,
+    place: JobPaths,
+    lease: RecordLease,
+    checkpoints: Checkpoints,
 ) -> None:
-    folder, recipe = place.runs / cell.id, cell.recipe
+    folder = place.runs / cell.id
     model = network(cell).to(distributed.device())
     training = Training(method(cell, teacher), model, recipe)
     state = _State(training)

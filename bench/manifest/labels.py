@@ -6,6 +6,7 @@ from itertools import compress
 from typing import Any
 
 from bench.cell import Cell, Weights
+from crt.training.recipe import ARITHMETIC, EXACT, SWITCHES, Recipe
 
 
 class Names:
@@ -47,10 +48,26 @@ def words(cell: Cell) -> tuple[str, ...]:
         f"{epochs(cell)} epochs",
         f"batch {recipe.batch_size}",
         recipe.precision,
+        compute(recipe),
         f"sigma {cell.threat.sigma:g}",
         f"{cell.threat.norm} eps {written(cell.threat.eps)}",
         f"ranks {cell.ranks}",
     )
+
+
+def compute(recipe: Recipe) -> str:
+    """The recipe's switches as a manifest writes them in short: `plain`, `exact`, `fastest`, or their list."""
+    if recipe.compute == "fastest":
+        return "fastest"
+    on = {key: value for key in SWITCHES if (value := getattr(recipe, key))}
+    return "exact" if on == EXACT else switches_in_words(on)
+
+
+def switches_in_words(settings: Mapping[str, Any]) -> str:
+    """Settings of the arithmetic that differ from the plain path, in the order of the recipe's fields."""
+    words = {"precision": "{}", "compute": "{}", "compile": "compile {}"}
+    on = [words.get(key, key).format(settings[key]) for key in ARITHMETIC if settings.get(key)]
+    return ", ".join(on) or "plain"
 
 
 def name(cell: Cell) -> str:

@@ -7,16 +7,17 @@ import socket
 import stat
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 import torch
 
 from bench.cell import Cell
 from bench.measure.gpu_telemetry import facts
-from bench.records import Cost, Machine, Provenance, Start
+from bench.records import Cost, Machine, Provenance, Start, Switches
 from crt import distributed
 from launchers.states import job_id
 
@@ -31,14 +32,22 @@ def start(
     seed: int,
     cost: Cost = NOTHING_COUNTED,
     ranks: Sequence[Machine] = (),
+    switches: Mapping[str, Switches | None] = MappingProxyType({}),
 ) -> Start:
     """The first record of an attempt at the arms: this process's provenance, and the arms' counted cost.
 
-    `ranks` are the `machines` of all ranks of the attempt, where they work together.
+    `ranks` are the `machines` of all ranks of the attempt, where they work together; `switches` are those that a trial
+    chose, by id of the arm, None for an arm without a trial.
     """
     fields, first = provenance(ranks[1:]).model_dump() | cost.model_dump(), arms[0]
     return Start(
-        loader=first.loader, precision=first.recipe.precision, nodes=first.nodes, process=process, seed=seed, **fields
+        loader=first.loader,
+        precision=first.recipe.precision,
+        nodes=first.nodes,
+        process=process,
+        seed=seed,
+        switches={arm: chosen for arm, chosen in switches.items() if chosen is not None},
+        **fields,
     )
 
 

@@ -4,16 +4,16 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-SCHEMA = 7
+SCHEMA = 8
 """Version of the schema that is written, which grew as follows.
 
 1: Start, Epoch, Verdict, Fail, End. 2: Phases; Start.diff, passes, gpu; Epoch.gpu.
 3: MonitorPoint, RobustChunk; Epoch.host_memory. 4: CertificationTiming; Start.traffic, ceilings.
 5: Epoch.other_gpus, Phases.other_ranks. 6: Start.other_ranks; Epoch.load, other_ranks; GPU.processes.
-7: Start.early_flops; Replaced.
+7: Start.early_flops; Replaced. 8: Start.switches.
 """
 
-READABLE = (2, 3, 4, 5, 6, 7)
+READABLE = (2, 3, 4, 5, 6, 7, 8)
 """Versions that hold all that this one needs."""
 
 
@@ -49,6 +49,10 @@ Date = Annotated[float, Field(ge=0, le=253_402_300_799)]
 """Seconds since 1970, at most to the year 9999, the last that dates have."""
 Radius = Annotated[float, AfterValidator(_not_negative)]
 """A radius of [0, inf], or the NaN of a network that collapsed."""
+
+
+Switches = dict[Line, bool | Line]
+"""Switches of a recipe that are on, by field."""
 
 
 class _Record(BaseModel):
@@ -130,6 +134,8 @@ class Start(Cost, Provenance, _Line):
     process: Literal["fresh", "shared"]
     seed: Index
     """Seed of the weights and the images' order; in a timing study, seed of the arms' order."""
+    switches: dict[Line, Switches] = {}
+    """Switches that a trial chose, by id of each cell with `compute: fastest`; empty before schema 8."""
 
 
 class GPU(_Record):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench.cell import Cell
 from bench.manifest.manifest import Manifest
-from bench.records import Epoch, MonitorPoint, Phases, Start, Verdict
+from bench.records import Epoch, MonitorPoint, Phases, Start, Switches, Verdict
 from crt.data import DATASETS
 
 
@@ -78,6 +78,12 @@ class Measured:
     def timed(self) -> bool:
         """True if there is any timed epoch."""
         return any(self.runs.values())
+
+    @property
+    def chosen(self) -> list[Switches]:
+        """Switches that trials chose for a cell with `compute: fastest`, each choice once."""
+        choices = [start.switches[self.id] for start in self.starts if self.id in start.switches]
+        return [choice for i, choice in enumerate(choices) if choice not in choices[:i]]
 
     @cached_property
     def paces(self) -> dict[int, dict[int, float]]:

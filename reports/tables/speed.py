@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from bench.cell import Cell
-from bench.manifest.labels import name
+from bench.manifest.labels import name, switches_in_words
 from bench.manifest.manifest import Manifest
 from bench.records import PLAIN, CertificationTiming, Start, read
 from bench.results.columns import Source, columns, named
@@ -32,9 +32,13 @@ _CERTIFICATION = "dataset,arch,way,images,n,rounds,images_per_s,draws_per_s,spee
 
 def switches(cell: Cell) -> str:
     """The settings in which the cell's arithmetic differs from the plain path."""
-    changed = {key: value for key, value in cell.compute_settings.items() if value != _PLAIN[key]}
-    words = {"precision": "{}", "compile": "compile {}"}
-    return ", ".join(words.get(key, key).format(value) for key, value in changed.items()) or "plain"
+    return switches_in_words({key: value for key, value in cell.compute_settings.items() if value != _PLAIN[key]})
+
+
+def _chosen(m: Measured) -> str:
+    """The cell's settings, with the switches that a trial chose."""
+    choices = " or ".join(map(switches_in_words, m.chosen))
+    return f"{switches(m.cell)} ({choices})" if choices else switches(m.cell)
 
 
 def speed(manifest: Manifest, measured: list[Measured], allow: Collection[str] = ()) -> pd.DataFrame:
@@ -121,7 +125,7 @@ def _row(manifest: Manifest, m: Measured, plain: Measured | None, allow: Collect
         "arch": cell.arch,
         "method": name(cell),
         "batch": cell.recipe.batch_size,
-        "switches": switches(cell),
+        "switches": _chosen(m),
         "rounds": sum(map(len, m.runs.values())) or math.nan,
         **named("s_per_epoch", nested_ci(m.seconds)),
         "images_per_s": 1 / _pace(m),
