@@ -67,7 +67,7 @@ cells:
     arch: cnn2c2f
     seed: {seed}
     ranks: {ranks}
-    recipe: &r {{epochs: {epochs}, batch_size: 32, lr: 0.01}}
+    recipe: &r {{epochs: {epochs}, batch_size: 32, lr: 0.01, compute: {compute}}}
     teacher: {teacher}
 """
 
@@ -81,6 +81,7 @@ def tiny(tmp_path: Path):
             "loader": "torch",
             "method": "Standard",
             "epochs": 3,
+            "compute": "exact",
             "ranks": 1,
             "seed": 0,
             "evals": "[]",

@@ -131,6 +131,6 @@ def test_keys_and_arguments_are_described():
     methods = SCHEMA["$defs"]["Method"]["anyOf"][1]["properties"]
     assert methods["SmoothAdv"]["description"].startswith("Cross-entropy of noisy copies")
     assert methods["SmoothAdv"]["anyOf"][0]["properties"]["T"]["description"] == "Steps of the attack."
-    recipe = SCHEMA["$defs"]["Recipe"]["properties"]
+    recipe = SCHEMA["$defs"]["RecipeBlock"]["properties"]
     assert recipe["precision"]["enum"] == ["fp32", "tf32", "bf16", "fp16"]
     assert recipe["cuda_graph"]["description"].startswith("Record whole steps")

@@ -67,7 +67,8 @@ def trial(cell: Cell) -> Iterator[Outcome]:
                 best = _run(cell, [found.switches, *choices], found.images)
                 found = best._replace(seconds=found.seconds | best.seconds)
                 yield found
-        torch.compiler.reset()
+        if "torch._dynamo" in sys.modules:  # which takes seconds to import
+            torch.compiler.reset()
 
 
 def resolved(recipe: Recipe, switches: Switches) -> Recipe:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from bench.manifest.labels import epochs, lineage, name
+from bench.manifest.labels import compute, epochs, lineage, name
 from bench.manifest.manifest import Manifest
 from bench.results.columns import Source, columns, named, number
 from bench.results.intervals import fieller_ratio, nested_ci
@@ -41,7 +41,7 @@ TIMING = (
     "fieller,fieller_low,fieller_high,unlike,loader_share,ranks,nodes,teacher,sigma,acr,acr_low,acr_high,"
     "clean,clean_low,clean_high,at_eps,at_eps_low,at_eps_high,at_eps_by,paper_hours_with_teacher,epochs,hours_making,"
     "host_memory_mb,norm,trained_eps,remarks,teacher_hours_unknown,id,seed,noise_floor,"
-    "certified,certified_low,certified_high"
+    "certified,certified_low,certified_high,compute"
 ).split(",")
 
 
@@ -76,6 +76,7 @@ def _timing_row(manifest: Manifest, m: Measured, allow: Collection[str]) -> dict
         "rounds": max((len(run) for run in m.runs.values()), default=math.nan),
         "batch": cell.recipe.batch_size,
         "precision": cell.recipe.precision,
+        "compute": compute(cell.recipe),
         "loader": cell.loader,
         "device": m.starts[-1].device if m.starts else None,
         **named("s_per_epoch", epoch),
@@ -139,7 +140,7 @@ def time_table(timing: pd.DataFrame) -> Iterator[TableSpec]:
     rows = rows.assign(slowdown_marks=[a + b for a, b in zip(unlike, rows["slowdown_marks"], strict=True)])
     columns = [
         *network(rows, "trained_for sigma ranks nodes", width=16 if accurate else 26, teacher=twice),
-        *varying(timing, [*alike("epochs", "count"), *alike("precision", "label", writers="text")]),
+        *varying(timing, [*alike("epochs", "count"), *alike("precision compute", "label", writers="text")]),
         Column("batch", "batch", "count", hide=3),
         Column("s_per_epoch", "s/epoch", "rounded", hide=10),
         Column("images_per_s", "images/s", "rounded", writers="text", hide=2),
