@@ -9,6 +9,7 @@ import time
 import pytest
 import torch
 from golden.identities import PATHS
+from stand_in_gpu import gpu
 from test_ddp import run
 from test_methods import METHODS
 from test_reports import epoch as epoch_record
@@ -186,6 +187,20 @@ def test_every_method_is_tried(digits_cells, monkeypatch, name):
     drawn = torch.rand(1)
     torch.manual_seed(3)
     assert drawn == torch.rand(1)
+
+
+@pytest.mark.usefixtures("no_compiler")
+@pytest.mark.parametrize("name", ["CRT", "SmoothAdv"])
+def test_a_gpu_tries_steps_with_graphs_and_a_stream(digits_cells, monkeypatch, name):
+    monkeypatch.setattr(trials, "SECONDS", 0.0)
+    with gpu():
+        first, last = trial(digits_cells[name])
+    layouts = {"channels_last, fused, fold", "fused, fold"}
+    stream = {"channels_last, fused, fold, teacher_stream"} if name == "CRT" else set()
+    graphs = {"channels_last, fused, fold, cuda_graph", "fused, fold, cuda_graph"}
+    graphs |= {"channels_last, fused, fold, cuda_graph, teacher_stream"} if stream else set()
+    assert set(first.seconds) == {"plain", *layouts, *stream} and set(last.seconds) == set(first.seconds) | graphs
+    assert first.images == last.images
 
 
 def test_a_time_limit_stops_work_and_leaves_an_outer_alarm(monkeypatch):

@@ -17,7 +17,7 @@ from bench.measure.trial import COMPILING, SECONDS, Outcome, resolved, trial
 from bench.records import Machine, Record, Start, Switches
 from crt import distributed
 from crt.data import DATASETS
-from crt.disk import replacing
+from crt.disk import read_note, replacing
 from crt.plugins import declaration
 from crt.text import printable
 from crt.training.recipe import Recipe
@@ -94,7 +94,7 @@ def _conditions(cell: Cell, machine: Machine) -> dict[str, Any]:
 def _kept(file: Path, conditions: dict[str, Any]) -> Switches | None:
     """The choice that is kept in a file; None where there is none, or a damaged one."""
     try:
-        kept = KeptChoice.model_validate_json(file.read_bytes())
+        kept = KeptChoice.model_validate_json(read_note(file))
     except FileNotFoundError:
         return None
     except (OSError, ValueError):

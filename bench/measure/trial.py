@@ -27,10 +27,12 @@ from crt.training.precision import check
 from crt.training.recipe import EXACT, Recipe
 
 SECONDS = 20.0
-"""Time of a stage, beside compilation and the first round."""
+"""Time of a stage, compilation aside; slow steps may take twice as long."""
 COMPILING = 120.0
 """Longest time to compile one choice; a choice that takes longer is left out."""
 _ROUNDS = 9
+_FEW_ROUNDS = 3
+"""Rounds that are taken unless they need twice the time of a stage."""
 _LEAST = 0.1
 """Least seconds of one measurement, which repeats shorter steps."""
 _FIRST_IMAGES = 4
@@ -67,8 +69,6 @@ def trial(cell: Cell) -> Iterator[Outcome]:
                 best = _run(cell, [found.switches, *choices], found.images)
                 found = best._replace(seconds=found.seconds | best.seconds)
                 yield found
-        if "torch._dynamo" in sys.modules:  # which takes seconds to import
-            torch.compiler.reset()
 
 
 def resolved(recipe: Recipe, switches: Switches) -> Recipe:
@@ -152,13 +152,16 @@ def _run(cell: Cell, choices: list[Switches], images: int | None) -> Outcome:
         raise ValueError(f"{cell.id}: no choice of compute: fastest runs here (allowed: compute: plain, exact)")
     repeats = max(1, min(20, int(_LEAST / max(candidates[0].time(batch, 1), 1e-3))))
     for turn in range(_ROUNDS):
-        if turn and time.monotonic() > end:
+        late = time.monotonic() - end
+        if turn and late > (0 if turn >= _FEW_ROUNDS else SECONDS):
             break
         for candidate in candidates[turn % len(candidates) :] + candidates[: turn % len(candidates)]:
             candidate.seconds.append(candidate.time(batch, repeats))
     outcome = _outcome(candidates, len(batch[0]))
     candidates.clear()
     _free()
+    if any("compile" in switches for switches in choices):
+        torch.compiler.reset()
     return outcome
 
 
