@@ -18,10 +18,12 @@ from test_reports import start as start_record
 from bench.jobs import fastest, time_arms, train
 from bench.jobs.lease import JobPaths
 from bench.manifest import read_manifest
+from bench.measure import choices
 from bench.measure import trial as trials
+from bench.measure.choices import resolved
 from bench.measure.provenance import machines
 from bench.measure.time_limit import TimeLimitError, time_limit
-from bench.measure.trial import Outcome, resolved, trial
+from bench.measure.trial import Outcome, trial
 from bench.records import End, Epoch, Start, append, read
 from bench.results.loading import load
 from bench.results.ratios import mismatched_fields
@@ -136,35 +138,35 @@ def test_if_every_choice_fails_the_error_says_what_is_allowed(cell, monkeypatch)
 
 def test_compiled_choices_start_from_the_fastest_without_a_compiler(cell, monkeypatch):
     made = []
-    monkeypatch.setattr(trials, "_supported", lambda cell, choices: made.append(choices) or choices[:1])
+    monkeypatch.setattr(choices, "_supported", lambda cell, choices: made.append(choices) or choices[:1])
     monkeypatch.setattr(trials, "_run", lambda cell, choices, images: Outcome(choices[-1], {str(len(made)): 1.0}, 8))
     stages = list(trial(cell))
     assert [each.switches for each in stages] == [EXACT, EXACT | {"cuda_graph": True}, made[2][0]]
     assert made[2] == [EXACT | {"cuda_graph": True, "compile": "default"}]
     assert stages[-1].seconds == {"1": 1.0, "2": 1.0, "3": 1.0}
-    assert trials._compiled(cell, LAYOUT) == [LAYOUT | {"compile": "default"}]
+    assert choices.compiled(cell, LAYOUT) == [LAYOUT | {"compile": "default"}]
 
 
 def test_a_gpu_tries_graphs_and_a_stream_where_they_are_allowed(cell, monkeypatch):
     monkeypatch.setattr("crt.distributed.device", lambda: torch.device("cuda", 0))
     taught = cell.model_copy(update={"teacher": cell})
     stream = EXACT | {"teacher_stream": True}
-    assert trials._eager(cell) == [EXACT, LAYOUT, {}]
-    assert trials._eager(taught) == [EXACT, LAYOUT, stream, {}]
+    assert choices.eager(cell) == [EXACT, LAYOUT, {}]
+    assert choices.eager(taught) == [EXACT, LAYOUT, stream, {}]
     graphs = [each | {"cuda_graph": True} for each in (EXACT, LAYOUT, stream)]
-    assert trials._recorded(taught, EXACT) == graphs and trials._recorded(cell, EXACT) == graphs[:2]
+    assert choices.recorded(taught, EXACT) == graphs and choices.recorded(cell, EXACT) == graphs[:2]
     half = cell.model_copy(update={"recipe": cell.recipe.model_copy(update={"precision": "fp16"})})
-    assert trials._recorded(half, EXACT) == []  # a recipe refuses to record fp16
-    assert trials._recorded(cell.model_copy(update={"loop": "bare"}), EXACT) == []
-    modes = [each["compile"] for each in trials._compiled(cell, EXACT)]
+    assert choices.recorded(half, EXACT) == []  # a recipe refuses to record fp16
+    assert choices.recorded(cell.model_copy(update={"loop": "bare"}), EXACT) == []
+    modes = [each["compile"] for each in choices.compiled(cell, EXACT)]
     assert modes in (["default", "reduce-overhead"], [])  # none without a compiler
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert trials._recorded(cell, EXACT) == []
+    assert choices.recorded(cell, EXACT) == []
 
 
 def test_precision_is_never_chosen(cell):
     low = cell.recipe.model_copy(update={"precision": "bf16"})
-    for switches in trials._eager(cell):
+    for switches in choices.eager(cell):
         assert "precision" not in switches and resolved(low, switches).precision == "bf16"
 
 

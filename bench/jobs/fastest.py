@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict
 
 from bench.cell import Cell, digest
 from bench.manifest.labels import switches_in_words
-from bench.measure.trial import COMPILING, SECONDS, Outcome, resolved, trial
+from bench.measure.choices import resolved
+from bench.measure.trial import COMPILING, SECONDS, Outcome, trial
 from bench.records import Machine, Record, Start, Switches
 from crt import distributed
 from crt.data import DATASETS

@@ -15,6 +15,7 @@ from torch import Tensor
 from bench.build.networks import method, network
 from bench.cell import Cell
 from bench.manifest.labels import switches_in_words
+from bench.measure.choices import compiled, eager, recorded, resolved
 from bench.measure.time_limit import TimeLimitError, time_limit
 from bench.measure.timer import Timer
 from bench.records import Switches
@@ -23,8 +24,6 @@ from crt.data import DATASETS
 from crt.text import printable
 from crt.training.cuda_graph import EAGER
 from crt.training.loop import Training
-from crt.training.precision import check
-from crt.training.recipe import EXACT, Recipe
 
 SECONDS = 20.0
 """Time of a stage, compilation aside; slow steps may take twice as long."""
@@ -62,58 +61,13 @@ def trial(cell: Cell) -> Iterator[Outcome]:
     """
     device = distributed.device()
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        found = _run(cell, _eager(cell), None)
+        found = _run(cell, eager(cell), None)
         yield found
-        for stage in (_recorded, _compiled):
+        for stage in (recorded, compiled):
             if choices := stage(cell, found.switches):
                 best = _run(cell, [found.switches, *choices], found.images)
                 found = best._replace(seconds=found.seconds | best.seconds)
                 yield found
-
-
-def resolved(recipe: Recipe, switches: Switches) -> Recipe:
-    """The recipe with these switches on; ValueError where they exclude one another or the device does not support them.
-
-    A rank that works with others has no CUDA graphs.
-    """
-    whole = Recipe.model_validate(recipe.model_dump() | {"compute": "stated"} | switches)
-    check(whole, distributed.device())
-    return whole
-
-
-def _supported(cell: Cell, choices: list[Switches]) -> list[Switches]:
-    found = []
-    for switches in choices:
-        try:
-            resolved(cell.recipe, switches)
-        except ValueError:
-            continue
-        found.append(switches)
-    return found
-
-
-def _layouts(cell: Cell) -> list[Switches]:
-    """`exact`, with and without its order of the weights, and with a stream of the teacher's own."""
-    exact: Switches = dict(EXACT)
-    teacher = [exact | {"teacher_stream": True}] if cell.teacher else []
-    return [exact, {"fused": True, "fold": True}, *teacher]
-
-
-def _eager(cell: Cell) -> list[Switches]:
-    """The choices for eager steps, `exact` first."""
-    return _supported(cell, [*_layouts(cell), {}])
-
-
-def _recorded(cell: Cell, fastest: Switches) -> list[Switches]:
-    """The choices for recorded steps; the order of weights counts for more where the host does not hold up the GPU."""
-    # A hand-written loop takes its steps itself, and none is recorded.
-    return [] if cell.loop == "bare" else _supported(cell, [{**each, "cuda_graph": True} for each in _layouts(cell)])
-
-
-def _compiled(cell: Cell, fastest: Switches) -> list[Switches]:
-    """The choices for compiled networks, given the fastest without a compiler."""
-    modes = ("default",) if fastest.get("cuda_graph") else ("default", "reduce-overhead")
-    return _supported(cell, [{**fastest, "compile": mode} for mode in modes])
 
 
 class _Candidate:
