@@ -42,9 +42,9 @@ arch: cnn2c2f
 threat: {sigma: 0.25}
 timing: {runs: 1, rounds: 2, images: 32, together: method, certify: {images: 1, n: 100}}
 recipe:
-  - {epochs: 1, batch_size: 16, lr: 0.1}
-  - {epochs: 1, batch_size: 16, lr: 0.1, channels_last: true}
-  - {epochs: 1, batch_size: 16, lr: 0.1, fold: true, compile: default}
+  - {epochs: 1, batch_size: 16, lr: 0.1, compute: plain}
+  - {epochs: 1, batch_size: 16, lr: 0.1, compute: plain, channels_last: true}
+  - {epochs: 1, batch_size: 16, lr: 0.1, compute: plain, fold: true, compile: default}
 cells: [{method: [Standard, Gaussian, SmoothMix]}]
 """
 
