@@ -96,7 +96,9 @@ def _lines(
         used = set().union(*map(precisions, estimated))
         lines.append(f"Estimates: counted operations at the speed of {speed.words(used)}.")
         if any(cell.recipe.compute == "fastest" for job in timed for cell in job.task.training_cells):
-            lines.append("compute: fastest is estimated as exact; trials take minutes beside, once for cells alike.")
+            lines.append(
+                "compute: fastest is estimated as exact, without its trials, which take minutes, once for cells alike."
+            )
         if slow := ", ".join(sorted(filter(speed.is_slow, used))):
             lines.append(f"{slow}: slower than fp32 on this device ({_IN_FP32}).")
     return lines
