@@ -71,7 +71,8 @@ def prepared(tmp_path_factory, digits) -> Interrupted:
 
     folder = tmp_path_factory.mktemp("interrupted")
     values = {"loader": "device", "method": "Gaussian", "epochs": EPOCHS, "ranks": 1, "seed": 0, "evals": "[]"}
-    (folder / "m.yaml").write_text(TINY.format(**values, threat="{norm: l2, sigma: 0.25}", teacher="null"))
+    values |= {"threat": "{norm: l2, sigma: 0.25}", "teacher": "null", "compute": "exact"}
+    (folder / "m.yaml").write_text(TINY.format(**values))
     cell = read_manifest(folder / "m.yaml").cells[0]
     undisturbed = Interrupted(cell, folder / "whole", digits, {})
     whole = undisturbed.resume()
