@@ -108,9 +108,20 @@ def test_the_fastest_choice_wins_and_exact_unless_enough_is_saved(cell, monkeypa
 
 
 @pytest.mark.usefixtures("no_compiler")
-def test_a_fast_step_is_tried_on_the_whole_batch(cell, monkeypatch):
-    monkeypatch.setattr(trials._Candidate, "time", lambda *_: 1e-4)
-    assert next(trial(cell)).images == cell.recipe.batch_size
+@pytest.mark.parametrize("method", ["Standard", "FreeAT", "MACER"])
+def test_a_fast_step_is_tried_on_the_whole_batch(tiny, monkeypatch, capsys, method):
+    take = trials._Candidate.time
+
+    def short(self, batch, repeats):
+        take(self, batch, 1)
+        return 1e-4
+
+    monkeypatch.setattr(trials._Candidate, "time", short)
+    monkeypatch.setattr(trials, "_ROUNDS", 1)
+    (cell,) = tiny(compute="fastest", method=method, threat="{norm: linf, eps: 8/255, sigma: 0.25}").cells
+    found = next(trial(cell))
+    assert found.images == cell.recipe.batch_size and len(found.seconds) == 3
+    assert "left out" not in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("no_compiler")

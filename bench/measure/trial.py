@@ -123,9 +123,9 @@ def _prepared(cell: Cell, switches: Switches, batch: Batch | None, count: int) -
     """A candidate after its warm-up, and the batch, which is found if there is none; None for a choice that fails."""
     try:
         with time_limit(COMPILING) if "compile" in switches else _unlimited():
-            candidate = _Candidate(cell, switches)
             if batch is None:
-                batch = _fitting(cell, candidate, SECONDS / (5 * count))
+                batch = _fitting(cell, switches, SECONDS / (5 * count))
+            candidate = _Candidate(cell, switches)
             candidate.warm_up(batch)
     except TimeLimitError:
         _leave_out(cell, switches, f"compiling takes more than {COMPILING:.0f} s")
@@ -148,12 +148,13 @@ def _leave_out(cell: Cell, switches: Switches, reason: str) -> None:
     print(printable(f"{cell.id}: {switches_in_words(switches)} is left out: {reason}"), file=sys.stderr, flush=True)
 
 
-def _fitting(cell: Cell, candidate: _Candidate, seconds: float) -> Batch:
+def _fitting(cell: Cell, switches: Switches, seconds: float) -> Batch:
     """A rank's batch, or as large a part of it as takes at most about `seconds`."""
     whole = cell.recipe.batch_size // cell.ranks
-    images = min(whole, _FIRST_IMAGES * candidate.training.method.chunks)
+    images = min(whole, _FIRST_IMAGES * cell.build_method().chunks)
     while True:
-        batch = _batch(cell, images)
+        # Methods may keep tensors of the size of their first batch.
+        candidate, batch = _Candidate(cell, switches), _batch(cell, images)
         candidate.warm_up(batch)
         if images == whole or 4 * candidate.time(batch, 1) > seconds:
             return batch
