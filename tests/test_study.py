@@ -7,11 +7,10 @@ import torch
 from typer.testing import CliRunner
 
 from bench import speed, submit
-from bench.build.networks import batches, method, network
+from bench.build.networks import batches, method, network, restatement
 from bench.jobs.lease import JobPaths
 from bench.jobs.time_arms import run_study
 from bench.manifest import read_manifest
-from bench.measure.bare_loop import bare_epoch
 from bench.plan.waves import waves
 from bench.records import End, Epoch, Phases, Start, read
 from crt.training.loop import Training, optimizer
@@ -80,7 +79,7 @@ def test_bare_loop_trains_as_the_harness_does(tmp_path, digits):
         model, bound = network(one), method(one, None)
         loaded = batches(one, digits, 64)
         if one.loop == "bare":
-            bare_epoch(model, optimizer(model, one.recipe), loaded)
+            restatement(one, bound, model, optimizer(model, one.recipe)).epoch(loaded, 0)
         else:
             Training(bound, model, one.recipe).epoch(loaded, 0)
         models.append(model.state_dict())
@@ -91,7 +90,7 @@ def test_bare_loop_trains_as_the_harness_does(tmp_path, digits):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (("{method: SmoothMix}", "{method: SmoothMix, loop: bare}"), "for Standard on one rank"),
+        (("{method: SmoothMix}", "{method: SmoothMix, ranks: 2, loop: bare}"), "SmoothMix, Standard on one rank"),
         (("timing: {runs: 1, rounds: 3, images: 64}", ""), "in a timing study"),
         (("baseline: bare loop\n", ""), "a timing study needs the method"),
         (("baseline: bare loop", "baseline: CRT"), "'CRT' (allowed: SmoothMix, Standard, bare loop)"),

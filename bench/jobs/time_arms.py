@@ -7,12 +7,11 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 import torch
 
 from bench.build.cost import training_cost
-from bench.build.networks import batches, method, network
+from bench.build.networks import batches, method, network, restatement
 from bench.cell import Cell
 from bench.jobs.lease import JobPaths, take_lease, write
 from bench.jobs.progress import Progress
 from bench.manifest.manifest import Study
-from bench.measure.bare_loop import bare_epoch
 from bench.measure.gpu_telemetry import Watch
 from bench.measure.phases import Phases
 from bench.measure.provenance import machines, start
@@ -163,6 +162,7 @@ class _Arm:
         teacher = network(cell.teacher).to(distributed.device()) if cell.teacher else None
         bound = method(cell, teacher)
         self.training = Training(bound, self.model, cell.recipe)
+        self.plain = restatement(cell, bound, self.model, self.training.optimizer) if cell.loop == "bare" else None
         self.first = math.ceil(bound.steady_from_epoch)
 
     def warmups(self, loaded: Loader) -> int:
@@ -172,9 +172,9 @@ class _Arm:
 
     def train(self, batches: Loader | Phases, turn: int) -> torch.Tensor:
         """Train one epoch from those whose steps have their full cost; its loss."""
-        if self.cell.loop == "bare":
+        if self.plain is not None:
             with arithmetic(self.cell.recipe):
-                return bare_epoch(self.model, self.training.optimizer, batches)
+                return self.plain.epoch(batches, self.first + turn)
         return self.training.epoch(batches, self.first + turn)
 
 
