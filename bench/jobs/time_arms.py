@@ -14,27 +14,33 @@ from bench.jobs.progress import Progress
 from bench.manifest.manifest import Study
 from bench.measure.gpu_telemetry import Watch
 from bench.measure.phases import Phases
-from bench.measure.provenance import machines, start
+from bench.measure.provenance import NOTHING_COUNTED, machines, start
 from bench.measure.roofline import roofline
 from bench.measure.telemetry import of_all_ranks
 from bench.measure.timer import Timer
-from bench.records import End, Epoch, RankPhases
+from bench.records import Cost, End, Epoch, RankPhases
 from bench.records import Phases as PhasesRecord
 from bench.results.precision import Precision, precision
 from crt import distributed
 from crt.data.batches import Loader
 from crt.training.cuda_graph import EAGER
-from crt.training.loop import Training
+from crt.training.loop import Batches, Training
 from crt.training.precision import arithmetic
 
 
 def run_study(
-    study: Study, run: int, place: JobPaths, seconds: float = math.inf, left_out: Collection[str] = ()
+    study: Study,
+    run: int,
+    place: JobPaths,
+    seconds: float = math.inf,
+    left_out: Collection[str] = (),
+    counted: bool = True,
 ) -> None:
     """Time every arm in this process: one warm-up epoch each, then rounds in random balanced order.
 
     A run after the first ones of a study with a stated precision ends at once if the precision needs no such run.
-    In the end, one epoch of each arm is split into its phases. Arms whose ids are in `left_out` are not timed. After
+    In the end, one epoch of each arm is split into its phases. Arms whose ids are in `left_out` are not timed; unless
+    `counted`, the operations of the arms, and the device's rates, are not recorded, as where no table shows them. After
     half of `seconds` no further arm is warmed up, and after all of them no second round begins: the result is then
     incomplete.
     """
@@ -52,8 +58,7 @@ def run_study(
                 # The rounds of a study are one experiment: records of an interrupted attempt are set aside.
                 if file.exists():
                     file.rename(file.with_suffix(f".{time.time():.0f}.cut"))
-            cost = training_cost(arms).model_copy(update={"ceilings": roofline(arm.recipe for arm in arms)})
-            lease.append(start(arms, place.process, run, cost, ranks))
+            lease.append(start(arms, place.process, run, _cost(arms) if counted else NOTHING_COUNTED, ranks))
         distributed.barrier()
         loaders = _loaders(arms, study.timing.images, place)
         spent = lambda: distributed.slowest(time.monotonic() - began) / seconds  # noqa: E731
@@ -70,6 +75,11 @@ def run_study(
             lease.append(End(time=time.time()))
             if study.timing.until:
                 print(_progress(study, precision(study, place.runs)), flush=True)
+
+
+def _cost(arms: Sequence[Cell]) -> Cost:
+    """Counted cost of the arms, and the device's rates."""
+    return training_cost(arms).model_copy(update={"ceilings": roofline(arm.recipe for arm in arms)})
 
 
 def _is_needed(study: Study, run: int, place: JobPaths) -> bool:
@@ -103,12 +113,12 @@ def _timed(
     cells: Sequence[Cell], rounds: int, seed: int, loaders: dict[int, Loader], spent: Callable[[], float]
 ) -> Iterator[tuple[Epoch | PhasesRecord, str]]:
     """Yield each arm's epochs and phases, each with a note, until the fraction of time `spent` reaches 1."""
-    arms: list[_Arm] = []
+    arms: list[Arm] = []
     for cell in cells:
         # Warming up more arms would leave too little time for the rounds of the others.
         if arms and spent() > 0.5:
             break
-        arms.append(_Arm(cell))
+        arms.append(Arm(cell))
         yield _epoch(arms[-1], 0, len(arms) - 1, loaders[cell.recipe.batch_size])
     for number, (turn, arm) in enumerate(_turns(arms, rounds, seed), len(arms)):
         # The first round is always timed: without it the warm-up would have been in vain.
@@ -119,7 +129,7 @@ def _timed(
             yield _phases(arm, rounds + 1, loaders[arm.cell.recipe.batch_size]), f"{arm.cell.method.label} phases"
 
 
-def _epoch(arm: "_Arm", turn: int, number: int, loaded: Loader) -> tuple[Epoch, str]:
+def _epoch(arm: "Arm", turn: int, number: int, loaded: Loader) -> tuple[Epoch, str]:
     """Time one epoch of one arm; `number` seeds the order of the images, `turn` is the round (0: warm-up)."""
     loaded.epoch = number
     times = 1 if turn else arm.warmups(loaded)
@@ -140,7 +150,7 @@ def _epoch(arm: "_Arm", turn: int, number: int, loaded: Loader) -> tuple[Epoch, 
     return record, f"{arm.cell.method.label} {record.images / record.seconds:,.0f} images/s"
 
 
-def _phases(arm: "_Arm", turn: int, loaded: Loader) -> PhasesRecord:
+def _phases(arm: "Arm", turn: int, loaded: Loader) -> PhasesRecord:
     """Split one epoch of an arm into phases.
 
     It must be the arm's last: the hook that times the all-reduce cannot be removed.
@@ -153,7 +163,7 @@ def _phases(arm: "_Arm", turn: int, loaded: Loader) -> PhasesRecord:
     return PhasesRecord(arm=arm.cell.id, images=images, host=own.host, device=own.device, other_ranks=tuple(others))
 
 
-class _Arm:
+class Arm:
     """A cell set up for timing; its teacher is untrained, since weights do not change the time."""
 
     def __init__(self, cell: Cell):
@@ -170,7 +180,7 @@ class _Arm:
         recorded = 1 + EAGER if self.cell.recipe.cuda_graph else 1
         return math.ceil(recorded / max(1, loaded.images // loaded.batch_size))
 
-    def train(self, batches: Loader | Phases, turn: int) -> torch.Tensor:
+    def train(self, batches: Batches, turn: int) -> torch.Tensor:
         """Train one epoch from those whose steps have their full cost; its loss."""
         if self.plain is not None:
             with arithmetic(self.cell.recipe):
@@ -178,7 +188,7 @@ class _Arm:
         return self.training.epoch(batches, self.first + turn)
 
 
-def _turns(arms: Sequence[_Arm], rounds: int, seed: int) -> Iterator[tuple[int, _Arm]]:
+def _turns(arms: Sequence[Arm], rounds: int, seed: int) -> Iterator[tuple[int, Arm]]:
     """Yield rounds 1 to `rounds` of every arm; in each len(arms) rounds, each arm takes each position once."""
     order = torch.Generator().manual_seed(seed)
     for turn in range(rounds):

@@ -1,6 +1,7 @@
 """The tasks of studies, whose seconds are the result. Nothing here imports torch before a task runs."""
 
 import math
+import time
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ from bench.manifest.manifest import Certification, Study
 from bench.records import CertificationTiming, End, Epoch, Record
 from crt.data import DATASETS
 from launchers.task import TaskProgress
+
+_LEAST = 1e-3
+"""Seconds that a study has although nothing is left: a warm-up and one round."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +106,20 @@ class TimeTask(TimingTask):
         from bench.jobs.time_arms import run_study
 
         run_study(self.study, self.number, self.place, seconds, self.left_out)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestatementTask(TimeTask):
+    """Time an arm beside its restatement in plain PyTorch, and measure the peak memory of both."""
+
+    def run_within(self, seconds: float) -> None:
+        from bench.jobs.step_memory import measure_memory
+        from bench.jobs.time_arms import run_study
+
+        began = time.monotonic()
+        measure_memory(self.study, self.place)
+        left = max(seconds - (time.monotonic() - began), _LEAST)
+        run_study(self.study, self.number, self.place, left, self.left_out, counted=False)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,10 @@ from itertools import compress
 from typing import Any
 
 from bench.cell import Cell, Weights
+from crt.training.recipe import ARITHMETIC, Recipe
+
+PLAIN_SETTINGS = {key: Recipe.model_fields[key].default for key in ARITHMETIC}
+"""Compute settings of the plain path."""
 
 
 class Names:
@@ -57,6 +61,13 @@ def name(cell: Cell) -> str:
     """The method's label, with `bare loop`, `control` and a seed other than 0 where they apply."""
     kind = ", bare loop" * (cell.loop == "bare") + ", control" * cell.control
     return cell.method.label + kind + (f" seed {cell.seed}" if cell.seed else "")
+
+
+def switches(cell: Cell) -> str:
+    """The settings in which the cell's arithmetic differs from the plain path."""
+    changed = {key: value for key, value in cell.compute_settings.items() if value != PLAIN_SETTINGS[key]}
+    words = {"precision": "{}", "compile": "compile {}"}
+    return ", ".join(words.get(key, key).format(value) for key, value in changed.items()) or "plain"
 
 
 def lineage(teacher: Cell | Weights | None) -> str | None:

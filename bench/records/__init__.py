@@ -20,6 +20,7 @@ from bench.records.schema import (
     Replaced,
     RobustChunk,
     Start,
+    StepMemory,
     Verdict,
 )
 from bench.records.store import Lines, append, read, read_all, read_lines
@@ -45,6 +46,7 @@ __all__ = [
     "Replaced",
     "RobustChunk",
     "Start",
+    "StepMemory",
     "Verdict",
     "append",
     "read",
