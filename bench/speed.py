@@ -18,7 +18,7 @@ def main(
     manifest: Annotated[
         Path | None,
         typer.Argument(
-            help="The YAML file (default: speed.yaml of manifests/, speed-cpu.yaml without a GPU, or speed-against.yaml)."
+            help="The YAML file (default: speed.yaml, without a GPU speed-cpu.yaml; with --against speed-against.yaml)."
         ),
     ] = None,
     methods: Annotated[str | None, typer.Option(help="Only these names, separated by commas.")] = None,

@@ -3,6 +3,8 @@
 Peaks of one process would hide each other, since a process keeps memory that it freed.
 """
 
+import ctypes
+import gc
 import os
 import subprocess
 import sys
@@ -18,7 +20,6 @@ from bench.measure.provenance import start
 from bench.records import StepMemory, read
 from crt import distributed
 from crt.data import DATASETS
-from crt.plugins import find
 from crt.text import printable
 
 _STEPS = 2
@@ -60,24 +61,31 @@ def _in_a_process(arm: Cell) -> float:
 def peak(cell: Cell) -> float:
     """Peak memory in MB of training on random images in this process, which does nothing else.
 
-    On a GPU, all memory that tensors have; on the CPU, the resident memory beyond that of the imported libraries, which
-    includes the network.
+    On a GPU, all memory that tensors have; on the CPU, the resident memory beyond that of the libraries, which includes
+    the network. The libraries load what they need in steps on a few images before.
     """
-    for package, name in (("archs", cell.arch), ("methods", cell.method.name)):
-        find(f"crt.{package}", name)
-    find("bench.plain_eager", cell.method.name)
-    device, size = distributed.device(), cell.recipe.batch_size
-    x = torch.rand((size, *DATASETS[cell.dataset].shape), device=device)
-    y, index = torch.zeros(size, dtype=torch.long, device=device), torch.arange(size, device=device)
-    if device.type == "cuda":
+    size = cell.recipe.batch_size
+    _train(cell, min(size, 2 * (size // cell.per_step)))
+    gc.collect()
+    if distributed.device().type == "cuda":
+        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-        Arm(cell).train([(x, y, index)] * _STEPS, 0)
+        _train(cell, size)
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() / 2**20
+    # What the few images used goes back to the system; otherwise the steps below would find it there.
+    ctypes.CDLL(None).malloc_trim(0)
     before = _resident("VmRSS")
     Path("/proc/self/clear_refs").write_text(_RESET)
-    Arm(cell).train([(x, y, index)] * _STEPS, 0)
+    _train(cell, size)
     return (_resident("VmHWM") - before) / 2**10
+
+
+def _train(cell: Cell, images: int) -> None:
+    device = distributed.device()
+    x = torch.rand((images, *DATASETS[cell.dataset].shape), device=device)
+    y, index = torch.zeros(images, dtype=torch.long, device=device), torch.arange(images, device=device)
+    Arm(cell).train([(x, y, index)] * _STEPS, 0)
 
 
 def _resident(key: str) -> int:

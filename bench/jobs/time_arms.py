@@ -34,13 +34,13 @@ def run_study(
     place: JobPaths,
     seconds: float = math.inf,
     left_out: Collection[str] = (),
-    counted: bool = True,
+    ratios_only: bool = False,
 ) -> None:
     """Time every arm in this process: one warm-up epoch each, then rounds in random balanced order.
 
     A run after the first ones of a study with a stated precision ends at once if the precision needs no such run.
-    In the end, one epoch of each arm is split into its phases. Arms whose ids are in `left_out` are not timed; unless
-    `counted`, the operations of the arms, and the device's rates, are not recorded, as where no table shows them. After
+    In the end, one epoch of each arm is split into its phases. Arms whose ids are in `left_out` are not timed. With
+    `ratios_only`, neither operations and the device's rates nor phases are measured, which no table shows then. After
     half of `seconds` no further arm is warmed up, and after all of them no second round begins: the result is then
     incomplete.
     """
@@ -58,14 +58,14 @@ def run_study(
                 # The rounds of a study are one experiment: records of an interrupted attempt are set aside.
                 if file.exists():
                     file.rename(file.with_suffix(f".{time.time():.0f}.cut"))
-            lease.append(start(arms, place.process, run, _cost(arms) if counted else NOTHING_COUNTED, ranks))
+            lease.append(start(arms, place.process, run, NOTHING_COUNTED if ratios_only else _cost(arms), ranks))
         distributed.barrier()
         loaders = _loaders(arms, study.timing.images, place)
         spent = lambda: distributed.slowest(time.monotonic() - began) / seconds  # noqa: E731
         of = f"{study.timing.runs}" if study.timing.until is None else f"at most {study.timing.most_runs}"
-        title, steps = f"{study.id} run {run + 1}/{of}", len(arms) * (2 + study.timing.rounds)
+        title, steps = f"{study.id} run {run + 1}/{of}", len(arms) * (2 - ratios_only + study.timing.rounds)
         with Progress(title, steps, 0, "epoch") as progress:
-            for record, note in _timed(arms, study.timing.rounds, run, loaders, spent):
+            for record, note in _timed(arms, study.timing.rounds, run, loaders, spent, not ratios_only):
                 if distributed.rank() == 0:
                     lease.append(record)
                 progress.step(note)
@@ -110,9 +110,14 @@ def _loaders(arms: Sequence[Cell], images: int | None, place: JobPaths) -> dict[
 
 
 def _timed(
-    cells: Sequence[Cell], rounds: int, seed: int, loaders: dict[int, Loader], spent: Callable[[], float]
+    cells: Sequence[Cell],
+    rounds: int,
+    seed: int,
+    loaders: dict[int, Loader],
+    spent: Callable[[], float],
+    phases: bool,
 ) -> Iterator[tuple[Epoch | PhasesRecord, str]]:
-    """Yield each arm's epochs and phases, each with a note, until the fraction of time `spent` reaches 1."""
+    """Yield each arm's epochs and, with `phases`, its phases, each with a note, until the time `spent` reaches 1."""
     arms: list[Arm] = []
     for cell in cells:
         # Warming up more arms would leave too little time for the rounds of the others.
@@ -124,7 +129,7 @@ def _timed(
         # The first round is always timed: without it the warm-up would have been in vain.
         if turn == 1 or spent() < 1:
             yield _epoch(arm, turn, number, loaders[arm.cell.recipe.batch_size])
-    for arm in arms:
+    for arm in arms if phases else ():
         if spent() < 1:
             yield _phases(arm, rounds + 1, loaders[arm.cell.recipe.batch_size]), f"{arm.cell.method.label} phases"
 

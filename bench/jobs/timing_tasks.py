@@ -119,7 +119,7 @@ class RestatementTask(TimeTask):
         began = time.monotonic()
         measure_memory(self.study, self.place)
         left = max(seconds - (time.monotonic() - began), _LEAST)
-        run_study(self.study, self.number, self.place, left, self.left_out, counted=False)
+        run_study(self.study, self.number, self.place, left, self.left_out, ratios_only=True)
 
 
 @dataclass(frozen=True, kw_only=True)
