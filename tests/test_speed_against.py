@@ -1,5 +1,7 @@
 """Methods beside their plain restatements: the studies, the records, the ratios, the command and the report."""
 
+from pathlib import Path
+
 import pytest
 from test_reports import epoch, start
 from typer.testing import CliRunner
@@ -130,9 +132,9 @@ def test_what_cannot_be_timed_is_refused_in_one_line(tmp_path, digits, words, ch
     assert not (tmp_path / "runs").exists()
 
 
-def test_the_shipped_manifest_has_every_method(tmp_path):
+def test_the_shipped_manifest_has_every_method():
 
-    found = read_manifest("manifests/speed-against.yaml", networks=False)
+    found = read_manifest(Path(__file__).parents[1] / "manifests" / "speed-against.yaml", networks=False)
     arms = [study.arms[0] for study in restated_studies(found)]
     assert {arm.method.name for arm in arms} == set(plugins("crt.methods"))
     assert all(arm.recipe.fold and arm.recipe.fused and arm.recipe.channels_last for arm in arms)
