@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from bench import speed, submit
 from bench.build.networks import batches, method, network, restatement
 from bench.jobs.lease import JobPaths
-from bench.jobs.time_arms import run_study
+from bench.jobs.time_arms import Arm, run_study
 from bench.manifest import read_manifest
 from bench.plan.waves import waves
 from bench.records import End, Epoch, Phases, Start, read
@@ -85,6 +85,16 @@ def test_bare_loop_trains_as_the_harness_does(tmp_path, digits):
         models.append(model.state_dict())
     for name, value in models[0].items():
         assert torch.equal(value, models[1][name]), name
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_bare_loop_has_the_recipe_s_precision(tmp_path, digits, precision):
+    (tmp_path / "m.yaml").write_text(TIMED.replace("lr: 0.1", f"lr: 0.1, precision: {precision}"))
+    bare, *_ = read_manifest(tmp_path / "m.yaml").cells
+    arm, dtypes = Arm(bare), set()
+    arm.model.register_forward_hook(lambda *call: dtypes.add(call[-1].dtype))
+    arm.train(batches(bare, digits, 64), 0)
+    assert dtypes == {torch.bfloat16 if precision == "bf16" else torch.float32}
 
 
 @pytest.mark.parametrize(

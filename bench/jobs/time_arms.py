@@ -25,7 +25,7 @@ from crt import distributed
 from crt.data.batches import Loader
 from crt.training.cuda_graph import EAGER
 from crt.training.loop import Batches, Training
-from crt.training.precision import arithmetic
+from crt.training.precision import LOW, arithmetic
 
 
 def run_study(
@@ -188,7 +188,8 @@ class Arm:
     def train(self, batches: Batches, turn: int) -> torch.Tensor:
         """Train one epoch from those whose steps have their full cost; its loss."""
         if self.plain is not None:
-            with arithmetic(self.cell.recipe):
+            low, device = LOW.get(self.cell.recipe.precision), distributed.device().type
+            with arithmetic(self.cell.recipe), torch.autocast(device, low, enabled=low is not None):
                 return self.plain.epoch(batches, self.first + turn)
         return self.training.epoch(batches, self.first + turn)
 
