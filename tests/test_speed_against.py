@@ -88,6 +88,11 @@ def test_the_command_times_and_resumes(tmp_path, digits, monkeypatch):
         assert done.exit_code == 0, done.output
         assert "Beside plain PyTorch" in done.output and "2 of 2 timing tasks are complete" in done.output
     assert measured == ["train", "bare"]
+    # What is interrupted between its rounds and its memory measures that alone.
+    before = {file: file.read_bytes() for file in (tmp_path / "runs").glob("*/run*/*")}
+    next((tmp_path / "runs").glob("*/memory.jsonl")).unlink()
+    assert "2 of 2" in CliRunner().invoke(speed.app, [*words, str(digits)]).output and len(measured) == 4
+    assert before == {file: file.read_bytes() for file in (tmp_path / "runs").glob("*/run*/*")}
     files = sorted((tmp_path / "runs").glob("*/run*/*"))
     assert [file.name for file in files] == ["time.jsonl", "time.jsonl"]
     records = read(files[0])

@@ -1,7 +1,6 @@
 """The tasks of studies, whose seconds are the result. Nothing here imports torch before a task runs."""
 
 import math
-import time
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,12 +11,9 @@ from bench.build.workload import Workload
 from bench.cell import Cell
 from bench.jobs.task import BenchTask
 from bench.manifest.manifest import Certification, Study
-from bench.records import CertificationTiming, End, Epoch, Record
+from bench.records import CertificationTiming, End, Epoch, Record, StepMemory, read
 from crt.data import DATASETS
 from launchers.task import TaskProgress
-
-_LEAST = 1e-3
-"""Seconds that a study has although nothing is left: a warm-up and one round."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,14 +108,24 @@ class TimeTask(TimingTask):
 class RestatementTask(TimeTask):
     """Time an arm beside its restatement in plain PyTorch, and measure the peak memory of both."""
 
+    def progress(self, records: Sequence[Record]) -> TaskProgress:
+        progress = super().progress(records)
+        return progress._replace(finished=progress.finished and self._has_memory())
+
     def run_within(self, seconds: float) -> None:
         from bench.jobs.step_memory import measure_memory
         from bench.jobs.time_arms import run_study
 
-        began = time.monotonic()
+        # Memory takes no time of the rounds' share: without all of its rounds a run must be repeated.
+        if not _ended(read(self.records)):
+            run_study(self.study, self.number, self.place, seconds, self.left_out, ratios_only=True)
         measure_memory(self.study, self.place)
-        left = max(seconds - (time.monotonic() - began), _LEAST)
-        run_study(self.study, self.number, self.place, left, self.left_out, ratios_only=True)
+
+    def _has_memory(self) -> bool:
+        """True if the peak memory of every arm is recorded, for all runs of the study."""
+        records = read(self.place.runs / self.id / "memory.jsonl")
+        arms = {record.arm for record in records if isinstance(record, StepMemory)}
+        return arms >= {arm.id for arm in self.study.arms}
 
 
 @dataclass(frozen=True, kw_only=True)
