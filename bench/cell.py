@@ -105,7 +105,7 @@ class Cell(Pickled):
     images: Count | None = None
     """Number of training images, from the first (None: all)."""
     loop: Literal["train", "bare"] = "train"
-    """`bare`: a hand-written training loop, which shows the overhead of the harness."""
+    """`bare`: the method's restatement in plain PyTorch, see `bench.plain_eager`."""
     control: bool = False
     """True for a second arm of the baseline in a timing study: its time relative to the first shows the noise."""
     quick: bool = False

@@ -1,4 +1,4 @@
-"""Measure the speedup of each compute setting within a time budget: `python -m bench.speed`."""
+"""Measure the speedup of compute settings, or over plain PyTorch, within a time budget: `python -m bench.speed`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -17,10 +17,16 @@ app = application()
 def main(
     manifest: Annotated[
         Path | None,
-        typer.Argument(help="The YAML file (default: manifests/speed.yaml, or speed-cpu.yaml without a GPU)."),
+        typer.Argument(
+            help="The YAML file (default: speed.yaml, without a GPU speed-cpu.yaml; with --against speed-against.yaml)."
+        ),
     ] = None,
     methods: Annotated[str | None, typer.Option(help="Only these names, separated by commas.")] = None,
     archs: Annotated[str | None, typer.Option(help="Only these names, separated by commas.")] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(metavar="plain-eager", help="Time each method beside its restatement in plain PyTorch instead."),
+    ] = None,
     seconds: Annotated[
         int, typer.Option(min=1, help="Time budget in all; the next call continues with the rest.")
     ] = 600,
@@ -29,11 +35,15 @@ def main(
 ) -> None:
     """Time a manifest's studies in this process; each gets an equal share of the remaining time."""
     with report_errors():
+        from bench.commands.restatements import check_against, time_restatements
         from bench.commands.speed_study import time_switches
         from bench.measure.gpu_telemetry import device_name
 
-        path = manifest or _MANIFESTS / ("speed-cpu.yaml" if device_name() == "cpu" else "speed.yaml")
-        finished, tasks = time_switches(path, methods, archs, seconds, runs, data)
+        check_against(against)
+        default = "speed-cpu.yaml" if device_name() == "cpu" else "speed.yaml"
+        path = manifest or _MANIFESTS / ("speed-against.yaml" if against else default)
+        work = time_restatements if against else time_switches
+        finished, tasks = work(path, methods, archs, seconds, runs, data)
     report = command("python", "-m", "reports", path, "--runs", runs)
     print(f"{finished} of {tasks} timing tasks are complete. Report: {report}")
 

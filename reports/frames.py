@@ -24,6 +24,7 @@ from reports.tables.factors import factors, means
 from reports.tables.monitor import monitored
 from reports.tables.probabilities import probabilities
 from reports.tables.repetitions import repetitions
+from reports.tables.restated import restatements
 from reports.tables.robustness import robustness
 from reports.tables.robustness_cost import robustness_cost
 from reports.tables.scaling import scaling
@@ -101,6 +102,7 @@ def make_frames(
         "scaling_fit": scaling_fit(measured),
         "speed": speed(manifest, measured, allow),
         "certification": certification(manifest, measured),
+        "restatements": restatements(manifest, measured, allow),
         "trainings": trainings(measured),
         "masking": masking(measured),
         "comparisons": comparisons(manifest, measured, every),

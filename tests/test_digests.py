@@ -114,14 +114,17 @@ def test_damaged_beton_file_is_refused_by_name_and_by_command(damage, tmp_path):
 
 
 def put(dtype: np.dtype, field: str, value: int, row: int = 3) -> Callable[[Path], None]:
-    """Put a number into one row of the file's table of images, or of the table of allocations at its end."""
+    """Put a number into the header, one row of the table of images, or of the table of allocations at the end."""
 
     def damage(path: Path) -> None:
         header = np.fromfile(path, layout.HEADER, 1)[0]
-        start = int(header["table"]) if dtype is layout.ALLOCATION else ROWS
+        start, size = {
+            layout.HEADER: (0, 0),
+            layout.ALLOCATION: (int(header["table"]), layout.ALLOCATION.itemsize),
+        }.get(dtype, (ROWS, layout.ROW.itemsize))
         kind, offset = dtype.fields[field][:2]
         content = bytearray(path.read_bytes())
-        place = start + row * (dtype if dtype is layout.ALLOCATION else layout.ROW).itemsize + offset
+        place = start + row * size + offset
         content[place : place + kind.itemsize] = value.to_bytes(kind.itemsize, "little")
         path.write_bytes(content)
 
@@ -139,6 +142,9 @@ WITHOUT_DIGEST = {
     "an allocation of no image": put(layout.ALLOCATION, "image", 2**63),
     "a longer image": put(layout.ALLOCATION, "size", 3073),
     "a size of more than 63 bits": put(layout.ALLOCATION, "size", 2**64 - 1),
+    "pages of nothing": put(layout.HEADER, "page", 0),
+    "pages of no whole bits": put(layout.HEADER, "page", layout.PAGE - 1),
+    "pages smaller than an image": put(layout.HEADER, "page", 2048),
 }
 
 

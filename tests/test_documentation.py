@@ -28,7 +28,7 @@ FILE = re.compile(rf"(?<![\w./-])(?:{'|'.join(TOPS)})/[\w./*-]*[\w*]")
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]+)")
 """A relative link, from the folder of its page."""
 MODULE = re.compile(r"python -m ((?:bench|crt|launchers|reports)[\w.]*)")
-TREE = re.compile(r"^    ( {0,2})([a-z]+)/ ", re.MULTILINE)
+TREE = re.compile(r"^    ( {0,2})([a-z_]+)/ ", re.MULTILINE)
 """A line of the tree in CONTRIBUTING.md: a folder, or one within the folder above."""
 
 

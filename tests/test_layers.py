@@ -28,7 +28,7 @@ FLOORS = {
         ("evals", "methods"),
     ),
     "bench": (
-        ("published",),
+        ("published", "plain_eager"),
         ("command", "cell", "records"),
         ("build",),
         ("manifest",),

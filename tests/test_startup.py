@@ -130,7 +130,7 @@ print(json.dumps(facts))
 FACTS = (
     '{"doc": kind.__doc__, "facts": [str(getattr(kind(threat=threat), fact)) for fact in {"crt.methods":'
     ' ("chunks", "replays", "phase_boundaries", "steady_from_epoch", "needs_eps", "needs_teacher", "epochs_of",'
-    ' "makes_dataset", "has_bare_loop"),'
+    ' "makes_dataset"),'
     ' "crt.evals": ("kind", "draws", "forwards", "measures_radius", "budget"), "crt.archs": ()}[package]]}'
 )
 

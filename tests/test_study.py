@@ -7,11 +7,10 @@ import torch
 from typer.testing import CliRunner
 
 from bench import speed, submit
-from bench.build.networks import batches, method, network
+from bench.build.networks import batches, method, network, restatement
 from bench.jobs.lease import JobPaths
-from bench.jobs.time_arms import run_study
+from bench.jobs.time_arms import Arm, run_study
 from bench.manifest import read_manifest
-from bench.measure.bare_loop import bare_epoch
 from bench.plan.waves import waves
 from bench.records import End, Epoch, Phases, Start, read
 from crt.training.loop import Training, optimizer
@@ -80,7 +79,7 @@ def test_bare_loop_trains_as_the_harness_does(tmp_path, digits):
         model, bound = network(one), method(one, None)
         loaded = batches(one, digits, 64)
         if one.loop == "bare":
-            bare_epoch(model, optimizer(model, one.recipe), loaded)
+            restatement(one, bound, model, optimizer(model, one.recipe)).epoch(loaded, 0)
         else:
             Training(bound, model, one.recipe).epoch(loaded, 0)
         models.append(model.state_dict())
@@ -88,10 +87,20 @@ def test_bare_loop_trains_as_the_harness_does(tmp_path, digits):
         assert torch.equal(value, models[1][name]), name
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_bare_loop_has_the_recipe_s_precision(tmp_path, digits, precision):
+    (tmp_path / "m.yaml").write_text(TIMED.replace("lr: 0.1", f"lr: 0.1, precision: {precision}"))
+    bare, *_ = read_manifest(tmp_path / "m.yaml").cells
+    arm, dtypes = Arm(bare), set()
+    arm.model.register_forward_hook(lambda *call: dtypes.add(call[-1].dtype))
+    arm.train(batches(bare, digits, 64), 0)
+    assert dtypes == {torch.bfloat16 if precision == "bf16" else torch.float32}
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (("{method: SmoothMix}", "{method: SmoothMix, loop: bare}"), "for Standard on one rank"),
+        (("{method: SmoothMix}", "{method: SmoothMix, ranks: 2, loop: bare}"), "SmoothMix, Standard on one rank"),
         (("timing: {runs: 1, rounds: 3, images: 64}", ""), "in a timing study"),
         (("baseline: bare loop\n", ""), "a timing study needs the method"),
         (("baseline: bare loop", "baseline: CRT"), "'CRT' (allowed: SmoothMix, Standard, bare loop)"),

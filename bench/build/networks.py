@@ -1,6 +1,8 @@
 """Build the network, the method, the evaluations and the batches of a cell."""
 
+from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 from torch import Tensor
@@ -8,6 +10,7 @@ from torch.overrides import TorchFunctionMode
 
 from bench.build.weights import load_network
 from bench.cell import Cell, Spec, Weights
+from bench.plain_eager.base import Restatement
 from crt import distributed
 from crt.data import DATASETS, PIPELINES, Dataset
 from crt.data.batches import Loader
@@ -103,3 +106,11 @@ def batches(cell: Cell, data: Path, images: int | None, dataset: Dataset | None 
 def evaluation(cell: Cell, spec: Spec) -> Evaluation:
     """One of the cell's evaluations, with its threat."""
     return find("crt.evals", spec.name)(threat=cell.threat, **spec.args)
+
+
+def restatement(cell: Cell, method: Method, model: Classifier, optimizer: torch.optim.Optimizer) -> Restatement:
+    """The plain restatement of the cell's method, with the settings and the teacher of `method`."""
+    settings = {field.name: getattr(method, field.name) for field in fields(method) if field.init}
+    teacher, threat = settings.pop("teacher"), settings.pop("threat")
+    kind = find("bench.plain_eager", cell.method.name)
+    return kind(model, optimizer, cell.recipe.set, threat, SimpleNamespace(**settings), teacher)

@@ -43,9 +43,9 @@ def time_switches(
     if not manifest.timing:
         raise ValueError(f"{path}: timing: missing (bench.speed times a study)")
     firsts = [study.arms[0] for study in manifest.studies]
-    names = _names("methods", methods, {arm.method.name for arm in firsts})
-    networks = _names("archs", archs, {arm.arch for arm in firsts})
-    tasks = list(_tasks(_with_images(manifest, place.data), names, networks, place))
+    names = chosen("methods", methods, {arm.method.name for arm in firsts})
+    networks = chosen("archs", archs, {arm.arch for arm in firsts})
+    tasks = list(_tasks(with_images(manifest, place.data), names, networks, place))
     if not tasks:
         given = [f"--{name} {value}" for name, value in (("methods", methods), ("archs", archs)) if value]
         raise ValueError(f"{' '.join(given)}: no study of {path} has these names and its images")
@@ -104,7 +104,7 @@ def _complete(task: TimingTask) -> bool:
     return task.progress(read(task.records)).finished
 
 
-def _names(option: str, written: str | None, known: Collection[str]) -> list[str] | None:
+def chosen(option: str, written: str | None, known: Collection[str]) -> list[str] | None:
     """Names in an option, separated by commas; None without the option. ValueError for a name that no study has."""
     names = None if written is None else [name.strip() for name in written.split(",")]
     for name in names or ():
@@ -113,7 +113,7 @@ def _names(option: str, written: str | None, known: Collection[str]) -> list[str
     return names
 
 
-def _with_images(manifest: Manifest, data: Path) -> Manifest:
+def with_images(manifest: Manifest, data: Path) -> Manifest:
     """The manifest without cells whose images are missing; if no cell remains, the first dataset's ValueError."""
     missing: dict[str, ValueError] = {}
     for dataset in dict.fromkeys(cell.dataset for cell in manifest.cells):
@@ -137,7 +137,7 @@ def _tasks(
         # Without a compiler, a certification has no variants to compare.
         if methods is None and (archs is None or certification.cell.arch in archs) and engines(certification):
             yield CertificationTask(certification=certification, place=place)
-    left_out = {arm.id: why for study in manifest.studies for arm in study.arms if (why := _obstacle(arm))}
+    left_out = {arm.id: why for study in manifest.studies for arm in study.arms if (why := obstacle(arm))}
     for why, arms in Counter(left_out.values()).items():
         print(f"left out: {arms} arms: {why}", file=sys.stderr)
     for study in manifest.studies:
@@ -146,7 +146,7 @@ def _tasks(
             yield TimeTask(study=study, place=place, left_out=tuple(left_out))
 
 
-def _obstacle(arm: Cell) -> str | None:
+def obstacle(arm: Cell) -> str | None:
     """Reason why this device or installation cannot run the arm; None if it can."""
     try:
         check(arm.recipe, distributed.device())

@@ -7,37 +7,42 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 import torch
 
 from bench.build.cost import training_cost
-from bench.build.networks import batches, method, network
+from bench.build.networks import batches, method, network, restatement
 from bench.cell import Cell
 from bench.jobs.fastest import choose, recipe_with
 from bench.jobs.lease import JobPaths, take_lease, write
 from bench.jobs.progress import Progress
 from bench.manifest.manifest import Study
-from bench.measure.bare_loop import bare_epoch
 from bench.measure.gpu_telemetry import Watch
 from bench.measure.phases import Phases
-from bench.measure.provenance import machines, start
+from bench.measure.provenance import NOTHING_COUNTED, machines, start
 from bench.measure.roofline import roofline
 from bench.measure.telemetry import of_all_ranks
 from bench.measure.timer import Timer
-from bench.records import End, Epoch, RankPhases
+from bench.records import Cost, End, Epoch, RankPhases
 from bench.records import Phases as PhasesRecord
 from bench.results.precision import Precision, precision
 from crt import distributed
 from crt.data.batches import Loader
 from crt.training.cuda_graph import EAGER
-from crt.training.loop import Training
-from crt.training.precision import arithmetic
+from crt.training.loop import Batches, Training
+from crt.training.precision import LOW, arithmetic
 from crt.training.recipe import Recipe
 
 
 def run_study(
-    study: Study, run: int, place: JobPaths, seconds: float = math.inf, left_out: Collection[str] = ()
+    study: Study,
+    run: int,
+    place: JobPaths,
+    seconds: float = math.inf,
+    left_out: Collection[str] = (),
+    ratios_only: bool = False,
 ) -> None:
     """Time every arm in this process: one warm-up epoch each, then rounds in random balanced order.
 
     A run after the first ones of a study with a stated precision ends at once if the precision needs no such run.
-    In the end, one epoch of each arm is split into its phases. Arms whose ids are in `left_out` are not timed. After
+    In the end, one epoch of each arm is split into its phases. Arms whose ids are in `left_out` are not timed. With
+    `ratios_only`, neither operations and the device's rates nor phases are measured, which no table shows then. After
     half of `seconds` no further arm is warmed up, and after all of them no second round begins: the result is then
     incomplete.
     """
@@ -56,16 +61,16 @@ def run_study(
                 # The rounds of a study are one experiment: records of an interrupted attempt are set aside.
                 if file.exists():
                     file.rename(file.with_suffix(f".{time.time():.0f}.cut"))
-            cost = training_cost(arms).model_copy(update={"ceilings": roofline(arm.recipe for arm in arms)})
+            cost = NOTHING_COUNTED if ratios_only else _cost(arms)
             lease.append(start(arms, place.process, run, cost, ranks, switches))
         distributed.barrier()
         timed = [(arm, recipe_with(arm, switches[arm.id])) for arm in arms]
         loaders = _loaders(arms, study.timing.images, place)
         spent = lambda: distributed.slowest(time.monotonic() - began) / seconds  # noqa: E731
         of = f"{study.timing.runs}" if study.timing.until is None else f"at most {study.timing.most_runs}"
-        title, steps = f"{study.id} run {run + 1}/{of}", len(arms) * (2 + study.timing.rounds)
+        title, steps = f"{study.id} run {run + 1}/{of}", len(arms) * (2 - ratios_only + study.timing.rounds)
         with Progress(title, steps, 0, "epoch") as progress:
-            for record, note in _timed(timed, study.timing.rounds, run, loaders, spent):
+            for record, note in _timed(timed, study.timing.rounds, run, loaders, spent, not ratios_only):
                 if distributed.rank() == 0:
                     lease.append(record)
                 progress.step(note)
@@ -75,6 +80,11 @@ def run_study(
             lease.append(End(time=time.time()))
             if study.timing.until:
                 print(_progress(study, precision(study, place.runs)), flush=True)
+
+
+def _cost(arms: Sequence[Cell]) -> Cost:
+    """Counted cost of the arms, and the device's rates."""
+    return training_cost(arms).model_copy(update={"ceilings": roofline(arm.recipe for arm in arms)})
 
 
 def _is_needed(study: Study, run: int, place: JobPaths) -> bool:
@@ -110,25 +120,26 @@ def _timed(
     seed: int,
     loaders: dict[int, Loader],
     spent: Callable[[], float],
+    phases: bool,
 ) -> Iterator[tuple[Epoch | PhasesRecord, str]]:
-    """Yield each arm's epochs and phases, each with a note, until the fraction of time `spent` reaches 1."""
-    arms: list[_Arm] = []
+    """Yield each arm's epochs and, with `phases`, its phases, each with a note, until the time `spent` reaches 1."""
+    arms: list[Arm] = []
     for cell, recipe in cells:
         # Warming up more arms would leave too little time for the rounds of the others.
         if arms and spent() > 0.5:
             break
-        arms.append(_Arm(cell, recipe))
+        arms.append(Arm(cell, recipe))
         yield _epoch(arms[-1], 0, len(arms) - 1, loaders[cell.recipe.batch_size])
     for number, (turn, arm) in enumerate(_turns(arms, rounds, seed), len(arms)):
         # The first round is always timed: without it the warm-up would have been in vain.
         if turn == 1 or spent() < 1:
             yield _epoch(arm, turn, number, loaders[arm.cell.recipe.batch_size])
-    for arm in arms:
+    for arm in arms if phases else ():
         if spent() < 1:
             yield _phases(arm, rounds + 1, loaders[arm.cell.recipe.batch_size]), f"{arm.cell.method.label} phases"
 
 
-def _epoch(arm: "_Arm", turn: int, number: int, loaded: Loader) -> tuple[Epoch, str]:
+def _epoch(arm: "Arm", turn: int, number: int, loaded: Loader) -> tuple[Epoch, str]:
     """Time one epoch of one arm; `number` seeds the order of the images, `turn` is the round (0: warm-up)."""
     loaded.epoch = number
     times = 1 if turn else arm.warmups(loaded)
@@ -149,7 +160,7 @@ def _epoch(arm: "_Arm", turn: int, number: int, loaded: Loader) -> tuple[Epoch, 
     return record, f"{arm.cell.method.label} {record.images / record.seconds:,.0f} images/s"
 
 
-def _phases(arm: "_Arm", turn: int, loaded: Loader) -> PhasesRecord:
+def _phases(arm: "Arm", turn: int, loaded: Loader) -> PhasesRecord:
     """Split one epoch of an arm into phases.
 
     It must be the arm's last: the hook that times the all-reduce cannot be removed.
@@ -162,7 +173,7 @@ def _phases(arm: "_Arm", turn: int, loaded: Loader) -> PhasesRecord:
     return PhasesRecord(arm=arm.cell.id, images=images, host=own.host, device=own.device, other_ranks=tuple(others))
 
 
-class _Arm:
+class Arm:
     """A cell set up for timing; its teacher is untrained, since weights do not change the time."""
 
     def __init__(self, cell: Cell, recipe: Recipe):
@@ -171,6 +182,7 @@ class _Arm:
         teacher = network(cell.teacher).to(distributed.device()) if cell.teacher else None
         bound = method(cell, teacher)
         self.training = Training(bound, self.model, recipe)
+        self.plain = restatement(cell, bound, self.model, self.training.optimizer) if cell.loop == "bare" else None
         self.first = math.ceil(bound.steady_from_epoch)
 
     def warmups(self, loaded: Loader) -> int:
@@ -178,15 +190,16 @@ class _Arm:
         recorded = 1 + EAGER if self.training.recipe.cuda_graph else 1
         return math.ceil(recorded / max(1, loaded.images // loaded.batch_size))
 
-    def train(self, batches: Loader | Phases, turn: int) -> torch.Tensor:
+    def train(self, batches: Batches, turn: int) -> torch.Tensor:
         """Train one epoch from those whose steps have their full cost; its loss."""
-        if self.cell.loop == "bare":
-            with arithmetic(self.training.recipe):
-                return bare_epoch(self.model, self.training.optimizer, batches)
+        if self.plain is not None:
+            low, device = LOW.get(self.training.recipe.precision), distributed.device().type
+            with arithmetic(self.training.recipe), torch.autocast(device, low, enabled=low is not None):
+                return self.plain.epoch(batches, self.first + turn)
         return self.training.epoch(batches, self.first + turn)
 
 
-def _turns(arms: Sequence[_Arm], rounds: int, seed: int) -> Iterator[tuple[int, _Arm]]:
+def _turns(arms: Sequence[Arm], rounds: int, seed: int) -> Iterator[tuple[int, Arm]]:
     """Yield rounds 1 to `rounds` of every arm; in each len(arms) rounds, each arm takes each position once."""
     order = torch.Generator().manual_seed(seed)
     for turn in range(rounds):

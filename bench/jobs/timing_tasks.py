@@ -11,7 +11,7 @@ from bench.build.workload import Workload
 from bench.cell import Cell
 from bench.jobs.task import BenchTask
 from bench.manifest.manifest import Certification, Study
-from bench.records import CertificationTiming, End, Epoch, Record
+from bench.records import CertificationTiming, End, Epoch, Record, StepMemory, read
 from crt.data import DATASETS
 from launchers.task import TaskProgress
 
@@ -102,6 +102,30 @@ class TimeTask(TimingTask):
         from bench.jobs.time_arms import run_study
 
         run_study(self.study, self.number, self.place, seconds, self.left_out)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestatementTask(TimeTask):
+    """Time an arm beside its restatement in plain PyTorch, and measure the peak memory of both."""
+
+    def progress(self, records: Sequence[Record]) -> TaskProgress:
+        progress = super().progress(records)
+        return progress._replace(finished=progress.finished and self._has_memory())
+
+    def run_within(self, seconds: float) -> None:
+        from bench.jobs.step_memory import measure_memory
+        from bench.jobs.time_arms import run_study
+
+        # Memory takes no time of the rounds' share: without all of its rounds a run must be repeated.
+        if not _ended(read(self.records)):
+            run_study(self.study, self.number, self.place, seconds, self.left_out, ratios_only=True)
+        measure_memory(self.study, self.place)
+
+    def _has_memory(self) -> bool:
+        """True if the peak memory of every arm is recorded, for all runs of the study."""
+        records = read(self.place.runs / self.id / "memory.jsonl")
+        arms = {record.arm for record in records if isinstance(record, StepMemory)}
+        return arms >= {arm.id for arm in self.study.arms}
 
 
 @dataclass(frozen=True, kw_only=True)

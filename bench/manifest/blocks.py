@@ -189,7 +189,7 @@ class CellBlock(SharedKeys):
     """Block of cells: one for each element of the product of its lists."""
 
     loop: Literal["train", "bare"] = "train"
-    """`bare`: a hand-written training loop (timing studies only)."""
+    """`bare`: the method's restatement in plain PyTorch, with a training loop of its own (timing studies only)."""
     paper: Annotated[PaperBlock | None, _is(dict, f"a mapping of {', '.join(Paper.model_fields)}")] = None
     name: Annotated[Line | None, _is(str, "a word")] = None
     """Name by which other blocks refer to this cell as their teacher."""

@@ -8,6 +8,9 @@ from typing import Any
 from bench.cell import Cell, Weights
 from crt.training.recipe import ARITHMETIC, EXACT, SWITCHES, Recipe
 
+PLAIN_SETTINGS = {key: Recipe.model_fields[key].default for key in ARITHMETIC}
+"""Compute settings of the plain path."""
+
 
 class Names:
     """Labels that tell the cells of a collection apart."""
@@ -74,6 +77,13 @@ def name(cell: Cell) -> str:
     """The method's label, with `bare loop`, `control` and a seed other than 0 where they apply."""
     kind = ", bare loop" * (cell.loop == "bare") + ", control" * cell.control
     return cell.method.label + kind + (f" seed {cell.seed}" if cell.seed else "")
+
+
+def switches(cell: Cell) -> str:
+    """The settings in which the cell's arithmetic differs from the plain path."""
+    return switches_in_words(
+        {key: value for key, value in cell.compute_settings.items() if value != PLAIN_SETTINGS[key]}
+    )
 
 
 def lineage(teacher: Cell | Weights | None) -> str | None:

@@ -7,6 +7,7 @@ from bench.build.count_cache import Counts, kept
 from bench.cell import Cell, Spec, Weights
 from bench.manifest.manifest import BARE, FIRST_RUNS, Manifest, Timing
 from bench.manifest.messages import check_choice
+from bench.plain_eager import restates
 from crt.data import DATASETS, PIPELINES
 from crt.models.image_size import SIDES
 from crt.plugins import declaration, declared, find
@@ -26,8 +27,8 @@ def cell_fits(cell: Cell, where: str) -> None:
         raise ValueError(f"{where}.recipe.batch_size: {recipe.batch_size} does not divide by {cell.ranks} ranks")
     if recipe.milestones and (last := recipe.milestones[-1]) >= recipe.epochs:
         raise ValueError(f"{where}.recipe.milestones: {last} (allowed: below {recipe.epochs}, the epochs)")
-    if cell.loop == "bare" and (not kind.has_bare_loop or cell.ranks > 1):
-        methods = ", ".join(key for key, method in sorted(declared("crt.methods").items()) if method.has_bare_loop)
+    if cell.loop == "bare" and (not restates(kind) or cell.ranks > 1):
+        methods = ", ".join(key for key, method in sorted(declared("crt.methods").items()) if restates(method))
         raise ValueError(f"{where}.loop: 'bare' (allowed: for {methods} on one rank)")
     if recipe.cuda_graph and (cell.ranks > 1 or cell.loop == "bare"):
         raise ValueError(f"{where}.recipe.cuda_graph: true (allowed: on one rank, not with loop: bare)")

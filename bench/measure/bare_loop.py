@@ -1,28 +1,12 @@
-"""Training and certification written without this project's library, as the reference for its overhead."""
-
-from collections.abc import Iterable
+"""Certification written without this project's engine, as the reference for its overhead."""
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from scipy.special import ndtri
 from torch import Tensor, nn
 
 from crt.evals.smoothing import Smoothing, pa_low
 from crt.judgement import Judgement
-
-
-def bare_epoch(
-    model: nn.Module, optimizer: torch.optim.Optimizer, batches: Iterable[tuple[Tensor, Tensor, Tensor]]
-) -> Tensor:
-    """Train on every batch; the loss of the last."""
-    model.train()
-    for x, y, _ in batches:
-        optimizer.zero_grad()
-        loss = F.cross_entropy(model(x), y)
-        loss.backward()
-        optimizer.step()
-    return loss.detach()
 
 
 @torch.no_grad()

@@ -20,6 +20,7 @@ from bench.records.schema import (
     Replaced,
     RobustChunk,
     Start,
+    StepMemory,
     Switches,
     Verdict,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "Replaced",
     "RobustChunk",
     "Start",
+    "StepMemory",
     "Switches",
     "Verdict",
     "append",

@@ -10,7 +10,7 @@ SCHEMA = 8
 1: Start, Epoch, Verdict, Fail, End. 2: Phases; Start.diff, passes, gpu; Epoch.gpu.
 3: MonitorPoint, RobustChunk; Epoch.host_memory. 4: CertificationTiming; Start.traffic, ceilings.
 5: Epoch.other_gpus, Phases.other_ranks. 6: Start.other_ranks; Epoch.load, other_ranks; GPU.processes.
-7: Start.early_flops; Replaced. 8: Start.switches.
+7: Start.early_flops; Replaced. 8: StepMemory; Start.switches.
 """
 
 READABLE = (2, 3, 4, 5, 6, 7, 8)
@@ -278,6 +278,15 @@ class CertificationTiming(_Line):
     seconds: Duration
 
 
+class StepMemory(_Line):
+    """Peak memory of an arm's training steps, in a process of its own."""
+
+    kind: Literal["memory"] = "memory"
+    arm: Line
+    memory: Amount
+    """MB: of the GPU's tensors; on the CPU, of the process beyond its libraries."""
+
+
 class Replaced(_Line):
     """A damaged file that an attempt found, and what it used or did instead."""
 
@@ -303,4 +312,16 @@ class End(_Line):
     time: Date
 
 
-Record = Start | Epoch | MonitorPoint | Phases | RobustChunk | Verdict | CertificationTiming | Replaced | Fail | End
+Record = (
+    Start
+    | Epoch
+    | MonitorPoint
+    | Phases
+    | RobustChunk
+    | Verdict
+    | CertificationTiming
+    | StepMemory
+    | Replaced
+    | Fail
+    | End
+)

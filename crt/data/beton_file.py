@@ -63,6 +63,10 @@ class Beton:
         self._sizes = self._read_sizes(image["pointer"], table)
         if self._pointers.min() < first + rows.nbytes or (self._pointers > size - self._sizes).any():
             raise ValueError(f"{path}: images lie outside the file ({_again()})")
+        page = int(header["page"])
+        if page < self._sizes.max() or page & (page - 1):
+            allowed = "a power of two, no smaller than an image"
+            raise ValueError(f"{path}: damaged: pages of {page} bytes (allowed: {allowed}; {_again()})")
         self._bytes = np.memmap(path, np.uint8, "r")
 
     def _read_sizes(self, pointers: NDArray[np.uint64], table: int) -> NDArray[np.int64]:

@@ -1,7 +1,5 @@
 """Standard training: cross-entropy on clean images."""
 
-from typing import ClassVar
-
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
@@ -15,8 +13,6 @@ __all__ = ["Standard"]
 @dataclass(kw_only=True, config=STRICT)
 class Standard(Method):
     """Standard training, the baseline of timings."""
-
-    has_bare_loop: ClassVar[bool] = True
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, step: Step) -> Tensor:
         return F.cross_entropy(model(x), y)

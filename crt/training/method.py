@@ -56,8 +56,6 @@ class Method(Plugin, ABC):
     """True if it trains on images that are generated from its teacher in a separate job."""
     uses_local_norms: ClassVar[bool] = False
     """True if it bounds Lipschitz constants in the neighbourhood of each image, which `bench.similarity` then shows."""
-    has_bare_loop: ClassVar[bool] = False
-    """True if `bench.measure.bare_loop` has an equivalent plain training loop to compare with."""
 
     @property
     def chunks(self) -> int:

@@ -14,6 +14,7 @@ from reports.tables.energy import energy_table
 from reports.tables.factors import factors_table, means_table
 from reports.tables.probabilities import probabilities_table
 from reports.tables.repetitions import repetitions_table
+from reports.tables.restated import restatements_table
 from reports.tables.robustness import robustness_tables
 from reports.tables.robustness_cost import robustness_cost_table
 from reports.tables.scaling import scaling_table
@@ -33,6 +34,7 @@ _TIME: Entry = ("timing", time_table)
 _PUBLISHED: Entry = ("timing", published_time_table)
 _MEMORY: Entry = ("timing", memory_table)
 _ENERGY: Entry = ("energy", energy_table)
+_RESTATED: Entry = ("restatements", restatements_table)
 _RATIOS: list[Entry] = [
     ("means", means_table),
     ("factors", factors_table),
@@ -54,8 +56,8 @@ _ROBUSTNESS: list[Entry] = [
 ]
 _CLAIMS: list[Entry] = [("claims", claims_table), ("claims", transfer_table)]
 _ORDER = {
-    TEXT: [_CHANGES, _TIME, *_RATIOS, _REPETITIONS, _MEMORY, _ENERGY, *_ROBUSTNESS, *_CLAIMS],
-    LATEX: [_CHANGES, _TIME, _PUBLISHED, _MEMORY, _ENERGY, *_RATIOS, _REPETITIONS, *_ROBUSTNESS, *_CLAIMS],
+    TEXT: [_CHANGES, _RESTATED, _TIME, *_RATIOS, _REPETITIONS, _MEMORY, _ENERGY, *_ROBUSTNESS, *_CLAIMS],
+    LATEX: [_CHANGES, _RESTATED, _TIME, _PUBLISHED, _MEMORY, _ENERGY, *_RATIOS, _REPETITIONS, *_ROBUSTNESS, *_CLAIMS],
 }
 _SWITCHES: list[Entry] = [("speed", speed_table), ("certification", certification_table)]
 
@@ -70,7 +72,7 @@ def tables(frames: dict[str, pd.DataFrame], writer: str) -> Iterator[TableSpec]:
         return
     # A study of switches shows its own tables only.
     switches = writer == TEXT and not frames["speed"].empty
-    for key, describe in [_CHANGES, *_SWITCHES] if switches else _ORDER[writer]:
+    for key, describe in [_CHANGES, _RESTATED, *_SWITCHES] if switches else _ORDER[writer]:
         if key in frames and not frames[key].empty:
             yield from (replace(spec, frame=key) for spec in describe(frames[key]) if writer in spec.writers)
 

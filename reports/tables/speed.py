@@ -6,8 +6,7 @@ from collections.abc import Collection, Iterator
 import numpy as np
 import pandas as pd
 
-from bench.cell import Cell
-from bench.manifest.labels import name, switches_in_words
+from bench.manifest.labels import PLAIN_SETTINGS, name, switches, switches_in_words
 from bench.manifest.manifest import Manifest
 from bench.records import PLAIN, CertificationTiming, Start, read
 from bench.results.columns import Source, columns, named
@@ -16,23 +15,17 @@ from bench.results.measured import Measured
 from bench.results.noise import noise_floor
 from bench.results.ratios import matching_baseline, ratio
 from bench.results.warnings import remark
-from crt.training.recipe import ARITHMETIC, Recipe
+from crt.training.recipe import ARITHMETIC
 from reports.render.table_spec import ARCH, Column, TableSpec, alike, datasets
 from reports.tables.noise import NOISE_FLOOR, ratio_of_times, with_marks
 from reports.tables.timing import share_of_loader
 
-_PLAIN = {key: Recipe.model_fields[key].default for key in ARITHMETIC}
 _SPEED = (
     "dataset,arch,method,batch,switches,rounds,s_per_epoch,s_per_epoch_low,s_per_epoch_high,images_per_s,"
     "speedup,speedup_low,speedup_high,slowdown,slowdown_low,slowdown_high,ideal,efficiency,"
     "of_product,of_copy,loader_share,remarks,noise_floor"
 ).split(",")
 _CERTIFICATION = "dataset,arch,way,images,n,rounds,images_per_s,draws_per_s,speedup,speedup_low,speedup_high".split(",")
-
-
-def switches(cell: Cell) -> str:
-    """The settings in which the cell's arithmetic differs from the plain path."""
-    return switches_in_words({key: value for key, value in cell.compute_settings.items() if value != _PLAIN[key]})
 
 
 def _chosen(m: Measured) -> str:
@@ -45,7 +38,7 @@ def speed(manifest: Manifest, measured: list[Measured], allow: Collection[str] =
     """A row for each timed arm of a method; ratios are paired by round within one study."""
     rows = []
     for group in _studies(measured) if manifest.timing and manifest.timing.together == "method" else ():
-        plain = next((m for m in group if _own(m, group) and m.cell.compute_settings == _PLAIN), None)
+        plain = next((m for m in group if _own(m, group) and m.cell.compute_settings == PLAIN_SETTINGS), None)
         rows += [
             _row(manifest, m, plain, allow) | {"folder": str(m.folder)}
             for m in group
