@@ -91,7 +91,7 @@ def test_bare_loop_trains_as_the_harness_does(tmp_path, digits):
 def test_bare_loop_has_the_recipe_s_precision(tmp_path, digits, precision):
     (tmp_path / "m.yaml").write_text(TIMED.replace("lr: 0.1", f"lr: 0.1, precision: {precision}"))
     bare, *_ = read_manifest(tmp_path / "m.yaml").cells
-    arm, dtypes = Arm(bare), set()
+    arm, dtypes = Arm(bare, bare.recipe), set()
     arm.model.register_forward_hook(lambda *call: dtypes.add(call[-1].dtype))
     arm.train(batches(bare, digits, 64), 0)
     assert dtypes == {torch.bfloat16 if precision == "bf16" else torch.float32}
