@@ -32,9 +32,25 @@ def main(
     ] = 600,
     runs: Annotated[Path, typer.Option(help="Folder of the records.")] = Path("runs"),
     data: Annotated[Path, typer.Option(help="Folder of the .beton files.")] = Path("data"),
+    count: Annotated[
+        bool,
+        typer.Option("--count", help="Time nothing: count the launches of each arm's training step, on any device."),
+    ] = False,
+    page: Annotated[
+        Path | None, typer.Option(help="With --count: write the table to this Markdown file, and as CSV beside it.")
+    ] = None,
 ) -> None:
     """Time a manifest's studies in this process; each gets an equal share of the remaining time."""
     with report_errors():
+        if count and against:
+            raise ValueError("--count: not with --against, which times")
+        if count:
+            from bench.commands.count_launches import count_arms
+
+            count_arms(manifest or _MANIFESTS / "speed.yaml", methods, archs, page)
+            return
+        if page is not None:
+            raise ValueError("--page: only with --count")
         from bench.commands.restatements import check_against, time_restatements
         from bench.commands.speed_study import time_switches
         from bench.measure.gpu_telemetry import device_name

@@ -12,7 +12,15 @@ from crt.disk import cache_folder
 
 Counts = dict[str, float]
 
-_SOURCES = ("cell", "build/cost", "build/counter", "build/networks", "build/passes", "manifest/validate")
+_SOURCES = (
+    "cell",
+    "build/cost",
+    "build/counter",
+    "build/launches",
+    "build/networks",
+    "build/passes",
+    "manifest/validate",
+)
 """Modules of `bench` that a count depends on, in addition to all of `crt`."""
 _VERSIONS = 8
 """Number of files to keep: those of the most recent versions."""

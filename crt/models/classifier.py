@@ -55,6 +55,8 @@ class Classifier(nn.Module):
     """Copy without BatchNorm that is attacked instead, where a recipe has `fold: true`."""
     low: "LowWeights | None" = None
     """Weights for passes without weight gradients, where a recipe has a lower precision."""
+    train_passes: int = 0
+    """Number of passes through the body in train mode."""
 
     def __init__(
         self,
@@ -74,6 +76,7 @@ class Classifier(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """Features (B, width) of images `x` (B, C, H, W): the input of the head."""
+        self.train_passes += self.training
         return self.body(self.normalize(x))
 
     def logits(self, features: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch.amp import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 
 from crt import distributed
+from crt.models.batch_counters import BatchCounters
 from crt.models.classifier import Classifier
 from crt.training.cuda_graph import Graphs, Recorder, Update
 from crt.training.method import Method, Objective, Step
@@ -69,6 +70,7 @@ class Training:
         self.method, self.model, self.recipe = method, model, recipe
         self.objective = objective(method, model, ranks or distributed.world_size())
         self.optimizer = optimizer(model, recipe)
+        self.counters = BatchCounters(model)
         self.scaler = GradScaler(device.type, enabled=recipe.precision == "fp16")
         self.update: Update = self._update
         if recipe.cuda_graph:
@@ -89,7 +91,7 @@ class Training:
     def _update(self, x: Tensor, y: Tensor, step: Step) -> Tensor:
         low = LOW.get(self.recipe.precision)
         self.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(x.device.type, low, enabled=low is not None):
+        with self.counters.together(), torch.autocast(x.device.type, low, enabled=low is not None):
             loss = self.objective(x, y, step)
         self.scaler.scale(loss).backward()
         self.scaler.step(self.optimizer)
