@@ -335,6 +335,10 @@ _CUDA: dict[str, Any] = {
     "set_sync_debug_mode": _debug,
 }
 _TORCH: dict[str, Any] = {
+    "cudnn_convolution_relu": lambda x, *layer: torch.relu(torch.conv2d(x, *layer)),
+    "cudnn_convolution_add_relu": lambda x, weight, other, alpha, *layer: torch.relu(
+        torch.conv2d(x, weight, *layer) + alpha * other
+    ),
     "Generator": Generator,
     "autocast": Autocast,
     "is_autocast_enabled": _cpu_autocast(torch.is_autocast_enabled),

@@ -1,7 +1,8 @@
 """Count the launches of a training step: the operations that a GPU is asked for, each of which costs its host time."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from bench.build.networks import method, network
 from bench.cell import Cell
 from crt.data import DATASETS
+from crt.models.frozen_chain import KERNELS
 from crt.training.cuda_graph import EAGER, Graphs
 from crt.training.loop import Training
 from crt.training.method import Step
@@ -45,12 +47,12 @@ class _Mode(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         if launches := _launches(func, args, kwargs):
-            self.counts[phase := self._phase()] += launches
+            self.counts[phase := self.phase()] += launches
             self.operations[phase, func.overloadpacket.__name__] += launches
             self.asked |= func.overloadpacket.__name__ in _ASKS
         return func(*args, **kwargs)
 
-    def _phase(self) -> str:
+    def phase(self) -> str:
         if self.updating:
             return "update"
         if not self.weight.requires_grad:
@@ -66,6 +68,8 @@ def _launches(func: Any, args: tuple, kwargs: dict) -> int:
         return 1
     values = (*args, *kwargs.values())
     lists = [value for value in values if isinstance(value, Sequence) and value and isinstance(value[0], Tensor)]
+    if any(a.shape != b.shape for other in lists for a, b in zip(lists[0], other, strict=True)):
+        return len(lists[0])  # torch takes them one by one
     return chunks([tensor.numel() for tensor in lists[0]], len(lists) + (not name.endswith("_")))
 
 
@@ -92,9 +96,28 @@ def count_launches(cell: Cell) -> dict[str, float]:
     mode = _Mode(training.model)
     training.optimizer.register_step_pre_hook(lambda *_: setattr(mode, "updating", True))
     _steps(training, *batch)  # creates lasting state, such as momentum
-    with mode:
+    with mode, _joined(mode):
         _steps(training, *batch, lambda: setattr(mode, "updating", False))
     return {phase: mode.counts[phase] / training.method.replays for phase in PHASES}
+
+
+@contextmanager
+def _joined(mode: _Mode) -> Iterator[None]:
+    """Context in which relu(conv(x) + other) in a `Chain` is one launch, as on a GPU."""
+    kernel = KERNELS["cpu"]
+
+    def one(x: Tensor, other: Tensor | None, conv: nn.Conv2d) -> Tensor:
+        before = mode.counts.copy()
+        y = kernel(x, other, conv)
+        mode.counts = before
+        mode.counts[mode.phase()] += 1
+        return y
+
+    KERNELS["cpu"] = one
+    try:
+        yield
+    finally:
+        KERNELS["cpu"] = kernel
 
 
 def count_recorded(cell: Cell) -> float | None:

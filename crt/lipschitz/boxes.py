@@ -5,7 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from crt.lipschitz.chain import AFFINE, Layer, multiply, scale
+from crt.lipschitz.affine import Affine
+from crt.lipschitz.chain import AFFINE, Layer, scale
 from crt.models.classifier import Classifier
 
 
@@ -18,6 +19,8 @@ class Region(NamedTuple):
     """Radius of the ball, of shape () or (B,)."""
     low: Tensor
     high: Tensor
+    points: Tensor | None = None
+    """`mu`, `low` and `high` as one tensor (3, B, *shape), where they come from a layer."""
 
 
 def around(model: Classifier, x: Tensor, eps: float | Tensor) -> Region:
@@ -31,15 +34,16 @@ def through(layer: Layer, region: Region, norms: dict[str, Tensor]) -> Region:
     An activation is monotone, so that it maps the box's ends to ends; it needs no new box around the ball, because a
     row of the previous layer is no longer than that layer's norm.
     """
-    module, (mu, rho, low, high) = layer.module, region
+    module, (mu, rho, low, high, points) = layer.module, region
+    if points is None:
+        points = torch.stack([mu, low, high])
     if not isinstance(module, AFFINE):
-        return Region(module(mu), rho, module(low), module(high))
-    half = (high - low) / 2
-    mu, centre, half = module(mu), module(low + half), multiply(module, half, module.weight.abs())
-    # A row is the whole kernel, of which neurons at the border see only a part.
-    reach = rho.view(-1, *[1] * (mu.dim() - 1)) * _beside(torch.linalg.vector_norm(module.weight.flatten(1), dim=1), mu)
-    low, high = torch.maximum(centre - half, mu - reach), torch.minimum(centre + half, mu + reach)
-    return Region(mu, norms[layer.name] * rho, low, high)
+        points = module(points.flatten(0, 1)).unflatten(0, (3, -1))
+    else:
+        points = Affine.apply(points, module.weight, module.bias, rho, module)
+        rho = norms[layer.name] * rho
+    mu, low, high = points.unbind()
+    return Region(mu, rho, low, high, points)
 
 
 def before_head(
@@ -60,8 +64,3 @@ def regions(
     for layer in layers[:-1]:
         inputs.append(through(layer, inputs[-1], norms))
     return inputs
-
-
-def _beside(values: Tensor, outputs: Tensor) -> Tensor:
-    """One value for each output channel, shaped to broadcast over outputs (B, C, ...)."""
-    return values.view(-1, *[1] * (outputs.dim() - 2))

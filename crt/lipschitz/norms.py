@@ -33,11 +33,11 @@ def estimates(
     The iterations have no gradient; the norm's gradient is that of |W v|, which equals the exact norm's once v has
     converged. The call belongs inside `exact`.
     """
-    norms, after = {}, {}
-    for layer in weighted(layers):
-        v = _iterated(layer, vectors[layer.name], iterations)
-        norms[layer.name], after[layer.name] = torch.linalg.vector_norm(multiply(layer.affine, v)), v
-    return norms, after
+    chosen = weighted(layers)
+    after = _iterated(chosen, [vectors[layer.name] for layer in chosen], iterations)
+    norms = torch._foreach_norm([multiply(layer.affine, v) for layer, v in zip(chosen, after, strict=True)])
+    names = [layer.name for layer in chosen]
+    return dict(zip(names, norms, strict=True)), dict(zip(names, after, strict=True))
 
 
 @torch.no_grad()
@@ -68,16 +68,19 @@ def converged_norm(layer: Layer, tolerance: float = 1e-5, cap: int = 1_000_000) 
     v, moved = first_vectors((layer,))[layer.name].double(), torch.inf
     while moved >= tolerance and cap > 0:
         before, cap = v, cap - 1
-        v = _iterated(layer, before, 1)
+        (v,) = _iterated((layer,), [before], 1)
         moved = float(torch.linalg.vector_norm(v - before))
     return torch.linalg.vector_norm(multiply(layer.affine, v, layer.affine.weight.detach().double()))
 
 
 @torch.no_grad()
-def _iterated(layer: Layer, v: Tensor, iterations: int) -> Tensor:
-    module = layer.affine
-    weight = module.weight.to(v.dtype)
+def _iterated(layers: tuple[Layer, ...], vectors: list[Tensor], iterations: int) -> list[Tensor]:
+    weights = [layer.affine.weight.to(v.dtype) for layer, v in zip(layers, vectors, strict=True)]
     for _ in range(iterations):
-        u = transposed(module, multiply(module, v, weight), layer.shape, weight).add_(v, alpha=SHIFT)
-        v = u / torch.linalg.vector_norm(u)
-    return v
+        after = [
+            transposed(layer.affine, multiply(layer.affine, v, weight), layer.shape, weight)
+            for layer, v, weight in zip(layers, vectors, weights, strict=True)
+        ]
+        torch._foreach_add_(after, vectors, alpha=SHIFT)
+        vectors = [u / length for u, length in zip(after, torch._foreach_norm(after), strict=True)]
+    return vectors

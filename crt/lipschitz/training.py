@@ -4,6 +4,7 @@ from abc import abstractmethod
 from dataclasses import field
 from typing import ClassVar
 
+import torch
 from pydantic import model_validator
 from pydantic.dataclasses import dataclass
 from torch import Tensor
@@ -98,8 +99,7 @@ def followed(layers: tuple[Layer, ...], vectors: dict[str, Tensor], iterations: 
     if not vectors:
         vectors.update(first_vectors(layers))
     norms, after = estimates(layers, vectors, iterations)
-    for name, v in after.items():
-        vectors[name].copy_(v)
+    torch._foreach_copy_([vectors[name] for name in after], list(after.values()))
     return norms
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from crt import distributed
 from crt.models.classifier import Classifier
 from crt.models.fold_batchnorm import fold, twin
+from crt.models.frozen_chain import straight
 from crt.models.low_weights import LowWeights
 from crt.training.method import Method
 from crt.training.recipe import Recipe
@@ -45,6 +46,8 @@ def prepare(method: Method, model: Classifier, recipe: Recipe) -> None:
             method.teacher = networks[1] = fold(method.teacher).network
         if folded := twin(model):
             model.twin = folded
+            if not recipe.compile:  # a compiler joins more than this does
+                folded.network.body = straight(folded.network.body)
             networks.append(folded.network)
     if low := LOW.get(recipe.precision):
         for network in networks:
