@@ -1,7 +1,7 @@
 """Count the launches of a training step of each arm of a manifest's studies."""
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,12 +21,14 @@ from crt.table_layout import Column
 
 HOST_US = 6
 """Microseconds that the host of a GPU takes for a launch."""
+_PLAIN = {"precision": "fp32", "channels_last": False, "fused": False, "fold": False}
 _TEXTS = ("network", "method", "settings")
 HEADINGS = (*_TEXTS, "launches", "host ms", *PHASES, "recorded", "bodies")
 METHOD = (
     "An operation is one launch if it reads or writes values; views and allocations are none. An operation on lists of"
-    " tensors, such as an optimizer's, is one launch for each chunk in which torch's CUDA kernels take the lists. Counted"
-    " on the CPU, without a clock, in the second step of each arm; a method with several steps a batch has their mean."
+    " tensors, such as an optimizer's, is one launch for each chunk in which torch's CUDA kernels take the lists."
+    " relu(conv(x) + other) in an attacked network without BatchNorm (fold) is one, as with cuDNN."
+    " Counted on the CPU, without a clock, in the second step of each arm; several steps on a batch have their mean."
     f" Host ms: launches at {HOST_US} us each."
     " Attack: the passes of attacks in both directions; backward, without them, includes the sums of weights' gradients."
     " Recorded: launches under cuda_graph, the graph itself and the copies of its inputs; a dash where a step asks the"
@@ -45,19 +47,21 @@ class _Arm(NamedTuple):
     settings: str
 
     def row(self) -> dict[str, str | float]:
-        counts = self._kept("launches", lambda: count_launches(self.cell))
-        recorded = self._kept("recorded", lambda: {"launches": count_recorded(self.cell) or 0})["launches"]
-        bodies = self._kept("bodies", lambda: {"calls": count_bodies(self.cell)})["calls"]
+        counts = _kept("launches", self.cell, lambda: count_launches(self.cell))
+        # Settings change neither.
+        plain = self.cell.model_copy(update={"recipe": self.cell.recipe.model_copy(update=_PLAIN)})
+        recorded = _kept("recorded", plain, lambda: {"launches": count_recorded(plain) or 0})["launches"]
+        bodies = _kept("bodies", plain, lambda: {"calls": count_bodies(plain)})["calls"]
         total = sum(counts.values())
-        texts = {"network": self.cell.arch, "method": self.method, "settings": self.settings}
-        return texts | {"launches": total, "host ms": total * HOST_US / 1000} | counts | {
-            "recorded": recorded or float("nan"), "bodies": bodies
-        }  # fmt: skip
+        row: dict[str, str | float] = {"network": self.cell.arch, "method": self.method, "settings": self.settings}
+        row |= {"launches": total, "host ms": total * HOST_US / 1000} | counts
+        return row | {"recorded": recorded or float("nan"), "bodies": bodies}
 
-    def _kept(self, kind: str, count) -> dict[str, float]:
-        recipe = self.cell.recipe.model_dump(mode="json", exclude={"cuda_graph", "compile", "teacher_stream"})
-        key = [kind, self.cell.model_dump(mode="json", exclude={"recipe", "evals", "monitor", "paper"}), recipe]
-        return kept(json.dumps(key, sort_keys=True), count)
+
+def _kept(kind: str, cell: Cell, count: Callable[[], dict[str, float]]) -> dict[str, float]:
+    recipe = cell.recipe.model_dump(mode="json", exclude={"cuda_graph", "compile", "teacher_stream"})
+    key = [kind, cell.model_dump(mode="json", exclude={"recipe", "evals", "monitor", "paper"}), recipe]
+    return kept(json.dumps(key, sort_keys=True), count)
 
 
 def count_arms(path: Path, methods: str | None, archs: str | None, page: Path | None) -> None:

@@ -52,8 +52,11 @@ def noisy_logits(model: nn.Module, x: Tensor, noise: Tensor) -> Tensor:
 def smooth_gradient(model: nn.Module, x: Tensor, y: Tensor, noise: Tensor, floor: float = LOG_FLOOR) -> Tensor:
     """Gradient (B, C, H, W) of -log of the smoothed class's probability, whose log is at least `floor`."""
     x = x.detach().requires_grad_()
-    log_p = noisy_logits(model, x, noise).log_softmax(-1).gather(-1, y.expand(len(noise), -1)[..., None])
-    (g,) = torch.autograd.grad(-(log_p.logsumexp(0) - math.log(len(noise))).clamp_min(floor).sum(), x)
+    m = len(noise)
+    log_p = noisy_logits(model, x, noise).log_softmax(-1).gather(-1, y.expand(m, -1)[..., None])
+    # m times the mean probability has the same gradient; that of -log comes from the factor.
+    log_sum = log_p.logsumexp(0).clamp_min(floor + math.log(m))
+    (g,) = torch.autograd.grad(log_sum, x, torch.full_like(log_sum, -1))
     return g
 
 

@@ -78,7 +78,7 @@ def pgd(
     """
 
     def move(now: Tensor, g: Tensor) -> Tensor:
-        return project(now + alpha * ascend(g, threat.norm), x, threat.eps, threat.norm)
+        return project(torch.add(now, ascend(g, threat.norm), alpha=alpha), x, threat.eps, threat.norm)
 
     return climb(lambda now: losses(model, now, y), move, now, K, best_of)
 
@@ -91,13 +91,14 @@ def climb(
     The best iterate of an image is the first with the highest score; scoring the last iterate takes one more forward
     pass.
     """
-    best, most = now, None
+    best, most, ones = now, None, None
     for _ in range(K):
         now = now.detach().requires_grad_()
         # torch's counter of operations cannot hook a leaf whose gradient is requested by name.
         scores = score(now.view_as(now))
+        ones = torch.ones_like(scores) if ones is None else ones
         # A mean over the batch would shrink the gradients, which underflow to zero in half precision.
-        (g,) = torch.autograd.grad(scores.sum(), now)
+        (g,) = torch.autograd.grad(scores, now, ones)
         now = now.detach()
         if best_of:
             best, most = _better(best, most, now, scores.detach())

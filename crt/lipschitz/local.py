@@ -8,6 +8,7 @@ the layer (Kuczynski and Wozniakowski, 1992, https://doi.org/10.1137/0613066, th
 
 import math
 from collections.abc import Iterable
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -41,11 +42,11 @@ class Part(NamedTuple):
 
 def parts(layers: tuple[Layer, ...], regions: list[Region]) -> tuple[Part, ...]:
     """Varying parts of all layers with weights except the head, each over its input's region."""
-    varying = []
+    varying, varies = [], cache(lambda i: _varies(regions[i]))
     for i, layer in enumerate(layers[:-1]):
         if isinstance(layer.module, AFFINE):
             alone = isinstance(layers[i + 1].module, nn.ReLU | ReLUTheta)
-            varying.append(Part(layer, _varies(regions[i]), _varies(regions[i + 2]) if alone else 1.0))
+            varying.append(Part(layer, varies(i), varies(i + 2) if alone else 1.0))
     return tuple(varying)
 
 

@@ -71,8 +71,8 @@ def eq11(teachers: Tensor, students: Tensor, ratio: Tensor) -> Tensor:
     """Distance (B,) of rotated outputs, weighted with a ratio of norms, over the teacher's length: equation 11."""
     apart, length = _length(ratio * teachers - students / ratio), _length(teachers).detach()
     # Where the teacher's features are all 0, the distance is 0.
-    known = length > 0
-    return torch.where(known, apart / torch.where(known, length, 1), 0)
+    unknown = length == 0
+    return (apart / length.masked_fill(unknown, 1)).masked_fill(unknown, 0)
 
 
 def cosine(teachers: Tensor, students: Tensor) -> Tensor:

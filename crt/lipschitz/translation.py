@@ -42,16 +42,16 @@ def over_both(weight: Tensor, y: Tensor, region: Region, rounds: int | None = 1)
             break
         # The rest of the ball's squared radius without the held coordinates, and the squared length of c along the free
         # ones.
-        room = (rho2 - torch.where(held, end2, 0).sum(-1)).clamp_min(0)
-        free = torch.where(held, 0, c2).sum(-1)
+        room = (rho2 - end2.masked_fill(~held, 0).sum(-1)).clamp_min(0)
+        free = c2.masked_fill(held, 0).sum(-1)
         rounds = rounds and rounds - 1
-    return torch.where(held, c * end, 0).sum(-1) + _root(room * free)
+    return (c * end).masked_fill(~held, 0).sum(-1) + _root(room * free)
 
 
 def _root(values: Tensor) -> Tensor:
     """Square root, with gradient 0 at 0."""
-    positive = values > 0
-    return torch.where(positive, torch.where(positive, values, 1).sqrt(), 0)
+    zero = values <= 0
+    return values.masked_fill(zero, 1).sqrt().masked_fill(zero, 0)
 
 
 def wins(logits: Tensor, worst: Tensor, classes: Tensor) -> Tensor:
