@@ -30,7 +30,7 @@ METHOD = (
     " relu(conv(x) + other) in an attacked network without BatchNorm (fold) is one, as with cuDNN."
     " Counted on the CPU, without a clock, in the second step of each arm; several steps on a batch have their mean."
     f" Host ms: launches at {HOST_US} us each."
-    " Attack: the passes of attacks in both directions; backward, without them, includes the sums of weights' gradients."
+    " Attack: the passes of attacks in both directions, which the other columns leave out."
     " Recorded: launches under cuda_graph, the graph itself and the copies of its inputs; a dash where a step asks the"
     " device something, so that no graph can hold it."
     " Bodies: passes forward through networks' bodies; under compile, each is one graph, and its way back another;"
