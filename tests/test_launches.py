@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from stand_in_gpu import gpu
 from test_methods import METHODS, toy
 from test_switches import GPU, bound
 from torch import nn
@@ -19,7 +20,7 @@ from crt.lipschitz.affine import Affine
 from crt.models.batch_counters import BatchCounters
 from crt.models.classifier import Classifier
 from crt.models.fold_batchnorm import twin
-from crt.models.frozen_chain import Chain, straight
+from crt.models.frozen_chain import Chain, fastest_kernel, straight
 from crt.plugins import find
 from crt.threat import Threat
 from crt.training import precision
@@ -138,7 +139,7 @@ def folded(device: str = "cpu", dtype: torch.dtype = torch.float32) -> tuple[nn.
             nn.init.uniform_(module.running_mean, -0.5, 0.5)
             nn.init.uniform_(module.running_var, 0.5, 2)
     plain, other = twin(model.eval()), twin(model)
-    other.network.body = straight(other.network.body)
+    other.network.body = straight(other.network.body, device)
     return plain.now(), other.now()
 
 
@@ -150,6 +151,17 @@ def test_a_straight_program_is_the_network(dtype):
         torch.testing.assert_close(found, expected, rtol=1e-4 if dtype == torch.float32 else 1e-12, atol=1e-6)
     (chain,) = (module for module in program.modules() if isinstance(module, Chain))
     assert len(chain.steps) == 21 and sum(step.relu for step in chain.steps) == 19
+
+
+def test_kernels_that_fail_or_differ_are_not_used(monkeypatch):
+    with gpu(), precision.products("fp32", trial=False):
+        device, dtype = torch.device("cuda"), torch.float32
+        assert fastest_kernel(device, dtype) == "cuda"
+        known = torch.cudnn_convolution_add_relu
+        for wrong in (lambda *given: known(*given) + 0.01, lambda *given: torch.linalg.cholesky(torch.zeros(2, 2))):
+            monkeypatch.setattr(torch, "cudnn_convolution_add_relu", wrong)
+            assert fastest_kernel(device, dtype) == "cpu"
+    assert fastest_kernel(torch.device("cpu"), dtype) == "cpu"
 
 
 @GPU

@@ -13,7 +13,7 @@ from bench.build.networks import method, network
 from bench.cell import Cell
 from crt.data import DATASETS
 from crt.models.frozen_chain import KERNELS
-from crt.training.cuda_graph import EAGER, Graphs
+from crt.training.cuda_graph import EAGER, Graphs, Recorder
 from crt.training.loop import Training
 from crt.training.method import Step
 from crt.training.precision import arithmetic
@@ -136,14 +136,15 @@ def count_recorded(cell: Cell) -> float | None:
 def count_bodies(cell: Cell) -> float:
     """Passes forward through the bodies of networks in a step; a compiled body is one graph in each direction."""
     training, batch, calls = _training(cell), _batch(cell), Counter[str]()
-    networks = (training.model, training.method.teacher, training.model.twin and training.model.twin.network)
-    for each in filter(None, networks):
+    twin = training.model.twin
+    networks = (training.model, training.method.teacher, twin.network if twin else None)
+    for each in (one for one in networks if one is not None):
         each.body.register_forward_pre_hook(lambda *_: calls.update(["forward"]))
     _steps(training, *batch)
     return calls.total() / training.method.replays
 
 
-class _Recorder:
+class _Recorder(Recorder):
     """Stands for the recorder of CUDA graphs: a recording is one launch, and contains no question by the host."""
 
     def __init__(self, mode: _Mode):

@@ -33,4 +33,4 @@ class BatchCounters:
             for norm, counter in zip(self.norms, counters, strict=True):
                 norm.num_batches_tracked = counter
         if counters and (passes := self.model.train_passes - before):
-            torch._foreach_add_(counters, passes)
+            torch._foreach_add_([counter for counter in counters if counter is not None], passes)

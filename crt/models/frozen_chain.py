@@ -15,6 +15,10 @@ from torch.nn import functional as F
 
 Kernel = Callable[[Tensor, Tensor | None, nn.Conv2d], Tensor]
 """relu(conv(x) + other) from `x` and `other`, which may be None."""
+_ERROR = {torch.float32: 1e-4, torch.float64: 1e-12}
+"""Allowed error of a kernel, relative to the largest output."""
+_LOW_ERROR = 0.05
+"""Allowed error in 16 bits and in TF32."""
 _RELUS = (F.relu, torch.relu)
 _SUMS = (operator.add, operator.iadd, torch.add)
 
@@ -29,10 +33,10 @@ class _Step(NamedTuple):
     relu: bool = False
 
 
-def straight(body: nn.Module) -> nn.Module:
+def straight(body: nn.Module, kernel: str = "cpu") -> nn.Module:
     """The same function, in which each part made of convolutions, sums and ReLUs alone is a `Chain`.
 
-    The layers remain the same modules. `body` must be traceable by `torch.fx`.
+    The layers remain the same modules. `body` must be traceable by `torch.fx`; `kernel` is one of `KERNELS`.
     """
     traced = fx.symbolic_trace(body)
     modules = dict(traced.named_modules())
@@ -49,7 +53,7 @@ def straight(body: nn.Module) -> nn.Module:
     split = split_module(traced, body, lambda node: parts[node])
     for name, child in list(split.named_children()):
         if isinstance(child, fx.GraphModule) and (steps := _steps(child)):
-            split.set_submodule(name, Chain(child, steps))
+            split.set_submodule(name, Chain(child, steps, kernel))
     return split
 
 
@@ -99,9 +103,9 @@ def _steps(part: fx.GraphModule) -> list[_Step]:
 class Chain(nn.Module):
     """A part of a network as steps, for passes without gradients of its weights."""
 
-    def __init__(self, plain: fx.GraphModule, steps: list[_Step]):
+    def __init__(self, plain: fx.GraphModule, steps: list[_Step], kernel: str):
         super().__init__()
-        self.plain, self.steps = plain, steps
+        self.plain, self.steps, self.kernel = plain, steps, kernel
         self.input = next(iter(plain.graph.nodes)).name
         self.convs = [step.conv for step in steps if step.conv]
 
@@ -111,7 +115,7 @@ class Chain(nn.Module):
             x = x.to(torch.get_autocast_dtype(kind))
         if any(c.weight.requires_grad or c.weight.dtype != x.dtype for c in self.convs):
             return self.plain(x)
-        return _Run.apply(x, self, _kernel(x))
+        return _Run.apply(x, self, KERNELS[self.kernel])
 
 
 class _Run(torch.autograd.Function):
@@ -151,12 +155,8 @@ class _Run(torch.autograd.Function):
         return gradients[chain.input], None, None
 
 
-def _kernel(x: Tensor) -> Kernel:
-    fits = x.is_cuda and torch.backends.cudnn.is_available() and x.dtype != torch.float64
-    return KERNELS["cuda" if fits else "cpu"]
-
-
 def _cudnn(x: Tensor, other: Tensor | None, conv: nn.Conv2d) -> Tensor:
+    assert not isinstance(conv.padding, str)  # such a layer is no step
     at = conv.stride, conv.padding, conv.dilation, conv.groups
     if other is None:
         return torch.cudnn_convolution_relu(x, conv.weight, conv.bias, *at)
@@ -171,3 +171,30 @@ def _in_place(x: Tensor, other: Tensor | None, conv: nn.Conv2d) -> Tensor:
 
 KERNELS: dict[str, Kernel] = {"cuda": _cudnn, "cpu": _in_place}
 """Kernels of relu(conv(x) + other)."""
+
+
+@torch.no_grad()
+def fastest_kernel(device: torch.device, dtype: torch.dtype) -> str:
+    """The name of the kernel in `KERNELS` with the fewest launches that computes what torch's own operations do.
+
+    cuDNN supports its joined kernels for some numbers and GPUs only: on a GPU they are tried on a few random images.
+    The call belongs in the context of the products' precision.
+    """
+    if device.type != "cuda":
+        return "cpu"
+    random = torch.Generator().manual_seed(0)
+    draw = lambda *shape: torch.randn(shape, generator=random).to(device, dtype)  # noqa: E731
+    conv = nn.Conv2d(16, 16, 3, padding=1, device=device, dtype=dtype)
+    for parameter in conv.parameters():
+        parameter.copy_(draw(*parameter.shape))
+    x, other = draw(4, 16, 8, 8), draw(4, 16, 8, 8)
+    tf32 = dtype == torch.float32 and torch.backends.cudnn.allow_tf32
+    error = _LOW_ERROR if tf32 else _ERROR.get(dtype, _LOW_ERROR)
+    try:
+        for sum_with in (None, other):
+            expected = _in_place(x, sum_with, conv)
+            if (_cudnn(x, sum_with, conv) - expected).abs().max() > error * expected.abs().max():
+                return "cpu"
+    except RuntimeError:  # cuDNN has no such kernel
+        return "cpu"
+    return "cuda"

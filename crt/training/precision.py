@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from crt import distributed
 from crt.models.classifier import Classifier
 from crt.models.fold_batchnorm import fold, twin
-from crt.models.frozen_chain import straight
+from crt.models.frozen_chain import fastest_kernel, straight
 from crt.models.low_weights import LowWeights
 from crt.training.method import Method
 from crt.training.recipe import Recipe
@@ -47,7 +47,10 @@ def prepare(method: Method, model: Classifier, recipe: Recipe) -> None:
         if folded := twin(model):
             model.twin = folded
             if not recipe.compile:  # a compiler joins more than this does
-                folded.network.body = straight(folded.network.body)
+                first = next(folded.network.parameters())
+                with arithmetic(recipe):
+                    kernel = fastest_kernel(first.device, LOW.get(recipe.precision, first.dtype))
+                folded.network.body = straight(folded.network.body, kernel)
             networks.append(folded.network)
     if low := LOW.get(recipe.precision):
         for network in networks:
