@@ -188,7 +188,7 @@ def test_a_layer_on_a_ball_and_a_box_has_its_gradients(module, rho):
 def test_the_command_prints_and_writes_its_table(tmp_path):
     (tmp_path / "m.yaml").write_text(
         "dataset: digits\nloader: torch\narch: cnn2c2f\nthreat: {eps: 0.1}\nbaseline: Standard\ntiming: {runs: 1}\n"
-        "recipe:\n  - {epochs: 1, batch_size: 8, lr: 0.1}\n  - {epochs: 1, batch_size: 8, lr: 0.1, fused: true}\n"
+        "recipe: [&plain {epochs: 1, batch_size: 8, lr: 0.1, compute: plain}, {<<: *plain, fused: true}]\n"
         "cells: [{method: [Standard, SAT]}]\n"
     )
     page = tmp_path / "page.md"

@@ -36,8 +36,8 @@ ALONE = {
 def test_a_queued_job_of_each_kind_runs(tmp_path, monkeypatch):
     for name, value in ({"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | ALONE).items():
         monkeypatch.setenv(name, value)
-    for folder in ("source", "data"):
-        (tmp_path / folder).mkdir()
+    for folder in ("source", "data", "runs/logs"):
+        (tmp_path / folder).mkdir(parents=True)
     command = [sys.executable, "-c", RUN, *map(str, QUEUED)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -59,8 +59,9 @@ def planned(shards: int | None = 2) -> list[tuple[str, Job[BenchTask]]]:
 
 @pytest.fixture
 def node(tmp_path, monkeypatch):
-    """An empty folder and the environment of a job's only rank under Slurm."""
+    """A folder as a submitter leaves it, and the environment of a job's only rank under Slurm."""
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "logs").mkdir(parents=True)
     step = {"SLURM_JOB_ID": "17", "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0"}
     for name, value in (step | {"SLURM_NTASKS": "1", "SLURM_JOB_NUM_NODES": "1", "SUBMITIT_EXECUTOR": "slurm"}).items():
         monkeypatch.setenv(name, value)

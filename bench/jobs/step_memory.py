@@ -54,6 +54,8 @@ def _in_a_process(arm: Cell) -> float:
         env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": str(torch.get_num_threads())},
         capture_output=True,
         text=True,
+        encoding="utf-8",
+        errors="replace",
     )
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
@@ -79,7 +81,7 @@ def peak(cell: Cell) -> float:
     # What the few images used goes back to the system; otherwise the steps below would find it there.
     ctypes.CDLL(None).malloc_trim(0)
     before = _resident("VmRSS")
-    Path("/proc/self/clear_refs").write_text(_RESET)
+    Path("/proc/self/clear_refs").write_text(_RESET, encoding="utf-8")
     _train(cell, size)
     return (_resident("VmHWM") - before) / 2**10
 
