@@ -12,10 +12,11 @@ from submitit.core.utils import DelayedSubmission
 
 from bench.jobs.lease import JobPaths
 from bench.jobs.task import BenchTask
-from bench.jobs.tasks import EvaluateTask
-from bench.jobs.timing_tasks import CertificationTask
+from bench.jobs.tasks import EvaluateTask, TrainTask
+from bench.jobs.timing_tasks import CertificationTask, TimeTask
 from bench.manifest import read_manifest
 from bench.plan.waves import waves
+from bench.records import Epoch
 from launchers.task import Job, TaskProgress, unfinished
 
 ROOT = Path(__file__).parents[1]
@@ -176,3 +177,22 @@ def test_a_task_that_lacks_a_part_of_the_contract_is_refused():
 
     with pytest.raises(TypeError, match=r"abstract .*progress.*records.*run"):
         Half(place=JobPaths(runs=Path("runs"), data=Path("data"), process="fresh"))
+
+
+def epoch(arm: str, number: int) -> Epoch:
+    given = {"arm": arm, "round": number, "epoch": number, "seconds": 1.0, "warmup": False, "images": 1, "lr": 0.1}
+    return Epoch(**given, loss=0.0, memory=None)
+
+
+def test_repeated_and_foreign_records_are_no_progress():
+    """Damaged records may hold a line many times, and numbers beyond the last epoch."""
+    for _, job in planned():
+        task, foreign = job.task, [epoch("other", number) for number in range(1000)]
+        if not isinstance(task, TrainTask | TimeTask):
+            continue
+        cells = (task.cell,) if isinstance(task, TrainTask) else task.study.arms
+        beyond = [epoch(cells[0].id, 10**9), *([] if isinstance(task, TrainTask) else foreign)]
+        total = task.progress([]).total
+        whole = [epoch(cell.id, number) for cell in cells for number in range(total // len(cells))]
+        assert task.progress(whole[:1] * 100).done == 1 and task.progress(beyond).done == 0
+        assert task.progress([*whole, *beyond, *whole]).done == total

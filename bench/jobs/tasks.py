@@ -104,7 +104,8 @@ class TrainTask(_CellTask):
         epochs = {record.epoch for record in records if isinstance(record, Epoch)}
         # Weights without their last record are of an attempt that was killed; those without any record are a copy.
         finished = (self.folder / "model.pt").exists() and (not records or ended(records))
-        return TaskProgress(len(epochs), self.cell.recipe.epochs, finished)
+        count = self.cell.recipe.epochs
+        return TaskProgress(len(epochs.intersection(range(count))), count, finished)
 
     def cost(self) -> Iterable[Workload]:
         yield workload.training(self.cell, self.train_images * self.cell.recipe.epochs)

@@ -90,8 +90,10 @@ class TimeTask(TimingTask):
         return self.study.arms
 
     def progress(self, records: Sequence[Record]) -> TaskProgress:
-        epochs = sum(isinstance(record, Epoch) for record in records)
-        return TaskProgress(epochs, len(self.study.arms) * (1 + self.study.timing.rounds), _ended(records))
+        arms, turns = {arm.id for arm in self.study.arms}, range(1 + self.study.timing.rounds)
+        done = {(record.arm, record.round) for record in records if isinstance(record, Epoch)}
+        count = sum(arm in arms and turn in turns for arm, turn in done)
+        return TaskProgress(count, len(arms) * len(turns), _ended(records))
 
     def cost(self) -> Iterable[Workload]:
         for arm in self.study.arms:
@@ -148,7 +150,8 @@ class CertificationTask(TimingTask):
 
     def progress(self, records: Sequence[Record]) -> TaskProgress:
         rounds = {record.round for record in records if isinstance(record, CertificationTiming)}
-        return TaskProgress(len(rounds), 1 + self.certification.rounds, _ended(records))
+        turns = range(1 + self.certification.rounds)
+        return TaskProgress(len(rounds.intersection(turns)), len(turns), _ended(records))
 
     def run_within(self, seconds: float) -> None:
         from bench.jobs.time_certification import run_certification
