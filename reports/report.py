@@ -71,7 +71,7 @@ def report(path: Path, options: Options, home: str = "") -> Summary:
                 written.append(f"wrote {options.html}")
     finally:
         # Last, because a reader of standard output that stops early, such as `head`, ends the program.
-        if not any(m.recorded for m in measured):
+        if frames["restatements"].empty and not any(m.recorded for m in measured):
             places, command = ", ".join(map(str, options.runs)), options.commands(path)["Measure the cells"]
             written.insert(0, f"No records in {places} yet. Run: {command}")
         console = screen.output()

@@ -49,11 +49,13 @@ def speed(manifest: Manifest, measured: list[Measured], allow: Collection[str] =
 
 
 def not_reached(manifest: Manifest, measured: list[Measured]) -> Iterator[str]:
-    """Yield a line for studies and arms without a round, because time ended or the arm failed."""
+    """Yield a line for studies and arms without a round, because time ended or the arm failed; none where all are."""
     if not manifest.timing or manifest.timing.together != "method":
         return
     groups = _studies(measured)
     absent = [group for group in groups if not any(m.runs for m in group)]
+    if len(absent) == len(groups):
+        return
     arms = [m for group in groups if group not in absent for m in group if _own(m, group) and not m.runs]
     if absent:
         methods: dict[str, list[str]] = {}
