@@ -180,7 +180,7 @@ def test_a_layer_on_a_ball_and_a_box_has_its_gradients(module, rho):
     torch.manual_seed(0)
     module = module.double()
     mu = torch.rand((2, 2, 4, 4) if isinstance(module, nn.Conv2d) else (2, 4), dtype=torch.double)
-    points = torch.stack([mu, mu - torch.rand_like(mu), mu + torch.rand_like(mu)]).requires_grad_()
+    points = torch.cat([mu, mu - torch.rand_like(mu), mu + torch.rand_like(mu)]).requires_grad_()
     of = (points, module.weight, module.bias, rho.double().requires_grad_(), module)
     assert torch.autograd.gradcheck(Affine.apply, of)
 

@@ -8,7 +8,7 @@ from crt.lipschitz.chain import multiply
 
 
 class Affine(torch.autograd.Function):
-    """Map points (3, B, *shape), the centre of a ball and the ends of a box, through a layer.
+    """Map points (3B, *shape), the centres of balls and the lower and upper ends of boxes, through a layer.
 
     The box of the output lies within the image of the box and around that of the ball, whose radius is `rho`. Where
     both have the same end, each has half of its gradient, as with `torch.maximum`.
@@ -16,7 +16,7 @@ class Affine(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, points: Tensor, weight: Tensor, bias: Tensor | None, rho: Tensor, module: nn.Conv2d | nn.Linear):
-        mu, low, high = points.unbind()
+        mu, low, high = points.chunk(3)
         half, absolute = (high - low) / 2, weight.abs()
         # The ball's centre and the box's pass through the layer as one batch.
         centres = torch.cat([mu, low + half])
@@ -26,14 +26,16 @@ class Affine(torch.autograd.Function):
         rows = torch.linalg.vector_norm(weight.flatten(1), dim=1)
         reach = _beside(rho, mu) * rows.view(-1, *[1] * (mu.dim() - 2))
         box_low, ball_low, box_high, ball_high = centre - width, mu - reach, centre + width, mu + reach
-        out = mu.new_empty(3, *mu.shape)
-        out[0] = mu
-        torch.maximum(box_low, ball_low, out=out[1])
-        torch.minimum(box_high, ball_high, out=out[2])
+        out = _like(mu, 3)
+        first, second, third = out.chunk(3)
+        first.copy_(mu)
+        torch.maximum(box_low, ball_low, out=second)
+        torch.minimum(box_high, ball_high, out=third)
         if any(ctx.needs_input_grad):
-            share = torch.empty_like(out[1:])
-            torch.sub(box_low, ball_low, out=share[0])
-            torch.sub(ball_high, box_high, out=share[1])
+            share = _like(mu, 2)
+            lower, upper = share.chunk(2)
+            torch.sub(box_low, ball_low, out=lower)
+            torch.sub(ball_high, box_high, out=upper)
             share = torch.heaviside(share, share.new_full((), 0.5))
             ctx.save_for_backward(half, centres, weight, absolute, rows, rho, share)
             ctx.module, ctx.biased = module, bias is not None
@@ -44,13 +46,17 @@ class Affine(torch.autograd.Function):
     def backward(ctx, g):
         half, centres, weight, absolute, rows, rho, share = ctx.saved_tensors
         to_points, _, _, to_rho, _ = ctx.needs_input_grad
-        box = g[1:] * share
-        ball = g[1:] - box
-        to_mu = torch.add(g[0], ball[0]).add_(ball[1])
-        g_centres = torch.cat([to_mu, box[0] + box[1]])
+        images = len(g) // 3
+        ends = g[images:]
+        boxes = ends * share
+        box_low, box_high = boxes.chunk(2)
+        ball_low, ball_high = (ends - boxes).chunk(2)
+        to_mu = torch.add(g[:images], ball_low).add_(ball_high)
+        g_centres = torch.cat([to_mu, box_low + box_high])
         g_centres, g_weight, g_bias = _back(ctx.module, g_centres, centres, weight, ctx.biased, to_points)
-        g_half, g_absolute, _ = _back(ctx.module, box[1] - box[0], half, absolute, False, to_points)
-        reach = (ball[1] - ball[0]).flatten(2).sum(2) if g.dim() > 3 else ball[1] - ball[0]
+        g_half, g_absolute, _ = _back(ctx.module, box_high - box_low, half, absolute, False, to_points)
+        reach = ball_high - ball_low
+        reach = reach.flatten(2).sum(2) if g.dim() > 2 else reach
         g_rows = (reach * rho.view(-1, 1)).sum(0)
         # A row of zeros has the gradient zero.
         g_rows = g_rows / rows.clamp_min(torch.finfo(rows.dtype).tiny)
@@ -65,11 +71,19 @@ class Affine(torch.autograd.Function):
 def _points(centres: Tensor, half: Tensor) -> Tensor:
     """Gradient of the points from those of both centres and of half of the box's width."""
     mu, centre = centres.chunk(2)
-    out = mu.new_empty(3, *mu.shape)
-    out[0] = mu
-    torch.add(half, centre, out=out[2]).div_(2)
-    torch.sub(centre, out[2], out=out[1])
+    out = _like(mu, 3)
+    first, second, third = out.chunk(3)
+    first.copy_(mu)
+    torch.add(half, centre, out=third).div_(2)
+    torch.sub(centre, third, out=second)
     return out
+
+
+def _like(x: Tensor, times: int) -> Tensor:
+    """An empty tensor for so many times the images of `x`, in the same memory order."""
+    last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
+    order = torch.channels_last if last else torch.contiguous_format
+    return torch.empty((times * len(x), *x.shape[1:]), dtype=x.dtype, device=x.device, memory_format=order)
 
 
 def _back(

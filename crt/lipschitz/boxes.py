@@ -20,7 +20,7 @@ class Region(NamedTuple):
     low: Tensor
     high: Tensor
     points: Tensor | None = None
-    """`mu`, `low` and `high` as one tensor (3, B, *shape), where they come from a layer."""
+    """`mu`, `low` and `high` as one batch (3B, *shape), where they come from a layer."""
 
 
 def around(model: Classifier, x: Tensor, eps: float | Tensor) -> Region:
@@ -36,13 +36,13 @@ def through(layer: Layer, region: Region, norms: dict[str, Tensor]) -> Region:
     """
     module, (mu, rho, low, high, points) = layer.module, region
     if points is None:
-        points = torch.stack([mu, low, high])
+        points = torch.cat([mu, low, high])
     if not isinstance(module, AFFINE):
-        points = module(points.flatten(0, 1)).unflatten(0, (3, -1))
+        points = module(points)
     else:
         points = Affine.apply(points, module.weight, module.bias, rho, module)
         rho = norms[layer.name] * rho
-    mu, low, high = points.unbind()
+    mu, low, high = points.chunk(3)
     return Region(mu, rho, low, high, points)
 
 
