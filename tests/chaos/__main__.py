@@ -1,6 +1,7 @@
 """Disturb the project: `python -m tests.chaos --minutes 20`."""
 
 import math
+import os
 import sys
 import time
 from pathlib import Path
@@ -123,4 +124,10 @@ def show(campaign: Campaign, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    app()
+    try:
+        app()
+    except SystemExit as ended:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # At the exit of Python, Numba's pool of TBB would wait for threads, which are lost where a process has forked.
+        os._exit(ended.code if isinstance(ended.code, int) else 0)
