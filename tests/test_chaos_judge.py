@@ -26,6 +26,8 @@ from tests.chaos.user import Said, User
         (2, "", "no error"),
         (1, "", "exit code 1"),
         (0, "Traceback (most recent call last)", "prints a traceback"),
+        (130, "interrupted; the same command goes on\n", ""),
+        (130, "stopped\n", "exit code 130"),
     ],
 )
 def test_what_a_command_may_say_whatever_is_disturbed(code, text, words):

@@ -68,6 +68,9 @@ array_parallelism: 8
 _LONG = 600
 """Seconds after which a command hangs."""
 
+_INTERRUPTED = 130
+"""Exit code of a command that SIGINT ends."""
+
 
 class Said(NamedTuple):
     """The end of a command."""
@@ -92,6 +95,8 @@ class Said(NamedTuple):
         """The reason why no user should get this answer, whatever disturbs the cluster; empty if it is fine."""
         if "Traceback" in self.text:
             return f"{self.command} prints a traceback: {self.text[-600:]}"
+        if self.code == _INTERRUPTED and self.text.endswith("interrupted; the same command goes on\n"):
+            return ""
         if self.code not in (0, 2) and self.code >= 0:
             return f"{self.command} ends with exit code {self.code}: {self.text[-300:]}"
         if self.code == 2 and "error: " not in self.text:
