@@ -71,8 +71,10 @@ def tables(frames: dict[str, pd.DataFrame], writer: str) -> Iterator[TableSpec]:
             yield from (replace(spec, folder=folder) for spec in tables(own, writer))
         return
     # A study of switches shows its own tables only, and so does one of restatements where nothing else is timed.
-    alone = not frames["speed"].empty or (timing["s_per_epoch"].isna().all() and not frames["restatements"].empty)
-    for key, describe in [_CHANGES, _RESTATED, *_SWITCHES] if alone and writer == TEXT else _ORDER[writer]:
+    alone = writer == TEXT and (
+        not frames["speed"].empty or (timing["s_per_epoch"].isna().all() and not frames["restatements"].empty)
+    )
+    for key, describe in [_CHANGES, _RESTATED, *_SWITCHES] if alone else _ORDER[writer]:
         if key in frames and not frames[key].empty:
             yield from (replace(spec, frame=key) for spec in describe(frames[key]) if writer in spec.writers)
 
