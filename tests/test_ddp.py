@@ -1,6 +1,7 @@
 """Two gloo ranks train what one process trains."""
 
 import os
+import sys
 from pathlib import Path
 
 import torch
@@ -44,6 +45,10 @@ def _join(rank: int, world: int, port: int, function, args: tuple) -> None:
     os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "True"  # as under torchrun: no rank listens itself
     torch.set_num_threads(1)
     function(rank, *args)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Now and then, once in some hundred exits, a native thread aborts the interpreter's exit after all work is done.
+    os._exit(0)
 
 
 def train(rank: int, data: Path, out: Path) -> None:
