@@ -37,7 +37,7 @@ class Ended(NamedTuple):
     def crash(self) -> str:
         """The reason why this is no orderly end: a signal, a traceback or another exit code than 0 and 2."""
         if self.code < 0:
-            return f"ended by {signal.Signals(-self.code).name}: {self.error[-300:]}"
+            return f"ended by {signal.Signals(-self.code).name}: {self.error[:3000]}"  # an abort's reason comes first
         if "Traceback (most recent call last)" in self.error:
             return f"traceback: {self.error[-1200:]}"
         return "" if self.code in (0, 2) else f"exit code {self.code}: {self.error[-300:]}"
