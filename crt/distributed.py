@@ -1,11 +1,17 @@
 """Ranks of one run: NCCL on GPUs, gloo on CPUs, nothing for a single process."""
 
+import atexit
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
+
+# DDP imports this module, whose functions have the group as a default. Imported within the group, they would keep the
+# group and its threads until Python exits, and Python's exit aborts where a thread of gloo then frees an object.
+import torch.distributed.nn.functional
 
 
 def world_size() -> int:
@@ -33,6 +39,8 @@ def process_group() -> Iterator[None]:
     if world_size() == 1:
         yield
         return
+    # DDP's module holds the group, too, until it is collected, which must not wait for the interpreter's last steps.
+    atexit.register(gc.collect)
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     try:
         yield

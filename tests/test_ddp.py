@@ -1,7 +1,8 @@
 """Two gloo ranks train what one process trains."""
 
+import gc
+import json
 import os
-import sys
 from pathlib import Path
 
 import torch
@@ -45,10 +46,6 @@ def _join(rank: int, world: int, port: int, function, args: tuple) -> None:
     os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "True"  # as under torchrun: no rank listens itself
     torch.set_num_threads(1)
     function(rank, *args)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # Now and then, once in some hundred exits, a native thread aborts the interpreter's exit after all work is done.
-    os._exit(0)
 
 
 def train(rank: int, data: Path, out: Path) -> None:
@@ -84,6 +81,25 @@ def test_two_ranks_equal_one_process_and_each_other(digits, tmp_path):
         for name in one:
             assert torch.equal(first[name], second[name]), (method, name)
             assert (one[name] - first[name]).abs().max() <= 1e-9, (method, name)
+
+
+def _leave(rank: int, out: Path) -> None:
+    with distributed.process_group():
+        method = plugins("crt.methods")["Standard"](threat=Threat())
+        training = Training(method, network(), RECIPE)
+        batch = torch.rand(8, 3, 32, 32).double(), torch.arange(8), torch.arange(8)
+        training.epoch([batch], 0)
+    del training, method
+    gc.collect()
+    names = [Path(thread, "comm").read_text().strip() for thread in Path("/proc/self/task").iterdir()]
+    Path(out, str(rank)).write_text(json.dumps(names))
+
+
+def test_no_thread_of_a_group_lives_until_python_exits(tmp_path):
+    """A thread of gloo that frees an object while Python exits aborts the process, whose work is done."""
+    run(_leave, 2, tmp_path)
+    for rank in range(2):
+        assert not [name for name in json.loads((tmp_path / f"{rank}").read_text()) if "gloo" in name]
 
 
 def test_slowest_and_mean_over_ranks(tmp_path):
