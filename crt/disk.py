@@ -1,5 +1,6 @@
 """Writing of files on disks that fill up or fail: whole files, whole lines, and errors that name the file."""
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -17,8 +18,8 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.filename is not None or error.errno is None:
-            raise
+        if isinstance(error.filename, str | bytes | os.PathLike) or error.errno is None:
+            raise  # the name of an open file is a number
         raise OSError(error.errno, os.strerror(error.errno), str(path)) from None
 
 
@@ -55,12 +56,20 @@ def replacing(path: Path, keep: Path | None = None, shared: bool = False) -> Ite
 
 
 def read_note(path: Path) -> bytes:
-    """The content of a small file, at most its first 4 kB; ValueError for a pipe or a device, which may never end."""
+    """The content of a small file, at most its first 4 kB.
+
+    ValueError for a pipe or a device, which may never end; OSError, which names it, for a directory.
+    """
     file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # which does not wait for the writer of a pipe
-    with open(file, "rb") as content:
-        if not stat.S_ISREG(os.fstat(file).st_mode):
+    try:
+        kind = os.fstat(file).st_mode
+        if stat.S_ISDIR(kind):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(kind):
             raise ValueError(f"{path}: a pipe or a device (allowed: a file)")
-        return content.read(_NOTE)
+        return os.read(file, _NOTE)
+    finally:
+        os.close(file)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -14,6 +14,7 @@ from tests.chaos import cluster
 from tests.chaos.invariants import judge, queued_twice
 from tests.chaos.kind import Outcome
 from tests.chaos.run import Run
+from tests.chaos.slurm import ROOT
 from tests.chaos.user import Said, User
 
 
@@ -28,6 +29,13 @@ from tests.chaos.user import Said, User
         (0, "Traceback (most recent call last)", "prints a traceback"),
         (130, "interrupted; the same command goes on\n", ""),
         (130, "stopped\n", "exit code 130"),
+        (130, "", ""),
+        (
+            -2,
+            f'Traceback:\n  File "{ROOT}/bench/submit.py", line 1, in <module>\nKeyboardInterrupt\n',
+            "",
+        ),
+        (-2, f'Traceback:\n  File "{ROOT}/bench/submit.py", line 99, in main\nKeyboardInterrupt\n', "a traceback"),
     ],
 )
 def test_what_a_command_may_say_whatever_is_disturbed(code, text, words):

@@ -295,6 +295,19 @@ def test_notes_that_never_end_are_refused(make, student):
     assert make_robust_dataset.robust_images(cell, at.runs) == home
 
 
+def test_a_directory_in_place_of_a_note_is_named(student):
+    manifest, at, home = student
+    for note in (home / "made.json", digest.sidecar(home / "digits-train.beton")):
+        content = note.read_bytes()
+        note.unlink()
+        note.mkdir()
+        with pytest.raises(IsADirectoryError) as refused:
+            make_robust_dataset.robust_images(manifest.cells[0], at.runs)
+        assert refused.value.filename == str(note)
+        note.rmdir()
+        note.write_bytes(content)
+
+
 @pytest.mark.parametrize("damage", ["pixel", "missing", "note"])
 def test_student_does_not_train_on_a_damaged_robust_dataset(damage, student):
     manifest, at, home = student

@@ -37,8 +37,16 @@ def test_study_times_every_arm_and_looks_into_its_phases(tmp_path, digits, monke
     monkeypatch.setattr("bench.jobs.time_arms.network", lambda cell: made.append(cell) or network(cell))
     (tmp_path / "m.yaml").write_text(TIMED)
     (study,) = read_manifest(tmp_path / "m.yaml").studies
-    run_study(study, 0, JobPaths(runs=tmp_path / "runs", data=digits, process="shared"))
-    started, *records, ended = read(tmp_path / "runs" / study.id / "run0" / "time.jsonl")
+    file, place = (
+        tmp_path / "runs" / study.id / "run0" / "time.jsonl",
+        JobPaths(runs=tmp_path / "runs", data=digits, process="shared"),
+    )
+    run_study(study, 0, place)
+    # A cluster that starts the job again, just after its end, loses nothing of it.
+    content = file.read_bytes()
+    run_study(study, 0, place)
+    assert file.read_bytes() == content and [each.name for each in file.parent.iterdir()] == [file.name]
+    started, *records, ended = read(file)
     assert isinstance(started, Start) and isinstance(ended, End)
     arms = [arm.id for arm in study.arms]
     # What an arm's first steps take, compiling and recording, is no part of its phases.

@@ -12,6 +12,7 @@ from bench.cell import Cell
 from bench.jobs.fastest import choose, recipe_with
 from bench.jobs.lease import JobPaths, take_lease, write
 from bench.jobs.progress import Progress
+from bench.jobs.task import ended
 from bench.manifest.manifest import Study
 from bench.measure.gpu_telemetry import Watch
 from bench.measure.phases import Phases
@@ -19,7 +20,7 @@ from bench.measure.provenance import NOTHING_COUNTED, machines, start
 from bench.measure.roofline import roofline
 from bench.measure.telemetry import of_all_ranks
 from bench.measure.timer import Timer
-from bench.records import Cost, End, Epoch, RankPhases
+from bench.records import Cost, End, Epoch, RankPhases, read
 from bench.records import Phases as PhasesRecord
 from bench.results.precision import Precision, precision
 from crt import distributed
@@ -40,18 +41,19 @@ def run_study(
 ) -> None:
     """Time every arm in this process: one warm-up epoch each, then rounds in random balanced order.
 
-    A run after the first ones of a study with a stated precision ends at once if the precision needs no such run.
-    In the end, one epoch of each arm is split into its phases. Arms whose ids are in `left_out` are not timed. With
-    `ratios_only`, neither operations and the device's rates nor phases are measured, which no table shows then. After
-    half of `seconds` no further arm is warmed up, and after all of them no second round begins: the result is then
-    incomplete.
+    A run that is complete is kept. A run after the first ones of a study with a stated precision ends at once if the
+    precision needs no such run. In the end, one epoch of each arm is split into its phases. Arms whose ids are in
+    `left_out` are not timed. With `ratios_only`, neither operations and the device's rates nor phases are measured,
+    which no table shows then. After half of `seconds` no further arm is warmed up, and after all of them no second
+    round begins: the result is then incomplete.
     """
     began = time.monotonic()
     folder = place.runs / study.id / f"run{run}"
     file = folder / ("time.jsonl" if distributed.rank() == 0 else f"time-rank{distributed.rank()}.jsonl")
     arms = [arm for arm in study.arms if arm.id not in left_out]
     with take_lease(file, place) as lease:
-        if run >= study.timing.runs and not _is_needed(study, run, place):
+        # A cluster may start a job again that had just ended. Rank 0 decides, since other nodes may see older files.
+        if distributed.gather(ended(read(file)))[0] or (run >= study.timing.runs and not _is_needed(study, run, place)):
             return
         ranks = machines()
         switches = {arm.id: choose(arm, place.runs, ranks[0]) for arm in arms}

@@ -9,11 +9,12 @@ from typing import Any
 from bench.build.networks import network
 from bench.jobs.evaluate import image
 from bench.jobs.lease import JobPaths, take_lease
+from bench.jobs.task import ended
 from bench.manifest.manifest import Certification
 from bench.measure.bare_loop import bare_certify
 from bench.measure.provenance import start
 from bench.measure.timer import Timer
-from bench.records import PLAIN, CertificationTiming, End
+from bench.records import PLAIN, CertificationTiming, End, read
 from crt import distributed
 from crt.data import DATASETS
 from crt.data.beton_file import Beton, ensure
@@ -44,6 +45,8 @@ def run_certification(certification: Certification, file: Path, place: JobPaths,
     began = time.monotonic()
     cell = certification.cell
     with take_lease(file, place) as lease:
+        if ended(read(file)):
+            return  # a cluster may start a job again that had just ended
         if file.exists():
             file.rename(file.with_suffix(f".{time.time():.0f}.cut"))
         lease.append(start([cell], place.process, seed=0))

@@ -1,5 +1,6 @@
 """A user of the cluster: small manifests in one runs folder, and the project's commands on them."""
 
+import re
 import subprocess
 import sys
 import time
@@ -70,6 +71,7 @@ _LONG = 600
 
 _INTERRUPTED = 130
 """Exit code of a command that SIGINT ends."""
+_GOES_ON = "interrupted; the same command goes on\n"
 
 
 class Said(NamedTuple):
@@ -93,15 +95,23 @@ class Said(NamedTuple):
     @property
     def broken(self) -> str:
         """The reason why no user should get this answer, whatever disturbs the cluster; empty if it is fine."""
+        if self._was_interrupted:
+            return ""
         if "Traceback" in self.text:
             return f"{self.command} prints a traceback: {self.text[-600:]}"
-        if self.code == _INTERRUPTED and self.text.endswith("interrupted; the same command goes on\n"):
-            return ""
         if self.code not in (0, 2) and self.code >= 0:
             return f"{self.command} ends with exit code {self.code}: {self.text[-300:]}"
         if self.code == 2 and "error: " not in self.text:
             return f"{self.command} ends with exit code 2 and no error: {self.text[-300:]}"
         return ""
+
+    @property
+    def _was_interrupted(self) -> bool:
+        """True if SIGINT ended the command and it says so, or if it had only begun to import modules."""
+        if self.text.endswith("\nKeyboardInterrupt\n"):
+            functions = re.findall(rf'File "{re.escape(str(ROOT))}/(?!\.venv)[^"]*", line \d+, in (.+)', self.text)
+            return set(functions) <= {"<module>"}
+        return self.code == _INTERRUPTED and (not self.text or self.text.endswith(_GOES_ON))
 
 
 class Shell:
