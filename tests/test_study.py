@@ -37,10 +37,8 @@ def test_study_times_every_arm_and_looks_into_its_phases(tmp_path, digits, monke
     monkeypatch.setattr("bench.jobs.time_arms.network", lambda cell: made.append(cell) or network(cell))
     (tmp_path / "m.yaml").write_text(TIMED)
     (study,) = read_manifest(tmp_path / "m.yaml").studies
-    file, place = (
-        tmp_path / "runs" / study.id / "run0" / "time.jsonl",
-        JobPaths(runs=tmp_path / "runs", data=digits, process="shared"),
-    )
+    place = JobPaths(runs=tmp_path / "runs", data=digits, process="shared")
+    file = place.runs / study.id / "run0" / "time.jsonl"
     run_study(study, 0, place)
     # A cluster that starts the job again, just after its end, loses nothing of it.
     content = file.read_bytes()
