@@ -53,6 +53,16 @@ def _teacher_form(value: Any) -> str:
     return "<TeacherFile>" if isinstance(value, dict) and "weights" in value else "<TeacherBlock>"
 
 
+def _init_form(value: Any) -> str:
+    return "<TeacherName>" if isinstance(value, dict) and "cell" in value else "<InitFile>"
+
+
+def _is_init(value: Any) -> Any:
+    if not isinstance(value, dict) or not {"cell", "weights"} & value.keys():
+        raise refused("{cell: NAME}, {weights: FILE, arch, dataset, sha256, normalize, key, pipeline}")
+    return value
+
+
 def _is(kind: Any, allowed: str) -> BeforeValidator:
     """Validator that refuses values of other types than `kind`; `allowed` describes them in the message."""
 
@@ -83,13 +93,15 @@ class MonitorBlock(Block):
     """Evaluations during training: after every `every` epochs and after the last."""
 
     every: Count = 1
+    split: Literal["test", "validation"] = "test"
+    """Images to evaluate: the test images, or training images that are held out, on which nothing is trained."""
     images: Count | None = None
-    """Number of test images, from the first (default: all)."""
+    """Number of test images, from the first (default: all), or of training images to hold out, drawn by the seed."""
     evals: Annotated[tuple[Evaluation, ...], _list_of("evaluation", least=1), Field(min_length=1)]
 
 
 class TeacherName(Block):
-    """Teacher that is a cell of this manifest."""
+    """Teacher, or network of initial weights, that is a cell of this manifest."""
 
     cell: Annotated[Any, WithJsonSchema({"type": "string"})]
     """The `name` of the cell's block."""
@@ -111,6 +123,13 @@ class TeacherFile(Block):
     """Pipeline whose constants normalize the pixels (default: the student's)."""
 
 
+class InitFile(TeacherFile):
+    """Initial weights that were trained elsewhere."""
+
+    dataset: Dataset | None = None
+    """Dataset whose classes the file's network tells apart (default: the cell's)."""
+
+
 class TeacherBlock(Block):
     """Teacher to train first. It inherits the keys in `INHERITED` from its student unless they are given."""
 
@@ -126,6 +145,7 @@ class TeacherBlock(Block):
     recipe: RecipeKey
     seed: Whole = 0
     teacher: "Teacher" = None
+    init: "Init" = None
     monitor: MonitorBlock | None = None
     select: Literal["last", "best"] = "last"
 
@@ -138,6 +158,16 @@ Teacher = (
         | Annotated[TeacherFile, Tag("<TeacherFile>")]
         | Annotated[TeacherBlock, Tag("<TeacherBlock>")],
         Discriminator(_teacher_form),
+    ]
+    | None
+)
+
+
+Init = (
+    Annotated[
+        Annotated[TeacherName, Tag("<TeacherName>")] | Annotated[InitFile, Tag("<InitFile>")],
+        Discriminator(_init_form),
+        BeforeValidator(_is_init),
     ]
     | None
 )
@@ -170,6 +200,8 @@ class SharedKeys(Block):
     seed: Axis[Whole] = 0
     teacher: Axis[Teacher] = None
     """Network that the method learns from."""
+    init: Init = None
+    """Network with whose final weights the training begins: a cell of this manifest, or a file (default: none)."""
     ranks: Axis[Count] = 1
     """Processes that train the network together."""
     pipeline: Pipeline = Pipeline("crt")
@@ -182,7 +214,7 @@ class SharedKeys(Block):
     """Evaluations of `crt/evals` to run after training."""
     monitor: MonitorBlock | None = None
     select: Literal["last", "best"] = "last"
-    """Epoch whose weights are kept; `best`: the highest accuracy by the monitor's first evaluation."""
+    """Epoch whose weights are kept; `best`: the highest robust accuracy by the monitor's first evaluation."""
 
 
 class CellBlock(SharedKeys):

@@ -30,7 +30,7 @@ LEAST = 64
 def reduce(manifest: Manifest) -> Manifest:
     """The same cells on as many images as fit the time budget by the counted operations."""
     timed = [arm for study in manifest.studies for arm in study.arms] if manifest.timing else []
-    trained = list({c.id: c for cell in manifest.trained for c in (*cell.lineage, cell)}.values())
+    trained = list({c.id: c for cell in manifest.trained for c in (*cell.ancestors, cell)}.values())
     evaluated = [(cell, spec) for cell in manifest.cells for spec in cell.evals]
     monitored = [(cell, spec) for cell in manifest.cells if cell.monitor for spec in cell.monitor.evals]
     cost.prepare([*map(cost.step, (*timed, *trained)), *(cost.forward(cell) for cell, _ in evaluated + monitored)])
@@ -83,9 +83,10 @@ def _reduced(cell: Cell, images: int, batch: int, judged: int, n: int) -> Cell:
             "recipe": short,
             "method": _shortened(cell, epochs / recipe.epochs),
             "monitor": cell.monitor and _monitor(cell.monitor, cell.threat, judged, n),
-            "teacher": (
-                _reduced(cell.teacher, images, batch, judged, n) if isinstance(cell.teacher, Cell) else cell.teacher
-            ),
+            **{
+                key: _reduced(network, images, batch, judged, n) if isinstance(network, Cell) else network
+                for key, network in (("teacher", cell.teacher), ("init", cell.init))
+            },
             "evals": tuple(_judging(spec, cell.threat, judged, n) for spec in cell.evals),
         }
     )
@@ -105,7 +106,7 @@ def _shortened(cell: Cell, share: float) -> Spec:
 
 def _monitor(monitor: Monitor, threat: Threat, judged: int, n: int) -> Monitor:
     evals = tuple(_judging(spec, threat, judged, n) for spec in monitor.evals)
-    return Monitor(every=1, images=judged, evals=evals)
+    return monitor.model_copy(update={"every": 1, "images": judged, "evals": evals})
 
 
 def _judging(spec: Spec, threat: Threat, judged: int, n: int) -> Spec:

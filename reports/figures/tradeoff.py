@@ -116,7 +116,8 @@ def _paid(timing: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     known = results.notna().any(axis=1)
     missing = left_out(timing[~known], ["not evaluated"] * int((~known).sum()))
     timing = timing[known]
-    hours = timing["hours_with_teacher"].where(timing["teacher"].notna(), timing["hours"])
+    more = timing[["teacher", "hours_with_teacher", "teacher_hours_unknown"]].notna().any(axis=1)
+    hours = timing["hours_with_teacher"].where(more, timing["hours"])
     half = [timing["hours"] * (timing[f"s_per_epoch{end}"] / timing["s_per_epoch"] - 1) for end in ("_low", "_high")]
     frame = timing.assign(paid=hours, paid_low=hours + half[0], paid_high=hours + half[1])
     if frame.empty:
