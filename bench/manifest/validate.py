@@ -5,6 +5,7 @@ import json
 from bench.build import cost
 from bench.build.count_cache import Counts, kept
 from bench.cell import Cell, Spec, Weights
+from bench.manifest.extras import extras_fit
 from bench.manifest.manifest import BARE, FIRST_RUNS, Manifest, Timing
 from bench.manifest.messages import check_choice
 from bench.plain_eager import restates
@@ -30,17 +31,10 @@ def cell_fits(cell: Cell, where: str) -> None:
     if cell.loop == "bare" and (not restates(kind) or cell.ranks > 1):
         methods = ", ".join(key for key, method in sorted(declared("crt.methods").items()) if restates(method))
         raise ValueError(f"{where}.loop: 'bare' (allowed: for {methods} on one rank)")
-    if cell.loop == "bare" and not recipe.restatable:
-        key = "label_smoothing" if recipe.label_smoothing else "average"
-        raise ValueError(f"{where}.recipe.{key}: given with loop: bare, whose loop has none (allowed: loop: train)")
     if recipe.cuda_graph and (cell.ranks > 1 or cell.loop == "bare"):
         raise ValueError(f"{where}.recipe.cuda_graph: true (allowed: on one rank, not with loop: bare)")
-    method = cell.build_method()
-    if recipe.label_smoothing and not method.has_cross_entropy:
-        _refuse_smoothing(cell, where)
-    if (chunks := method.chunks) > share:
+    if (chunks := cell.build_method().chunks) > share:
         raise ValueError(f"{where}.method: splits a batch of {share} in {chunks} parts")
-    _check_init(cell, where)
     _check_side(cell, where)
     if isinstance(cell.teacher, Weights):
         _check_side(cell.teacher, f"{where}.teacher")
@@ -49,52 +43,12 @@ def cell_fits(cell: Cell, where: str) -> None:
         raise ValueError(f"{where}.pipeline: {cell.pipeline!r} (for {', '.join(pipeline.datasets)} alone)")
     if cell.images and cell.images > available:
         raise ValueError(f"{where}.images: {cell.images} (allowed: at most {available})")
-    _check_split(cell, where)
+    extras_fit(cell, where)
     if recipe.batch_size > (images := (cell.images or available) - cell.held_out):
         allowed = f"at most {images}, the training images"
         raise ValueError(f"{where}.recipe.batch_size: {recipe.batch_size} (allowed: {allowed})")
     if cell.ranks % cell.nodes:
         raise ValueError(f"{where}.ranks: {cell.ranks} do not spread evenly over {cell.nodes} nodes")
-
-
-def _check_init(cell: Cell, where: str) -> None:
-    """Raise ValueError for initial weights of another architecture, or for another normalization of the same images."""
-    init = cell.init
-    if init is None:
-        return
-    if init.arch != cell.arch:
-        raise ValueError(f"{where}.init: of {init.arch!r} (allowed: {cell.arch!r}, the cell's own architecture)")
-    own, theirs = (PIPELINES[each.pipeline].normalization(DATASETS[each.dataset]) for each in (cell, init))
-    if isinstance(init, Cell) and init.dataset == cell.dataset and own != theirs:
-        raise ValueError(
-            f"{where}.init: of pipeline {init.pipeline!r}, which normalizes pixels by other constants than"
-            f" {cell.pipeline!r} (allowed: one with the cell's)"
-        )
-
-
-def _check_split(cell: Cell, where: str) -> None:
-    """Raise ValueError where the images of a validation split cannot be held out."""
-    monitor, dataset = cell.monitor, DATASETS[cell.dataset]
-    if monitor is None or monitor.split == "test":
-        return
-    if dataset.resize is not None:
-        fitting = ", ".join(name for name, each in DATASETS.items() if each.resize is None)
-        raise ValueError(f"{where}.monitor.split: 'validation' (allowed: for {fitting}, whose images have one size)")
-    most = (cell.images or dataset.train_images) - cell.recipe.batch_size
-    if monitor.images is None or monitor.images > most:
-        allowed = f"at most {most}, which leave a batch of {cell.recipe.batch_size} to train on"
-        words = "missing, and split: validation holds so many out" if monitor.images is None else monitor.images
-        raise ValueError(f"{where}.monitor.images: {words} (allowed: {allowed})")
-
-
-def _refuse_smoothing(cell: Cell, where: str) -> None:
-    """Raise ValueError for smoothed labels of a method that has no cross-entropy on labels, or gives it no weight."""
-    methods = ", ".join(name for name, kind in sorted(declared("crt.methods").items()) if kind.may_smooth())
-    name, given = cell.method.name, f"{where}.recipe.label_smoothing: {cell.recipe.label_smoothing:g}"
-    why = "with these arguments" if declaration("crt.methods", name).may_smooth() else "whose loss is no such one"
-    raise ValueError(
-        f"{given} smooths labels of a cross-entropy, and {name} has none {why} (allowed: 0; with {methods}: below 1)"
-    )
 
 
 def comparisons_fit(manifest: Manifest) -> None:
