@@ -45,7 +45,7 @@ def making_hours(m: Measured) -> float:
 @cache
 def expenses(m: Measured) -> tuple[Expense, ...]:
     """The cell's expenses besides its own training, nearest first, each once."""
-    needed = [*_validation(m), *_dataset(m)]
+    needed = [*_dataset(m), *_validation(m)]
     for teacher in m.teachers:
         needed += [_training(teacher), *_validation(teacher), *_dataset(teacher)]
     for weights in m.cell.outside:
