@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from bench.manifest import read_manifest
 from crt.plugins import find
+from crt.threat import Threat
 from crt.training.method import Method
 
 SHARE = 0.3
@@ -20,7 +21,7 @@ ATTACKS = {"FGSMRS": lambda: 1, "PGD7Fast": lambda K=7: K}
 """Mean cross-entropies of a restatement's attack, before that of its loss; others take sums, or each image's."""
 MANIFEST = """
 dataset: digits
-threat: {{norm: l2, eps: 0.25, sigma: 0.25}}
+threat: {{norm: {norm}, eps: 0.25, sigma: 0.25}}
 arch: cnn2c2f
 cells:
   - method: {method}
@@ -77,8 +78,9 @@ def test_the_cross_entropy_is_the_recipes(name):
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_without_a_cross_entropy_is_refused_by_name(name, tmp_path):
     kind, path = find("crt.methods", name), tmp_path / "m.yaml"
-    path.write_text(MANIFEST.format(method=name, share=0.1, teacher=TEACHER if kind.needs_teacher else "null"))
-    if kind(threat=BALL).has_cross_entropy:
+    norm, teacher = built(name).threat.norm, TEACHER if kind.needs_teacher else "null"
+    path.write_text(MANIFEST.format(method=name, share=0.1, teacher=teacher, norm=norm))
+    if kind(threat=Threat(norm=norm, eps=0.25)).has_cross_entropy:
         assert read_manifest(path, networks=False).cells[0].recipe.label_smoothing == 0.1
         return
     with pytest.raises(ValueError, match=r"recipe\.label_smoothing: 0\.1") as refused:
@@ -91,6 +93,6 @@ def test_a_method_without_a_cross_entropy_is_refused_by_name(name, tmp_path):
 @pytest.mark.parametrize("share", ["1", "-0.1", "much"])
 def test_shares_that_are_none(share, tmp_path):
     path = tmp_path / "m.yaml"
-    path.write_text(MANIFEST.format(method="Standard", share=share, teacher="null"))
+    path.write_text(MANIFEST.format(method="Standard", share=share, teacher="null", norm="l2"))
     with pytest.raises(ValueError, match=r"recipe\.label_smoothing"):
         read_manifest(path)
