@@ -18,7 +18,7 @@ class Average(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     decay: Annotated[Real, Field(gt=0, lt=1)]
-    """Share of the average that a step leaves; the first steps leave less."""
+    """Share of the average that a step leaves; after t steps, at most (1 + t) / (10 + t)."""
 
 
 class Recipe(Pickled):
