@@ -37,8 +37,9 @@ class WeightAverage:
         optimizer.register_step_post_hook(self._note)
 
     def _note(self, optimizer: Optimizer, *_: Any) -> None:
-        """Note whether the step was skipped: 1 where fp16's loss scale overflowed, which torch tells its optimizer."""
-        self._skipped = getattr(optimizer, "found_inf", None)
+        """Note whether the step was skipped: 1 where fp16's loss scale overflowed, which torch tells the optimizer."""
+        # Set for the time of a step that has a loss scale.
+        self._skipped = vars(optimizer).get("found_inf")
 
     @torch.no_grad()
     def update(self) -> None:
