@@ -155,6 +155,12 @@ def test_mistakes(monitor, message, cell):
         cell(f"monitor: {monitor}")
 
 
+def test_a_quick_run_leaves_images_to_train_on(cell, tmp_path):
+    cell()
+    (quick,) = read_manifest(tmp_path / "held.yaml", quick=True).cells
+    assert 0 < quick.held_out <= quick.images // 4 and quick.recipe.batch_size <= quick.images - quick.held_out
+
+
 def test_images_of_any_size_are_not_held_out(cell):
     with pytest.raises(ValueError, match=r"monitor\.split: 'validation' \(allowed: for cifar10, digits"):
         cell(dataset="imagenet", arch="imagenet_resnet18")
