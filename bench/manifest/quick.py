@@ -108,7 +108,7 @@ def _shortened(cell: Cell, share: float) -> Spec:
 def _monitor(monitor: Monitor, threat: Threat, images: int, judged: int, n: int) -> Monitor:
     """The monitor with few images to judge; a quarter of the training images, at most, is held out."""
     evals = tuple(_judging(spec, threat, judged, n) for spec in monitor.evals)
-    most = min(judged, images // 4) if monitor.split == "validation" else judged
+    most = min(judged, images // 4, monitor.images or judged) if monitor.split == "validation" else judged
     return monitor.model_copy(update={"every": 1, "images": most, "evals": evals})
 
 
