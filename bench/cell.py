@@ -54,19 +54,19 @@ class Spec(BaseModel):
         return range(0, available, self.every)[: self.images]
 
 
-class Monitor(BaseModel):
+class Monitor(Pickled):
     """Evaluations during training, outside the timed part: after every `every` epochs and after the last."""
 
-    model_config = _STRICT
-
     every: Count = 1
+    split: Literal["test", "validation"] = "test"
+    """`validation`: training images that are held out, drawn by the cell's seed, which the network never trains on."""
     images: Count | None = None
-    """Number of test images, from the first (None: all)."""
+    """Number of test images, from the first (None: all), or of training images to hold out."""
     evals: tuple[Spec, ...]
 
 
 class Weights(Pickled):
-    """A teacher trained elsewhere, identified by the SHA-256 of its file."""
+    """A network trained elsewhere, identified by the SHA-256 of its file."""
 
     dataset: str
     arch: str
@@ -110,6 +110,8 @@ class Cell(Pickled):
     """True for a second arm of the baseline in a timing study: its time relative to the first shows the noise."""
     quick: bool = False
     teacher: "Cell | Weights | None" = None
+    init: "Cell | Weights | None" = None
+    """Network with whose final weights the training begins; None for weights drawn from the seed."""
     monitor: Monitor | None = None
     select: Literal["last", "best"] = "last"
     """Epoch whose weights are kept; `best`: the highest accuracy by the monitor's first evaluation."""
@@ -118,14 +120,18 @@ class Cell(Pickled):
 
     @property
     def id(self) -> str:
-        body = self.model_dump(mode="json", exclude={"evals", "paper", "teacher", "method", "recipe"})
+        body = self.model_dump(mode="json", exclude={"evals", "paper", "teacher", "init", "method", "recipe"})
         # Defaults of the recipe are left out, so that a new key leaves the ids of existing cells as they are.
         body["recipe"] = self.recipe.model_dump(mode="json", exclude_defaults=True)
         body["method"] = [self.method.name, self.method.args]
         body["teacher"] = self.teacher.id if self.teacher else None
+        if self.init:
+            body["init"] = self.init.id
         for key in ("loop", "control", "monitor", "select"):
             if body[key] == type(self).model_fields[key].default:
                 del body[key]
+        if self.monitor and not self.held_out:
+            del body["monitor"]["split"]
         return f"{self.arch}-{self.method.name}-s{self.seed}-{digest(body)}"
 
     @property
@@ -187,16 +193,39 @@ class Cell(Pickled):
 
     @property
     def wave(self) -> int:
-        """Number of teachers to train and robust datasets to generate before this cell is trained."""
-        return len(self.lineage) + sum(cell.robust is not None for cell in (self, *self.lineage))
+        """Number of trainings and of robust datasets to generate, one after another, before this cell is trained."""
+        taught, begun = (1 + each.wave if isinstance(each, Cell) else 0 for each in (self.teacher, self.init))
+        return max(taught + (self.robust is not None), begun)
+
+    @property
+    def held_out(self) -> int:
+        """Number of training images that are held out for validation."""
+        return self.monitor.images or 0 if self.monitor and self.monitor.split == "validation" else 0
 
     @property
     def seedless(self) -> "Cell":
-        """This cell with seed 0, and its teachers, too: equal for cells that differ in nothing but their seed."""
-        teacher = self.teacher.seedless if isinstance(self.teacher, Cell) else self.teacher
-        return self.model_copy(update={"seed": 0, "teacher": teacher})
+        """This cell with seed 0, and its ancestors, too: equal for cells that differ in nothing but their seed."""
+        teacher, init = (each.seedless if isinstance(each, Cell) else each for each in (self.teacher, self.init))
+        return self.model_copy(update={"seed": 0, "teacher": teacher, "init": init})
 
     @property
     def lineage(self) -> "tuple[Cell, ...]":
-        """Teachers to train before this cell, nearest first."""
+        """The chain of teachers that are cells, nearest first."""
         return (self.teacher, *self.teacher.lineage) if isinstance(self.teacher, Cell) else ()
+
+    @property
+    def parents(self) -> "tuple[Cell | Weights, ...]":
+        """Networks that the training begins from: the teacher and that of the initial weights."""
+        return tuple(network for network in (self.teacher, self.init) if network is not None)
+
+    @property
+    def ancestors(self) -> "tuple[Cell, ...]":
+        """Cells to train before this one, nearest first, each once: its parents and theirs."""
+        own = [network for network in self.parents if isinstance(network, Cell)]
+        return tuple({each.id: each for cell in own for each in (cell, *cell.ancestors)}.values())
+
+    @property
+    def outside(self) -> tuple[Weights, ...]:
+        """Weights trained elsewhere that this cell or an ancestor uses, each once."""
+        networks = [network for cell in (self, *self.ancestors) for network in cell.parents]
+        return tuple({each.id: each for each in networks if isinstance(each, Weights)}.values())

@@ -175,10 +175,16 @@ def _training_notes(manifest: Manifest, measured: list[Measured], timing: pd.Dat
     for cell in (m.cell for m in measured):
         if cell.select == "best" and cell.monitor:
             images = f"{cell.monitor.images:,}" if cell.monitor.images else "all"
-            lines.append(
+            chosen = (
                 f"{name(cell)}: weights of the epoch with the best accuracy at eps by {cell.monitor.evals[0].label} on"
-                f" {images} test images; this choice raises the accuracies."
             )
+            if cell.held_out:
+                lines.append(
+                    f"{chosen} {images} training images that were held out; the time of these evaluations is in the"
+                    " hours with teacher."
+                )
+            else:
+                lines.append(f"{chosen} {images} test images; this choice raises the accuracies.")
     return list(dict.fromkeys(lines))
 
 

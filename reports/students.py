@@ -17,7 +17,7 @@ def taught(compared: list[Setting]) -> str:
     for setting in compared:
         base = setting.baseline
         for each in setting.contenders:
-            if base is None or each.timed.cell.teacher is None or math.isnan(setting.cost(each, base).mean):
+            if base is None or not each.timed.cell.parents or math.isnan(setting.cost(each, base).mean):
                 continue
             whole = setting.cost(each, base).mean * _surcharge(each)
             if math.isnan(whole):

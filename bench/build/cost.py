@@ -34,9 +34,11 @@ class Count(NamedTuple):
 def plain(cell: Cell) -> Cell:
     """The cell reduced to what decides the operations of a training step: networks, method, threat, a rank's batch.
 
-    Optimizer, arithmetic, data and evaluations are left out, so that cells which differ only in them share a count.
+    An average of the weights is kept, for it moves bytes. Optimizer, arithmetic, data and evaluations are left out, so
+    that cells which differ only in them share a count.
     """
-    recipe = Recipe(epochs=1, batch_size=max(1, cell.recipe.batch_size // cell.ranks), lr=1.0)
+    batch = max(1, cell.recipe.batch_size // cell.ranks)
+    recipe = Recipe(epochs=1, batch_size=batch, lr=1.0, average=cell.recipe.average)
     return Cell(
         dataset=cell.dataset,
         pipeline=cell.pipeline,

@@ -14,6 +14,8 @@ from bench.build.networks import method, untrained
 from bench.build.uncompiled import uncompiled
 from bench.cell import Cell, Weights
 from crt.data import DATASETS
+from crt.training.average import WeightAverage
+from crt.training.loop import optimizer
 from crt.training.method import Objective, Step
 
 
@@ -168,6 +170,8 @@ def _step(cell: Cell, epoch: float | None) -> tuple[float, float]:
         objective = Objective(method(cell, teacher), model).train()
         x = torch.empty(images, *DATASETS[cell.dataset].shape)
         y = torch.zeros(images, dtype=torch.long)
+        kept = cell.recipe.average
+        average = WeightAverage(model, optimizer(model, cell.recipe), kept.decay) if kept else None
     bound = objective.method
     at = max(100.0, bound.steady_from_epoch) if epoch is None else epoch
     with Counter() as counter:
@@ -175,6 +179,8 @@ def _step(cell: Cell, epoch: float | None) -> tuple[float, float]:
             objective(x, y, Step(at, y, replay)).backward()
             with torch.no_grad():
                 bound.after(model)
+            if average:
+                average.update()
     return counter.flops / images, counter.traffic / images
 
 

@@ -1,5 +1,6 @@
 """Build the network, the method, the evaluations and the batches of a cell."""
 
+from collections.abc import Collection
 from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
@@ -86,8 +87,37 @@ def trained(cell: Cell | Weights, runs: Path) -> Classifier:
     return model.to(distributed.device())
 
 
-def batches(cell: Cell, data: Path, images: int | None, dataset: Dataset | None = None) -> Loader:
-    """Loader of this rank's share of the training images: the first `images` of the dataset's file in `data`."""
+def initial(cell: Cell, runs: Path) -> Classifier:
+    """The cell's network before its training: drawn from its seed or, with `init`, another's final weights.
+
+    Its normalization is its own. Its head is drawn where the other tells apart another number of classes. ValueError
+    where the other's weights are missing, or belong to another normalization of the same images.
+    """
+    model = network(cell)
+    if cell.init is None:
+        return model
+    state, own = trained(cell.init, runs).state_dict(), model.state_dict()
+    for name in [name for name in own if name.startswith("normalize.")]:
+        if cell.init.dataset == cell.dataset and not torch.equal(state[name].cpu(), own[name]):
+            raise ValueError(
+                f"{cell.init.id}: takes pixels normalized with {name.partition('.')[2]}"
+                f" {state[name].flatten().tolist()}, pipeline {cell.pipeline}'s is {own[name].flatten().tolist()}"
+                " (allowed for init: equal ones)"
+            )
+        state[name] = own[name]
+    if state["head.bias"].shape != own["head.bias"].shape:
+        state |= {name: own[name] for name in own if name.startswith("head.")}
+    model.load_state_dict(state)
+    return model
+
+
+def batches(
+    cell: Cell, data: Path, images: int | None, dataset: Dataset | None = None, held_out: Collection[int] = ()
+) -> Loader:
+    """Loader of this rank's share of the training images: the first `images` of the dataset's file in `data`.
+
+    Those whose numbers are in `held_out` are left out.
+    """
     return loader(
         cell.loader,
         dataset or DATASETS[cell.dataset],
@@ -100,6 +130,7 @@ def batches(cell: Cell, data: Path, images: int | None, dataset: Dataset | None 
         images=images,
         rank=distributed.rank(),
         world=distributed.world_size(),
+        held_out=held_out,
     )
 
 

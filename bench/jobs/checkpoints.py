@@ -129,7 +129,8 @@ def _problem(saved: object, cell: Cell, recorded: int) -> str | None:
     """
     if not isinstance(saved, dict):
         return "damaged: holds no dictionary"
-    if missing := [key for key in _KEYS if key not in saved]:
+    averages = ("average",) if cell.recipe.average else ()
+    if missing := [key for key in (*_KEYS, *averages) if key not in saved]:
         return f"damaged: lacks {', '.join(missing)}"
     try:
         record = Epoch.model_validate(saved["record"])
@@ -147,13 +148,22 @@ def _problem(saved: object, cell: Cell, recorded: int) -> str | None:
     network = untrained(cell)
     if problem := mismatch(saved["model"], network.state_dict()):
         return f"damaged: model: {problem}"
+    if averages and (problem := _unfit_average(saved["average"], network.state_dict())):
+        return f"damaged: average: {problem}"
     shapes = [parameter.shape for parameter in network.parameters()]
     if problem := _unfit_optimizer(saved["optimizer"], shapes) or _unfit_ranks(saved["ranks"]):
         return f"damaged: {problem}"
     # A training that diverged has a loss of NaN, too.
-    if (name := with_nan(saved["model"] | _buffers(saved["optimizer"]))) and math.isfinite(record.loss):
+    average = {f"average: {name}": value for name, value in saved["average"]["weights"].items()} if averages else {}
+    if (name := with_nan(saved["model"] | _buffers(saved["optimizer"]) | average)) and math.isfinite(record.loss):
         return f"damaged: {name} holds NaN, but the loss is {record.loss:.3g}"
     return None
+
+
+def _unfit_average(state: object, wanted: dict[str, Tensor]) -> str | None:
+    if not isinstance(state, dict) or not isinstance(steps := state.get("steps"), Tensor) or steps.shape:
+        return "holds no number of steps"
+    return mismatch(state.get("weights"), wanted)
 
 
 def _unfit_optimizer(state: object, shapes: list[torch.Size]) -> str | None:

@@ -89,6 +89,7 @@ def _conditions(cell: Cell, machine: Machine) -> dict[str, Any]:
         "precision": recipe.precision,
         "optimizer": recipe.optimizer,
         "loop": cell.loop,
+        **({"average": True} if recipe.average else {}),
     }
 
 

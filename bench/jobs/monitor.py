@@ -1,11 +1,13 @@
-"""Evaluations of a network on some test images while it trains, outside the clock."""
+"""Evaluations of a network while it trains, outside the clock, on test images or on held-out training images."""
 
 import copy
+import time
 from collections.abc import Iterator
 
 import torch
 
 from bench.build.networks import evaluation
+from bench.build.validation import held_out
 from bench.cell import Cell, Spec
 from bench.jobs.evaluate import image
 from bench.jobs.lease import JobPaths
@@ -15,7 +17,7 @@ from crt.data import DATASETS
 from crt.data.beton_file import Beton, ensure
 from crt.evals.base import judge_each
 from crt.judgement import Judgement
-from crt.models.classifier import Classifier
+from crt.training.loop import Training
 
 
 class Monitor:
@@ -27,29 +29,35 @@ class Monitor:
     def __init__(self, cell: Cell, place: JobPaths):
         assert cell.monitor is not None
         self.cell, self.monitor = cell, cell.monitor
-        self.images = Beton(ensure(DATASETS[cell.dataset], "test", place.images(cell, "test")))
+        split = "train" if cell.held_out else "test"
+        self.images = Beton(ensure(DATASETS[cell.dataset], split, place.images(cell, split)))
+        every = range(len(self.images))[: self.monitor.images]
+        self.chosen = held_out(cell).tolist() if cell.held_out else every
+        """Numbers of the images that are evaluated."""
 
     def due(self, epoch: int) -> bool:
         """True if the network is evaluated after this (0-based) epoch."""
         return (epoch + 1) % self.monitor.every == 0 or epoch + 1 == self.cell.recipe.epochs
 
-    def curves(self, model: Classifier, epoch: int) -> Iterator[MonitorPoint]:
+    def curves(self, training: Training, epoch: int) -> Iterator[MonitorPoint]:
         """Yield a record for each evaluation, on every rank; the state of training does not change.
 
         Each rank has its own BatchNorm statistics; all evaluate with those of the first, which are saved in the end.
         """
-        judged = copy.deepcopy(model).eval()
-        judged.load_state_dict(distributed.gather(_buffers(model))[0], strict=False)
-        chosen = range(len(self.images))[: self.monitor.images]
+        judged = copy.deepcopy(training.model).eval()
+        judged.load_state_dict(training.weights | distributed.gather(_buffers(training))[0])
         labels = self.images.labels
         for spec in self.monitor.evals:
-            share = chosen[distributed.rank() :: distributed.world_size()]
+            began = time.perf_counter()
+            share = self.chosen[distributed.rank() :: distributed.world_size()]
             questions = ((image(self.images, i), int(labels[i]), (self.cell.seed, i)) for i in share)
             mine = list(zip(share, judge_each(evaluation(self.cell, spec), judged, questions), strict=True))
             answers = [answer for ranks in distributed.gather(mine) for answer in ranks]
-            yield self._curve(spec, epoch, [(judgement, int(labels[i])) for i, judgement in answers])
+            # Every rank has waited for the others' answers.
+            seconds = time.perf_counter() - began
+            yield self._curve(spec, epoch, [(judgement, int(labels[i])) for i, judgement in answers], seconds)
 
-    def _curve(self, spec: Spec, epoch: int, answers: list[tuple[Judgement, int]]) -> MonitorPoint:
+    def _curve(self, spec: Spec, epoch: int, answers: list[tuple[Judgement, int]], seconds: float) -> MonitorPoint:
         radius = self.cell.threat.eps if spec.args.get("eps") is None else spec.args["eps"]
         right = [judgement for judgement, label in answers if judgement.prediction == label]
         keys = {key for judgement, _ in answers for key in judgement.details}
@@ -61,9 +69,11 @@ class Monitor:
             images=len(answers),
             right=len(right) / len(answers),
             standing=sum(judgement.radius >= radius for judgement in right) / len(answers),
+            seconds=seconds,
             details={key: sum(values) / len(values) for key, values in details.items()},
         )
 
 
-def _buffers(model: Classifier) -> dict[str, torch.Tensor]:
-    return {name: buffer.cpu() for name, buffer in model.named_buffers()}
+def _buffers(training: Training) -> dict[str, torch.Tensor]:
+    weights = training.weights
+    return {name: weights[name].cpu() for name, _ in training.model.named_buffers() if name in weights}

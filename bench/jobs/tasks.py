@@ -1,5 +1,6 @@
 """The tasks of datasets and cells. Nothing here imports torch before a task runs."""
 
+import math
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -69,7 +70,7 @@ class _CellTask(BenchTask):
 
     @property
     def train_images(self) -> int:
-        """Training images that the cell uses."""
+        """Training images that the cell uses, those held out included."""
         return self.cell.images or DATASETS[self.cell.dataset].train_images
 
 
@@ -108,7 +109,11 @@ class TrainTask(_CellTask):
         return TaskProgress(len(epochs.intersection(range(count))), count, finished)
 
     def cost(self) -> Iterable[Workload]:
-        yield workload.training(self.cell, self.train_images * self.cell.recipe.epochs)
+        yield workload.training(self.cell, (self.train_images - self.cell.held_out) * self.cell.recipe.epochs)
+        if self.cell.monitor and self.cell.held_out:
+            looks = math.ceil(self.cell.recipe.epochs / self.cell.monitor.every)
+            for spec in self.cell.monitor.evals:
+                yield workload.evaluation(self.cell, spec, looks * self.cell.held_out)
 
     def run(self) -> None:
         from bench.jobs.train import run_cell

@@ -8,8 +8,9 @@ from typing import ClassVar
 import torch
 
 from bench.build.cost import training_cost
-from bench.build.networks import batches, method, network, trained, untrained
+from bench.build.networks import batches, initial, method, trained, untrained
 from bench.build.robust_dataset import dataset
+from bench.build.validation import held_out
 from bench.build.weights import load_network, save
 from bench.cell import Cell
 from bench.jobs.checkpoints import Checkpoints
@@ -35,7 +36,7 @@ from crt.training.recipe import Recipe
 
 
 def run_cell(cell: Cell, place: JobPaths) -> None:
-    """Train the cell and write its `model.pt`; ValueError where its teacher has none."""
+    """Train the cell and write its `model.pt`; ValueError where a network that it begins from has none."""
     folder = place.runs / cell.id
     file = folder / ("train.jsonl" if distributed.rank() == 0 else f"train-rank{distributed.rank()}.jsonl")
     with take_lease(file, place) as lease:
@@ -46,6 +47,7 @@ def run_cell(cell: Cell, place: JobPaths) -> None:
                 _tidy(cell, folder / "model.pt", checkpoints, lease)
             return
         teacher = trained(cell.teacher, place.runs) if cell.teacher else None
+        model = initial(cell, place.runs)
         ranks = machines()
         if distributed.rank() == 0:
             checkpoints.choose()
@@ -58,7 +60,7 @@ def run_cell(cell: Cell, place: JobPaths) -> None:
             if checkpoints.replaced:
                 lease.append(Replaced(time=time.time(), text=checkpoints.replaced))
         distributed.barrier()
-        _train(cell, recipe_with(cell, switches), teacher, place, lease, checkpoints)
+        _train(cell, recipe_with(cell, switches), model, teacher, place, lease, checkpoints)
         if distributed.rank() == 0:
             lease.append(End(time=time.time()))
 
@@ -79,14 +81,14 @@ def _tidy(cell: Cell, weights: Path, checkpoints: Checkpoints, lease: RecordLeas
 def _train(
     cell: Cell,
     recipe: Recipe,
+    model: Classifier,
     teacher: Classifier | None,
     place: JobPaths,
     lease: RecordLease,
     checkpoints: Checkpoints,
 ) -> None:
     folder = place.runs / cell.id
-    model = network(cell).to(distributed.device())
-    training = Training(method(cell, teacher), model, recipe)
+    training = Training(method(cell, teacher), model.to(distributed.device()), recipe)
     state = _State(training)
     _seed(cell.seed, distributed.rank())
     first = _resume(checkpoints, state)
@@ -109,7 +111,7 @@ def _train(
                 **of_all_ranks(watch, timer, recipe.cuda_graph),
             )
             if monitor and monitor.due(epoch):
-                _look(monitor, model, epoch, checkpoints)
+                _look(monitor, training, epoch, checkpoints)
             _checkpoint(checkpoints, state, record)
             if events:
                 events.update()
@@ -120,23 +122,24 @@ def _train(
     if distributed.rank() == 0:
         with lease.held():
             if cell.select == "best":
-                load_network(checkpoints.best, cell.id, model.state_dict())
+                load_network(checkpoints.best, cell.id, training.weights)
                 checkpoints.best.replace(folder / "model.pt")
             else:
-                save(folder / "model.pt", model.state_dict(), cell.id)
+                save(folder / "model.pt", training.weights, cell.id)
             checkpoints.remove()
 
 
 def _images(cell: Cell, place: JobPaths) -> Loader:
-    """Loader of the cell's training images; an RDT cell trains on its robust dataset."""
+    """Loader of the cell's training images but those held out; an RDT cell trains on its robust dataset."""
+    left_out = held_out(cell)
     if cell.robust:
-        return batches(cell, robust_images(cell, place.runs), cell.images, dataset(cell))
-    return batches(cell, place.images(cell, "train"), cell.images)
+        return batches(cell, robust_images(cell, place.runs), cell.images, dataset(cell), left_out)
+    return batches(cell, place.images(cell, "train"), cell.images, held_out=left_out)
 
 
-def _look(monitor: Monitor, model: Classifier, epoch: int, checkpoints: Checkpoints) -> None:
+def _look(monitor: Monitor, training: Training, epoch: int, checkpoints: Checkpoints) -> None:
     """Record the monitored evaluations; with `select: best`, keep the weights if robust accuracy is a new maximum."""
-    points, lease = list(monitor.curves(model, epoch)), checkpoints.lease
+    points, lease = list(monitor.curves(training, epoch)), checkpoints.lease
     if distributed.rank() == 0:
         first = points[0]
         recorded = [r for r in read(lease.file) if isinstance(r, MonitorPoint)]
@@ -145,7 +148,7 @@ def _look(monitor: Monitor, model: Classifier, epoch: int, checkpoints: Checkpoi
         new = [point for point in points if (epoch, point.eval) not in {(r.epoch, r.eval) for r in recorded}]
         if monitor.cell.select == "best" and first in new and all(r.standing < first.standing for r in before):
             with lease.held():
-                save(checkpoints.best, model.state_dict(), monitor.cell.id)
+                save(checkpoints.best, training.weights, monitor.cell.id)
         for point in new:
             lease.append(point)
 
@@ -154,12 +157,14 @@ def _look(monitor: Monitor, model: Classifier, epoch: int, checkpoints: Checkpoi
 class _State:
     """All state that an epoch changes: the part common to all ranks, and each rank's own."""
 
-    COMMON: ClassVar = ("model", "optimizer", "scaler")
+    COMMON: ClassVar = ("model", "optimizer", "scaler", "average")
+    """Members of the training with a state; one without an average has none."""
 
     training: Training
 
     def common(self) -> dict:
-        return {name: getattr(self.training, name).state_dict() for name in self.COMMON}
+        parts = {name: getattr(self.training, name) for name in self.COMMON}
+        return {name: part.state_dict() for name, part in parts.items() if part is not None}
 
     def own(self) -> dict:
         buffers = {name: tensor.cpu() for name, tensor in self.training.method.state().items()}
@@ -167,7 +172,8 @@ class _State:
 
     def restore(self, common: dict, own: dict) -> None:
         for name in self.COMMON:
-            getattr(self.training, name).load_state_dict(common[name])
+            if name in common:
+                getattr(self.training, name).load_state_dict(common[name])
         self.training.method.restore({name: tensor.to(distributed.device()) for name, tensor in own["method"].items()})
         torch.set_rng_state(own["cpu"])
         if own["cuda"] is not None and torch.cuda.is_available():

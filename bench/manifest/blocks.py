@@ -5,10 +5,9 @@ Conditions that involve several parts of a cell are checked when the cell is bui
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -19,57 +18,20 @@ from pydantic import (
     create_model,
 )
 
+from bench.manifest.block_forms import Line, T, axis_form, init_form, is_a, is_init, list_of, teacher_form
 from bench.manifest.manifest import Timing
-from bench.manifest.messages import refused
 from bench.manifest.plugin_types import Arch, Baseline, Dataset, Evaluation, Loader, Method, Pipeline
 from bench.manifest.recipe_block import RecipeKey
 from bench.published import Paper, Published
 from crt.quantity import Count, Whole
-from crt.text import one_line
 from crt.threat import Threat
-
-T = TypeVar("T")
-Line = Annotated[str, AfterValidator(one_line)]
-
-
-def _list_of(item: str, least: int = 0) -> BeforeValidator:
-    """Validator that refuses anything but a list of `least` or more items; `item` names one in the message."""
-
-    def check(value: Any) -> Any:
-        if not isinstance(value, list) or len(value) < least:
-            raise refused(f"a list of {f'at least one {item}' if least else f'{item}s'}")
-        return value
-
-    return BeforeValidator(check)
-
-
-def _axis_form(value: Any) -> str:
-    return "<list>" if isinstance(value, list) else "<one>"
-
-
-def _teacher_form(value: Any) -> str:
-    if isinstance(value, dict) and set(value) == {"cell"}:
-        return "<TeacherName>"
-    return "<TeacherFile>" if isinstance(value, dict) and "weights" in value else "<TeacherBlock>"
-
-
-def _is(kind: Any, allowed: str) -> BeforeValidator:
-    """Validator that refuses values of other types than `kind`; `allowed` describes them in the message."""
-
-    def check(value: Any) -> Any:
-        if not isinstance(value, kind):
-            raise refused(allowed)
-        return value
-
-    return BeforeValidator(check)
-
 
 Axis = Annotated[
     Annotated[T, Tag("<one>")] | Annotated[tuple[T, ...], Field(min_length=1), Tag("<list>")],
-    Discriminator(_axis_form),
+    Discriminator(axis_form),
 ]
 """One value, or a list of values; the block stands for the product of its lists."""
-Evaluations = Annotated[tuple[Evaluation, ...], _list_of("evaluation")]
+Evaluations = Annotated[tuple[Evaluation, ...], list_of("evaluation")]
 
 
 class Block(BaseModel):
@@ -83,13 +45,15 @@ class MonitorBlock(Block):
     """Evaluations during training: after every `every` epochs and after the last."""
 
     every: Count = 1
+    split: Literal["test", "validation"] = "test"
+    """Images to evaluate: the test images, or training images that are held out, on which nothing is trained."""
     images: Count | None = None
-    """Number of test images, from the first (default: all)."""
-    evals: Annotated[tuple[Evaluation, ...], _list_of("evaluation", least=1), Field(min_length=1)]
+    """Number of test images, from the first (default: all), or of training images to hold out, drawn by the seed."""
+    evals: Annotated[tuple[Evaluation, ...], list_of("evaluation", least=1), Field(min_length=1)]
 
 
 class TeacherName(Block):
-    """Teacher that is a cell of this manifest."""
+    """Teacher, or network of initial weights, that is a cell of this manifest."""
 
     cell: Annotated[Any, WithJsonSchema({"type": "string"})]
     """The `name` of the cell's block."""
@@ -98,17 +62,24 @@ class TeacherName(Block):
 class TeacherFile(Block):
     """Teacher that was trained elsewhere."""
 
-    weights: Annotated[Line, _is(str, "the path of a file, as text")]
+    weights: Annotated[Line, is_a(str, "the path of a file, as text")]
     """Path of a checkpoint."""
     sha256: Annotated[Any, WithJsonSchema({"type": "string"})] = None
     """SHA-256 of the file in hex digits; another file is refused."""
     arch: Arch
-    normalize: Annotated[bool | None, _is(bool | None, "true, false")] = None
+    normalize: Annotated[bool | None, is_a(bool | None, "true, false")] = None
     """True if the network expects normalized pixels (default: read from the file)."""
-    key: Annotated[Line | None, _is(str | None, "the name of a state dict in the file")] = None
+    key: Annotated[Line | None, is_a(str | None, "the name of a state dict in the file")] = None
     """Key of the state dict to use in a file that holds several."""
     pipeline: Pipeline = Pipeline("")
     """Pipeline whose constants normalize the pixels (default: the student's)."""
+
+
+class InitFile(TeacherFile):
+    """Initial weights that were trained elsewhere."""
+
+    dataset: Dataset | None = None
+    """Dataset whose classes the file's network tells apart (default: the cell's)."""
 
 
 class TeacherBlock(Block):
@@ -126,6 +97,7 @@ class TeacherBlock(Block):
     recipe: RecipeKey
     seed: Whole = 0
     teacher: "Teacher" = None
+    init: "Init" = None
     monitor: MonitorBlock | None = None
     select: Literal["last", "best"] = "last"
 
@@ -137,7 +109,17 @@ Teacher = (
         Annotated[TeacherName, Tag("<TeacherName>")]
         | Annotated[TeacherFile, Tag("<TeacherFile>")]
         | Annotated[TeacherBlock, Tag("<TeacherBlock>")],
-        Discriminator(_teacher_form),
+        Discriminator(teacher_form),
+    ]
+    | None
+)
+
+
+Init = (
+    Annotated[
+        Annotated[TeacherName, Tag("<TeacherName>")] | Annotated[InitFile, Tag("<InitFile>")],
+        Discriminator(init_form),
+        BeforeValidator(is_init),
     ]
     | None
 )
@@ -170,6 +152,8 @@ class SharedKeys(Block):
     seed: Axis[Whole] = 0
     teacher: Axis[Teacher] = None
     """Network that the method learns from."""
+    init: Init = None
+    """Network with whose final weights the training begins: a cell of this manifest, or a file (default: none)."""
     ranks: Axis[Count] = 1
     """Processes that train the network together."""
     pipeline: Pipeline = Pipeline("crt")
@@ -182,7 +166,7 @@ class SharedKeys(Block):
     """Evaluations of `crt/evals` to run after training."""
     monitor: MonitorBlock | None = None
     select: Literal["last", "best"] = "last"
-    """Epoch whose weights are kept; `best`: the highest accuracy by the monitor's first evaluation."""
+    """Epoch whose weights are kept; `best`: the highest robust accuracy by the monitor's first evaluation."""
 
 
 class CellBlock(SharedKeys):
@@ -190,8 +174,8 @@ class CellBlock(SharedKeys):
 
     loop: Literal["train", "bare"] = "train"
     """`bare`: the method's restatement in plain PyTorch, with a training loop of its own (timing studies only)."""
-    paper: Annotated[PaperBlock | None, _is(dict, f"a mapping of {', '.join(Paper.model_fields)}")] = None
-    name: Annotated[Line | None, _is(str, "a word")] = None
+    paper: Annotated[PaperBlock | None, is_a(dict, f"a mapping of {', '.join(Paper.model_fields)}")] = None
+    name: Annotated[Line | None, is_a(str, "a word")] = None
     """Name by which other blocks refer to this cell as their teacher."""
 
 
@@ -201,15 +185,15 @@ class Head(Block):
     title: Annotated[Any, WithJsonSchema({"type": "string"})] = None
     """Title of the report."""
     baseline: Baseline | None = None
-    timing: Annotated[Timing | None, _is(dict, f"a mapping of {', '.join(Timing.model_fields)}")] = None
+    timing: Annotated[Timing | None, is_a(dict, f"a mapping of {', '.join(Timing.model_fields)}")] = None
     """Settings of a timing study; their presence makes the manifest one."""
-    control: Annotated[bool, _is(bool, "true, false")] = False
+    control: Annotated[bool, is_a(bool, "true, false")] = False
     """Time the baseline of a timing study against itself, in a second arm, which shows the noise of its ratios."""
-    published: Annotated[Published | None, _is(dict, f"a mapping of {', '.join(Published.model_fields)}")] = None
+    published: Annotated[Published | None, is_a(dict, f"a mapping of {', '.join(Published.model_fields)}")] = None
     """What the paper prints about the whole table."""
     recipes: list[RecipeKey] | Any = None
     """Place for YAML anchors; it is ignored otherwise."""
-    cells: Annotated[Sequence[Any], _list_of("cell", least=1)]
+    cells: Annotated[Sequence[Any], list_of("cell", least=1)]
 
 
 class ManifestFile(SharedKeys, Head):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.cell import Cell, Monitor, Spec, Weights
-from bench.manifest.blocks import INHERITED, TeacherBlock, TeacherFile, TeacherName
+from bench.manifest.blocks import INHERITED, InitFile, TeacherBlock, TeacherFile, TeacherName
 from bench.manifest.messages import check_choice, shown
 from bench.manifest.parse import ParsedManifest
 from bench.manifest.plugin_spec import spec
@@ -97,6 +97,7 @@ class Expansion:
         values = {key: value for key, value in values.items() if key in Cell.model_fields} | {
             "method": spec("crt.methods", values["method"], threat, f"{where}.method"),
             "teacher": self._teacher(values, where, block),
+            "init": self._init(values, where),
             "evals": _evals(values.get("evals", ()), threat, f"{where}.evals"),
             "monitor": _monitor(values, where),
         }
@@ -108,25 +109,37 @@ class Expansion:
         """The teacher in a student's values: a named cell, weights from a file, or a cell to train first."""
         teacher, where = student["teacher"], f"{where}.teacher"
         if isinstance(teacher, TeacherName):
-            named = self.parsed.named
-            if not named:
-                raise ValueError(f"{where}.cell: {shown(teacher.cell)} (allowed: none, for no cell has a name)")
-            name = check_choice(teacher.cell, named, f"{where}.cell")
-            if name in self._open:
-                raise ValueError(f"{where}: a cycle of teachers: {' <- '.join([*self._open, name])}")
-            teachers = {cell.seed: cell for cell in self._block(named[name])}
-            # A teacher of several seeds teaches students of the same seeds: a seed stands for the whole training.
-            seed = student["seed"] if len(teachers) > 1 else next(iter(teachers))
-            if seed not in teachers:
-                allowed = ", ".join(map(str, teachers))
-                raise ValueError(f"{where}.cell: {name!r} has no seed {seed} (allowed: {allowed})")
-            return teachers[seed].model_copy(update={"evals": (), "paper": Paper()})
+            return self._named(teacher, student["seed"], where, "teachers")
         if isinstance(teacher, TeacherFile):
             return _weights(teacher, student, where)
         if isinstance(teacher, TeacherBlock):
             inherited = {key: student[key] for key in INHERITED if key not in teacher.model_fields_set}
             return self._cell(dict(teacher) | inherited, where, block)
         return None
+
+    def _init(self, values: dict[str, Any], where: str) -> Cell | Weights | None:
+        """The network of the initial weights in a cell's values: a named cell, or weights from a file."""
+        init, where = values["init"], f"{where}.init"
+        if isinstance(init, TeacherName):
+            return self._named(init, values["seed"], where, "initial weights")
+        if isinstance(init, InitFile):
+            return _weights(init, values | ({"dataset": init.dataset} if init.dataset else {}), where)
+        return None
+
+    def _named(self, reference: TeacherName, seed: int, where: str, kind: str) -> Cell:
+        """The cell of a block with a name, of this seed if the block has several; `kind` is what cells form a cycle."""
+        named = self.parsed.named
+        if not named:
+            raise ValueError(f"{where}.cell: {shown(reference.cell)} (allowed: none, for no cell has a name)")
+        name = check_choice(reference.cell, named, f"{where}.cell")
+        if name in self._open:
+            raise ValueError(f"{where}: a cycle of {kind}: {' <- '.join([*self._open, name])}")
+        cells = {cell.seed: cell for cell in self._block(named[name])}
+        # A network of several seeds goes with cells of the same seeds: a seed stands for the whole training.
+        seed = seed if len(cells) > 1 else next(iter(cells))
+        if seed not in cells:
+            raise ValueError(f"{where}.cell: {name!r} has no seed {seed} (allowed: {', '.join(map(str, cells))})")
+        return cells[seed].model_copy(update={"evals": (), "paper": Paper()})
 
 
 def _evals(written: tuple[Any, ...], threat: Threat, where: str) -> tuple[Spec, ...]:
@@ -141,11 +154,11 @@ def _monitor(values: dict[str, Any], where: str) -> Monitor | None:
             raise ValueError(f"{where}: missing, and select: {values['select']} chooses by it")
         return None
     evals = _evals(block.evals, values["threat"], f"{where}.evals")
-    return Monitor(every=block.every, images=block.images, evals=evals)
+    return Monitor(every=block.every, split=block.split, images=block.images, evals=evals)
 
 
 def _weights(teacher: TeacherFile, student: dict[str, Any], where: str) -> Weights:
-    """A teacher trained elsewhere; ValueError if its file is missing or has another SHA-256."""
+    """A network trained elsewhere; ValueError if its file is missing or has another SHA-256."""
     try:
         sha256 = sha256_of(Path(teacher.weights))
     except ValueError as error:

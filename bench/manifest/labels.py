@@ -55,6 +55,9 @@ def words(cell: Cell) -> tuple[str, ...]:
         f"sigma {cell.threat.sigma:g}",
         f"{cell.threat.norm} eps {written(cell.threat.eps)}",
         f"ranks {cell.ranks}",
+        f"average {recipe.average.decay:g}" if recipe.average else "no average",
+        f"label smoothing {recipe.label_smoothing:g}" if recipe.label_smoothing else "no label smoothing",
+        f"{cell.held_out} images held out" if cell.held_out else "no images held out",
     )
 
 
@@ -74,9 +77,19 @@ def switches_in_words(settings: Mapping[str, Any]) -> str:
 
 
 def name(cell: Cell) -> str:
-    """The method's label, with `bare loop`, `control` and a seed other than 0 where they apply."""
-    kind = ", bare loop" * (cell.loop == "bare") + ", control" * cell.control
+    """The method's label, with its initial weights, `bare loop`, `control` and a seed other than 0 where they apply."""
+    kind = f", init {begun}" if (begun := _beginning(cell.init)) else ""
+    kind += ", bare loop" * (cell.loop == "bare") + ", control" * cell.control
     return cell.method.label + kind + (f" seed {cell.seed}" if cell.seed else "")
+
+
+def _beginning(init: Cell | Weights | None) -> str | None:
+    """The network of initial weights in words, without its seed; None for weights that are drawn."""
+    if init is None:
+        return None
+    if isinstance(init, Weights):
+        return f"weights {init.sha256[:8]}" + (f" {init.key}" if init.key else "")
+    return init.method.label + (f" <- {before}" if (before := _beginning(init.init)) else "")
 
 
 def switches(cell: Cell) -> str:

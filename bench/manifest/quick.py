@@ -30,7 +30,7 @@ LEAST = 64
 def reduce(manifest: Manifest) -> Manifest:
     """The same cells on as many images as fit the time budget by the counted operations."""
     timed = [arm for study in manifest.studies for arm in study.arms] if manifest.timing else []
-    trained = list({c.id: c for cell in manifest.trained for c in (*cell.lineage, cell)}.values())
+    trained = list({c.id: c for cell in manifest.trained for c in (*cell.ancestors, cell)}.values())
     evaluated = [(cell, spec) for cell in manifest.cells for spec in cell.evals]
     monitored = [(cell, spec) for cell in manifest.cells if cell.monitor for spec in cell.monitor.evals]
     cost.prepare([*map(cost.step, (*timed, *trained)), *(cost.forward(cell) for cell, _ in evaluated + monitored)])
@@ -65,8 +65,9 @@ def _between(ends: tuple[int, int], value: int) -> int:
 
 
 def _reduced(cell: Cell, images: int, batch: int, judged: int, n: int) -> Cell:
-    recipe = cell.recipe
-    batch = max(cell.ranks, min(recipe.batch_size, images, batch * max(1, round(recipe.batch_size / 128))))
+    recipe, monitor = cell.recipe, cell.monitor and _monitor(cell.monitor, cell.threat, images, judged, n)
+    left = images - (monitor.images or 0) if cell.held_out and monitor else images
+    batch = max(cell.ranks, min(recipe.batch_size, left, batch * max(1, round(recipe.batch_size / 128))))
     # Milestones past the last epoch are kept and never take effect.
     # The learning rate scales with the batch size: the rate for 256 images makes the loss rise with 32.
     lr = recipe.lr * batch / recipe.batch_size
@@ -82,10 +83,11 @@ def _reduced(cell: Cell, images: int, batch: int, judged: int, n: int) -> Cell:
             "images": images,
             "recipe": short,
             "method": _shortened(cell, epochs / recipe.epochs),
-            "monitor": cell.monitor and _monitor(cell.monitor, cell.threat, judged, n),
-            "teacher": (
-                _reduced(cell.teacher, images, batch, judged, n) if isinstance(cell.teacher, Cell) else cell.teacher
-            ),
+            "monitor": monitor,
+            **{
+                key: _reduced(network, images, batch, judged, n) if isinstance(network, Cell) else network
+                for key, network in (("teacher", cell.teacher), ("init", cell.init))
+            },
             "evals": tuple(_judging(spec, cell.threat, judged, n) for spec in cell.evals),
         }
     )
@@ -103,9 +105,11 @@ def _shortened(cell: Cell, share: float) -> Spec:
     return spec.model_copy(update={"label": cell.method.label})
 
 
-def _monitor(monitor: Monitor, threat: Threat, judged: int, n: int) -> Monitor:
+def _monitor(monitor: Monitor, threat: Threat, images: int, judged: int, n: int) -> Monitor:
+    """The monitor with few images to judge; a quarter of the training images, at most, is held out."""
     evals = tuple(_judging(spec, threat, judged, n) for spec in monitor.evals)
-    return Monitor(every=1, images=judged, evals=evals)
+    most = min(judged, images // 4, monitor.images or judged) if monitor.split == "validation" else judged
+    return monitor.model_copy(update={"every": 1, "images": most, "evals": evals})
 
 
 def _judging(spec: Spec, threat: Threat, judged: int, n: int) -> Spec:

@@ -5,6 +5,7 @@ import json
 from bench.build import cost
 from bench.build.count_cache import Counts, kept
 from bench.cell import Cell, Spec, Weights
+from bench.manifest.extras import extras_fit
 from bench.manifest.manifest import BARE, FIRST_RUNS, Manifest, Timing
 from bench.manifest.messages import check_choice
 from bench.plain_eager import restates
@@ -32,8 +33,7 @@ def cell_fits(cell: Cell, where: str) -> None:
         raise ValueError(f"{where}.loop: 'bare' (allowed: for {methods} on one rank)")
     if recipe.cuda_graph and (cell.ranks > 1 or cell.loop == "bare"):
         raise ValueError(f"{where}.recipe.cuda_graph: true (allowed: on one rank, not with loop: bare)")
-    chunks = kind(threat=cell.threat, **cell.method.args).chunks
-    if chunks > share:
+    if (chunks := cell.build_method().chunks) > share:
         raise ValueError(f"{where}.method: splits a batch of {share} in {chunks} parts")
     _check_side(cell, where)
     if isinstance(cell.teacher, Weights):
@@ -43,7 +43,8 @@ def cell_fits(cell: Cell, where: str) -> None:
         raise ValueError(f"{where}.pipeline: {cell.pipeline!r} (for {', '.join(pipeline.datasets)} alone)")
     if cell.images and cell.images > available:
         raise ValueError(f"{where}.images: {cell.images} (allowed: at most {available})")
-    if recipe.batch_size > (images := cell.images or available):
+    extras_fit(cell, where)
+    if recipe.batch_size > (images := (cell.images or available) - cell.held_out):
         allowed = f"at most {images}, the training images"
         raise ValueError(f"{where}.recipe.batch_size: {recipe.batch_size} (allowed: {allowed})")
     if cell.ranks % cell.nodes:

@@ -119,14 +119,14 @@ def _cost_of_a_seed(
 ) -> float | None:
     """Expected seconds, times ranks, of all training and evaluation of one seed; None where one is unknown.
 
-    Teachers count where each seed has its own.
+    Ancestors count where each seed has its own.
     """
     first = [cell for cell in cells if cell.seed == cells[0].seed]
     wanted = {cell.id for cell in first}
     for cell in first:
-        teachers = {other.teacher.id for other in cells if other.seedless.id == cell.seedless.id and other.teacher}
-        if len(teachers) > 1:
-            wanted |= {each.id for each in cell.lineage}
+        parents = {tuple(p.id for p in other.parents) for other in cells if other.seedless.id == cell.seedless.id}
+        if len(parents) > 1:
+            wanted |= {each.id for each in cell.ancestors}
     tasks = (TrainTask, EvaluateTask, RobustDatasetTask)
     # A finished job is as long as one that has not begun.
     own = [

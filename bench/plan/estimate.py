@@ -48,8 +48,11 @@ def expected(job: BenchJob, speed: Speed, known: Rates) -> Expected:
     parts = list(job.task.cost())
     if not parts:
         return Expected(None, False)
-    recorded = all(part.rate in known for part in parts)
-    seconds = sum(part.operations() / (known[part.rate] if recorded else speed.flops(part.precision)) for part in parts)
+    # Evaluations on held-out images have no recorded speed, beside a training that may have one.
+    training = [part for part in parts if part.rate]
+    recorded = bool(training) and all(part.rate in known for part in training)
+    speeds = [known[part.rate] if recorded and part.rate else speed.flops(part.precision) for part in parts]
+    seconds = sum(part.operations() / each for part, each in zip(parts, speeds, strict=True))
     remaining = max(0.0, 1 - job.progress.done / job.progress.total)
     return Expected(seconds * remaining / job.task.ranks, recorded)
 

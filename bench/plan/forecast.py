@@ -106,7 +106,7 @@ def _lines(
 
 def _cut_schedules(manifest: Manifest) -> list[str]:
     """A line if methods end before their own schedule does: one that never leaves its warm-up trains as Standard."""
-    networks = [network for cell in manifest.trained for network in (cell, *cell.lineage)]
+    networks = [network for cell in manifest.trained for network in (cell, *cell.ancestors)]
     cut = {f"{cell.method.label} ({parts})" for cell in networks if (parts := cell.cut_schedule)}
     if not cut:
         return []

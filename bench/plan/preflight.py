@@ -1,4 +1,4 @@
-"""Checks before anything is queued: images, teachers' weights, a writable folder, the device, and Slurm."""
+"""Checks before anything is queued: images, weights from elsewhere, a writable folder, the device, and Slurm."""
 
 import re
 import shutil
@@ -23,7 +23,7 @@ def check_data(manifest: Manifest, data: Path, sources: Collection[str], dry: bo
 
     The digits dataset is written on first use, so this check comes after those that write nothing.
     """
-    needed = {(network.dataset, "train") for cell in manifest.cells for network in (cell, *cell.lineage)}
+    needed = {(network.dataset, "train") for cell in manifest.cells for network in (cell, *cell.ancestors)}
     needed |= {(cell.dataset, "test") for cell in manifest.cells if cell.evals and not manifest.timing}
     for dataset, split in sorted(needed):
         if dataset in sources or (dry and dataset == "digits"):
@@ -37,15 +37,18 @@ def check_data(manifest: Manifest, data: Path, sources: Collection[str], dry: bo
 
 
 def check_weights(manifest: Manifest, runs: Path) -> None:
-    """Raise ValueError if the weights of a teacher that was trained elsewhere do not fit its network."""
-    students = (student for cell in manifest.cells for student in (cell, *cell.lineage))
-    teachers = {cell.teacher.id: cell.teacher for cell in students if isinstance(cell.teacher, Weights)}
-    if teachers:
-        from bench.build.networks import trained
+    """Raise ValueError if weights that were trained elsewhere do not fit the network of a teacher, or of `init`."""
+    users = list({each.id: each for cell in manifest.cells for each in (cell, *cell.ancestors)}.values())
+    teachers = {cell.teacher.id: cell.teacher for cell in users if isinstance(cell.teacher, Weights)}
+    begun = [cell for cell in users if isinstance(cell.init, Weights)]
+    if teachers or begun:
+        from bench.build.networks import initial, trained
 
         with warnings_as_notes():
             for teacher in teachers.values():
                 trained(teacher, runs)
+            for cell in begun:
+                initial(cell, runs)
 
 
 def check_device(jobs: Iterable[BenchJob], manifest: Path) -> None:

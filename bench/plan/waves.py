@@ -23,7 +23,7 @@ BenchWave = Wave[BenchTask]
 def waves(
     manifest: Manifest, place: JobPaths, shards: int | None = None, sources: dict[str, Path] | None = None
 ) -> list[BenchWave]:
-    """All jobs of the manifest, including finished ones: datasets first, then teachers before students.
+    """All jobs of the manifest, including finished ones: datasets first, then networks before those that need them.
 
     The evaluation of a wave's networks waits for that wave only, and no training waits for it. A timing study waits for
     no network. `shards` is the number of one-rank jobs that a cell's evaluation is split into; without it, the
@@ -59,10 +59,10 @@ def _add(planned: list[BenchWave], name: str, jobs: Iterable[BenchJob], after: i
 
 
 def _levels(manifest: Manifest) -> dict[int, list[Cell]]:
-    """Cells to train, teachers included, by the number of trainings and datasets that must come before them."""
+    """Cells to train, ancestors included, by the number of trainings and datasets that must come before them."""
     levels: dict[int, dict[str, Cell]] = {}
     for cell in manifest.trained:
-        for network in (cell, *cell.lineage):
+        for network in (cell, *cell.ancestors):
             levels.setdefault(network.wave, {}).setdefault(network.id, network)
     # A level may have no cells of its own, only robust datasets to generate.
     return {level: list(levels.get(level, {}).values()) for level in range(max(levels, default=-1) + 1)}

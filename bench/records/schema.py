@@ -4,16 +4,16 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-SCHEMA = 8
+SCHEMA = 9
 """Version of the schema that is written, which grew as follows.
 
 1: Start, Epoch, Verdict, Fail, End. 2: Phases; Start.diff, passes, gpu; Epoch.gpu.
 3: MonitorPoint, RobustChunk; Epoch.host_memory. 4: CertificationTiming; Start.traffic, ceilings.
 5: Epoch.other_gpus, Phases.other_ranks. 6: Start.other_ranks; Epoch.load, other_ranks; GPU.processes.
-7: Start.early_flops; Replaced. 8: StepMemory; Start.switches.
+7: Start.early_flops; Replaced. 8: StepMemory; Start.switches. 9: MonitorPoint.seconds.
 """
 
-READABLE = (2, 3, 4, 5, 6, 7, 8)
+READABLE = (2, 3, 4, 5, 6, 7, 8, 9)
 """Versions that hold all that this one needs."""
 
 
@@ -203,7 +203,7 @@ class Epoch(_Line):
 
 
 class MonitorPoint(_Line):
-    """Result of one evaluation of some test images after an epoch, outside the clock."""
+    """Result of one evaluation of some test or held-out images after an epoch, outside the clock."""
 
     kind: Literal["curve"] = "curve"
     arm: Line
@@ -214,6 +214,8 @@ class MonitorPoint(_Line):
     """Clean accuracy: share of images whose prediction is the label."""
     standing: Share
     """Robust accuracy: share of images that are predicted correctly and robust at the evaluation's radius."""
+    seconds: Seconds | None = None
+    """Time of the evaluation on all ranks; None before schema 9."""
     details: dict[Line, float] = {}
     """Means over the images of the evaluation's further values."""
 

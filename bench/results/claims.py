@@ -201,5 +201,7 @@ def _settings(cell: Cell) -> dict[str, Any]:
     names = ("dataset", "pipeline", "arch", "images", "ranks", "nodes", "select")
     settings |= {name: getattr(cell, name) for name in names}
     evals = [f"{spec.label} of {spec.images or 'all'} images, every {spec.every}" for spec in cell.evals]
-    teacher = cell.teacher.id if cell.teacher else None
-    return settings | {"method": cell.method.name, "teacher": teacher, "evals": "; ".join(evals)}
+    parents = {
+        key: network.id if network else None for key, network in (("teacher", cell.teacher), ("init", cell.init))
+    }
+    return settings | parents | {"method": cell.method.name, "evals": "; ".join(evals)}

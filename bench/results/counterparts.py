@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from statistics import fmean
 from typing import NamedTuple
 
-from bench.cell import Cell, Spec, Weights
+from bench.cell import Cell, Spec
 from bench.manifest.labels import epochs
 from bench.manifest.manifest import Manifest
 from bench.manifest.plugin_spec import evaluation
@@ -122,14 +122,13 @@ def hours(m: Measured) -> Turns:
 
 
 def hours_with_teacher(m: Measured) -> Turns:
-    """Hours of the whole training, of its teachers', and of making robust datasets; empty where one is unknown.
+    """Hours of the whole training, of its ancestors', and of making robust datasets; empty where one is unknown.
 
     A teacher that was not timed in a run and round counts with its mean.
     """
     own, teachers = hours(m), [hours(teacher) for teacher in m.teachers]
     making = sum(each.making * DATASETS[each.cell.dataset].train_images / 3600 for each in (m, *m.teachers))
-    elsewhere = isinstance((m.cell, *m.cell.lineage)[-1].teacher, Weights)
-    if elsewhere or math.isnan(making) or not all(teachers):
+    if m.cell.outside or math.isnan(making) or not all(teachers):
         return {}
     return {key: value + making + sum(_at(turns, key) for turns in teachers) for key, value in own.items()}
 

@@ -56,7 +56,7 @@ def _load(manifest: Manifest, runs: Path) -> list[Measured]:
 
 
 def _add_teachers(manifest: Manifest, measured: list[Measured]) -> None:
-    """Set each cell's teachers; those that the manifest neither trains nor times are read from this folder."""
+    """Set each cell's ancestors; those that the manifest neither trains nor times are read from this folder."""
     known: dict[str, Measured] = {}
     for m in measured:
         # Several studies may hold the same arm, and some of them may have no time for it yet.
@@ -65,10 +65,10 @@ def _add_teachers(manifest: Manifest, measured: list[Measured]) -> None:
     own = known if manifest.timing is None else {name: m for name, m in known.items() if m.timed}
     elsewhere: dict[str, Measured] = {}
     for m in measured:
-        for cell in m.cell.lineage:
+        for cell in m.cell.ancestors:
             if cell.id not in own and cell.id not in elsewhere:
                 elsewhere[cell.id] = _outside(cell, m.folder)
-        m.teachers = tuple(own.get(cell.id) or elsewhere[cell.id] for cell in m.cell.lineage)
+        m.teachers = tuple(own.get(cell.id) or elsewhere[cell.id] for cell in m.cell.ancestors)
         for teacher in m.teachers:
             if elsewhere.get(teacher.id) is teacher:  # no report of its own tells its warnings
                 m.left_out |= teacher.left_out
@@ -81,6 +81,7 @@ def _outside(cell: Cell, runs: Path) -> Measured:
     training = _read(runs / cell.id / "train.jsonl", (m,))
     _add(m, training, 0)
     m.losses = {record.epoch: record.loss for record in training if isinstance(record, Epoch)}
+    m.curves = {(record.eval, record.epoch): record for record in training if isinstance(record, MonitorPoint)}
     m.replaced = {record.text: None for record in training if isinstance(record, Replaced)}
     m.making = _making(m)
     return m

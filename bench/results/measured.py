@@ -60,7 +60,7 @@ class Measured:
     evaluations: dict[str, Start] = field(default_factory=dict)
     """Start record of the last attempt that wrote verdicts, by evaluation id."""
     teachers: "tuple[Measured, ...]" = ()
-    """All teachers in the cell's lineage, the nearest first, with the folder's records of each."""
+    """The cell's ancestors, teachers and networks of initial weights, nearest first, with the folder's records."""
     comparison_group: "list[Measured]" = field(default_factory=list)
     """All cells that may be compared with this one, itself included."""
 

@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,12 +29,21 @@ def epoch_order(n: int, seed: int, epoch: int, rank: int = 0, world: int = 1, sh
 class Order:
     """Order of the images that a rank delivers in each epoch."""
 
-    def __init__(self, n: int, seed: int, rank: int, world: int, shuffle: bool):
+    def __init__(self, n: int, seed: int, rank: int, world: int, shuffle: bool, held_out: Collection[int] = ()):
         self.n, self.seed, self.rank, self.world, self.shuffle = n, seed, rank, world, shuffle
+        self.kept = np.setdiff1d(np.arange(n), list(held_out)) if len(held_out) else None
+        """The images that are delivered, where some of the first `n` are held out."""
+
+    @property
+    def images(self) -> int:
+        """Number of images that this rank delivers in an epoch."""
+        return (self.n if self.kept is None else len(self.kept)) // self.world
 
     def of(self, epoch: int) -> np.ndarray:
         """The order of one epoch; see `epoch_order`."""
-        return epoch_order(self.n, self.seed, epoch, self.rank, self.world, self.shuffle)
+        n = self.n if self.kept is None else len(self.kept)
+        order = epoch_order(n, self.seed, epoch, self.rank, self.world, self.shuffle)
+        return order if self.kept is None else self.kept[order]
 
 
 class Loader(ABC):
@@ -60,7 +69,7 @@ class Loader(ABC):
         self.pipeline, self.resize = pipeline, dataset.resize
         self.pad = dataset.pad if pipeline.crop else 0
         self.flip = dataset.flip and pipeline.crop
-        self.images = order.n // order.world
+        self.images = order.images
         self.epoch = 0
 
     def __len__(self) -> int:

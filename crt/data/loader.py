@@ -1,5 +1,6 @@
 """Loaders behind one interface: FFCV, torchvision's transforms in a DataLoader, and a dataset on the device."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 import torch
@@ -31,8 +32,11 @@ def loader(
     world: int = 1,
     workers: int | None = None,
     shuffle: bool = True,
+    held_out: Collection[int] = (),
 ) -> Loader:
     """The loader of one rank; `batch_size` is this rank's; `images` selects the first of the file.
+
+    The images whose numbers are in `held_out` are not delivered.
 
     A file of images of any size may lack one in a thousand, because some copies contain unreadable images; to train on
     fewer, set `images`. `workers` are FFCV's threads or the DataLoader's processes. ValueError lists the allowed
@@ -54,5 +58,5 @@ def loader(
         raise ValueError(
             f"{file}: holds {len(beton)} of {published} images (allowed: images: N, N at most {len(beton)})"
         )
-    order = Order(images or len(beton), seed, rank, world, shuffle)
+    order = Order(images or len(beton), seed, rank, world, shuffle, held_out)
     return KINDS[kind](file, beton, dataset, PIPELINES[pipeline], order, batch_size, torch.device(device), workers)

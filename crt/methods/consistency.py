@@ -2,7 +2,6 @@
 
 from pydantic.dataclasses import dataclass
 from torch import Tensor
-from torch.nn import functional as F
 
 from crt.attacks.common import divergence, gaussian, noisy_logits
 from crt.models.classifier import Classifier
@@ -23,6 +22,8 @@ class Consistency(Method):
     eta: NonNegative = 0.5
     """Weight of the entropy of the mean prediction."""
 
+    has_cross_entropy = True
+
     @property
     def chunks(self) -> int:
         return self.m
@@ -31,5 +32,5 @@ class Consistency(Method):
         logits = noisy_logits(model, x, gaussian(x, self.threat.sigma, self.m))
         mean = logits.softmax(-1).mean(0)
         entropy = -(mean * mean.clamp_min(1e-20).log()).sum(-1)
-        cross_entropy = F.cross_entropy(logits.flatten(0, 1), y.repeat(self.m))
+        cross_entropy = self.cross_entropy(logits.flatten(0, 1), y.repeat(self.m))
         return cross_entropy + self.lbd * divergence(mean, logits).mean() + self.eta * entropy.mean()

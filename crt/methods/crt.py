@@ -5,7 +5,6 @@ from typing import ClassVar, Literal
 import torch
 from pydantic.dataclasses import dataclass
 from torch import Tensor
-from torch.nn import functional as F
 
 from crt.attacks.common import wide
 from crt.models.classifier import Classifier
@@ -27,6 +26,10 @@ class CRT(Method):
     needs_teacher: ClassVar[bool] = True
     named: ClassVar[tuple[str, ...]] = ("target",)
 
+    @property
+    def has_cross_entropy(self) -> bool:
+        return self.alpha < 1
+
     def loss(self, model: Classifier, x: Tensor, y: Tensor, step: Step) -> Tensor:
         noisy = x + self.threat.sigma * torch.randn_like(x)
         target = self.run_teacher(lambda: self._scores(self.required_teacher(noisy)))
@@ -35,7 +38,7 @@ class CRT(Method):
         transfer = torch.linalg.vector_norm(self._scores(logits) - target(), dim=1).mean()
         if self.alpha == 1:
             return transfer
-        return self.alpha * transfer + (1 - self.alpha) * F.cross_entropy(logits, y)
+        return self.alpha * transfer + (1 - self.alpha) * self.cross_entropy(logits, y)
 
     def _scores(self, logits: Tensor) -> Tensor:
         # Differences of nearly equal bf16 numbers would mostly be rounding.

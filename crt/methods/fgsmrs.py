@@ -31,6 +31,7 @@ class FGSMRS(Method):
     """Perturbations of the previous batch; a smaller batch uses the first of them."""
 
     needs_eps: ClassVar[bool] = True
+    has_cross_entropy = True
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, step: Step) -> Tensor:
         alpha = self.alpha or 1.25 * self.threat.eps
@@ -40,7 +41,7 @@ class FGSMRS(Method):
             else:
                 begin = x if self.init == "zero" else start(x, self.threat.eps, self.threat.norm)
                 adversarial = pgd(model, x, y, begin, self.threat, alpha, K=1)
-        return losses(model, adversarial, y).mean()
+        return losses(model, adversarial, y, self.label_smoothing).mean()
 
     def _carried(self, model: Classifier, x: Tensor, y: Tensor, alpha: float) -> Tensor:
         """Images after the step from the previous batch's perturbations, which this batch's then replace."""

@@ -17,7 +17,10 @@ __all__ = ["FreeAT"]
 
 @dataclass(kw_only=True, config=STRICT)
 class FreeAT(Method):
-    """Cross-entropy of perturbed images, replayed: each backward pass updates the weights and the perturbations."""
+    """Cross-entropy of perturbed images, replayed: each backward pass updates the weights and the perturbations.
+
+    With smoothed labels, both follow the smoothed loss, for one backward pass serves both.
+    """
 
     m: Count = 8
     """Replays of each batch."""
@@ -32,6 +35,7 @@ class FreeAT(Method):
 
     needs_eps: ClassVar[bool] = True
     named: ClassVar[tuple[str, ...]] = ("reset",)
+    has_cross_entropy = True
 
     @property
     def replays(self) -> int:
@@ -45,7 +49,7 @@ class FreeAT(Method):
             delta.zero_()
         self.clean, self.leaf = x, (x + delta).requires_grad_()
         # On another image, a carried perturbation may leave [0, 1], where it has no gradient.
-        return losses(model, boxed(self.leaf), y).mean()
+        return losses(model, boxed(self.leaf), y, self.label_smoothing).mean()
 
     def after(self, model: Classifier) -> None:
         x, eps, norm = self.clean, self.threat.eps, self.threat.norm

@@ -3,7 +3,6 @@
 import torch
 from pydantic.dataclasses import dataclass
 from torch import Tensor
-from torch.nn import functional as F
 
 from crt.models.classifier import Classifier
 from crt.training.method import STRICT, Method, Step
@@ -15,5 +14,7 @@ __all__ = ["Gaussian"]
 class Gaussian(Method):
     """Cross-entropy of one noisy copy of each image."""
 
+    has_cross_entropy = True
+
     def loss(self, model: Classifier, x: Tensor, y: Tensor, step: Step) -> Tensor:
-        return F.cross_entropy(model(x + self.threat.sigma * torch.randn_like(x)), y)
+        return self.cross_entropy(model(x + self.threat.sigma * torch.randn_like(x)), y)

@@ -35,6 +35,10 @@ class KD(Method):
     needs_teacher: ClassVar[bool] = True
     named: ClassVar[tuple[str, ...]] = ("alpha", "t", "form")
 
+    @property
+    def has_cross_entropy(self) -> bool:
+        return self.alpha < 1
+
     def loss(self, model: Classifier, x: Tensor, y: Tensor, step: Step) -> Tensor:
         target = self.run_teacher(lambda: self._logits(self.required_teacher, x))
         logits = self._logits(model, x)
@@ -43,7 +47,7 @@ class KD(Method):
         transfer = self.t**2 * F.kl_div(soft, soft_target, log_target=True, reduction="sum") / count
         if self.alpha == 1:
             return transfer
-        cross_entropy = F.cross_entropy(logits / self.t if self.form == "paper" else logits, y)
+        cross_entropy = self.cross_entropy(logits / self.t if self.form == "paper" else logits, y)
         return self.alpha * transfer + (1 - self.alpha) * cross_entropy
 
     def _logits(self, model: Classifier, x: Tensor) -> Tensor:

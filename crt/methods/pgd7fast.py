@@ -27,9 +27,10 @@ class PGD7Fast(Method):
     """Length of a step, in pixels of [0, 1]; by default eps / 4."""
 
     needs_eps: ClassVar[bool] = True
+    has_cross_entropy = True
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, step: Step) -> Tensor:
         begin = start(x, self.threat.eps, self.threat.norm)
         with inputs_only(model):
             adversarial = pgd(model, x, y, begin, self.threat, self.alpha or self.threat.eps / 4, self.K)
-        return losses(model, adversarial, y).mean()
+        return losses(model, adversarial, y, self.label_smoothing).mean()

@@ -28,6 +28,7 @@ class RDT(Method):
     needs_teacher: ClassVar[bool] = True
     makes_dataset: ClassVar[bool] = True
     quick: ClassVar[dict[str, int]] = {"steps": 20}
+    has_cross_entropy = True
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, step: Step) -> Tensor:
-        return losses(model, x, y).mean()
+        return losses(model, x, y, self.label_smoothing).mean()

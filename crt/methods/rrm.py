@@ -34,6 +34,7 @@ class RRM(Method):
 
     needs_teacher: ClassVar[bool] = True
     named: ClassVar[tuple[str, ...]] = ("lbd", "distance")
+    has_cross_entropy = True
 
     @model_validator(mode="after")
     def _head_learns(self) -> "RRM":
@@ -49,7 +50,7 @@ class RRM(Method):
     def loss(self, model: Classifier, x: Tensor, y: Tensor, step: Step) -> Tensor:
         wait = self._teacher_features(x, step)
         features = model.features(x)
-        cross_entropy = F.cross_entropy(wide(model.logits(features)), y)
+        cross_entropy = self.cross_entropy(wide(model.logits(features)), y)
         return self.lbd * cross_entropy + self._apart(wide(features), wait()).mean()
 
     def _teacher_features(self, x: Tensor, step: Step) -> Callable[[], Tensor]:

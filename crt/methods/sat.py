@@ -29,10 +29,11 @@ class SAT(Method):
     """Train on the iterate with the largest loss, the start included, or on the last."""
 
     needs_eps: ClassVar[bool] = True
+    has_cross_entropy = True
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, step: Step) -> Tensor:
         eps, norm = self.threat.eps, self.threat.norm
         alpha = self.alpha or eps / (5 if norm == "l2" else 4)
         with frozen(model) as network:
             adversarial = pgd(network, x, y, start(x, eps, norm), self.threat, alpha, self.K, self.best_of)
-        return losses(model, adversarial, y).mean()
+        return losses(model, adversarial, y, self.label_smoothing).mean()

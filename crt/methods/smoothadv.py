@@ -6,7 +6,6 @@ from typing import ClassVar, Literal
 import torch
 from pydantic.dataclasses import dataclass
 from torch import Tensor
-from torch.nn import functional as F
 
 from crt.attacks.common import gaussian, noisy_logits, risen, smooth_pgd
 from crt.models.classifier import Classifier
@@ -33,6 +32,7 @@ class SmoothAdv(Method):
 
     named: ClassVar[tuple[str, ...]] = ("eps", "update")
     epochs_of: ClassVar[tuple[str, ...]] = ("warmup",)
+    has_cross_entropy = True
 
     @property
     def chunks(self) -> int:
@@ -48,4 +48,4 @@ class SmoothAdv(Method):
         if self.update == "single-noise":
             noise = noise[:1]
         logits = noisy_logits(model, adversarial, noise)
-        return F.cross_entropy(logits.flatten(0, 1), y.repeat(len(noise)))
+        return self.cross_entropy(logits.flatten(0, 1), y.repeat(len(noise)))

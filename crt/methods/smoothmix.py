@@ -5,7 +5,6 @@ from typing import ClassVar, Literal
 import torch
 from pydantic.dataclasses import dataclass
 from torch import Tensor
-from torch.nn import functional as F
 
 from crt.attacks.common import divergence, gaussian, noisy_logits, risen, smooth_ascent, within
 from crt.models.classifier import Classifier
@@ -36,6 +35,7 @@ class SmoothMix(Method):
     """Epochs over which the mixing loss and the one-step radius rise to their full size."""
 
     epochs_of: ClassVar[tuple[str, ...]] = ("warmup",)
+    has_cross_entropy = True
 
     @property
     def chunks(self) -> int:
@@ -55,5 +55,5 @@ class SmoothMix(Method):
         share = share.flatten(1)
         target = (1 - share) * smoothed + share / smoothed.shape[1]
         right = smoothed.argmax(1) == y
-        cross_entropy = F.cross_entropy(clean.flatten(0, 1), y.repeat(self.m))
+        cross_entropy = self.cross_entropy(clean.flatten(0, 1), y.repeat(self.m))
         return cross_entropy + self.eta * rise * (right * divergence(target, mixed)).mean()

@@ -2,7 +2,6 @@
 
 from pydantic.dataclasses import dataclass
 from torch import Tensor
-from torch.nn import functional as F
 
 from crt.models.classifier import Classifier
 from crt.training.method import STRICT, Method, Step
@@ -14,5 +13,7 @@ __all__ = ["Standard"]
 class Standard(Method):
     """Standard training, the baseline of timings."""
 
+    has_cross_entropy = True
+
     def loss(self, model: Classifier, x: Tensor, y: Tensor, step: Step) -> Tensor:
-        return F.cross_entropy(model(x), y)
+        return self.cross_entropy(model(x), y)

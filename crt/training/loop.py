@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from crt import distributed
 from crt.models.batch_counters import BatchCounters
 from crt.models.classifier import Classifier
+from crt.training.average import WeightAverage
 from crt.training.cuda_graph import Graphs, Recorder, Update
 from crt.training.method import Method, Objective, Step
 from crt.training.precision import LOW, arithmetic, begin, prepare
@@ -67,14 +68,21 @@ class Training:
     def __init__(self, method: Method, model: Classifier, recipe: Recipe, ranks: int | None = None):
         device = next(model.parameters()).device
         prepare(method, model, recipe)
+        method.label_smoothing = recipe.label_smoothing
         self.method, self.model, self.recipe = method, model, recipe
         self.objective = objective(method, model, ranks or distributed.world_size())
         self.optimizer = optimizer(model, recipe)
+        self.average = WeightAverage(model, self.optimizer, recipe.average.decay) if recipe.average else None
         self.counters = BatchCounters(model)
         self.scaler = GradScaler(device.type, enabled=recipe.precision == "fp16")
         self.update: Update = self._update
         if recipe.cuda_graph:
             self.update = Graphs(self._update, self.optimizer, method.phase_boundaries, Recorder(device))
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """State dict of the network that is kept and evaluated: the average, if the recipe has one."""
+        return self.average.weights if self.average else self.model.state_dict()
 
     def epoch(self, batches: Batches, epoch: int) -> Tensor:
         """Train on every batch; the mean loss, left on the device so that nothing here waits for it."""
@@ -98,6 +106,8 @@ class Training:
         self.scaler.update()
         with torch.no_grad():
             self.method.after(self.model)
+        if self.average:
+            self.average.update()
         return loss.detach()
 
 

@@ -9,6 +9,7 @@ import torch
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from crt.models.classifier import Classifier
 from crt.models.low_weights import low_weights
@@ -46,6 +47,8 @@ class Method(Plugin, ABC):
     teacher: Classifier | None = None
     stream: torch.cuda.Stream | None = field(default=None, init=False, repr=False)
     """CUDA stream of the teacher, if it differs from the student's."""
+    label_smoothing: float = field(default=0.0, init=False, repr=False)
+    """Share of each label that `cross_entropy` spreads evenly over all classes, as the recipe says."""
 
     needs_teacher: ClassVar[bool] = False
     needs_eps: ClassVar[bool] = False
@@ -78,6 +81,19 @@ class Method(Plugin, ABC):
         return 0.0
 
     @property
+    def has_cross_entropy(self) -> bool:
+        """True if the loss has a cross-entropy on labels, which a recipe may then smooth.
+
+        The method computes it by `cross_entropy`. Bounds over a ball are none: with smoothed labels they bound nothing.
+        """
+        return False
+
+    @classmethod
+    def may_smooth(cls) -> bool:
+        """True if the loss has a cross-entropy on labels, by some of the method's arguments at least."""
+        return cls.has_cross_entropy is not Method.has_cross_entropy
+
+    @property
     def required_teacher(self) -> Classifier:
         """Teacher of a method that needs one; ValueError where there is none."""
         if self.teacher is None:
@@ -87,6 +103,13 @@ class Method(Plugin, ABC):
     @abstractmethod
     def loss(self, model: Classifier, x: Tensor, y: Tensor, step: Step) -> Tensor:
         """Scalar loss on images `x` (B, C, H, W) in [0, 1] with labels `y` (B,)."""
+
+    def cross_entropy(self, logits: Tensor, y: Tensor) -> Tensor:
+        """Mean cross-entropy of logits (N, classes) on labels `y` (N,), smoothed as the recipe says.
+
+        Attacks do not use it: they take the label as it is, as in Pang et al., 2021 (https://arxiv.org/abs/2010.00467).
+        """
+        return F.cross_entropy(logits, y, label_smoothing=self.label_smoothing)
 
     @torch.no_grad()
     def run_teacher(self, work: Callable[[], Result]) -> Callable[[], Result]:

@@ -1,15 +1,24 @@
 """Recipe of training: number of epochs, batch size and schedule of step sizes."""
 
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from crt.pickled import Pickled
-from crt.quantity import Count, NonNegative, Positive, Share
+from crt.quantity import Count, NonNegative, Positive, Real, Share
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
+
+
+class Average(BaseModel):
+    """An exponential average of the weights, which is kept and evaluated; see `crt.training.average`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    decay: Annotated[Real, Field(gt=0, lt=1)]
+    """Share of the average that a step leaves; after t steps, at most (1 + t) / (10 + t)."""
 
 
 class Recipe(Pickled):
@@ -34,6 +43,13 @@ class Recipe(Pickled):
     cycle_momentum: bool = False
     """Lower the momentum by 0.1 while a cyclic step size rises, as torch's CyclicLR does by default."""
     weight_decay: NonNegative = 0.0
+    average: Average | None = None
+    """Keep and evaluate an average of the weights over the steps, instead of the last step's."""
+    label_smoothing: Annotated[Real, Field(ge=0, lt=1)] = 0.0
+    """Share of each label that the loss spreads evenly over all classes (Szegedy et al., 2016); attacks keep the label.
+
+    For methods whose loss has a cross-entropy on labels.
+    """
     precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
     """Number format of the networks' arithmetic; losses, bounds and updates are float32. tf32 needs a GPU."""
     compute: Literal["stated", "fastest"] = "stated"
@@ -73,6 +89,11 @@ class Recipe(Pickled):
             least = "above 0, " if self.schedule == "geometric" else ""
             raise ValueError(f"lr_min: {self.lr_min:g} (allowed: {least}at most lr)")
         return self
+
+    @property
+    def restatable(self) -> bool:
+        """True if restatements in plain PyTorch train by this recipe: they average no weights and smooth no labels."""
+        return self.average is None and self.label_smoothing == 0
 
     @property
     def portable(self) -> bool:

@@ -97,8 +97,14 @@ def left_out(rows: pd.DataFrame, reasons: Iterable[str]) -> list[str]:
     return [f"{several(names)}: {reason}" for reason, names in cells.items()]
 
 
+def paid(rows: pd.DataFrame) -> pd.Series:
+    """Hours of each whole training with those of everything that it needs besides; NaN where any is unknown."""
+    needs = rows.reindex(columns=["teacher", "hours_with_teacher", "teacher_hours_unknown"]).notna().any(axis=1)
+    return rows["hours_with_teacher"].where(needs, rows["hours"])
+
+
 def unpaid(rows: pd.DataFrame) -> list[str]:
-    """Reason why each row has no hours, or no hours with its teachers."""
+    """Reason why each row has no hours, or no hours with what it needs."""
     return ["not timed" if pd.isna(row.hours) else row.teacher_hours_unknown for row in rows.itertuples()]
 
 

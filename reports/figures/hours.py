@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports.figures.draw import Plot, bar_axis, folded, left_out, legend, looks, places, unpaid
+from reports.figures.draw import Plot, bar_axis, folded, left_out, legend, looks, paid, places, unpaid
 from reports.figures.series import CONTEXT, cells, in_series, joined, over_seeds, panels, short_names, unseeded
 
 _PARTS = (
@@ -22,14 +22,14 @@ def stacked(timing: pd.DataFrame) -> Plot:
     ValueError where no teacher was timed.
     """
     # A student whose teacher was not timed would look as cheap as a network without a teacher.
-    hours = timing["hours_with_teacher"].where(timing["teacher"].notna(), timing["hours"])
+    hours = paid(timing)
     frame, absent = timing[hours.notna()], timing[hours.isna()]
     missing = left_out(absent, unpaid(absent))
     if frame["hours_with_teacher"].isna().all():
         raise ValueError("; ".join(["no teacher was timed", *missing]))
     frame = in_series(cells(frame))
     making = frame["hours_making"].fillna(0)
-    teachers = (frame["hours_with_teacher"] - frame["hours"] - making).where(frame["teacher"].notna(), 0)
+    teachers = (frame["hours_with_teacher"] - frame["hours"] - making).fillna(0)
     frame = frame.assign(own=frame["hours"], making=making, teachers=teachers)
     keys = [*(key for key in CONTEXT if key in frame), "series", "teacher"]
     drawn = over_seeds(frame, keys, own="real", making="real", teachers="real").filter(regex="(?<!_low)(?<!_high)$")
@@ -70,8 +70,10 @@ def cumulative(timing: pd.DataFrame, teachers: pd.DataFrame) -> Plot:
     """
     frame = _summable(timing)
     # A student whose teacher was not timed would look as cheap as a network that is trained directly.
-    known = frame["hours"].notna() & (frame["teacher"].isna() | frame["hours_with_teacher"].notna())
-    missing, frame = left_out(frame[~known], unpaid(frame[~known])), frame[known]
+    known, direct = frame["hours"].notna() & paid(frame).notna(), frame["teacher"].isna()
+    missing = left_out(frame[~known], unpaid(frame[~known]))
+    # Only teachers are shared among architectures: initial weights and a validation are each network's own.
+    frame = frame.assign(hours=paid(frame).where(direct, frame["hours"]))[known]
     taught, direct = frame[frame["teacher"].notna()], frame[frame["teacher"].isna()]
     if taught.empty or direct.empty:
         kind = "with a timed teacher" if taught.empty else "without a teacher"

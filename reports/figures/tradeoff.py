@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from bench.manifest.labels import written
 from bench.results.front import pareto
 from bench.results.robustness import kind
-from reports.figures.draw import Plot, errors, left_out, legend, logarithmic, looks, unpaid, varies
+from reports.figures.draw import Plot, errors, left_out, legend, logarithmic, looks, paid, unpaid, varies
 from reports.figures.series import (
     CONTEXT,
     NORMS,
@@ -116,7 +116,7 @@ def _paid(timing: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     known = results.notna().any(axis=1)
     missing = left_out(timing[~known], ["not evaluated"] * int((~known).sum()))
     timing = timing[known]
-    hours = timing["hours_with_teacher"].where(timing["teacher"].notna(), timing["hours"])
+    hours = paid(timing)
     half = [timing["hours"] * (timing[f"s_per_epoch{end}"] / timing["s_per_epoch"] - 1) for end in ("_low", "_high")]
     frame = timing.assign(paid=hours, paid_low=hours + half[0], paid_high=hours + half[1])
     if frame.empty:

@@ -6,7 +6,6 @@ from typing import Any
 
 import pandas as pd
 
-from bench.cell import Weights
 from bench.manifest.labels import lineage, name
 from bench.results.columns import Source, columns, named, number
 from bench.results.energy import (
@@ -113,8 +112,8 @@ def _energy_with_teacher(m: Measured) -> float:
 
 
 def _all_measured(m: Measured) -> bool:
-    """True for a cell with teachers, none of which was trained elsewhere."""
-    return m.cell.teacher is not None and not any(isinstance(each.cell.teacher, Weights) for each in (m, *m.teachers))
+    """True for a cell with ancestors, none of which was trained elsewhere."""
+    return bool(m.cell.parents) and not m.cell.outside
 
 
 def energy_table(energy: pd.DataFrame) -> Iterator[TableSpec]:

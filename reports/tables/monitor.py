@@ -20,7 +20,8 @@ def monitored(manifest: Manifest, measured: list[Measured]) -> pd.DataFrame:
     results of the evaluation. Cells without a monitor are left out.
     """
     watched = [m for m in measured if m.cell.monitor and m.losses]
-    settings = [(m.cell.dataset, m.cell.arch, str(m.folder)) for m in watched]
+    splits = ("held-out images" if m.cell.held_out else "test images" for m in watched)
+    settings = [(m.cell.dataset, m.cell.arch, str(m.folder), split) for m, split in zip(watched, splits, strict=True)]
     varies = varying(settings)
     rows, names = [], Names(manifest.cells)
     for m, words in zip(watched, settings, strict=True):

@@ -47,6 +47,7 @@ def settings(cell: Cell) -> dict[str, str | None]:
         "arch": cell.arch,
         "method": name(cell),
         "teacher": lineage(cell.teacher),
+        "init": lineage(cell.init),
         "dataset": cell.dataset,
         "pipeline": cell.pipeline,
         "loader": cell.loader,
@@ -59,9 +60,17 @@ def settings(cell: Cell) -> dict[str, str | None]:
         "nodes": str(cell.nodes),
         "images": f"{cell.images:,}" if cell.images else "all",
         "select": cell.select,
-        "monitor": ", ".join(spec.label for spec in cell.monitor.evals) if cell.monitor else None,
+        "monitor": _monitor(cell),
         "evals": ", ".join(map(_judged, cell.evals)) or None,
     }
+
+
+def _monitor(cell: Cell) -> str | None:
+    """The evaluations during training, with the number of images if these are held out; None without any."""
+    if cell.monitor is None:
+        return None
+    images = f" on {cell.held_out:,} training images held out" if cell.held_out else ""
+    return ", ".join(spec.label for spec in cell.monitor.evals) + images
 
 
 def _judged(spec: Spec) -> str:
@@ -88,7 +97,7 @@ def _arguments(cells: list[Cell]) -> pd.DataFrame:
 def _plugins(cells: list[Cell]) -> Iterator[tuple[str, Spec]]:
     """Yield the package and the spec of each method, teachers' included, and of each evaluation."""
     for cell in cells:
-        for each in (cell, *cell.lineage):
+        for each in (cell, *cell.ancestors):
             yield "crt.methods", each.method
     for cell in cells:
         for spec in (*cell.evals, *(cell.monitor.evals if cell.monitor else ())):
@@ -101,6 +110,8 @@ def _value(value: Any) -> str:
         return str(value).lower()
     if value is None:
         return "none"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_value(each)}" for key, each in value.items())
     if isinstance(value, tuple | list):
         return ", ".join(map(_value, value)) or "none"
     return f"{value:g}" if isinstance(value, float) else str(value)

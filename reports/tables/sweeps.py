@@ -60,8 +60,8 @@ def _number(value: object) -> bool:
 
 def _rest(cell: Cell) -> dict:
     """The settings that determine the cell's weights, without its method's arguments."""
-    rest = cell.model_dump(mode="json", exclude={"evals", "paper", "teacher", "method", "monitor"})
-    return rest | {"method": cell.method.name, "teacher": cell.teacher and cell.teacher.id}
+    rest = cell.model_dump(mode="json", exclude={"evals", "paper", "teacher", "init", "method", "monitor"})
+    return rest | {"method": cell.method.name, "parents": [network.id for network in cell.parents]}
 
 
 def _common(cell: Cell, argument: str) -> tuple[str, ...]:

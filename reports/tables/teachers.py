@@ -1,4 +1,4 @@
-"""Hours that a cell needs before its own training: its teachers and the robust datasets made from them, each once."""
+"""Hours that a cell needs besides its own training: its ancestors' and those of robust datasets, each once."""
 
 import math
 from collections.abc import Iterable
@@ -23,7 +23,7 @@ class Expense(NamedTuple):
 
     id: str
     """Equal for all students that share it."""
-    kind: Literal["training", "robust dataset", "weights"]
+    kind: Literal["training", "robust dataset", "validation", "weights"]
     name: str
     hours: float
     """NaN where they are unknown."""
@@ -45,14 +45,13 @@ def making_hours(m: Measured) -> float:
 @cache
 def expenses(m: Measured) -> tuple[Expense, ...]:
     """The cell's expenses besides its own training, nearest first, each once."""
-    needed = [*_dataset(m)]
+    needed = [*_dataset(m), *_validation(m)]
     for teacher in m.teachers:
-        needed += [_training(teacher), *_dataset(teacher)]
-    last = (m.cell, *m.cell.lineage)[-1].teacher
-    if isinstance(last, Weights):
-        why = f"what {_label(last)} cost is not known, for they were trained elsewhere ({last.weights})"
-        label = _label(last)
-        needed.append(Expense(last.id, "weights", label, math.nan, why))
+        needed += [_training(teacher), *_validation(teacher), *_dataset(teacher)]
+    for weights in m.cell.outside:
+        label = _label(weights)
+        why = f"what {label} cost is not known, for they were trained elsewhere ({weights.weights})"
+        needed.append(Expense(weights.id, "weights", label, math.nan, why))
     return tuple({each.id: each for each in needed}.values())
 
 
@@ -129,6 +128,17 @@ def _dataset(m: Measured) -> Iterable[Expense]:
         place = f"{teacher.id}/{m.cell.robust}"
         why = f"no record says how long the {label} ({place}) in {m.folder} took" if math.isnan(hours) else None
         yield Expense(place, "robust dataset", label, hours, why)
+
+
+def _validation(m: Measured) -> Iterable[Expense]:
+    """Yield the evaluations on held-out images, by which the cell's epoch is chosen, if there are any."""
+    if not m.cell.held_out:
+        return
+    label, seconds = f"validation of {_label(m.cell)}", [point.seconds for point in m.curves.values()]
+    known = [each for each in seconds if each is not None]
+    hours = sum(known) / 3600 if known and len(known) == len(seconds) else math.nan
+    why = f"no record says how long the {label} in {m.folder} took" if math.isnan(hours) else None
+    yield Expense(f"{m.id}/validation", "validation", label, hours, why)
 
 
 def _label(cell: Cell | Weights) -> str:

@@ -86,7 +86,7 @@ def _timing_row(manifest: Manifest, m: Measured, allow: Collection[str]) -> dict
         "ideal": ideal,
         "efficiency": ideal / slowdown.interval.mean,
         "hours": hours,
-        "hours_with_teacher": hours + sum(needed) if cell.teacher else math.nan,
+        "hours_with_teacher": hours + sum(needed) if needed else math.nan,
         "paper_s_per_epoch": number(cell.paper.s_per_epoch),
         "paper_slowdown": number(cell.paper.slowdown),
         "paper_hours": number(cell.paper.hours),
