@@ -46,6 +46,8 @@ class Method(Plugin, ABC):
     teacher: Classifier | None = None
     stream: torch.cuda.Stream | None = field(default=None, init=False, repr=False)
     """CUDA stream of the teacher, if it differs from the student's."""
+    ranks: int = field(default=1, init=False, repr=False)
+    """Number of processes that share each batch, for a method that needs the whole of it; the training sets it."""
 
     needs_teacher: ClassVar[bool] = False
     needs_eps: ClassVar[bool] = False
