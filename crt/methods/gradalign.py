@@ -24,7 +24,8 @@ class GradAlign(Method):
 
     It is 1 - the cosine of the loss's gradients at the image and at a random point of the ball, over the images whose
     gradients are not 0. The network stays in train mode. As in the authors' code, the attack takes the gradient at the
-    image that the regularizer takes; their random point is not clamped to [0, 1]. The paper is about linf.
+    image that the regularizer takes; their random point is not clamped to [0, 1]. The paper is about linf. With
+    `compile`, it computes as without.
     """
 
     lbd: NonNegative = 0.2
@@ -34,21 +35,20 @@ class GradAlign(Method):
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, step: Step) -> Tensor:
         eps, norm = self.threat.eps, self.threat.norm
-        here = _gradient(model, x, y)
-        adversarial = project(x + eps * ascend(here.detach(), norm), x, eps, norm)
-        cross_entropy = losses(model, adversarial, y).mean()
-        there = _gradient(model, start(x, eps, norm), y)
+        with _differentiable_twice(model):
+            here = _gradient(model, x, y)
+            adversarial = project(x + eps * ascend(here.detach(), norm), x, eps, norm)
+            cross_entropy = losses(model, adversarial, y).mean()
+            there = _gradient(model, start(x, eps, norm), y)
         return cross_entropy + self.lbd * _misalignment(here, there)
 
 
 def _gradient(model: Classifier, x: Tensor, y: Tensor) -> Tensor:
     """Gradient (B, C, H, W) of each image's cross-entropy, which itself has gradients with respect to the weights."""
     x = x.detach().requires_grad_()
-    with _differentiable_twice(model):
-        # torch's counter of operations cannot hook a leaf whose gradient is requested by name.
-        scores = losses(model, x.view_as(x), y)
-        (g,) = torch.autograd.grad(scores, x, torch.ones_like(scores), create_graph=True)
-    return g
+    # torch's counter of operations cannot hook a leaf whose gradient is requested by name.
+    scores = losses(model, x.view_as(x), y)
+    return torch.autograd.grad(scores, x, torch.ones_like(scores), create_graph=True)[0]
 
 
 def _misalignment(a: Tensor, b: Tensor) -> Tensor:
@@ -61,7 +61,10 @@ def _misalignment(a: Tensor, b: Tensor) -> Tensor:
 
 @contextmanager
 def _differentiable_twice(model: Classifier) -> Iterator[None]:
-    """Context of passes whose gradients have gradients, which neither compiled code nor fused attention has."""
+    """Context of passes whose gradients have gradients, which neither compiled code nor fused attention has.
+
+    A compiled pass in between would write into BatchNorm's running statistics, which the graph of the others holds.
+    """
     with sdpa_kernel(SDPBackend.MATH):
         if model.body._compiled_call_impl is None:
             yield
