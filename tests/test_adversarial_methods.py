@@ -10,6 +10,7 @@ from test_smoothing_methods import agree, cross_entropy, gradient, length, softm
 
 from crt.attacks.pgd import confine
 from crt.methods.freeat import FreeAT
+from crt.methods.mart import _boosted
 from crt.threat import Threat
 from crt.training.loop import Training
 from crt.training.method import Step
@@ -336,10 +337,86 @@ def test_step_sizes_are_the_papers(monkeypatch, norm, eps, sat, fast, fgsm):
         assert found == [pytest.approx(expected, rel=1e-12)]
 
 
+@pytest.mark.parametrize("name", ["MART", "TRADES"])
+@pytest.mark.parametrize(("norm", "eps", "expected"), [("linf", 0.031, 0.007), ("l2", 0.5, 0.25)])
+def test_default_step_sizes_are_those_of_trades(name, norm, eps, expected):
+    """Steps of length alpha by default end where those of the paper's length end."""
+    found, (x, y) = [], problem(6)
+    for alpha in (None, expected):
+        torch.manual_seed(0)
+        method = make(name, Threat(norm=norm, eps=eps), K=4, alpha=alpha)
+        found.append(float(method.loss(classifier(0).double().train(), x, y, late(6)).detach()))
+    assert found[0] == pytest.approx(found[1], rel=1e-12)
+
+
+def seen_by(method, x, y):
+    """The images of each pass."""
+    model, seen = classifier(0).train(), []
+    model.normalize.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach().clone()))
+    torch.manual_seed(0)
+    method.loss(model, x, y, late(len(x)))
+    return seen
+
+
+@pytest.mark.parametrize("threat", [LINF, L2])
+def test_nfgsm_leaves_the_ball_and_not_the_box(threat):
+    x, y = toy(12)
+    noisy, adversarial = seen_by(make("NFGSM", threat), x, y)
+    assert threat.eps < size(noisy - x, threat).max() <= 2 * threat.eps * (1 + 1e-6)
+    assert 2 * threat.eps < size(adversarial - x, threat).max() <= 3 * threat.eps * (1 + 1e-6)
+    assert adversarial.min() >= 0 and adversarial.max() <= 1
+    # Without noise it is FGSM.
+    plain, adversarial = seen_by(make("NFGSM", threat, k=0), x, y)
+    torch.testing.assert_close(plain, x)
+    assert size(adversarial - x, threat).max() <= threat.eps * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("threat", [LINF, L2])
+@pytest.mark.parametrize("name", ["TRADES", "MART", "GradAlign"])
+def test_what_is_trained_on_stays_in_ball_and_box(threat, name):
+    x, y = toy(12)
+    *_, one, two = seen_by(make(name, threat), x, y)
+    for images in (one, two):
+        assert size(images - x, threat).max() <= threat.eps * (1 + 1e-6)
+        assert images.min() >= 0 and images.max() <= 1
+    assert max(size(images - x, threat).max() for images in (one, two)) > 0.9 * threat.eps
+
+
+def test_trades_without_its_divergence_is_standard_training():
+    model, (x, y) = classifier(0).double().train(), problem(12)
+    loss = make("TRADES", LINF, beta=0).loss(copy.deepcopy(model), x, y, late(12))
+    assert float(loss.detach()) == pytest.approx(float(cross_entropy(model(x), y).detach()), rel=1e-12)
+
+
+def test_the_attack_of_trades_raises_what_it_weighs():
+    x, y = problem(12)
+    gaps = []
+    for K in (1, 10):
+        torch.manual_seed(0)
+        one, two = (make("TRADES", LINF, K=K, beta=beta) for beta in (1.0, 0.0))
+        losses = [float(each.loss(classifier(0).double().train(), x, y, late(12)).detach()) for each in (one, two)]
+        gaps.append(losses[0] - losses[1])
+    assert 0 < gaps[0] < gaps[1]
+
+
+def test_mart_is_finite_where_a_rival_is_certain():
+    logits = torch.tensor([[0.0, 200.0, -200.0], [3.0, 3.0, 0.0]], requires_grad=True)
+    found = _boosted(logits, torch.tensor([0, 0]))
+    # -log p_y is 200 and -log(1 - p) is 200, too, by the logits' differences; the second image's rival is equal to it.
+    p = torch.tensor([3.0, 3.0, 0.0], dtype=torch.float64).softmax(0)
+    assert found.tolist() == pytest.approx([400.0, float(-p[0].log() - (1 - p[1]).log())], rel=1e-5)
+    found.sum().backward()
+    assert torch.isfinite(logits.grad).all() and logits.grad.abs().max() <= 2
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("SAT", {"K": 7, "alpha": None, "best_of": True, "replays": 1}),
+        ("SAT", {"K": 7, "alpha": None, "best_of": True, "replays": 1, "awp": None}),
+        ("TRADES", {"K": 10, "alpha": None, "beta": 6.0, "awp": None}),
+        ("MART", {"K": 10, "alpha": None, "beta": 5.0}),
+        ("NFGSM", {"k": 2.0, "alpha": None}),
+        ("GradAlign", {"lbd": 0.2}),
         ("PGD7Fast", {"K": 7, "alpha": None}),
         ("FGSMRS", {"alpha": None, "init": "random"}),
         ("FreeAT", {"m": 8, "reset": False, "replays": 8, "chunks": 1}),
@@ -358,6 +435,12 @@ def test_defaults_are_the_papers(name, expected):
     [
         ("SAT", {"K": 0}),
         ("SAT", {"alpha": 0}),
+        ("SAT", {"awp": 0}),
+        ("TRADES", {"beta": -1}),
+        ("TRADES", {"ranks": 2}),
+        ("MART", {"awp": 0.005}),
+        ("NFGSM", {"k": -1}),
+        ("GradAlign", {"lbd": -1}),
         ("PGD7Fast", {"best_of": True}),
         ("FGSMRS", {"init": "last"}),
         ("FGSMRS", {"delta": None}),
@@ -378,7 +461,9 @@ def test_wrong_arguments_are_refused(name, wrong):
 
 
 @pytest.mark.parametrize("low", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("name", ["SAT", "PGD7Fast", "FGSMRS", "FreeAT", "RRM", "KD", "RDT"])
+@pytest.mark.parametrize(
+    "name", ["SAT", "TRADES", "MART", "PGD7Fast", "NFGSM", "GradAlign", "FGSMRS", "FreeAT", "RRM", "KD", "RDT"]
+)
 def test_losses_are_float32_under_autocast(name, low):
     method, model, (x, y) = make(name, LINF), classifier(0).train(), toy(12)
     torch.manual_seed(0)
@@ -417,7 +502,7 @@ def test_in_a_manifest(tiny, method, label):
     assert tiny(method=method, threat="{norm: linf, eps: 8/255}").cells[0].method.label == label
 
 
-@pytest.mark.parametrize("method", ["SAT", "PGD7Fast", "FGSMRS", "FreeAT"])
+@pytest.mark.parametrize("method", ["SAT", "TRADES", "MART", "PGD7Fast", "NFGSM", "GradAlign", "FGSMRS", "FreeAT"])
 def test_a_radius_of_zero_is_refused(tiny, method):
     with pytest.raises(ValueError, match=f"eps: 0, and {method} attacks within it"):
         tiny(method=method)

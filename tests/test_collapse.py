@@ -123,6 +123,48 @@ def test_catastrophic_overfitting_while_it_is_monitored(tmp_path, standing, fell
     assert (found is not None) is fell
     if fell:
         assert "fell from 50.0 % (40.4 to 59.6) to 10.0 %" in found.detail
+        assert found.detail.endswith("while it trained, from epoch 3 on, clean accuracy 90.0 %")
+
+
+def monitored(runs: Path, cell: Cell, *epochs: tuple[float, ...]) -> None:
+    """Record a training, and for each epoch clean accuracy and robust accuracy under each monitored evaluation."""
+    trained(runs, cell, [2.0] * len(epochs))
+    for epoch, (clean, *shares) in enumerate(epochs):
+        for spec, share in zip(cell.monitor.evals, shares, strict=True):
+            line = MonitorPoint(arm=cell.id, epoch=epoch, eval=spec.id, images=100, right=clean, standing=share)
+            append(runs / cell.id / "train.jsonl", line)
+
+
+TWO = "monitor: {every: 1, images: 100, evals: [{PGD: {steps: 5}}, {PGD: {steps: 1, start: none}}]}\n"
+"""An attack of several steps, then one of a single step."""
+
+
+@pytest.mark.parametrize(
+    ("epochs", "rule", "detail"),
+    [
+        # The fall is sudden, heals, and comes back.
+        (
+            [(0.8, 0.4, 0.5), (0.9, 0.0, 0.9), (0.9, 0.4, 0.5), (0.9, 0.0, 0.9)],
+            "catastrophic overfitting",
+            "epoch 4 on",
+        ),
+        # Robust accuracy was never high, which the attack of a single step shows.
+        ([(0.8, 0.15, 0.7)] * 4, "catastrophic overfitting", "start=none) 70.0 % (60.4 to 78.1) after epoch 4"),
+        ([(0.8, 0.0, 0.1)] * 4, "catastrophic overfitting", "after epoch 4, chance 10.0 %, clean accuracy 80.0 %"),
+        # It is not over yet, or nothing is lost.
+        ([(0.8, 0.0, 0.7)] * 3, None, ""),
+        ([(0.5, 0.3, 0.4), (0.8, 0.0, 0.9), (0.8, 0.4, 0.5), (0.8, 0.4, 0.5)], None, ""),
+        # Everything is lost, and not robustness alone.
+        ([(0.8, 0.4, 0.5), (0.8, 0.4, 0.5), (0.1, 0.1, 0.1), (0.1, 0.1, 0.1)], "accuracy lost", "80.0 %"),
+    ],
+)
+def test_the_monitor_shows_what_was_lost(tmp_path, epochs, rule, detail):
+    manifest = read(tmp_path, TWO + "cells: [{method: [FGSMRS, Standard]}]")
+    for cell in manifest.cells:
+        monitored(tmp_path / "runs", cell, *epochs)
+    fgsm, standard = map(collapse, load(manifest, [tmp_path / "runs"]))
+    assert (fgsm and fgsm.rule) == rule and (fgsm is None or detail in fgsm.detail)
+    assert (standard and standard.rule) == (rule if rule == "accuracy lost" else None)
 
 
 def test_few_images_and_one_label_show_nothing(tmp_path):

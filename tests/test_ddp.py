@@ -12,14 +12,16 @@ from crt import distributed
 from crt.archs.convnet import cnn2c2f
 from crt.data import DATASETS
 from crt.data.loader import loader
+from crt.methods import gradalign, nfgsm
 from crt.models.classifier import Classifier
-from crt.plugins import plugins
+from crt.plugins import find, plugins
 from crt.threat import Threat
 from crt.training.loop import Training
 from crt.training.recipe import Recipe
 
 RECIPE = Recipe(epochs=1, batch_size=64, lr=0.05, weight_decay=1e-4)
 STEPS = {"Standard": 20}
+L2 = Threat(eps=0.1)
 CHAINS = ("LMT", "BCP", "GloRo", "LocalBCP", "Duet", "CROWNIBP")
 ARGUMENTS = {
     "SmoothAdv": {"m": 2, "T": 2},
@@ -27,12 +29,19 @@ ARGUMENTS = {
     "SmoothMix": {"eta": 0},
     "SAT": {"K": 2},
     "PGD7Fast": {"K": 2},
-    "FGSMRS": {"threat": Threat(eps=0.1), "init": "zero"},
-    "FreeAT": {"threat": Threat(eps=0.1), "m": 2, "reset": True},
+    "MART": {"threat": L2, "K": 2},
+    "TRADES": {"threat": L2, "K": 2},
+    "GradAlign": {"threat": L2},
+    "NFGSM": {"threat": L2},
+    "FGSMRS": {"threat": L2, "init": "zero"},
+    "FreeAT": {"threat": L2, "m": 2, "reset": True},
     "RRM": {"lbd": 1},
     "KD": {"alpha": 0.5},
-} | {name: {"threat": Threat(eps=0.1), "warmup": 0, "ramp": 0.1} for name in CHAINS}
+} | {name: {"threat": L2, "warmup": 0, "ramp": 0.1} for name in CHAINS}
 """Small, and without what each rank draws or carries over for itself."""
+CASES = {name: (name, ARGUMENTS.get(name, {})) for name in plugins("crt.methods")} | {
+    f"{name} with AWP": (name, ARGUMENTS[name] | {"awp": 0.05}) for name in ("SAT", "TRADES")
+}
 
 
 def run(function, world: int, *args) -> None:
@@ -50,10 +59,11 @@ def _join(rank: int, world: int, port: int, function, args: tuple) -> None:
 
 def train(rank: int, data: Path, out: Path) -> None:
     world = distributed.world_size()
+    draw_from_images()
     with distributed.process_group():
-        for name, kind in plugins("crt.methods").items():
-            model = network()
-            method = kind(**({"threat": Threat()} | ARGUMENTS.get(name, {})))
+        for case, (name, arguments) in CASES.items():
+            kind, model = find("crt.methods", name), network()
+            method = kind(**({"threat": Threat()} | arguments))
             method.teacher = network().eval().requires_grad_(False) if kind.needs_teacher else None
             batches = loader(
                 "torch", DATASETS["digits"], "train", data=data, pipeline="plain", batch_size=64 // world,
@@ -62,7 +72,14 @@ def train(rank: int, data: Path, out: Path) -> None:
             # In float64: where a student is near its teacher, gradients of length 1 come of rounding.
             doubled = [(x.double(), y, index) for x, y, index in batches]
             Training(method, model, RECIPE).epoch(doubled, 0)
-            torch.save(model.state_dict(), out / f"{name}-{world}-{rank}.pt")
+            torch.save(model.state_dict(), out / f"{case}-{world}-{rank}.pt")
+
+
+def draw_from_images() -> None:
+    """Let attacks draw their noise from the image, so that it is the same on one rank and on two."""
+    torch.randn_like = lambda x: torch.cos(1e4 * x)
+    for module in (gradalign, nfgsm):
+        module.start = lambda x, eps, norm: (x + eps * torch.cos(1e4 * x)).clamp(0, 1)
 
 
 def network() -> Classifier:
@@ -75,7 +92,7 @@ def test_two_ranks_equal_one_process_and_each_other(digits, tmp_path):
     run(train, 1, digits, tmp_path)
     run(train, 2, digits, tmp_path)
     start = network().state_dict()
-    for method in plugins("crt.methods"):
+    for method in CASES:
         one, first, second = (torch.load(tmp_path / f"{method}-{name}.pt") for name in ("1-0", "2-0", "2-1"))
         assert max((one[name] - value).abs().max() for name, value in start.items()) > 1e-4, method
         for name in one:

@@ -31,6 +31,7 @@ CLOCKED = {name: {"warmup": 1.0, "ramp": 4.0} for name in CHAINS} | {
     "SmoothMix": {"warmup": 5, "mix_step": 1},
     "FGSMRS": {"init": "previous"},
     "RRM": {"replays": 2},
+    "TRADES": {"awp": 0.01},
     "LocalBCP": {"warmup": 1.0, "ramp": 4.0, "stored": 12},
 }
 """Arguments by which something changes in each epoch, or is remembered."""

@@ -107,7 +107,9 @@ def test_each_method_that_calls_bodies_compiles_each_as_one_graph(name, monkeypa
     x, y = torch.rand(n, *toy(1)[0].shape[1:]), torch.zeros(n, dtype=torch.long)
     training.epoch([(x, y, y)], math.ceil(method.steady_from_epoch))
     calls = count_bodies(cell(name))
-    assert (len(graphs) > 0) == (calls > 0) == (name not in LAYERWISE)
+    assert (calls > 0) == (name not in LAYERWISE)
+    # Compiled code has no second derivatives.
+    assert (len(graphs) > 0) == (calls > 0 and name != "GradAlign")
 
 
 def test_counters_of_batches_rise_as_if_each_counted():

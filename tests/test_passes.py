@@ -41,9 +41,14 @@ ROWS = {
     "LocalBCP": lambda stored=0: Passes(0, 0, 0, 0),
     "Duet": lambda inputs="own": Passes(0, 0, 0, 0),
     "CROWNIBP": lambda kappa_final=None: Passes(*(0, 0, 0, 0) if kappa_final is None else (1, 0, 0, 1)),
-    "SAT": lambda K=7, best_of=True: Passes(K + 1 + best_of, 0, K, 1),
+    "SAT": lambda K=7, best_of=True, awp=None: Passes(K + 1 + best_of + bool(awp), 0, K, 1 + bool(awp)),
     "PGD7Fast": lambda K=7: Passes(K + 1, 0, K, 1),
     "FGSMRS": lambda init="random": Passes(2, 0, 1, 1),
+    "NFGSM": lambda k=2.0: Passes(2, 0, 1, 1),
+    # A backward pass through gradients counts as one more.
+    "GradAlign": lambda lbd=0.2: Passes(3, 0, 2, 5),
+    "TRADES": lambda K=10, awp=None: Passes(K + 3 + 2 * bool(awp), 0, K, 2 + 2 * bool(awp)),
+    "MART": lambda K=10: Passes(K + 2, 0, K, 2),
     "FreeAT": lambda m=8: Passes(m, 0, 0, m),
     "RRM": lambda distance="cosine", replays=1: Passes(replays, 1, 0, replays),
     "KD": lambda alpha=1.0, form="textbook": Passes(1, 1, 0, 1),
@@ -64,6 +69,10 @@ CASES = [
     ("SmoothMix", {"m": 3, "T": 2}),
     ("CRT", {"alpha": 0.5}),
     ("SAT", {"K": 3, "best_of": False}),
+    ("SAT", {"K": 2, "awp": 0.005}),
+    ("TRADES", {"K": 3}),
+    ("TRADES", {"K": 2, "awp": 0.005}),
+    ("MART", {"K": 3}),
     ("PGD7Fast", {"K": 1}),
     ("FGSMRS", {"init": "previous"}),
     ("FGSMRS", {"init": "zero"}),
@@ -78,7 +87,14 @@ CASES = [
 CHAINS = {"LMT", "GloRo", "BCP", "LocalBCP", "Duet", "CROWNIBP"}
 """Methods of chains of layers, which compute beside passes: tests/test_lipschitz_methods.py counts their operations."""
 
-SHORT = {"SmoothAdv": {"m": 2, "T": 2}, "SmoothMix": {"T": 2}, "SAT": {"K": 2}, "FreeAT": {"m": 2}}
+SHORT = {
+    "SmoothAdv": {"m": 2, "T": 2},
+    "SmoothMix": {"T": 2},
+    "SAT": {"K": 2},
+    "TRADES": {"K": 2},
+    "MART": {"K": 2},
+    "FreeAT": {"m": 2},
+}
 """Fewer steps of the attacks, where only the kinds of passes matter."""
 
 
@@ -149,6 +165,12 @@ def test_operations_agree(name):
         ("SAT", {"best_of": False}, 5.67),
         ("PGD7Fast", {}, 5.67),
         ("FGSMRS", {}, 1.67),
+        ("SAT", {"awp": 0.005}, 7),
+        ("NFGSM", {}, 1.67),
+        ("GradAlign", {}, 5),
+        ("TRADES", {}, 9),
+        ("TRADES", {"awp": 0.005}, 11),
+        ("MART", {}, 8.67),
         ("FreeAT", {}, 8),
         ("RRM", {}, 1),
         ("KD", {}, 1),

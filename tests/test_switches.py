@@ -29,13 +29,15 @@ from crt.training.method import Method
 from crt.training.precision import arithmetic, prepare
 from crt.training.recipe import ARITHMETIC, Recipe
 
-ATTACKS = {"SAT", "SmoothAdv", "SmoothMix"}
+ATTACKS = {"MART", "SAT", "SmoothAdv", "SmoothMix", "TRADES"}
 """Methods that attack in eval mode, where BatchNorm can be folded."""
 TAUGHT = {"CRT", "KD", "RRM"}
 SHORT = {
     "SmoothAdv": {"m": 2, "T": 2},
     "SmoothMix": {"T": 2},
     "SAT": {"K": 2},
+    "TRADES": {"K": 2, "awp": 0.01},
+    "MART": {"K": 2},
     "PGD7Fast": {"K": 2},
     "FreeAT": {"m": 2},
     "MACER": {"k": 4},
@@ -198,8 +200,9 @@ def test_where_batchnorm_is_folded_it_is_not_computed(name):
         training.epoch(batches, 0)
         assert len(norms(model)) == 2 and not (switch and method.teacher and norms(method.teacher))
     steps = method.chunks
-    kept = {"SAT": 1, "SmoothAdv": steps, "SmoothMix": 2 * steps, "CRT": 1, "KD": 1, "RRM": 1}[name]
-    attacks = {"SAT": 3, "SmoothAdv": 2 * steps, "SmoothMix": 2 * steps, "CRT": 1, "KD": 1, "RRM": 1}[name]
+    kept = {"SAT": 1, "SmoothAdv": steps, "SmoothMix": 2 * steps, "CRT": 1, "KD": 1, "RRM": 1, "TRADES": 4, "MART": 2}
+    attacks = {"SAT": 3, "SmoothAdv": 2 * steps, "SmoothMix": 2 * steps, "CRT": 1, "KD": 1, "RRM": 1, "TRADES": 3}
+    kept, attacks = kept[name], (attacks | {"MART": 2})[name]
     assert calls == {False: 2 * (kept + attacks), True: 2 * kept}
 
 

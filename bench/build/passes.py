@@ -25,7 +25,7 @@ class Passes:
     input_backwards: float
     """Backward passes that compute the gradient of the network's input only."""
     backwards: float
-    """Backward passes that compute the gradient of the weights."""
+    """Backward passes that compute the gradient of the weights; one through another's gradients counts as one more."""
 
     @property
     def steps(self) -> float:
@@ -49,19 +49,24 @@ def count(cell: Cell) -> Passes:
         forwards=sum(call.inputs for call in calls) / images,
         teacher_forwards=sum(call.inputs for call in teacher_calls) / images,
         input_backwards=sum(call.inputs * max(call.to_input - call.to_weight, 0) for call in calls) / images,
-        backwards=sum(call.inputs * call.to_weight for call in calls) / images,
+        backwards=sum(call.inputs * (call.to_weight + call.through_gradient) for call in calls) / images,
     )
 
 
 class _Call:
-    """A forward call: number of its inputs, and of gradients computed of them and of the first weight."""
+    """A forward call: number of its inputs, and of gradients computed of them, of the first weight and of gradients."""
 
     def __init__(self, inputs: int):
-        self.inputs, self.to_input, self.to_weight = inputs, 0, 0
+        self.inputs, self.to_input, self.to_weight, self.through_gradient = inputs, 0, 0, 0
         self.weight: Tensor | None = None
 
-    def input_hook(self, _: Tensor) -> None:
+    def input_hook(self, g: Tensor) -> None:
         self.to_input += 1
+        if g.requires_grad:
+            g.register_hook(self.gradient_hook)
+
+    def gradient_hook(self, _: Tensor) -> None:
+        self.through_gradient += 1
 
     def weight_hook(self, _: Tensor) -> None:
         self.to_weight += 1

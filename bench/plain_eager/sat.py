@@ -4,13 +4,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench.plain_eager.base import Place, Restatement
+from bench.plain_eager.awp import WeightPerturbing
+from bench.plain_eager.base import Place
 from bench.plain_eager.perturbations import moved, start
 
 __all__ = ["SAT"]
 
 
-class SAT(Restatement):
+class SAT(WeightPerturbing):
     """The attack in eval mode, with gradients for the images alone, and one more forward pass for the last iterate."""
 
     def loss(self, x: Tensor, y: Tensor, place: Place) -> Tensor:
@@ -31,7 +32,7 @@ class SAT(Restatement):
                 losses = F.cross_entropy(self.model(now), y, reduction="none")
             now, _ = self._better(best, most, now, losses)
         self.model.train()
-        return F.cross_entropy(self.model(now), y)
+        return self.worst(lambda network: F.cross_entropy(network(now), y))
 
     def _better(self, best: Tensor, most: Tensor | None, now: Tensor, losses: Tensor) -> tuple[Tensor, Tensor]:
         """Iterate of each image with the larger loss, and that loss."""

@@ -64,9 +64,9 @@ def ascend(g: Tensor, norm: str) -> Tensor:
     return g / (l2(g) + 1e-10) if norm == "l2" else g.sign()
 
 
-def losses(model: nn.Module, x: Tensor, y: Tensor, label_smoothing: float = 0.0) -> Tensor:
+def losses(network: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, label_smoothing: float = 0.0) -> Tensor:
     """Cross-entropy (B,) of each image, at least float32; attacks leave labels as they are."""
-    return F.cross_entropy(wide(model(x)), y, reduction="none", label_smoothing=label_smoothing)
+    return F.cross_entropy(wide(network(x)), y, reduction="none", label_smoothing=label_smoothing)
 
 
 def pgd(

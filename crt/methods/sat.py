@@ -10,6 +10,7 @@ from torch import Tensor
 
 from crt.attacks.common import frozen
 from crt.attacks.pgd import losses, pgd, start
+from crt.attacks.weights import Network, loss_at_worst_weights
 from crt.models.classifier import Classifier
 from crt.quantity import Count, Positive
 from crt.training.method import STRICT, Method, Step
@@ -27,13 +28,20 @@ class SAT(Method):
     """Length of a step, in pixels of [0, 1]; by default eps / 4 in linf and eps / 5 in l2."""
     best_of: bool = True
     """Train on the iterate with the largest loss, the start included, or on the last."""
+    awp: Positive | None = None
+    """Perturb the weights, too, by this share of their norm (AWP's gamma; Wu et al., 2020, use 0.005)."""
 
     needs_eps: ClassVar[bool] = True
     has_cross_entropy = True
+    unsaid: ClassVar[frozenset[str]] = frozenset({"awp"})
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, step: Step) -> Tensor:
         eps, norm = self.threat.eps, self.threat.norm
         alpha = self.alpha or eps / (5 if norm == "l2" else 4)
         with frozen(model) as network:
             adversarial = pgd(network, x, y, start(x, eps, norm), self.threat, alpha, self.K, self.best_of)
-        return losses(model, adversarial, y, self.label_smoothing).mean()
+
+        def loss(network: Network) -> Tensor:
+            return losses(network, adversarial, y, self.label_smoothing).mean()
+
+        return loss_at_worst_weights(model, loss, self.awp, self.ranks)

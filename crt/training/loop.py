@@ -29,6 +29,7 @@ class Batches(Protocol):
 
 def objective(method: Method, model: Classifier, ranks: int) -> nn.Module:
     """The method bound to the model; DDP wraps both, so that no method has to handle ranks."""
+    method.ranks = ranks
     bound = Objective(method, model)
     if ranks == 1:
         return bound

@@ -49,6 +49,8 @@ class Method(Plugin, ABC):
     """CUDA stream of the teacher, if it differs from the student's."""
     label_smoothing: float = field(default=0.0, init=False, repr=False)
     """Share of each label that `cross_entropy` spreads evenly over all classes, as the recipe says."""
+    ranks: int = field(default=1, init=False, repr=False)
+    """Number of processes that share each batch, for a method that needs the whole of it; the training sets it."""
 
     needs_teacher: ClassVar[bool] = False
     needs_eps: ClassVar[bool] = False

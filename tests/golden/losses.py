@@ -32,16 +32,18 @@ IMAGES = 44
 """Images of an epoch: two batches of 16 and one of 12."""
 L2 = Threat(norm="l2", sigma=0.25, eps=0.25)
 LINF = Threat(norm="linf", sigma=0.25, eps=8 / 255)
-THREATS = dict.fromkeys(("FGSMRS", "FreeAT", "PGD7Fast"), LINF)
+THREATS = dict.fromkeys(("FGSMRS", "FreeAT", "GradAlign", "MART", "NFGSM", "PGD7Fast", "TRADES"), LINF)
 """Threats other than `L2`."""
 _RAMP = {"warmup": 0.5, "ramp": 2.0}
 ARGUMENTS = {
     **dict.fromkeys(("BCP", "CROWNIBP", "Duet", "GloRo", "LMT", "LocalBCP"), _RAMP),
     "FreeAT": {"m": 2},
     "MACER": {"k": 4},
+    "MART": {"K": 3},
     "RRM": {"lbd": 0.1, "replays": 2},
     "SmoothAdv": {"T": 2, "m": 2, "warmup": 2},
     "SmoothMix": {"T": 2, "mix_step": 1, "warmup": 2},
+    "TRADES": {"K": 3, "awp": 0.01},
 }
 """Arguments other than the papers': small numbers of draws and steps, and short ramps.
 
