@@ -17,8 +17,13 @@ from crt.training.method import Method
 
 SHARE = 0.3
 SMOOTHED = [case for case in CASES if find("crt.methods", case[0])(threat=case[1], **case[2]).has_cross_entropy]
-ATTACKS = {"FGSMRS": lambda: 1, "PGD7Fast": lambda K=7: K}
-"""Mean cross-entropies of a restatement's attack, before that of its loss; others take sums, or each image's."""
+OTHERS = {
+    "FGSMRS": lambda **_: (1, 0),
+    "NFGSM": lambda **_: (1, 0),
+    "PGD7Fast": lambda K=7: (K, 0),
+    "GradAlign": lambda **_: (1, 1),
+}
+"""Mean cross-entropies of a restatement before and after that of its loss; other attacks take sums, or each image's."""
 MANIFEST = """
 dataset: digits
 threat: {{norm: {norm}, eps: 0.25, sigma: 0.25}}
@@ -34,15 +39,16 @@ TEACHER = "{arch: cnn2c2f, method: Standard, recipe: {epochs: 1, batch_size: 32,
 class Smoothed:
     """torch's functions, where the cross-entropy of a loss is that against smoothed labels, from its formula."""
 
-    def __init__(self, attacks: int):
-        self.attacks, self.calls = attacks, 0
+    def __init__(self, before: int = 0, after: int = 0):
+        self.before, self.all, self.calls = before, before + 1 + after, 0
 
     def __getattr__(self, name: str):
         return getattr(F, name)
 
     def cross_entropy(self, logits: Tensor, y: Tensor, **options) -> Tensor:
-        self.calls += not options
-        if options or self.calls % (self.attacks + 1):
+        if not options:
+            self.calls += 1
+        if options or (self.calls - 1) % self.all != self.before:
             return F.cross_entropy(logits, y, **options)
         classes = logits.shape[1]
         target = (1 - SHARE) * F.one_hot(y, classes).to(logits) + SHARE / classes
@@ -54,8 +60,8 @@ def test_the_loss_is_that_of_smoothed_labels(name, threat, arguments, monkeypatc
     recipe = test_plain_eager.RECIPE.model_copy(update={"label_smoothing": SHARE})
     monkeypatch.setattr(test_plain_eager, "RECIPE", recipe)
     restated = sys.modules[find("bench.plain_eager", name).__module__]
-    attacks = ATTACKS.get(name, lambda **_: 0)(**{key: arguments[key] for key in {"K"} & arguments.keys()})
-    monkeypatch.setattr(restated, "F", Smoothed(attacks))
+    others = OTHERS.get(name, lambda **_: (0, 0))(**{key: arguments[key] for key in {"K"} & arguments.keys()})
+    monkeypatch.setattr(restated, "F", Smoothed(*others))
     product, plain = trained(name, threat, arguments, classifier(0).train(), epoch=4)
     assert_equal(product, plain, 1e-6 if threat is BALL else 1e-9)
 
@@ -72,7 +78,7 @@ def test_the_cross_entropy_is_the_recipes(name):
     method = built(name)
     assert torch.equal(method.cross_entropy(logits, y), F.cross_entropy(logits, y))
     method.label_smoothing = SHARE
-    torch.testing.assert_close(method.cross_entropy(logits, y), Smoothed(0).cross_entropy(logits, y))
+    torch.testing.assert_close(method.cross_entropy(logits, y), Smoothed().cross_entropy(logits, y))
 
 
 @pytest.mark.parametrize("name", METHODS)
