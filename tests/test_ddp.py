@@ -20,18 +20,27 @@ from crt.training.recipe import Recipe
 
 RECIPE = Recipe(epochs=1, batch_size=64, lr=0.05, weight_decay=1e-4)
 STEPS = {"Standard": 20}
-CHAINS = ("LMT", "BCP", "GloRo", "LocalBCP", "Duet", "CROWNIBP")
-ARGUMENTS = {
-    "SmoothAdv": {"m": 2, "T": 2},
-    "MACER": {"k": 2},
-    "SmoothMix": {"eta": 0},
-    "SAT": {"K": 2},
-    "PGD7Fast": {"K": 2},
-    "FGSMRS": {"threat": Threat(eps=0.1), "init": "zero"},
-    "FreeAT": {"threat": Threat(eps=0.1), "m": 2, "reset": True},
-    "RRM": {"lbd": 1},
-    "KD": {"alpha": 0.5},
-} | {name: {"threat": Threat(eps=0.1), "warmup": 0, "ramp": 0.1} for name in CHAINS}
+CHAINS = ("LMT", "BCP", "GloRo", "LocalBCP", "Duet", "CROWNIBP", "IBP")
+ATTACKED = ("MTLIBP", "CCIBP", "ExpIBP", "SABR")
+ARGUMENTS = (
+    {
+        "SmoothAdv": {"m": 2, "T": 2},
+        "MACER": {"k": 2},
+        "SmoothMix": {"eta": 0},
+        "SAT": {"K": 2},
+        "PGD7Fast": {"K": 2},
+        "FGSMRS": {"threat": Threat(eps=0.1), "init": "zero"},
+        "FreeAT": {"threat": Threat(eps=0.1), "m": 2, "reset": True},
+        "RRM": {"lbd": 1},
+        "KD": {"alpha": 0.5},
+    }
+    | {name: {"threat": Threat(eps=0.1), "warmup": 0, "ramp": 0.1} for name in CHAINS}
+    | {
+        # A tiny attack: its random start differs between ranks.
+        name: {"threat": Threat(eps=0.1), "warmup": 0, "ramp": 0.1, "widening": 1e-12}
+        for name in ATTACKED
+    }
+)
 """Small, and without what each rank draws or carries over for itself."""
 
 

@@ -1,0 +1,82 @@
+"""Chains of layers in which each BatchNorm is an affine map, with the statistics of one batch or the running ones."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from crt.attacks.common import wide
+from crt.lipschitz.chain import Layer, chain, exact
+from crt.models.classifier import Classifier
+
+
+class Scaled(nn.Module):
+    """A BatchNorm with known statistics: a scale and a shift for each channel, shaped like the channels of an image."""
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, scale: Tensor, shift: Tensor):
+        super().__init__()
+        self.scale, self.shift = scale, shift
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale + self.shift
+
+
+def fixed(model: Classifier, x: Tensor) -> tuple[Layer, ...]:
+    """Layers of the network, in which each BatchNorm is `Scaled`.
+
+    In train mode, BatchNorm normalizes by the statistics of images `x` (B, C, H, W), through which bounds are
+    differentiated, and updates its running ones once; in eval mode, it has its running statistics.
+    """
+    layers = chain(model, x.shape[1:], batchnorm=True)
+    return _passed(model, layers, x)[0] if _trains(layers) else _scaled_by_running(layers)
+
+
+def fixed_with_logits(model: Classifier, x: Tensor) -> tuple[tuple[Layer, ...], Tensor]:
+    """Layers as by `fixed`, and the logits (B, classes) of the images, at least float32."""
+    layers = chain(model, x.shape[1:], batchnorm=True)
+    return _passed(model, layers, x) if _trains(layers) else (_scaled_by_running(layers), wide(model(x)))
+
+
+def _trains(layers: tuple[Layer, ...]) -> bool:
+    """True if a BatchNorm takes statistics of batches."""
+    return any(isinstance(layer.module, _BatchNorm) and layer.module.training for layer in layers)
+
+
+def _scaled_by_running(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
+    return tuple(layer._replace(module=_running(layer)) for layer in layers)
+
+
+def _passed(model: Classifier, layers: tuple[Layer, ...], x: Tensor) -> tuple[tuple[Layer, ...], Tensor]:
+    """Pass the images through all layers; the layers with the statistics of their inputs, and the logits."""
+    model.train_passes += 1
+    with exact(x.device):
+        now, found = model.normalize(x), []
+        for layer in layers:
+            found.append(layer._replace(module=_batch(layer, now)))
+            now = layer.module(now)
+    return tuple(found), now
+
+
+def _running(layer: Layer) -> nn.Module:
+    """The layer; a BatchNorm by its running statistics."""
+    match layer.module:
+        case _BatchNorm(running_mean=Tensor() as mean, running_var=Tensor() as variance) as norm:
+            return _scaled(norm, mean, variance, layer.shape)
+    return layer.module
+
+
+def _batch(layer: Layer, x: Tensor) -> nn.Module:
+    """The layer; a BatchNorm in train mode by the statistics of its inputs `x` (B, *shape)."""
+    norm = layer.module
+    if not isinstance(norm, _BatchNorm) or not norm.training:
+        return _running(layer)
+    variance, mean = torch.var_mean(x, dim=[0, *range(2, x.dim())], correction=0)
+    return _scaled(norm, mean, variance, layer.shape)
+
+
+def _scaled(norm: _BatchNorm, mean: Tensor, variance: Tensor, shape: tuple[int, ...]) -> Scaled:
+    scale = norm.weight * (variance + norm.eps).rsqrt()
+    ends = (-1, *[1] * (len(shape) - 1))
+    return Scaled(scale.view(ends), (norm.bias - mean * scale).view(ends))
