@@ -11,13 +11,16 @@ from pydantic import ValidationError
 from test_crownibp import linear_network
 from test_lipschitz import network
 from test_methods import make, toy
+from test_passes import cell
 from test_plain_eager import RECIPE, assert_equal, seeded
 from test_smoothing_methods import gradient
 from torch import nn
 from torch.nn import functional as F
 
+from bench.build.cost import forward_flops
+from bench.build.counter import Counter
 from bench.build.networks import restatement
-from crt.archs.convnet import cnn7
+from crt.archs.convnet import cnn6c2f, cnn7
 from crt.attacks.pgd import pgd, start
 from crt.evals.crown import CROWN
 from crt.evals.ibp import IBP as IntervalCertificate
@@ -39,6 +42,7 @@ from crt.plugins import find
 from crt.threat import Threat
 from crt.training.loop import Training
 from crt.training.method import Step
+from crt.training.recipe import Recipe
 
 EPS = 0.05
 CUBE = Threat(norm="linf", eps=EPS)
@@ -171,8 +175,8 @@ def test_a_restatement_with_batchnorm_trains_as_its_method_does(name):
     arguments = {"warmup": 0, "ramp": 4} | ({"K": 2} if name in ("MTLIBP", "SABR") else {"kappa_final": 0.4})
     method, model = find("crt.methods", name)(threat=CUBE, **arguments), with_norms().train()
     other = copy.deepcopy(model)
-    cell = SimpleNamespace(recipe=RECIPE, method=SimpleNamespace(name=name))
-    plain_way = restatement(cell, method, other, torch.optim.SGD(other.parameters(), RECIPE.lr, 0.9, weight_decay=1e-3))
+    of = SimpleNamespace(recipe=RECIPE, method=SimpleNamespace(name=name))
+    plain_way = restatement(of, method, other, torch.optim.SGD(other.parameters(), RECIPE.lr, 0.9, weight_decay=1e-3))
     training = Training(method, model, RECIPE, ranks=1)
     training.objective.forward, plain_way.loss = seeded(training.objective.forward), seeded(plain_way.loss)
     x, y = toy(24)
@@ -386,6 +390,45 @@ def test_a_network_that_is_no_chain_is_refused():
             make(name).fits(pooled)
     with pytest.raises(ValueError, match=r"^body\.1: BatchNorm2d.*no Lipschitz bound"):
         make("BCP").fits(with_norms())
+
+
+@pytest.mark.parametrize("name", ["IBP", "CROWNIBP", "MTLIBP", "SABR"])
+def test_exact_switches_train_the_same_network_with_batchnorm(name):
+    results, (x, y) = [], toy(12)
+    for on in (False, True):
+        arguments = {"warmup": 0, "ramp": 4} | ({"K": 2} if name in ("MTLIBP", "SABR") else {})
+        model = with_norms().train()
+        recipe = Recipe(epochs=4, batch_size=12, lr=0.05, channels_last=on, fused=on, fold=on)
+        training = Training(find("crt.methods", name)(threat=CUBE, **arguments), model, recipe)
+        torch.manual_seed(7)
+        training.epoch([(x.double(), y, y)] * 2, 2)
+        results.append(model.state_dict())
+    for key, value in results[0].items():
+        torch.testing.assert_close(results[1][key], value, rtol=1e-8, atol=1e-9)
+    assert int(results[0]["body.1.num_batches_tracked"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "passes"),
+    [
+        # A clean pass and two streams of intervals, each with its backward.
+        ("IBP", {}, 3 * 3),
+        ("IBP", {"kappa_final": None}, 3 * 2),
+        # The attack's passes forward and back to the images, one of the adversarial image, and two streams.
+        ("MTLIBP", {"K": 2}, 3 + 2 + 3 * 3),
+        ("CCIBP", {"K": 1}, 1 + 1 + 3 * 3),
+        ("SABR", {"K": 2}, 3 + 2 + 3 * 2),
+    ],
+)
+def test_operations_of_a_step(name, arguments, passes):
+    images = 16
+    with torch.device("meta"):
+        model = Classifier(*cnn6c2f(), 10, (0,) * 3, (1,) * 3)
+        x, y = torch.empty(images, 3, 32, 32), torch.zeros(images, dtype=torch.long)
+    with Counter() as counter:
+        make(name, **arguments).loss(model, x, y, Step(500.0, y)).backward()
+    units = counter.flops / forward_flops(cell("Standard", "cnn6c2f")) / images
+    assert units == pytest.approx(passes, rel=0.03)
 
 
 def test_intervals_of_a_new_cnn7_neither_widen_nor_narrow():

@@ -32,11 +32,12 @@ IMAGES = 44
 """Images of an epoch: two batches of 16 and one of 12."""
 L2 = Threat(norm="l2", sigma=0.25, eps=0.25)
 LINF = Threat(norm="linf", sigma=0.25, eps=8 / 255)
-THREATS = dict.fromkeys(("FGSMRS", "FreeAT", "PGD7Fast"), LINF)
+THREATS = dict.fromkeys(("CCIBP", "ExpIBP", "FGSMRS", "FreeAT", "IBP", "MTLIBP", "PGD7Fast", "SABR"), LINF)
 """Threats other than `L2`."""
 _RAMP = {"warmup": 0.5, "ramp": 2.0}
 ARGUMENTS = {
-    **dict.fromkeys(("BCP", "CROWNIBP", "Duet", "GloRo", "LMT", "LocalBCP"), _RAMP),
+    **dict.fromkeys(("BCP", "CROWNIBP", "Duet", "GloRo", "IBP", "LMT", "LocalBCP"), _RAMP),
+    **{name: {**_RAMP, "K": 2} for name in ("CCIBP", "ExpIBP", "MTLIBP", "SABR")},
     "FreeAT": {"m": 2},
     "MACER": {"k": 4},
     "RRM": {"lbd": 0.1, "replays": 2},
