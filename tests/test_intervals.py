@@ -20,14 +20,17 @@ from torch.nn import functional as F
 from bench.build.cost import forward_flops
 from bench.build.counter import Counter
 from bench.build.networks import restatement
+from bench.manifest.plugin_spec import spec
 from crt.archs.convnet import cnn6c2f, cnn7
 from crt.attacks.pgd import pgd, start
 from crt.evals.crown import CROWN
 from crt.evals.ibp import IBP as IntervalCertificate
 from crt.evals.pgd import PGD
+from crt.lipschitz.chain import Layer
 from crt.lipschitz.crown import margins
-from crt.lipschitz.intervals import ball, boxes, worst_losses
+from crt.lipschitz.intervals import Box, ball, boxes, worst_losses
 from crt.lipschitz.margin_training import small_ball
+from crt.lipschitz.regularizers import instability
 from crt.lipschitz.statistics import fixed, fixed_with_logits
 from crt.methods.ccibp import CCIBP
 from crt.methods.crownibp import CROWNIBP
@@ -439,3 +442,39 @@ def test_intervals_of_a_new_cnn7_neither_widen_nor_narrow():
         widths = [float((box.high - box.low).mean()) for box in boxes(model, layers, images)[::2]]
     # Zeros of the padding narrow them, and pixels of the first layer have no ReLU before them, which halves them.
     assert all(0.4 * widths[0] < width < 2.5 * widths[0] for width in widths)
+
+
+def test_regularizers_of_known_intervals():
+    modules = {"body.0": nn.Flatten(), "body.1": nn.ReLU(), "head": nn.Linear(4, 2)}
+    layers = tuple(Layer(name, module, (4,)) for name, module in modules.items())
+
+    def penalty(low, high):
+        box = Box(torch.tensor([low]).double(), torch.tensor([high]).double())
+        unit = Box(torch.zeros(1, 4).double(), torch.ones(1, 4).double())
+        return float(instability(layers, [unit, box, unit]))
+
+    # Active neurons sum to 3, inactive ones to -2; around the mean 0.25, their squares sum to 7.5625 and 5.0625.
+    assert penalty([2.5, -2.5, -0.5, -0.5], [3.5, -1.5, 0.5, 0.5]) == pytest.approx(0, abs=1e-12)
+    # Four times as wide as the input: a quarter is missing of the half that is asked, which is half.
+    assert penalty([1.0, -5.0, -2.0, -2.0], [5.0, -1.0, 2.0, 2.0]) == pytest.approx(0.5)
+    # Active 8, inactive -1: an eighth of the sums, and of the squares about 1.75.
+    squares = (-1 - 1.75) ** 2 / (8 - 1.75) ** 2
+    expected = (0.5 - 1 / 8) / 0.5 + (0.5 - squares) / 0.5
+    assert penalty([7.5, -1.5, -0.5, -0.5], [8.5, -0.5, 0.5, 0.5]) == pytest.approx(expected)
+    # No inactive neuron: both ratios are 0.
+    assert penalty([1.0, 1.0, 2.0, 1.0], [2.0, 2.0, 3.0, 2.0]) == pytest.approx(2)
+
+
+def test_regularizers_fade_over_the_ramp_and_older_results_keep_their_names():
+    model, (x, y) = network(), toy(12)
+    found = []
+    for epoch in (1.0, 2.0, 3.0, 9.0):
+        losses = [
+            IBP(threat=CUBE, warmup=1, ramp=2, regularize=weight).loss(model, x.double(), y, Step(epoch, y))
+            for weight in (0.0, 0.5)
+        ]
+        found.append(float((losses[1] - losses[0]).detach()))
+    assert found[0] > 0 and found[1] > 0 and found[2] == found[3] == 0
+    loss = IBP(threat=CUBE, warmup=1, ramp=2, regularize=0.5).loss(model, x.double(), y, Step(1.0, y))
+    assert gradient(loss, model).isfinite().all()
+    assert spec("crt.methods", {"CROWNIBP": {"beta_final": 0}}, CUBE, "here").args.keys().isdisjoint({"regularize"})

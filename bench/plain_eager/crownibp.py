@@ -6,9 +6,21 @@ from torch.nn import functional as F
 
 from bench.plain_eager.base import Place, Restatement
 from bench.plain_eager.chains import adjoint, has_weights, ramp
-from bench.plain_eager.intervals import Images, Part, ball, interval_margins, intervals, passed, rows, worst_losses
+from bench.plain_eager.intervals import (
+    Images,
+    Part,
+    ball,
+    interval_margins,
+    intervals,
+    passed,
+    regularizers,
+    rows,
+    worst_losses,
+)
 
 __all__ = ["CROWNIBP"]
+
+Box = tuple[Tensor, Tensor]
 
 
 class CROWNIBP(Restatement):
@@ -24,19 +36,18 @@ class CROWNIBP(Restatement):
         share = ramp(place.epoch, h.warmup, h.ramp)
         parts, logits = passed(self.model, x)
         images = ball(x, share * self.threat.eps, self.threat.norm)
-        robust = worst_losses(self._margins(parts, images, y, self._beta(share))).mean()
-        if h.kappa_final is None:
-            return robust
-        kappa = 1 - (1 - h.kappa_final) * share
-        return kappa * F.cross_entropy(logits, y) + (1 - kappa) * robust
+        inputs = intervals(self.model, parts, images)
+        robust = worst_losses(self._margins(parts, images, inputs, y, self._beta(share))).mean()
+        kappa = 0 if h.kappa_final is None else 1 - (1 - h.kappa_final) * share
+        loss = kappa * F.cross_entropy(logits, y) + (1 - kappa) * robust
+        return loss + h.regularize * (1 - share) * regularizers(parts, inputs) if h.regularize else loss
 
     def _beta(self, share: float) -> float:
         """Weight of the linear bounds."""
         return 1 - (1 - self.settings.beta_final) * share
 
-    def _margins(self, parts: list[Part], images: Images, y: Tensor, beta: float) -> Tensor:
+    def _margins(self, parts: list[Part], images: Images, inputs: list[Box], y: Tensor, beta: float) -> Tensor:
         """Lower bounds (B, classes - 1) of the margins of `y`."""
-        inputs = intervals(self.model, parts, images)
         bounds = interval_margins(self.model, y, inputs[-1])
         if beta < 1e-5:
             return bounds
@@ -46,7 +57,7 @@ class CROWNIBP(Restatement):
         self,
         parts: list[Part],
         images: Images,
-        inputs: list[tuple[Tensor, Tensor]],
+        inputs: list[Box],
         slopes: Tensor,
         constants: Tensor,
     ) -> Tensor:

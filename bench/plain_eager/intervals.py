@@ -107,15 +107,40 @@ def worst_losses(least: Tensor) -> Tensor:
     return torch.cat([torch.zeros_like(least[:, :1]), -least], 1).logsumexp(1)
 
 
+def regularizers(parts: list[Part], inputs: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """Tightness of intervals before ReLUs and balance of their neurons, with tau 0.5.
+
+    Shi et al., 2021 (https://arxiv.org/abs/2103.17268); layers without active or inactive neurons add a constant here.
+    """
+    total, count, first = torch.zeros_like(inputs[0][0].mean()), 0, (inputs[0][1] - inputs[0][0]).mean()
+    for part, (low, high) in zip(parts, inputs, strict=False):
+        if isinstance(part.layer, nn.ReLU):
+            ratios, mean, count = [first / (high - low).mean().clamp(min=2e-12)], (low + high).mean() / 2, count + 1
+            for power, middle in ((1, 0), (2, mean)):
+                terms = ((low + high) / 2 - middle) ** power
+                active, inactive = terms[low > 0].sum(), (-1) ** power * terms[high < 0].sum()
+                if active > 0 and inactive > 0:
+                    ratios.append(torch.min(active / inactive, inactive / active))
+                else:
+                    ratios.append(torch.zeros_like(mean))
+            total = total + sum(F.relu(0.5 - ratio) / 0.5 for ratio in ratios)
+    return total / count
+
+
 class Attacked(Restatement):
     """Trains on adversarial images from the ball and on intervals around `x`, or near the adversarial images."""
+
+    penalty: Tensor | float = 0.0
+    """Regularizers of the last intervals."""
 
     def loss(self, x: Tensor, y: Tensor, place: Place) -> Tensor:
         h = self.settings
         if place.epoch < h.warmup:
             return F.cross_entropy(self.model(x), y) + h.l1 * self._l1()
-        eps = ramp(place.epoch, h.warmup, h.ramp) * self.threat.eps
-        return self.robust(x, y, self._attack(x, y, h.widening * eps), eps) + h.l1 * self._l1()
+        share = ramp(place.epoch, h.warmup, h.ramp)
+        eps = share * self.threat.eps
+        robust = self.robust(x, y, self._attack(x, y, h.widening * eps), eps)
+        return robust + h.regularize * (1 - share) * self.penalty + h.l1 * self._l1()
 
     @abstractmethod
     def robust(self, x: Tensor, y: Tensor, adversarial: Tensor, eps: float) -> Tensor:
@@ -124,8 +149,14 @@ class Attacked(Restatement):
     def bounds(self, x: Tensor, y: Tensor, adversarial: Tensor, eps: float) -> tuple[Tensor, Tensor]:
         """Margins (B, classes - 1) of the adversarial images, and their least in intervals around `x`."""
         parts, logits = passed(self.model, adversarial)
-        least = interval_margins(self.model, y, intervals(self.model, parts, ball(x, eps, self.threat.norm))[-1])
+        least = self.least(parts, ball(x, eps, self.threat.norm), y)
         return logits.gather(1, y[:, None]) - logits.gather(1, others(y, logits.shape[1])), least
+
+    def least(self, parts: list[Part], images: Images, y: Tensor) -> Tensor:
+        """Least margins (B, classes - 1) in intervals, which the loss also regularizes."""
+        inputs = intervals(self.model, parts, images)
+        self.penalty = regularizers(parts, inputs) if self.settings.regularize else 0.0
+        return interval_margins(self.model, y, inputs[-1])
 
     def _attack(self, x: Tensor, y: Tensor, radius: float) -> Tensor:
         h = self.settings

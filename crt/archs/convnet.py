@@ -109,7 +109,7 @@ def _narrow(body: nn.Module) -> nn.Module:
     """The body with weights that neither widen nor narrow intervals at first, on average, and zero biases.
 
     Their standard deviation is sqrt(2 pi) over the number of inputs of an output (Shi et al., 2021,
-    https://arxiv.org/abs/2103.17268, section 3.2).
+    https://arxiv.org/abs/2103.17268).
     """
     for layer in body.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):

@@ -23,13 +23,19 @@ def check_relu(model: Classifier) -> None:
 
 
 def margins(
-    model: Classifier, layers: tuple[Layer, ...], images: Ball, y: Tensor, beta: float | Tensor = 1.0
+    model: Classifier,
+    layers: tuple[Layer, ...],
+    images: Ball,
+    y: Tensor,
+    beta: float | Tensor = 1.0,
+    inputs: list[Box] | None = None,
 ) -> Tensor:
     """Lower bounds (B, classes - 1) of the logit of `y` (B,) minus each other logit, over a ball of images.
 
     They are the mean of backward bounds, with weight `beta`, and bounds of intervals alone, with the remaining weight.
+    `inputs` holds the intervals of `boxes`, if they are known.
     """
-    inputs, wanted = boxes(model, layers, images), differences(model.head, y)
+    inputs, wanted = inputs or boxes(model, layers, images), differences(model.head, y)
     bounds = images.centre.new_zeros(())
     # Bounds with weight zero are skipped, if `beta` is a number; a tensor's value is not read.
     both = isinstance(beta, Tensor)

@@ -1,4 +1,4 @@
-"""Intervals of all neurons over a ball of images (Gowal et al., 2018, https://arxiv.org/abs/1810.12715, section 3).
+"""Intervals of all neurons over a ball of images (Gowal et al., 2018, https://arxiv.org/abs/1810.12715).
 
 An l-infinity ball is a box of pixels, within [0, 1] as in the authors' code. The first layer with weights meets an l2
 ball as a ball, so that its intervals are exact.

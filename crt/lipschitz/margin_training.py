@@ -12,7 +12,8 @@ from crt.attacks.common import frozen, wide
 from crt.attacks.pgd import ascend, climb, losses, project, start
 from crt.lipschitz.chain import AFFINE, Layer, exact
 from crt.lipschitz.crown import margins
-from crt.lipschitz.intervals import Ball, ball, check_intervals, worst_losses
+from crt.lipschitz.intervals import Ball, ball, boxes, check_intervals, worst_losses
+from crt.lipschitz.regularizers import instability
 from crt.lipschitz.statistics import fixed, fixed_with_logits
 from crt.lipschitz.training import Ramped
 from crt.models.classifier import Classifier
@@ -21,14 +22,39 @@ from crt.training.method import STRICT, Step
 
 
 @dataclass(kw_only=True, config=STRICT)
-class Bounded(Ramped):
+class Regularized(Ramped):
+    """Bounds margins in l2 or l-infinity balls, and regularizes their intervals in the ramp."""
+
+    regularize: NonNegative = 0.0
+    """Initial weight of the regularizers of Shi et al., 2021, which falls to 0 over the ramp; theirs is 0.5."""
+
+    unsaid: ClassVar[frozenset[str]] = frozenset({"regularize"})
+    norms_allowed: ClassVar[tuple[str, ...]] = ("l2", "linf")
+
+    def bounds(
+        self,
+        model: Classifier,
+        layers: tuple[Layer, ...],
+        images: Ball,
+        y: Tensor,
+        now: float | Tensor,
+        beta: float | Tensor = 0.0,
+    ) -> tuple[Tensor, float | Tensor]:
+        """Least margins (B, classes - 1) in a ball as by `margins`, and the regularizers with their weight."""
+        inputs = boxes(model, layers, images)
+        least = margins(model, layers, images, y, beta, inputs)
+        if not self.regularize:
+            return least, 0.0
+        return least, self.regularize * (1 - self.share(now)) * instability(layers, inputs)
+
+
+@dataclass(kw_only=True, config=STRICT)
+class Bounded(Regularized):
     """Cross-entropy of the smallest margins that bounds allow, with a clean loss of falling weight.
 
     In train mode, BatchNorm normalizes images and bounds by the statistics of the clean images. A subclass has
     `kappa_final` among its fields, besides those of `Ramped`.
     """
-
-    norms_allowed: ClassVar[tuple[str, ...]] = ("l2", "linf")
 
     @property
     @abstractmethod
@@ -43,20 +69,25 @@ class Bounded(Ramped):
         if step.epoch < self.warmup:
             return F.cross_entropy(wide(model(x)), y)
         if self.kappa_final is None:
-            return self._robust(model, fixed(model, x), x, y, step)
+            robust, regularizers = self._robust(model, fixed(model, x), x, y, step)
+            return robust + regularizers
         layers, logits = fixed_with_logits(model, x)
         kappa = 1 - (1 - self.kappa_final) * self.share(step.now)
-        robust = self._robust(model, layers, x, y, step)
-        return kappa * F.cross_entropy(logits, y) + (1 - kappa) * robust
+        robust, regularizers = self._robust(model, layers, x, y, step)
+        return kappa * F.cross_entropy(logits, y) + (1 - kappa) * robust + regularizers
 
-    def _robust(self, model: Classifier, layers: tuple[Layer, ...], x: Tensor, y: Tensor, step: Step) -> Tensor:
+    def _robust(
+        self, model: Classifier, layers: tuple[Layer, ...], x: Tensor, y: Tensor, step: Step
+    ) -> tuple[Tensor, float | Tensor]:
+        """Cross-entropy of the least margins, and the regularizers."""
         images = ball(x, self.share(step.now) * self.threat.eps, self.threat.norm)
         with exact(x.device):
-            return worst_losses(margins(model, layers, images, y, self.beta(step))).mean()
+            least, regularizers = self.bounds(model, layers, images, y, step.now, self.beta(step))
+            return worst_losses(least).mean(), regularizers
 
 
 @dataclass(kw_only=True, config=STRICT)
-class Attacked(Ramped):
+class Attacked(Regularized):
     """Trains on an adversarial image and on intervals, which a subclass combines in `robust`.
 
     The attack is in eval mode and keeps the iterate with the largest loss if it has several steps. In train mode,
@@ -80,21 +111,24 @@ class Attacked(Ramped):
     """Weight of the l1 norm of all weights of convolutions and linear layers."""
 
     named: ClassVar[tuple[str, ...]] = ("K",)
-    norms_allowed: ClassVar[tuple[str, ...]] = ("l2", "linf")
 
     def fits(self, model: Classifier) -> None:
         check_intervals(model)
 
     @abstractmethod
-    def robust(self, model: Classifier, x: Tensor, y: Tensor, adversarial: Tensor, eps: float | Tensor) -> Tensor:
-        """Scalar loss on images `x` and adversarial images (B, C, H, W), where the threat's radius is `eps` so far."""
+    def robust(self, model: Classifier, x: Tensor, y: Tensor, adversarial: Tensor, now: float | Tensor) -> Tensor:
+        """Scalar loss on images `x` and adversarial images (B, C, H, W) at the epoch `now`."""
+
+    def radius(self, now: float | Tensor) -> float | Tensor:
+        """The threat's radius at the epoch `now`."""
+        return self.share(now) * self.threat.eps
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, step: Step) -> Tensor:
         if step.epoch < self.warmup:
             loss = F.cross_entropy(wide(model(x)), y)
         else:
-            eps = self.share(step.now) * self.threat.eps
-            loss = self.robust(model, x, y, self._attack(model, x, y, self.widening * eps), eps)
+            adversarial = self._attack(model, x, y, self.widening * self.radius(step.now))
+            loss = self.robust(model, x, y, adversarial, step.now)
         return loss + self.l1 * _l1_norm(model) if self.l1 else loss
 
     def _attack(self, model: Classifier, x: Tensor, y: Tensor, radius: float | Tensor) -> Tensor:
@@ -126,11 +160,11 @@ class Expressive(Attacked):
     def between(self, adversarial: Tensor, least: Tensor) -> Tensor:
         """Losses (B,) by margins (B, classes - 1) of the adversarial images, and by bounds of margins in the ball."""
 
-    def robust(self, model: Classifier, x: Tensor, y: Tensor, adversarial: Tensor, eps: float | Tensor) -> Tensor:
+    def robust(self, model: Classifier, x: Tensor, y: Tensor, adversarial: Tensor, now: float | Tensor) -> Tensor:
         layers, logits = fixed_with_logits(model, adversarial)
         with exact(x.device):
-            least = margins(model, layers, ball(x, eps, self.threat.norm), y, beta=0.0)
-            return self.between(_margins(logits, y), least).mean()
+            least, regularizers = self.bounds(model, layers, ball(x, self.radius(now), self.threat.norm), y, now)
+            return self.between(_margins(logits, y), least).mean() + regularizers
 
 
 def small_ball(adversarial: Tensor, x: Tensor, radius: float | Tensor, lbd: float, norm: str) -> Ball:

@@ -1,8 +1,8 @@
 """Interval bound propagation (Gowal et al., 2018, https://arxiv.org/abs/1810.12715).
 
 Shi et al., 2021 (https://arxiv.org/abs/2103.17268) shorten the warm-up and the ramp to 1 and 80 of 160 epochs on
-CIFAR-10, with BatchNorm, initial weights of their own (`crt.archs.convnet.cnn7_bn` has both) and two regularizers,
-which are not here; their ramp is a smooth curve, and they have no clean loss after the warm-up.
+CIFAR-10, with BatchNorm, initial weights of their own (`crt.archs.convnet.cnn7_bn` has both) and regularizers
+(`regularize: 0.5`), in the warm-up, too; their ramp is a smooth curve, and they have no clean loss after the warm-up.
 """
 
 from pydantic.dataclasses import dataclass
@@ -18,7 +18,7 @@ __all__ = ["IBP"]
 
 @dataclass(kw_only=True, config=STRICT)
 class IBP(Bounded):
-    """Cross-entropy of the worst logits that intervals allow, with a clean loss of falling weight (section 4)."""
+    """Cross-entropy of the worst logits that intervals allow, with a clean loss of falling weight."""
 
     warmup: NonNegative = 1
     """Epochs of cross-entropy alone."""

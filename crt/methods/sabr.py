@@ -6,7 +6,6 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from crt.lipschitz.chain import exact
-from crt.lipschitz.crown import margins
 from crt.lipschitz.intervals import worst_losses
 from crt.lipschitz.margin_training import Attacked, small_ball
 from crt.lipschitz.statistics import fixed
@@ -30,8 +29,9 @@ class SABR(Attacked):
 
     named: ClassVar[tuple[str, ...]] = ("lbd", "K")
 
-    def robust(self, model: Classifier, x: Tensor, y: Tensor, adversarial: Tensor, eps: float | Tensor) -> Tensor:
+    def robust(self, model: Classifier, x: Tensor, y: Tensor, adversarial: Tensor, now: float | Tensor) -> Tensor:
         layers = fixed(model, adversarial)
         with exact(x.device):
-            small = small_ball(adversarial, x, self.widening * eps, self.lbd, self.threat.norm)
-            return worst_losses(margins(model, layers, small, y, beta=0.0)).mean()
+            small = small_ball(adversarial, x, self.widening * self.radius(now), self.lbd, self.threat.norm)
+            least, regularizers = self.bounds(model, layers, small, y, now)
+            return worst_losses(least).mean() + regularizers
