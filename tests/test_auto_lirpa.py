@@ -22,7 +22,7 @@ lirpa = pytest.importorskip("auto_LiRPA", exc_type=ImportError)
 def test_bounds_are_those_of_auto_lirpa(make, method, beta, eps):
     model, (x, y) = make().eval().requires_grad_(False), toy(6)
     x, images = x.double(), ball(x.double(), eps, "linf")
-    found = margins(model, fixed(model, x), images, y, beta)
+    found = margins(model, fixed(model, x).layers, images, y, beta)
     low, high = (model.normalize(images.centre + sign * images.half) for sign in (-1, 1))
     around = lirpa.PerturbationLpNorm(norm=torch.inf, x_L=low, x_U=high, eps=eps)
     one_hot = torch.eye(3, dtype=torch.float64)

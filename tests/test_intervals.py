@@ -31,7 +31,7 @@ from crt.lipschitz.crown import margins
 from crt.lipschitz.intervals import Box, ball, boxes, worst_losses
 from crt.lipschitz.margin_training import small_ball
 from crt.lipschitz.regularizers import instability
-from crt.lipschitz.statistics import fixed, fixed_with_logits
+from crt.lipschitz.statistics import fixed
 from crt.methods.ccibp import CCIBP
 from crt.methods.crownibp import CROWNIBP
 from crt.methods.expibp import ExpIBP
@@ -88,7 +88,7 @@ def test_bounds_of_a_linear_network_are_exact():
     torch.manual_seed(1)
     x, y, eps = torch.rand(6, 1, 4, 4, dtype=torch.float64), torch.tensor([0, 1, 2, 3, 0, 1]), 0.3
     x[0] = x[0].round()  # black and white pixels can move in one direction only
-    found = margins(model, fixed(model, x), ball(x, eps, "linf"), y)
+    found = margins(model, fixed(model, x).layers, ball(x, eps, "linf"), y)
     jacobian = torch.autograd.functional.jacobian(lambda z: model(z[None])[0], x[0]).flatten(1)
     low, high = (-x.flatten(1)).clamp_min(-eps), (1 - x.flatten(1)).clamp_max(eps)
     z = model(x)
@@ -107,7 +107,7 @@ def test_intervals_of_one_layer_are_exact():
     z = model(corners(x, 0.2))
     least = torch.stack([(z[:, 2] - z[:, i]).min() for i in (0, 1)])
     for beta in (0.0, 1.0, 0.4):
-        torch.testing.assert_close(margins(model, fixed(model, x), ball(x, 0.2, "linf"), y, beta)[0], least)
+        torch.testing.assert_close(margins(model, fixed(model, x).layers, ball(x, 0.2, "linf"), y, beta)[0], least)
 
 
 @pytest.mark.parametrize("eps", [0.02, 0.2, 0.6])
@@ -115,7 +115,7 @@ def test_intervals_of_one_layer_are_exact():
 def test_bounds_hold_at_the_corners_and_within(seed, eps):
     torch.manual_seed(seed)
     model, x, y = tiny(), torch.rand(1, 3, 1, 2, dtype=torch.float64), torch.tensor([1])
-    layers, images = fixed(model, x), ball(x, eps, "linf")
+    layers, images = fixed(model, x).layers, ball(x, eps, "linf")
     inside = images.centre + images.half * (2 * torch.rand(20_000, *x.shape[1:], dtype=torch.float64) - 1)
     points = torch.cat([corners(x, eps), inside])
     hidden = model.body[1](model.body[0](model.normalize(points)))
@@ -140,7 +140,7 @@ def test_a_network_of_two_layers_meets_its_intervals():
     x, y = torch.rand(1, 3, 1, 2, dtype=torch.float64), torch.tensor([0])
     z = model(corners(x, 0.3))
     least = torch.stack([(z[:, 0] - z[:, i]).min() for i in (1, 2)])
-    torch.testing.assert_close(margins(model, fixed(model, x), ball(x, 0.3, "linf"), y, 0.0)[0], least)
+    torch.testing.assert_close(margins(model, fixed(model, x).layers, ball(x, 0.3, "linf"), y, 0.0)[0], least)
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
@@ -149,15 +149,15 @@ def test_batchnorm_is_that_of_the_folded_network(norm):
     (x, y), folded = toy(6), plain(model)
     images = ball(x.double(), EPS, norm)
     for beta in (0.0, 1.0):
-        found, expected = (margins(m, fixed(m, x.double()), images, y, beta) for m in (model, folded))
+        found, expected = (margins(m, fixed(m, x.double()).layers, images, y, beta) for m in (model, folded))
         torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
-    assert all(len(fixed(m, x)) == n for m, n in ((model, 10), (folded, 8)))
+    assert all(len(fixed(m, x).layers) == n for m, n in ((model, 10), (folded, 8)))
 
 
 def test_batchnorm_in_training_has_the_statistics_of_the_images_that_pass():
     model, (x, y) = with_norms().train(), toy(12)
     x, before = x.double(), copy.deepcopy(model)
-    layers, logits = fixed_with_logits(model, x)
+    layers, logits = fixed(model, x)
     torch.testing.assert_close(logits, before(x), rtol=1e-12, atol=1e-12)
     for name, value in before.state_dict().items():
         torch.testing.assert_close(model.state_dict()[name], value)
@@ -170,7 +170,7 @@ def test_batchnorm_in_training_has_the_statistics_of_the_images_that_pass():
         norm.running_var *= (n - 1) / n
     images = ball(x, EPS, "linf")
     found = margins(model, layers, images, y)
-    torch.testing.assert_close(found, margins(twin, fixed(twin.eval(), x), images, y), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(found, margins(twin, fixed(twin.eval(), x).layers, images, y), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", ["IBP", "CROWNIBP", "MTLIBP", "SABR"])
@@ -218,7 +218,7 @@ def test_no_attack_breaks_a_certified_image(trained):
 
 def test_no_attack_is_below_a_bound(trained):
     model, x, y = trained
-    images, layers = ball(x, EPS, "linf"), fixed(model, x)
+    images, layers = ball(x, EPS, "linf"), fixed(model, x).layers
     bounds = torch.maximum(*(margins(model, layers, images, y, beta) for beta in (1.0, 0.0)))
     inputs, others = boxes(model, layers, images), (y[:, None] + torch.tensor([1, 2])) % 3
     torch.manual_seed(0)
@@ -249,7 +249,7 @@ def test_intervals_hold_for_other_monotone_activations():
         model, (x, y) = network(), toy(6)
         model.body[-1] = activation.double()
         IntervalCertificate(threat=CUBE).fits(model)
-        least = margins(model, fixed(model, x.double()), ball(x.double(), EPS, "linf"), y, 0.0)
+        least = margins(model, fixed(model, x.double()).layers, ball(x.double(), EPS, "linf"), y, 0.0)
         others = (y[:, None] + torch.tensor([1, 2])) % 3
         for _ in range(30):
             z = model((x.double() + EPS * torch.randn_like(x).sign()).clamp(0, 1))
@@ -360,7 +360,7 @@ def test_crown_ibp_ends_with_intervals():
     arguments = {"threat": CUBE, "warmup": 1, "ramp": 2, "kappa_final": 0.5}
     ends = [kind.loss(model, x.double(), y, step) for kind in (CROWNIBP(**arguments, beta_final=0), IBP(**arguments))]
     assert torch.equal(*ends)
-    least = margins(model, fixed(model, x.double()), ball(x.double(), EPS, "linf"), y)
+    least = margins(model, fixed(model, x.double()).layers, ball(x.double(), EPS, "linf"), y)
     linear = CROWNIBP(**(arguments | {"kappa_final": None})).loss(model, x.double(), y, step)
     torch.testing.assert_close(linear, worst_losses(least).mean())
 
@@ -438,7 +438,7 @@ def test_intervals_of_a_new_cnn7_neither_widen_nor_narrow():
     torch.manual_seed(0)
     with torch.no_grad():
         model, x = Classifier(*cnn7(), 10, (0.5,) * 3, (0.25,) * 3), torch.rand(2, 3, 32, 32)
-        layers, images = fixed(model, x), ball(x, 0.01, "linf")
+        layers, images = fixed(model, x).layers, ball(x, 0.01, "linf")
         widths = [float((box.high - box.low).mean()) for box in boxes(model, layers, images)[::2]]
     # Zeros of the padding narrow them, and pixels of the first layer have no ReLU before them, which halves them.
     assert all(0.4 * widths[0] < width < 2.5 * widths[0] for width in widths)

@@ -16,7 +16,7 @@ from crt.evals.base import Evaluation
 from crt.judgement import Judgement, Question
 from crt.lipschitz.chain import Layer
 from crt.lipschitz.intervals import Ball, ball, worst_losses
-from crt.lipschitz.statistics import fixed_with_logits
+from crt.lipschitz.statistics import fixed
 from crt.lipschitz.training import needs_ball
 from crt.models.classifier import Classifier
 
@@ -54,7 +54,7 @@ class Margins(Evaluation):
         while group := list(islice(questions, self.batch_size)):
             x = torch.stack([image for image, _, _ in group]).double()
             labels = torch.tensor([label for _, label, _ in group], device=x.device)
-            layers, logits = fixed_with_logits(model, x)
+            layers, logits = fixed(model, x).layers, model(x)
             classes = logits.argmax(1)
             least = self.margins(model, layers, ball(x, eps, self.threat.norm), classes)
             sure, wrong = (least > 0).all(1), classes != labels

@@ -4,7 +4,7 @@ An l-infinity ball is a box of pixels, within [0, 1] as in the authors' code. Th
 ball as a ball, so that its intervals are exact.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -76,10 +76,12 @@ def _through(
     """Middle and half width of the outputs' intervals; `axes` holds the squared semi-axes of an l2 ball of radius 1."""
     if isinstance(module, AFFINE):
         if axes is None:
-            return module(centre), multiply(module, half, module.weight.abs()), None
-        # A row of zeros then has no gradient instead of an infinite one.
-        rows = multiply(module, axes, module.weight.square()).clamp_min(torch.finfo(centre.dtype).tiny).sqrt()
-        return module(centre), (eps * rows).expand(len(centre), *rows.shape[1:]), None
+            half = multiply(module, half, module.weight.abs())
+        else:
+            # A row of zeros then has no gradient instead of an infinite one.
+            rows = multiply(module, axes, module.weight.square()).clamp_min(torch.finfo(centre.dtype).tiny).sqrt()
+            half = (eps * rows).expand(len(centre), *rows.shape[1:])
+        return module(centre), half, None
     if isinstance(module, Scaled):
         axes = None if axes is None else axes * module.scale.square()
         return module(centre), half * module.scale.abs(), axes
@@ -104,11 +106,11 @@ def interval_margins(wanted: Differences, features: Box) -> Tensor:
     return (rows * centre[:, None]).sum(-1) - (rows.abs() * half[:, None]).sum(-1) + wanted.constants
 
 
-def worst_losses(least: Tensor) -> Tensor:
-    """Cross-entropy (B,) of the logits whose margins are `least` (B, classes - 1)."""
+def worst_losses(least: Tensor, reduction: Literal["none", "mean"] = "none") -> Tensor:
+    """Cross-entropy (B,) of the logits whose margins are `least` (B, classes - 1), or its mean."""
     # A class's margin to itself is 0 and comes first.
     target = torch.zeros(len(least), dtype=torch.long, device=least.device)
-    return F.cross_entropy(F.pad(-least, (1, 0)), target, reduction="none")
+    return F.cross_entropy(F.pad(-least, (1, 0)), target, reduction=reduction)
 
 
 def _rows(values: Tensor, index: Tensor) -> Tensor:

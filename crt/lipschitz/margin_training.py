@@ -14,7 +14,7 @@ from crt.lipschitz.chain import AFFINE, Layer, exact
 from crt.lipschitz.crown import margins
 from crt.lipschitz.intervals import Ball, ball, boxes, check_intervals, worst_losses
 from crt.lipschitz.regularizers import instability
-from crt.lipschitz.statistics import fixed, fixed_with_logits
+from crt.lipschitz.statistics import fixed
 from crt.lipschitz.training import Ramped
 from crt.models.classifier import Classifier
 from crt.quantity import Count, NonNegative, Positive
@@ -68,22 +68,15 @@ class Bounded(Regularized):
     def loss(self, model: Classifier, x: Tensor, y: Tensor, step: Step) -> Tensor:
         if step.epoch < self.warmup:
             return F.cross_entropy(wide(model(x)), y)
-        if self.kappa_final is None:
-            robust, regularizers = self._robust(model, fixed(model, x), x, y, step)
-            return robust + regularizers
-        layers, logits = fixed_with_logits(model, x)
-        kappa = 1 - (1 - self.kappa_final) * self.share(step.now)
-        robust, regularizers = self._robust(model, layers, x, y, step)
-        return kappa * F.cross_entropy(logits, y) + (1 - kappa) * robust + regularizers
-
-    def _robust(
-        self, model: Classifier, layers: tuple[Layer, ...], x: Tensor, y: Tensor, step: Step
-    ) -> tuple[Tensor, float | Tensor]:
-        """Cross-entropy of the least margins, and the regularizers."""
-        images = ball(x, self.share(step.now) * self.threat.eps, self.threat.norm)
+        share, network = self.share(step.now), fixed(model, x)
         with exact(x.device):
-            least, regularizers = self.bounds(model, layers, images, y, step.now, self.beta(step))
-            return worst_losses(least).mean(), regularizers
+            images = ball(x, share * self.threat.eps, self.threat.norm)
+            least, regularizers = self.bounds(model, network.layers, images, y, step.now, self.beta(step))
+            robust = worst_losses(least, "mean")
+        if self.kappa_final is None:
+            return robust + regularizers
+        kappa = 1 - (1 - self.kappa_final) * share
+        return kappa * F.cross_entropy(network.logits(model, x), y) + (1 - kappa) * robust + regularizers
 
 
 @dataclass(kw_only=True, config=STRICT)
@@ -161,9 +154,12 @@ class Expressive(Attacked):
         """Losses (B,) by margins (B, classes - 1) of the adversarial images, and by bounds of margins in the ball."""
 
     def robust(self, model: Classifier, x: Tensor, y: Tensor, adversarial: Tensor, now: float | Tensor) -> Tensor:
-        layers, logits = fixed_with_logits(model, adversarial)
+        network = fixed(model, adversarial)
+        logits = network.logits(model, adversarial)
         with exact(x.device):
-            least, regularizers = self.bounds(model, layers, ball(x, self.radius(now), self.threat.norm), y, now)
+            least, regularizers = self.bounds(
+                model, network.layers, ball(x, self.radius(now), self.threat.norm), y, now
+            )
             return self.between(_margins(logits, y), least).mean() + regularizers
 
 

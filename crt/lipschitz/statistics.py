@@ -1,5 +1,7 @@
 """Chains of layers in which each BatchNorm is an affine map, with the statistics of one batch or the running ones."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -23,40 +25,33 @@ class Scaled(nn.Module):
         return x * self.scale + self.shift
 
 
-def fixed(model: Classifier, x: Tensor) -> tuple[Layer, ...]:
+class Fixed(NamedTuple):
+    """Layers of a network, and the logits (B, classes) of the pass that took statistics, if there was one."""
+
+    layers: tuple[Layer, ...]
+    known: Tensor | None
+
+    def logits(self, model: Classifier, x: Tensor) -> Tensor:
+        """Logits (B, classes) of the same images, at least float32; without known ones, by a pass of the network."""
+        return wide(model(x)) if self.known is None else self.known
+
+
+def fixed(model: Classifier, x: Tensor) -> Fixed:
     """Layers of the network, in which each BatchNorm is `Scaled`.
 
     In train mode, BatchNorm normalizes by the statistics of images `x` (B, C, H, W), through which bounds are
     differentiated, and updates its running ones once; in eval mode, it has its running statistics.
     """
     layers = chain(model, x.shape[1:], batchnorm=True)
-    return _passed(model, layers, x)[0] if _trains(layers) else _scaled_by_running(layers)
-
-
-def fixed_with_logits(model: Classifier, x: Tensor) -> tuple[tuple[Layer, ...], Tensor]:
-    """Layers as by `fixed`, and the logits (B, classes) of the images, at least float32."""
-    layers = chain(model, x.shape[1:], batchnorm=True)
-    return _passed(model, layers, x) if _trains(layers) else (_scaled_by_running(layers), wide(model(x)))
-
-
-def _trains(layers: tuple[Layer, ...]) -> bool:
-    """True if a BatchNorm takes statistics of batches."""
-    return any(isinstance(layer.module, _BatchNorm) and layer.module.training for layer in layers)
-
-
-def _scaled_by_running(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
-    return tuple(layer._replace(module=_running(layer)) for layer in layers)
-
-
-def _passed(model: Classifier, layers: tuple[Layer, ...], x: Tensor) -> tuple[tuple[Layer, ...], Tensor]:
-    """Pass the images through all layers; the layers with the statistics of their inputs, and the logits."""
+    if not any(isinstance(layer.module, _BatchNorm) and layer.module.training for layer in layers):
+        return Fixed(tuple(layer._replace(module=_running(layer)) for layer in layers), None)
     model.train_passes += 1
     with exact(x.device):
         now, found = model.normalize(x), []
         for layer in layers:
             found.append(layer._replace(module=_batch(layer, now)))
             now = layer.module(now)
-    return tuple(found), now
+    return Fixed(tuple(found), now)
 
 
 def _running(layer: Layer) -> nn.Module:

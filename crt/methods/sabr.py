@@ -30,7 +30,7 @@ class SABR(Attacked):
     named: ClassVar[tuple[str, ...]] = ("lbd", "K")
 
     def robust(self, model: Classifier, x: Tensor, y: Tensor, adversarial: Tensor, now: float | Tensor) -> Tensor:
-        layers = fixed(model, adversarial)
+        layers = fixed(model, adversarial).layers
         with exact(x.device):
             small = small_ball(adversarial, x, self.widening * self.radius(now), self.lbd, self.threat.norm)
             least, regularizers = self.bounds(model, layers, small, y, now)
