@@ -22,7 +22,8 @@ from crt.training.recipe import Recipe
 RECIPE = Recipe(epochs=1, batch_size=64, lr=0.05, weight_decay=1e-4)
 STEPS = {"Standard": 20}
 L2 = Threat(eps=0.1)
-CHAINS = ("LMT", "BCP", "GloRo", "LocalBCP", "Duet", "CROWNIBP")
+CHAINS = ("LMT", "BCP", "GloRo", "LocalBCP", "Duet", "CROWNIBP", "IBP")
+ATTACKED = ("MTLIBP", "CCIBP", "ExpIBP", "SABR")
 ARGUMENTS = {
     "SmoothAdv": {"m": 2, "T": 2},
     "MACER": {"k": 2},
@@ -37,7 +38,10 @@ ARGUMENTS = {
     "FreeAT": {"threat": L2, "m": 2, "reset": True},
     "RRM": {"lbd": 1},
     "KD": {"alpha": 0.5},
-} | {name: {"threat": L2, "warmup": 0, "ramp": 0.1} for name in CHAINS}
+    **{name: {"threat": L2, "warmup": 0, "ramp": 0.1} for name in CHAINS},
+    # A tiny attack: its random start differs between ranks.
+    **{name: {"threat": L2, "warmup": 0, "ramp": 0.1, "widening": 1e-12} for name in ATTACKED},
+}
 """Small, and without what each rank draws or carries over for itself."""
 CASES = {name: (name, ARGUMENTS.get(name, {})) for name in plugins("crt.methods")} | {
     f"{name} with AWP": (name, ARGUMENTS[name] | {"awp": 0.05}) for name in ("SAT", "TRADES")

@@ -24,7 +24,9 @@ from crt.training.recipe import Recipe
 
 THREAT = Threat(sigma=0.25, eps=0.25)
 METHODS = sorted(plugins("crt.methods"))
-CHAINS = {"BCP", "CROWNIBP", "Duet", "GloRo", "LMT", "LocalBCP"}
+INTERVALS = {"CCIBP", "CROWNIBP", "ExpIBP", "IBP", "MTLIBP", "SABR"}
+"""Methods that bound margins by intervals."""
+CHAINS = {"BCP", "Duet", "GloRo", "LMT", "LocalBCP", *INTERVALS}
 """Methods that train chains of layers alone."""
 
 

@@ -41,6 +41,10 @@ ROWS = {
     "LocalBCP": lambda stored=0: Passes(0, 0, 0, 0),
     "Duet": lambda inputs="own": Passes(0, 0, 0, 0),
     "CROWNIBP": lambda kappa_final=None: Passes(*(0, 0, 0, 0) if kappa_final is None else (1, 0, 0, 1)),
+    "IBP": lambda kappa_final=0.5: Passes(*(0, 0, 0, 0) if kappa_final is None else (1, 0, 0, 1)),
+    **dict.fromkeys(("MTLIBP", "CCIBP", "ExpIBP"), lambda K=8: Passes(K + (K > 1) + 1, 0, K, 1)),
+    # Its intervals lie near the adversarial image, whose logits it does not take.
+    "SABR": lambda K=8: Passes(K + (K > 1), 0, K, 0),
     "SAT": lambda K=7, best_of=True, awp=None: Passes(K + 1 + best_of + bool(awp), 0, K, 1 + bool(awp)),
     "PGD7Fast": lambda K=7: Passes(K + 1, 0, K, 1),
     "FGSMRS": lambda init="random": Passes(2, 0, 1, 1),
@@ -82,9 +86,12 @@ CASES = [
     ("LocalBCP", {"stored": 4}),
     ("Duet", {"inputs": "shared"}),
     ("CROWNIBP", {"kappa_final": 0.5}),
+    ("IBP", {"kappa_final": None}),
+    *((name, {"K": 1}) for name in ("MTLIBP", "CCIBP", "ExpIBP", "SABR")),
 ]
 
-CHAINS = {"LMT", "GloRo", "BCP", "LocalBCP", "Duet", "CROWNIBP"}
+INTERVALS = {"CROWNIBP", "IBP", "MTLIBP", "CCIBP", "ExpIBP", "SABR"}
+CHAINS = {"LMT", "GloRo", "BCP", "LocalBCP", "Duet", *INTERVALS}
 """Methods of chains of layers, which compute beside passes: tests/test_lipschitz_methods.py counts their operations."""
 
 SHORT = {

@@ -84,11 +84,23 @@ CASES: list[tuple[str, Threat, dict[str, Any]]] = [
     ("GloRo", BALL, {**SHORT, "objective": "trades"}),
     ("CROWNIBP", BALL, SHORT),
     ("CROWNIBP", BALL, {**SHORT, "beta_final": 0.4, "kappa_final": 0.5}),
+    ("CROWNIBP", CUBE, {**SHORT, "beta_final": 0.0, "kappa_final": 0.5}),
+    ("CROWNIBP", CUBE, {**SHORT, "regularize": 0.5}),
     ("Duet", BALL, SHORT),
     ("Duet", BALL, {**SHORT, "similarity": "relative", "rotation": "polar", "rank": 1.0, "project": False}),
     ("Duet", BALL, {**SHORT, "similarity": "cosine", "inputs": "shared", "layers": "convs", "scaled": False}),
     ("Duet", BALL, {**SHORT, "rotation": "polar", "scaled": False, "through_norms": True}),
     ("Duet", BALL, {**SHORT, "rotation": "rank_one", "similarity": "cosine"}),
+    ("IBP", CUBE, SHORT),
+    ("IBP", BALL, {**SHORT, "kappa_final": None}),
+    ("IBP", CUBE, {**SHORT, "regularize": 0.5}),
+    ("CCIBP", CUBE, {**SHORT, "K": 3, "alpha": 0.3}),
+    ("CCIBP", BALL, {**SHORT, "K": 1, "step_size": 10.0, "alpha": 0.5}),
+    ("ExpIBP", CUBE, {**SHORT, "K": 3, "alpha": 0.3, "regularize": 0.5}),
+    ("MTLIBP", CUBE, {**SHORT, "K": 3, "alpha": 0.3, "l1": 1e-3}),
+    ("MTLIBP", CUBE, {**SHORT, "K": 1, "step_size": 10.0, "widening": 2.1}),
+    ("SABR", CUBE, {**SHORT, "K": 3, "regularize": 0.5}),
+    ("SABR", BALL, {**SHORT, "K": 3, "lbd": 0.4, "widening": 1.5, "l1": 1e-3}),
 ]
 ATTACKS = {"SAT", "PGD7Fast", "FreeAT", "NFGSM", "GradAlign", "TRADES", "MART"}
 

@@ -227,10 +227,11 @@ def test_an_attack_asks_the_device_once_a_step(name, arguments, threat):
         ("Lipschitz", {"bounds": "box"}, 30),
         ("Lipschitz", {"bounds": "local"}, 40),
         ("CROWN", {}, 12),
+        ("IBP", {}, 12),
     ],
 )
 def test_no_other_evaluation_asks_the_device_more_than_so_often(name, arguments, most):
-    of = chain if name in ("Lipschitz", "CROWN") else classifier
+    of = chain if name in ("Lipschitz", "CROWN", "IBP") else classifier
     expected, _ = judged(name, "cpu", L2, of, **arguments)
     with gpu():
         found, count = judged(name, "cuda", L2, of, **arguments)

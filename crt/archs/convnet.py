@@ -1,5 +1,6 @@
 """Convnets as chains of layers, for 32x32 images (Lee et al., 2020, https://arxiv.org/abs/2010.06182)."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -24,6 +25,8 @@ __all__ = [
     "cnn6c2f_bn",
     "cnn6c2f_maxmin",
     "cnn6c2f_relutheta",
+    "cnn7",
+    "cnn7_bn",
 ]
 
 
@@ -56,6 +59,8 @@ _4C3F = _Plan(
 )
 # The Duet paper names this network without describing it: 4C3F without its second hidden layer.
 _4C2F = _4C3F._replace(hidden=(512,), high=_4C3F.high[:-1], low=_4C3F.low[:-1])
+# The network of Shi et al., and of later papers on training with intervals; it has no thresholds.
+_CNN7 = _Plan(((64, 3, 1), (64, 3, 1), (128, 3, 2), (128, 3, 1), (128, 3, 1)), (512,), 0.0, (), ())
 _2C2F = _Plan(((16, 4, 2), (32, 4, 2)), (100,), 2.0, (0.15, 0.3, 1.2), (-0.15, -0.3, -1.2))
 
 
@@ -98,6 +103,19 @@ def _conv(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Conv2d:
     nn.init.normal_(conv.weight, std=(2 / (kernel**2 * outputs)) ** 0.5)
     nn.init.zeros_(conv.get_parameter("bias"))
     return conv
+
+
+def _narrow(body: nn.Module) -> nn.Module:
+    """The body with weights that neither widen nor narrow intervals at first, on average, and zero biases.
+
+    Their standard deviation is sqrt(2 pi) over the number of inputs of an output (Shi et al., 2021,
+    https://arxiv.org/abs/2103.17268).
+    """
+    for layer in body.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.normal_(layer.weight, std=math.sqrt(2 * math.pi) / layer.weight[0].numel())
+            nn.init.zeros_(layer.get_parameter("bias"))
+    return body
 
 
 @takes_only(32)
@@ -188,3 +206,17 @@ def cnn6c2f_maxmin() -> tuple[nn.Module, int]:
 def cnn6c2f_bn() -> tuple[nn.Module, int]:
     """cnn6c2f with BatchNorm after each layer; `crt.models.fold_batchnorm.plain` converts it to a cnn6c2f."""
     return _chain(_6C2F, _bn)
+
+
+@takes_only(32)
+def cnn7() -> tuple[nn.Module, int]:
+    """Five convolutions and a hidden layer of 512, which begin as in Shi et al., 2021; 17,190,602 parameters."""
+    body, width = _chain(_CNN7, _relu)
+    return _narrow(body), width
+
+
+@takes_only(32)
+def cnn7_bn() -> tuple[nn.Module, int]:
+    """cnn7 with BatchNorm after each layer (Shi et al., 2021, https://arxiv.org/abs/2103.17268)."""
+    body, width = _chain(_CNN7, _bn)
+    return _narrow(body), width

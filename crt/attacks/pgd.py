@@ -29,13 +29,17 @@ def inputs_only(model: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(grad)
 
 
-def project(x_adv: Tensor, x: Tensor, eps: float, norm: str) -> Tensor:
+def project(x_adv: Tensor, x: Tensor, eps: float | Tensor, norm: str) -> Tensor:
     """`x_adv` projected into the ball of radius `eps` around `x`, then into [0, 1]; at most eps (1 + 1e-6) from `x`."""
     # Adding the perturbation to the image may round it outwards: the ball is smaller by the largest rounding error.
     rounding = torch.finfo(x.dtype).eps / 2 * (math.sqrt(x.shape[1:].numel()) if norm == "l2" else 1)
-    radius = max(eps - rounding, 0.0)
     d = x_adv - x
-    d = within(d, radius) if norm == "l2" else d.clamp(-radius, radius)
+    if isinstance(eps, Tensor):
+        radius = (eps - rounding).clamp_min(0)
+        d = within(d, radius) if norm == "l2" else d.clamp(-radius, radius)
+    else:
+        least = max(eps - rounding, 0.0)
+        d = within(d, least) if norm == "l2" else d.clamp(-least, least)
     return (x + d).clamp(0, 1)
 
 
@@ -48,12 +52,14 @@ def confine(delta: Tensor, x: Tensor, eps: float, norm: str) -> Tensor:
     return torch.minimum(torch.maximum(delta, -x), 1 - x)
 
 
-def start(x: Tensor, eps: float, norm: str, generator: torch.Generator | None = None) -> Tensor:
+def start(x: Tensor, eps: float | Tensor, norm: str, generator: torch.Generator | None = None) -> Tensor:
     """Random point in the ball and [0, 1]: uniform in the cube or, in l2, at distance `eps` before clamping."""
     noise = torch.empty_like(x)
     if norm == "l2":
         noise.normal_(generator=generator)
         noise = eps * noise / l2(noise)
+    elif isinstance(eps, Tensor):
+        noise = eps * noise.uniform_(-1, 1, generator=generator)
     else:
         noise.uniform_(-eps, eps, generator=generator)
     return project(x + noise, x, eps, norm)

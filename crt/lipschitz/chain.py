@@ -32,20 +32,23 @@ class Layer(NamedTuple):
         return self.module
 
 
-def check(model: Classifier) -> None:
-    """Raise ValueError with the name of a layer of the body that has no bound."""
+def check(model: Classifier, batchnorm: bool = False) -> None:
+    """Raise ValueError with the name of a layer of the body that has no bound; BatchNorm has one if `batchnorm`."""
     for name, module in _modules("body", model.body):
         match module:
             case nn.Conv2d(groups=1, dilation=(1, 1), padding_mode="zeros", padding=tuple()):
                 continue
             case nn.Linear() | nn.ReLU() | ReLUTheta() | MaxMin() | nn.Flatten(start_dim=1, end_dim=-1):
                 continue
-        raise ValueError(f"{name}: {module} has no Lipschitz bound (allowed: {_ALLOWED})")
+            case nn.BatchNorm1d() | nn.BatchNorm2d() if batchnorm and module.affine and module.track_running_stats:
+                continue
+        kind, more = ("interval", ", BatchNorm with statistics") if batchnorm else ("Lipschitz", "")
+        raise ValueError(f"{name}: {module} has no {kind} bound (allowed: {_ALLOWED}{more})")
 
 
-def chain(model: Classifier, shape: tuple[int, ...]) -> tuple[Layer, ...]:
+def chain(model: Classifier, shape: tuple[int, ...], batchnorm: bool = False) -> tuple[Layer, ...]:
     """Layers for images of a shape (C, H, W), those of the body in order, then the head; ValueError from `check`."""
-    check(model)
+    check(model, batchnorm)
     layers = []
     for name, module in (*_modules("body", model.body), ("head", model.head)):
         layers.append(Layer(name, module, tuple(shape)))

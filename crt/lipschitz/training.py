@@ -17,10 +17,11 @@ from crt.threat import Threat
 from crt.training.method import STRICT, Method
 
 
-def needs_ball(threat: Threat) -> None:
-    """Raise ValueError where the threat is no l2 ball."""
-    if threat.norm != "l2" or threat.eps <= 0:
-        raise ValueError(f"the threat is norm: {threat.norm}, eps: {threat.eps:g} (allowed: norm: l2, eps above 0)")
+def needs_ball(threat: Threat, norms: tuple[str, ...] = ("l2",)) -> None:
+    """Raise ValueError where the threat is no ball in one of the norms."""
+    if threat.norm not in norms or threat.eps <= 0:
+        allowed = f"norm: {' or '.join(norms)}, eps above 0"
+        raise ValueError(f"the threat is norm: {threat.norm}, eps: {threat.eps:g} (allowed: {allowed})")
 
 
 @dataclass(kw_only=True, config=STRICT)
@@ -31,6 +32,8 @@ class Ramped(Method):
     """
 
     epochs_of: ClassVar[tuple[str, ...]] = ("warmup", "ramp")
+    norms_allowed: ClassVar[tuple[str, ...]] = ("l2",)
+    """Norms of the balls that it bounds."""
 
     @property
     @abstractmethod
@@ -44,7 +47,7 @@ class Ramped(Method):
 
     @model_validator(mode="after")
     def _has_a_ball(self) -> "Ramped":
-        needs_ball(self.threat)
+        needs_ball(self.threat, self.norms_allowed)
         return self
 
     @property

@@ -32,11 +32,14 @@ IMAGES = 44
 """Images of an epoch: two batches of 16 and one of 12."""
 L2 = Threat(norm="l2", sigma=0.25, eps=0.25)
 LINF = Threat(norm="linf", sigma=0.25, eps=8 / 255)
-THREATS = dict.fromkeys(("FGSMRS", "FreeAT", "GradAlign", "MART", "NFGSM", "PGD7Fast", "TRADES"), LINF)
+_CERTIFIED = ("CCIBP", "ExpIBP", "IBP", "MTLIBP", "SABR")
+_ATTACKED = ("FGSMRS", "FreeAT", "GradAlign", "MART", "NFGSM", "PGD7Fast", "TRADES")
+THREATS = dict.fromkeys(_CERTIFIED + _ATTACKED, LINF)
 """Threats other than `L2`."""
 _RAMP = {"warmup": 0.5, "ramp": 2.0}
 ARGUMENTS = {
-    **dict.fromkeys(("BCP", "CROWNIBP", "Duet", "GloRo", "LMT", "LocalBCP"), _RAMP),
+    **dict.fromkeys(("BCP", "CROWNIBP", "Duet", "GloRo", "IBP", "LMT", "LocalBCP"), _RAMP),
+    **{name: {**_RAMP, "K": 2} for name in ("CCIBP", "ExpIBP", "MTLIBP", "SABR")},
     "FreeAT": {"m": 2},
     "MACER": {"k": 4},
     "MART": {"K": 3},
