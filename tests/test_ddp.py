@@ -31,6 +31,9 @@ ARGUMENTS = {
     "FreeAT": {"threat": Threat(eps=0.1), "m": 2, "reset": True},
     "RRM": {"lbd": 1},
     "KD": {"alpha": 0.5},
+    "ARD": {"K": 2},
+    "AdaAD": {"K": 2},
+    "RSLAD": {"K": 2},
 } | {name: {"threat": Threat(eps=0.1), "warmup": 0, "ramp": 0.1} for name in CHAINS}
 """Small, and without what each rank draws or carries over for itself."""
 

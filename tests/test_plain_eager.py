@@ -31,6 +31,7 @@ FOLDER = Path(__file__).parents[1] / "bench" / "plain_eager"
 RECIPE = Recipe(epochs=8, batch_size=12, lr=0.05, schedule="cosine", weight_decay=1e-3)
 NOISE, CUBE, BALL = Threat(sigma=0.25), Threat(norm="linf", eps=0.1), Threat(norm="l2", eps=0.2)
 SHORT = {"warmup": 2, "ramp": 4}
+L2_ATTACKS = {"SAT", "PGD7Fast", "FreeAT", "RSLAD", "ARD", "AdaAD"}
 CASES: list[tuple[str, Threat, dict[str, Any]]] = [
     ("Standard", NOISE, {}),
     ("Gaussian", NOISE, {}),
@@ -63,6 +64,13 @@ CASES: list[tuple[str, Threat, dict[str, Any]]] = [
     ("KD", NOISE, {"t": 3.0}),
     ("KD", NOISE, {"t": 3.0, "alpha": 0.5}),
     ("KD", NOISE, {"t": 2.0, "alpha": 0.5, "form": "paper"}),
+    ("RSLAD", CUBE, {"K": 3}),
+    ("RSLAD", BALL, {"K": 2, "alpha": 0.5, "step_size": 0.15}),
+    ("ARD", CUBE, {"K": 3, "t": 3.0}),
+    ("ARD", CUBE, {"K": 2, "t": 3.0, "alpha": 0.6, "step_size": 0.04}),
+    ("ARD", BALL, {"K": 2}),
+    ("AdaAD", CUBE, {"K": 3}),
+    ("AdaAD", BALL, {"K": 2, "alpha": 0.6}),
     ("LMT", BALL, SHORT),
     ("LMT", BALL, {**SHORT, "margin": "original"}),
     ("BCP", BALL, SHORT),
@@ -148,7 +156,11 @@ def test_a_restatement_trains_as_its_method_does(name, threat, arguments):
     model = (chain if name in CHAINS else classifier)(0).train()
     product, plain = trained(name, threat, arguments, model, epoch=4)
     # The attacks divide the gradient of the mean, or of the sum, by its length plus 1e-10.
-    assert_equal(product, plain, 1e-6 if threat is BALL and name in {"SAT", "PGD7Fast", "FreeAT"} else 1e-9)
+    assert_equal(
+        product,
+        plain,
+        1e-6 if threat is BALL and name in {"SAT", "PGD7Fast", "FreeAT", "RSLAD", "ARD", "AdaAD"} else 1e-9,
+    )
 
 
 @pytest.mark.parametrize("name", sorted(CHAINS))
