@@ -20,7 +20,7 @@ from crt.training.recipe import Recipe
 
 RECIPE = Recipe(epochs=1, batch_size=64, lr=0.05, weight_decay=1e-4)
 STEPS = {"Standard": 20}
-CHAINS = ("LMT", "BCP", "GloRo", "LocalBCP", "Duet", "CROWNIBP")
+CHAINS = ("LMT", "BCP", "GloRo", "LocalBCP", "Duet", "EMMA", "CROWNIBP")
 ARGUMENTS = {
     "SmoothAdv": {"m": 2, "T": 2},
     "MACER": {"k": 2},

@@ -24,7 +24,7 @@ from crt.training.recipe import Recipe
 
 THREAT = Threat(sigma=0.25, eps=0.25)
 METHODS = sorted(plugins("crt.methods"))
-CHAINS = {"BCP", "CROWNIBP", "Duet", "GloRo", "LMT", "LocalBCP"}
+CHAINS = {"BCP", "CROWNIBP", "Duet", "EMMA", "GloRo", "LMT", "LocalBCP"}
 """Methods that train chains of layers alone."""
 
 

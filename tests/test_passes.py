@@ -36,6 +36,7 @@ ROWS = {
     "CRT": lambda alpha=1.0: Passes(1, 1, 0, 1),
     "LMT": lambda power_iterations=1: Passes(1, 0, 0, 1),
     "GloRo": lambda power_iterations=5: Passes(1, 0, 0, 1),
+    "EMMA": lambda power_iterations=10: Passes(1, 0, 0, 1),
     # Three streams go layer by layer, one of them with other weights, and the network is never called.
     "BCP": lambda: Passes(0, 0, 0, 0),
     "LocalBCP": lambda stored=0: Passes(0, 0, 0, 0),
@@ -81,7 +82,7 @@ CASES = [
     ("CROWNIBP", {"kappa_final": 0.5}),
 ]
 
-CHAINS = {"LMT", "GloRo", "BCP", "LocalBCP", "Duet", "CROWNIBP"}
+CHAINS = {"LMT", "GloRo", "EMMA", "BCP", "LocalBCP", "Duet", "CROWNIBP"}
 """Methods of chains of layers, which compute beside passes: tests/test_lipschitz_methods.py counts their operations."""
 
 SHORT = {"SmoothAdv": {"m": 2, "T": 2}, "SmoothMix": {"T": 2}, "SAT": {"K": 2}, "FreeAT": {"m": 2}} | {

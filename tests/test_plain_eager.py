@@ -79,6 +79,8 @@ CASES: list[tuple[str, Threat, dict[str, Any]]] = [
     ("LocalBCP", BALL, {**SHORT, "stored": 30}),
     ("GloRo", BALL, SHORT),
     ("GloRo", BALL, {**SHORT, "objective": "trades"}),
+    ("EMMA", BALL, SHORT),
+    ("EMMA", BALL, {**SHORT, "widening": 1.5, "power_iterations": 2}),
     ("CROWNIBP", BALL, SHORT),
     ("CROWNIBP", BALL, {**SHORT, "beta_final": 0.4, "kappa_final": 0.5}),
     ("Duet", BALL, SHORT),
