@@ -15,7 +15,9 @@ from torch import nn
 from bench.build.networks import restatement
 from bench.plain_eager import restates
 from bench.plain_eager.chains import has_weights, layers
+from bench.plain_eager.duet import flow
 from crt.lipschitz import chain as chains
+from crt.lipschitz.leading import follow_blocks
 from crt.lipschitz.norms import first_vectors
 from crt.lipschitz.training import Normed
 from crt.methods.duet import Duet
@@ -88,6 +90,10 @@ CASES: list[tuple[str, Threat, dict[str, Any]]] = [
     ("Duet", BALL, {**SHORT, "similarity": "cosine", "inputs": "shared", "layers": "convs", "scaled": False}),
     ("Duet", BALL, {**SHORT, "rotation": "polar", "scaled": False, "through_norms": True}),
     ("Duet", BALL, {**SHORT, "rotation": "rank_one", "similarity": "cosine"}),
+    ("Duet", BALL, {**SHORT, "rotation": "block", "directions": 3, "similarity": "cosine"}),
+    ("Duet", BALL, {**SHORT, "directions": 2, "layers": "body"}),
+    ("Duet", BALL, {**SHORT, "start": "teacher"}),
+    ("Duet", BALL, {**SHORT, "similarity": "logits", "lbd": 1.0}),
 ]
 
 
@@ -135,6 +141,9 @@ def converge(method: Normed, model: Classifier, plain: Any) -> None:
 
     While a norm is underestimated, the authors' boxes of activations may be smaller than those of the methods.
     """
+    if isinstance(method, Duet):
+        method.begin(model, (3, 8, 8))
+        plain.begin(flow(plain.plain_teacher, torch.zeros(1, 3, 8, 8, dtype=torch.float64)))
     every = chains.chain(model, (3, 8, 8))
     with torch.no_grad():
         for _ in range(30):
@@ -144,6 +153,13 @@ def converge(method: Normed, model: Classifier, plain: Any) -> None:
     if isinstance(method, Duet):
         method.pairs = first_vectors(chains.chain(method.folded, (3, 8, 8)))
         plain.pairs.vectors = {k: v.clone() for k, v in zip(positions, method.pairs.values(), strict=True)}
+        if method.rotation == "block":
+            method.pairs.clear()
+            for blocks, of, mine in zip(
+                plain.blocks, (method.folded, model), (method.pairs, method.blocks), strict=True
+            ):
+                follow_blocks(chains.chain(of, (3, 8, 8)), mine, method.directions, 1)
+                blocks.vectors = {k: v.clone() for k, v in zip(positions, mine.values(), strict=True)}
 
 
 def assert_equal(product: tuple[torch.Tensor, Classifier], plain: tuple[torch.Tensor, Classifier], rtol: float) -> None:
