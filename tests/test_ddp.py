@@ -57,7 +57,7 @@ def train(rank: int, data: Path, out: Path) -> None:
         for name, kind in plugins("crt.methods").items():
             model = network()
             method = kind(**({"threat": Threat()} | ARGUMENTS.get(name, {})))
-            method.teacher = network().eval().requires_grad_(False) if kind.needs_teacher else None
+            method.teacher = network(1).eval().requires_grad_(False) if kind.needs_teacher else None
             batches = loader(
                 "torch", DATASETS["digits"], "train", data=data, pipeline="plain", batch_size=64 // world,
                 device=torch.device("cpu"), seed=0, images=64 * STEPS.get(name, 3), rank=rank, world=world,
@@ -68,8 +68,8 @@ def train(rank: int, data: Path, out: Path) -> None:
             torch.save(model.state_dict(), out / f"{name}-{world}-{rank}.pt")
 
 
-def network() -> Classifier:
-    torch.manual_seed(0)
+def network(seed: int = 0) -> Classifier:
+    torch.manual_seed(seed)
     dataset = DATASETS["digits"]
     return Classifier(*cnn2c2f(), 10, dataset.mean, dataset.std).double()
 

@@ -32,11 +32,12 @@ IMAGES = 44
 """Images of an epoch: two batches of 16 and one of 12."""
 L2 = Threat(norm="l2", sigma=0.25, eps=0.25)
 LINF = Threat(norm="linf", sigma=0.25, eps=8 / 255)
-THREATS = dict.fromkeys(("FGSMRS", "FreeAT", "PGD7Fast"), LINF)
+THREATS = dict.fromkeys(("FGSMRS", "FreeAT", "PGD7Fast", "RSLAD", "ARD", "AdaAD"), LINF)
 """Threats other than `L2`."""
 _RAMP = {"warmup": 0.5, "ramp": 2.0}
 ARGUMENTS = {
-    **dict.fromkeys(("BCP", "CROWNIBP", "Duet", "GloRo", "LMT", "LocalBCP"), _RAMP),
+    **dict.fromkeys(("BCP", "CROWNIBP", "Duet", "EMMA", "GloRo", "LMT", "LocalBCP"), _RAMP),
+    **dict.fromkeys(("RSLAD", "ARD", "AdaAD"), {"K": 3}),
     "FreeAT": {"m": 2},
     "MACER": {"k": 4},
     "RRM": {"lbd": 0.1, "replays": 2},
