@@ -228,7 +228,7 @@ def test_further_ablations_change_one_thing_each():
             ]
         ),
     ]
-    assert changes == dict.fromkeys(words, [0, 1, 2])
+    assert changes == {label: [0, 1, 2] for label in words}
 
 
 def test_the_teachers_seed_alone_begins_with_its_weights():

@@ -37,10 +37,12 @@ THREATS = dict.fromkeys(("FGSMRS", "FreeAT", "PGD7Fast", "RSLAD", "ARD", "AdaAD"
 _RAMP = {"warmup": 0.5, "ramp": 2.0}
 ARGUMENTS = {
     **dict.fromkeys(("BCP", "CROWNIBP", "Duet", "EMMA", "GloRo", "LMT", "LocalBCP"), _RAMP),
-    **dict.fromkeys(("RSLAD", "ARD", "AdaAD"), {"K": 3}),
+    "AdaAD": {"K": 3},
+    "ARD": {"K": 3},
     "FreeAT": {"m": 2},
     "MACER": {"k": 4},
     "RRM": {"lbd": 0.1, "replays": 2},
+    "RSLAD": {"K": 3},
     "SmoothAdv": {"T": 2, "m": 2, "warmup": 2},
     "SmoothMix": {"T": 2, "mix_step": 1, "warmup": 2},
 }
