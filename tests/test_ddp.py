@@ -22,7 +22,7 @@ from crt.training.recipe import Recipe
 RECIPE = Recipe(epochs=1, batch_size=64, lr=0.05, weight_decay=1e-4)
 STEPS = {"Standard": 20}
 L2 = Threat(eps=0.1)
-CHAINS = ("LMT", "BCP", "GloRo", "LocalBCP", "Duet", "CROWNIBP", "IBP")
+CHAINS = ("LMT", "BCP", "GloRo", "LocalBCP", "Duet", "EMMA", "CROWNIBP", "IBP")
 ATTACKED = ("MTLIBP", "CCIBP", "ExpIBP", "SABR")
 ARGUMENTS = {
     "SmoothAdv": {"m": 2, "T": 2},
@@ -38,6 +38,9 @@ ARGUMENTS = {
     "FreeAT": {"threat": L2, "m": 2, "reset": True},
     "RRM": {"lbd": 1},
     "KD": {"alpha": 0.5},
+    "ARD": {"K": 2},
+    "AdaAD": {"K": 2},
+    "RSLAD": {"K": 2},
     **{name: {"threat": L2, "warmup": 0, "ramp": 0.1} for name in CHAINS},
     # A tiny attack: its random start differs between ranks.
     **{name: {"threat": L2, "warmup": 0, "ramp": 0.1, "widening": 1e-12} for name in ATTACKED},
@@ -68,7 +71,7 @@ def train(rank: int, data: Path, out: Path) -> None:
         for case, (name, arguments) in CASES.items():
             kind, model = find("crt.methods", name), network()
             method = kind(**({"threat": Threat()} | arguments))
-            method.teacher = network().eval().requires_grad_(False) if kind.needs_teacher else None
+            method.teacher = network(1).eval().requires_grad_(False) if kind.needs_teacher else None
             batches = loader(
                 "torch", DATASETS["digits"], "train", data=data, pipeline="plain", batch_size=64 // world,
                 device=torch.device("cpu"), seed=0, images=64 * STEPS.get(name, 3), rank=rank, world=world,
@@ -86,8 +89,8 @@ def draw_from_images() -> None:
         module.start = lambda x, eps, norm: (x + eps * torch.cos(1e4 * x)).clamp(0, 1)
 
 
-def network() -> Classifier:
-    torch.manual_seed(0)
+def network(seed: int = 0) -> Classifier:
+    torch.manual_seed(seed)
     dataset = DATASETS["digits"]
     return Classifier(*cnn2c2f(), 10, dataset.mean, dataset.std).double()
 

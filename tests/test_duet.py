@@ -22,6 +22,7 @@ from crt.lipschitz.chain import Layer, chain, weighted
 from crt.lipschitz.norms import upper_norm
 from crt.lipschitz.rotations import cosine, eq11, from_frame, guide, polar, rank_one, to_frame
 from crt.lipschitz.similarity import similarity
+from crt.methods.bcp import BCP
 from crt.methods.duet import Duet
 from crt.models.classifier import Classifier
 from crt.models.fold_batchnorm import plain
@@ -43,10 +44,10 @@ def teacher_of(model: Classifier) -> Classifier:
     return found
 
 
-def leading(weight, share):
+def leading(weight, share, directions=None):
     """The first singular directions of a weight's matrix, and the rotation in them, in the weight's shape."""
     u, _, vt = torch.linalg.svd(weight.flatten(1), full_matrices=False)
-    rank = math.ceil(share * len(vt))
+    rank = directions or math.ceil(share * len(vt))
     return u[:, :rank], (u[:, :rank] @ vt[:rank]).view_as(weight)
 
 
@@ -75,7 +76,7 @@ def restated(method, model, x, taught):
     """The sum over layers of the mean over images, by dense matrices and full rotations."""
     (mine, of), (theirs, _) = dense_layers(model), dense_layers(taught)
     layers = weighted(chain(taught, (3, 4, 4)))
-    bases = [leading(layer.module.weight, method.rank) for layer in layers]
+    bases = [leading(layer.module.weight, method.rank, method.directions) for layer in layers]
     lengths = [upper_norm(as_layer(layer, basis)) for layer, (_, basis) in zip(layers, bases, strict=True)]
     lengths = lengths if method.scaled else [torch.ones_like(length) for length in lengths]
     turned = of([basis / length for (_, basis), length in zip(bases, lengths, strict=True)])
@@ -84,7 +85,7 @@ def restated(method, model, x, taught):
     ours, inputs = entering(model, x), entering(taught, x)
     inputs = inputs if method.inputs == "own" else [z.detach() for z in ours]
     total = 0.0
-    for k in range(1 if method.layers == "convs" else 3):
+    for k in range({"convs": 1, "body": 2, "all": 3}[method.layers]):
         norm = torch.linalg.matrix_norm(mine[k], 2)
         told, met = inputs[k] @ turned[k].T, ours[k] @ {"normalized": mine[k] / norm, "polar": polars[k]}.get(
             method.rotation, mine[k]).T  # fmt: skip
@@ -93,6 +94,8 @@ def restated(method, model, x, taught):
             met = met @ u @ u.T
         if method.rotation == "rank_one":
             told, met = (pair(m, z) for m, z in ((theirs[k], inputs[k]), (mine[k], ours[k])))
+        if method.rotation == "block":
+            told, met = (by_block(m, z, method.directions) for m, z in ((theirs[k], inputs[k]), (mine[k], ours[k])))
         if method.similarity == "cosine":
             total = total + sum(1 - a @ b / a.norm() / b.norm() for a, b in zip(told, met, strict=True)) / len(x)
             continue
@@ -108,6 +111,13 @@ def pair(matrix, z):
     v = torch.linalg.svd(matrix.detach())[2][0]
     u = matrix @ v
     return torch.outer(z @ v, u / u.norm())
+
+
+def by_block(matrix, z, count):
+    """By the leading singular pairs, with a gradient of the left vectors alone."""
+    v = torch.linalg.svd(matrix.detach(), full_matrices=False)[2][:count]
+    u, _, w = torch.linalg.svd(matrix @ v.T, full_matrices=False)
+    return z @ v.T @ (u @ w).T
 
 
 def as_layer(layer: Layer, weight: torch.Tensor) -> Layer:
@@ -132,6 +142,9 @@ def as_layer(layer: Layer, weight: torch.Tensor) -> Layer:
         {"rotation": "polar", "rank": 1.0, "similarity": "cosine", "inputs": "shared"},
         {"rotation": "rank_one"},
         {"rotation": "rank_one", "similarity": "cosine"},
+        {"rotation": "block", "directions": 2},
+        {"directions": 2},
+        {"layers": "body", "project": False},
     ],
     ids=str,
 )
@@ -152,6 +165,42 @@ def test_the_loss_equals_its_restatement(arguments):
         torch.testing.assert_close(gradient(loss, model), gradient(expected, twin), rtol=1e-3, atol=1e-6)
         model.zero_grad(), twin.zero_grad()
     assert all(p.grad is None for p in taught.parameters())
+
+
+def test_distillation_of_logits_is_added_to_bcp():
+    model, (x, y) = two_layers(), problem()
+    taught, arguments = teacher_of(model), {"warmup": 2, "ramp": 4, "kappa_final": 0.1}
+    target = taught(x).softmax(1)
+    for epoch in (1.0, 3.0):
+        torch.manual_seed(0)
+        method = Duet(threat=THREAT, teacher=taught, similarity="logits", lbd=0.7, **arguments)
+        found = method.loss(model, x, y, Step(epoch, y))
+        expected = BCP(threat=THREAT, **arguments).loss(model, x, y, Step(epoch, y))
+        expected = expected + 0.7 * (target * (target.log() - model(x).log_softmax(1))).sum(1).mean()
+        assert float(found.detach()) == pytest.approx(float(expected.detach()), rel=1e-9)
+        assert method.guides == {}
+
+
+def test_a_student_begins_as_its_teacher_over_the_product_of_its_norms():
+    model, (x, y) = two_layers(), problem()
+    taught, before = teacher_of(model), copy.deepcopy(model)
+    Duet(threat=THREAT, teacher=taught).loss(model, x, y, Step(0.0, y))
+    assert torch.equal(model(x), before(x)), "by default it keeps its own weights"
+    method = Duet(threat=THREAT, teacher=taught, start="teacher")
+    method.loss(model, x, y, Step(0.0, y))
+    layers = weighted(chain(taught, (3, 4, 4)))
+    product = math.prod(float(upper_norm(layer)) for layer in layers)
+    torch.testing.assert_close(model(x) * product, taught(x), rtol=1e-9, atol=1e-12)
+    assert all(float(upper_norm(layer)) == pytest.approx(1) for layer in weighted(chain(model, (3, 4, 4))))
+    # A training that goes on keeps its weights.
+    later = Duet(threat=THREAT, teacher=taught, start="teacher")
+    later.restore(method.state())
+    with torch.no_grad():
+        model.head.weight *= 2
+    weight = model.head.weight.clone()
+    for again in (method, later):
+        again.loss(model, x, y, Step(1.0, y))
+        assert torch.equal(model.head.weight, weight)
 
 
 @pytest.mark.parametrize("similarity", ["cosine", "eq11"])
@@ -294,7 +343,18 @@ def plain_without_head(model: Classifier) -> Classifier:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"threat": Threat()}, {"rank": 1.5}, {"lbd": -1}, {"rotation": "C"}, {"similarity": "angle"}, {"ramp": 0}],
+    [
+        {"threat": Threat()},
+        {"rank": 1.5},
+        {"lbd": -1},
+        {"rotation": "C"},
+        {"similarity": "angle"},
+        {"ramp": 0},
+        {"directions": 0},
+        {"start": "random"},
+        {"layers": "head"},
+        {"similarity": "logits", "inputs": "shared"},
+    ],
 )
 def test_wrong_arguments_are_refused(wrong):
     with pytest.raises(ValidationError):
@@ -305,6 +365,7 @@ def test_defaults():
     method = make("Duet")
     values = (method.similarity, method.lbd, method.rotation, method.rank, method.project, method.inputs, method.layers)
     assert values == ("eq11", 0.1, "normalized", 0.5, True, "own", "all") and not method.through_norms
+    assert (method.directions, method.start) == (None, "own")
     assert (method.warmup, method.ramp, method.kappa_final, method.power_iterations, method.steady_from_epoch) == (
         10,
         121,
@@ -326,13 +387,14 @@ def run(epochs, rotation, state=None):
     return model, method
 
 
-@pytest.mark.parametrize("rotation", ["normalized", "rank_one"])
+@pytest.mark.parametrize("rotation", ["normalized", "rank_one", "block"])
 def test_training_goes_on_from_its_state(rotation):
     whole, _ = run(range(4), rotation)
     half, method = run(range(2), rotation)
     state = method.state()
     names = {"body.0", "body.2", "body.5", "head"}
-    assert set(state) == names | ({f"teacher.{name}" for name in names} if rotation == "rank_one" else set())
+    kinds = {"normalized": (), "rank_one": ("teacher",), "block": ("teacher", "block")}[rotation]
+    assert set(state) == names | {f"{kind}.{name}" for kind in kinds for name in names}
     for kept, same in ((state, True), ({}, False)):
         on, _ = run(range(2, 4), rotation, state={"model": half.state_dict(), "method": kept})
         assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), on.parameters(), strict=True)) is same
@@ -396,3 +458,15 @@ def test_readings_equal_their_restatements():
     expected = [sum(column) / 4 for column in zip(*rows, strict=True)]
     found = list(similarity(a, b, x).values())
     assert found[:5] == pytest.approx(expected, rel=1e-6) and len({round(value, 3) for value in found}) == 6
+
+
+def test_arguments_of_ablations_are_absent_from_ids_at_their_defaults(tiny):
+    teacher = "{arch: cnn2c2f, method: Standard, recipe: {epochs: 1, batch_size: 8, lr: 0.1}}"
+
+    def ident(method):
+        return tiny(method=method, threat="{norm: l2, eps: 0.1}", teacher=teacher).cells[0].method.id
+
+    plain = ident("Duet")
+    assert ident("{Duet: {start: own}}") == plain
+    others = {ident(f"{{Duet: {{{change}}}}}") for change in ("start: teacher", "directions: 8", "layers: body")}
+    assert len(others | {plain}) == 4

@@ -36,7 +36,7 @@ BOUNDS = {
     "bf16": LAYERS**0.5 * torch.finfo(torch.bfloat16).eps / 2,
     "fp16": LAYERS**0.5 * torch.finfo(torch.float16).eps / 2,
 }
-NORMED = {"BCP", "Duet", "GloRo", "LMT", "LocalBCP"}
+NORMED = {"BCP", "Duet", "EMMA", "GloRo", "LMT", "LocalBCP"}
 """Methods whose power iterations begin with float32 normal numbers also where the network is of float64."""
 
 WRITTEN = [name for name in IDS if not name.endswith(" --quick")]

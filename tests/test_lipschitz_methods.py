@@ -1,4 +1,4 @@
-"""Losses and gradients of LMT, BCP and GloRo against dense operators in float64; what they remember and compute."""
+"""Losses and gradients of LMT, BCP, GloRo and EMMA against dense operators in float64; what they keep and compute."""
 
 import copy
 import math
@@ -15,7 +15,9 @@ from torch import nn
 from bench.build.cost import forward_flops
 from bench.build.counter import Counter
 from crt.archs.convnet import cnn6c2f
+from crt.methods import emma
 from crt.methods.bcp import BCP
+from crt.methods.emma import EMMA
 from crt.methods.gloro import GloRo
 from crt.methods.lmt import LMT
 from crt.models.classifier import Classifier
@@ -25,7 +27,7 @@ from crt.training.loop import Training
 from crt.training.method import Step
 from crt.training.recipe import Recipe
 
-METHODS = ("BCP", "GloRo", "LMT")
+METHODS = ("BCP", "EMMA", "GloRo", "LMT")
 THREAT = Threat(eps=0.1)
 SHORT = {"warmup": 2, "ramp": 4}
 MANY = {"power_iterations": 3000}
@@ -167,8 +169,39 @@ def test_gloro_equals_its_restatement(arguments, epoch, share):
     agree(method, epoch, restated)
 
 
+@pytest.mark.parametrize(("epoch", "share"), [(1.0, None), (2.0, 0.0), (4.0, 0.5), (9.0, 1.0)])
+def test_emma_equals_its_restatement(epoch, share):
+    method, radii = EMMA(threat=THREAT, widening=2.0, **SHORT, **MANY), []
+
+    def restated(model, x, y):
+        if share is None:
+            return cross_entropy(model(x), y)
+        eps = THREAT.eps * (0.1 + 1.9 * share)
+        z, worst, _ = worst_logits(model, x, y, 1.0, False)
+        rows = []
+        for b, label in enumerate(y):
+            slopes = worst[b] - z[b]
+            reach = [float(((z[b, label] - z[b, i]) / slopes[i]).detach()) if i != label else 0.0 for i in range(3)]
+            radii.extend(min(max(r, eps / 100), eps) / eps for i, r in enumerate(reach) if i != label)
+            rows.append(torch.stack([z[b, i] + min(max(r, eps / 100), eps) * slopes[i] for i, r in enumerate(reach)]))
+        return cross_entropy(rows, y)
+
+    agree(method, epoch, restated)
+    assert not radii or {min(radii), max(radii)} == {0.01, 1.0}
+
+
+def test_emma_leaves_a_class_that_reaches_no_further_than_the_images_own():
+    logits = torch.tensor([[2.0, 1.0, 1.9, 2.5]])
+    gains = torch.tensor([[0.0, 0.5, 0.5, 0.5]])
+    raised = logits + emma._share(logits, gains, torch.tensor([0])) * gains
+    # The second class gains all it can, the third as much as makes it equal, and the fourth, which has won, the least.
+    torch.testing.assert_close(raised, torch.tensor([[2.0, 1.5, 2.0, 2.505]]))
+
+
 def test_defaults_are_the_papers():
-    bcp, lmt, gloro = (kind(threat=THREAT) for kind in (BCP, LMT, GloRo))
+    bcp, lmt, gloro, margin = (kind(threat=THREAT) for kind in (BCP, LMT, GloRo, EMMA))
+    assert (margin.warmup, margin.ramp, margin.widening, margin.power_iterations) == (0, 400, 3, 10)
+    assert [margin.radius(epoch) for epoch in (0, 200, 400)] == pytest.approx([0.01, 0.155, 0.3])
     for method in (bcp, lmt):
         values = (method.warmup, method.ramp, method.kappa_final, method.power_iterations)
         assert values == (10, 121, 0, 1) and method.steady_from_epoch == 131
@@ -176,7 +209,7 @@ def test_defaults_are_the_papers():
     assert values == (20, 400, 1.1, 5, 1.2) and gloro.steady_from_epoch == 420
     assert [gloro.radius(epoch) for epoch in (20, 420)] == pytest.approx([0.001 * 1.1, 0.1 * 1.1])
     assert (lmt.margin, gloro.objective) == ("full", "ce")
-    assert all(set(kind.epochs_of) == {"warmup", "ramp"} for kind in (BCP, LMT, GloRo))
+    assert all(set(kind.epochs_of) == {"warmup", "ramp"} for kind in (BCP, LMT, GloRo, EMMA))
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -230,14 +263,14 @@ def test_training_goes_on_from_its_state(name):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_warmup_is_cross_entropy_and_needs_no_norm(name):
-    method, model, (x, y) = make(name), student(0).double(), toy(12)
+    method, model, (x, y) = make(name, **({"warmup": 10} if name == "EMMA" else {})), student(0).double(), toy(12)
     x = x.double()
     loss = method.loss(model, x, y, Step(9.99, y))
     torch.testing.assert_close(loss, nn.functional.cross_entropy(model(x), y), rtol=1e-12, atol=0)
     assert method.state() == {}
     first = method.loss(model, x, y, Step(float(method.warmup), y))
-    # GloRo has a class more from then on.
-    assert float(first.detach()) == pytest.approx(float(loss.detach()), rel=1e-12) or name == "GloRo"
+    # GloRo has a class more from then on, and EMMA a tenth of its radius.
+    assert float(first.detach()) == pytest.approx(float(loss.detach()), rel=1e-12) or name in {"GloRo", "EMMA"}
     assert set(method.state()) == {"body.0", "body.2", "body.5"}
 
 
@@ -248,7 +281,10 @@ def test_warmup_is_cross_entropy_and_needs_no_norm(name):
         ("CROWNIBP", {}),
         ("CROWNIBP", {"beta_final": 0.0}),
         ("CROWNIBP", {"beta_final": 0.6, "kappa_final": 0.3}),
+        ("Duet", {"rotation": "block"}),
         ("Duet", {"rotation": "rank_one"}),
+        ("Duet", {"start": "teacher"}),
+        ("EMMA", {}),
         ("ExpIBP", {"K": 2}),
         ("GloRo", {}),
         ("IBP", {}),

@@ -26,7 +26,7 @@ THREAT = Threat(sigma=0.25, eps=0.25)
 METHODS = sorted(plugins("crt.methods"))
 INTERVALS = {"CCIBP", "CROWNIBP", "ExpIBP", "IBP", "MTLIBP", "SABR"}
 """Methods that bound margins by intervals."""
-CHAINS = {"BCP", "Duet", "GloRo", "LMT", "LocalBCP", *INTERVALS}
+CHAINS = {"BCP", "Duet", "EMMA", "GloRo", "LMT", "LocalBCP", *INTERVALS}
 """Methods that train chains of layers alone."""
 
 

@@ -36,6 +36,7 @@ ROWS = {
     "CRT": lambda alpha=1.0: Passes(1, 1, 0, 1),
     "LMT": lambda power_iterations=1: Passes(1, 0, 0, 1),
     "GloRo": lambda power_iterations=5: Passes(1, 0, 0, 1),
+    "EMMA": lambda power_iterations=10: Passes(1, 0, 0, 1),
     # Three streams go layer by layer, one of them with other weights, and the network is never called.
     "BCP": lambda: Passes(0, 0, 0, 0),
     "LocalBCP": lambda stored=0: Passes(0, 0, 0, 0),
@@ -57,6 +58,9 @@ ROWS = {
     "RRM": lambda distance="cosine", replays=1: Passes(replays, 1, 0, replays),
     "KD": lambda alpha=1.0, form="textbook": Passes(1, 1, 0, 1),
     "RDT": lambda: Passes(1, 0, 0, 1),
+    "RSLAD": lambda K=10: Passes(K + 2, 1, K, 2),
+    "ARD": lambda alpha=1.0, K=10: Passes(K + 1 + (alpha < 1), 1, K, 1 + (alpha < 1)),
+    "AdaAD": lambda alpha=1.0, K=10: Passes(K + 1 + (alpha < 1), K + 1 + (alpha < 1), K, 1 + (alpha < 1), K),
 }
 """Each method's row as a function of those of its arguments that could bear on it."""
 
@@ -83,6 +87,9 @@ CASES = [
     ("FreeAT", {"m": 3}),
     ("RRM", {"distance": "relative", "replays": 3}),
     ("KD", {"alpha": 0.5, "form": "paper"}),
+    ("RSLAD", {"K": 3}),
+    ("ARD", {"K": 2, "alpha": 0.5}),
+    ("AdaAD", {"K": 2, "alpha": 0.5}),
     ("LocalBCP", {"stored": 4}),
     ("Duet", {"inputs": "shared"}),
     ("CROWNIBP", {"kappa_final": 0.5}),
@@ -91,7 +98,7 @@ CASES = [
 ]
 
 INTERVALS = {"CROWNIBP", "IBP", "MTLIBP", "CCIBP", "ExpIBP", "SABR"}
-CHAINS = {"LMT", "GloRo", "BCP", "LocalBCP", "Duet", *INTERVALS}
+CHAINS = {"LMT", "GloRo", "EMMA", "BCP", "LocalBCP", "Duet", *INTERVALS}
 """Methods of chains of layers, which compute beside passes: tests/test_lipschitz_methods.py counts their operations."""
 
 SHORT = {
@@ -101,6 +108,7 @@ SHORT = {
     "TRADES": {"K": 2},
     "MART": {"K": 2},
     "FreeAT": {"m": 2},
+    **{name: {"K": 2} for name in ("AdaAD", "ARD", "RSLAD")},
 }
 """Fewer steps of the attacks, where only the kinds of passes matter."""
 
@@ -152,7 +160,7 @@ def test_operations_agree(name):
     found, forward = count(cell(name, arch, **arguments)), forward_flops(cell("Standard", arch))
     assert found == ROWS[name](**arguments)
     # The teacher has the same architecture; the first convolution of a full backward gives its input no gradient.
-    units = 3 * found.steps + found.teacher_forwards
+    units = 3 * found.steps + found.teacher_forwards + found.teacher_input_backwards
     assert step_flops(cell(name, arch, **arguments)) == pytest.approx(units * forward, rel=0.03)
 
 
@@ -182,6 +190,9 @@ def test_operations_agree(name):
         ("RRM", {}, 1),
         ("KD", {}, 1),
         ("RDT", {}, 1),
+        ("RSLAD", {}, 8.67),
+        ("ARD", {}, 7.67),
+        ("AdaAD", {}, 7.67),
     ],
 )
 def test_steps_are_those_of_the_cost_model(name, arguments, steps):
@@ -253,7 +264,9 @@ def test_weights_that_are_computed_from_others(monkeypatch):
 
 def test_it_is_written_with_names():
     row, kind = ROWS["SmoothMix"](), TypeAdapter(Passes)
-    text = b'{"forwards":12.0,"teacher_forwards":0.0,"input_backwards":8.0,"backwards":4.0}'
+    text = (
+        b'{"forwards":12.0,"teacher_forwards":0.0,"input_backwards":8.0,"backwards":4.0,"teacher_input_backwards":0.0}'
+    )
     assert kind.dump_json(row) == text and kind.validate_json(text) == row
 
 

@@ -15,7 +15,9 @@ from torch import nn
 from bench.build.networks import restatement
 from bench.plain_eager import restates
 from bench.plain_eager.chains import has_weights, layers
+from bench.plain_eager.duet import flow
 from crt.lipschitz import chain as chains
+from crt.lipschitz.leading import follow_blocks
 from crt.lipschitz.norms import first_vectors
 from crt.lipschitz.training import Normed
 from crt.methods.duet import Duet
@@ -31,6 +33,7 @@ FOLDER = Path(__file__).parents[1] / "bench" / "plain_eager"
 RECIPE = Recipe(epochs=8, batch_size=12, lr=0.05, schedule="cosine", weight_decay=1e-3)
 NOISE, CUBE, BALL = Threat(sigma=0.25), Threat(norm="linf", eps=0.1), Threat(norm="l2", eps=0.2)
 SHORT = {"warmup": 2, "ramp": 4}
+L2_ATTACKS = {"SAT", "PGD7Fast", "FreeAT", "RSLAD", "ARD", "AdaAD"}
 CASES: list[tuple[str, Threat, dict[str, Any]]] = [
     ("Standard", NOISE, {}),
     ("Gaussian", NOISE, {}),
@@ -74,6 +77,13 @@ CASES: list[tuple[str, Threat, dict[str, Any]]] = [
     ("KD", NOISE, {"t": 3.0}),
     ("KD", NOISE, {"t": 3.0, "alpha": 0.5}),
     ("KD", NOISE, {"t": 2.0, "alpha": 0.5, "form": "paper"}),
+    ("RSLAD", CUBE, {"K": 3}),
+    ("RSLAD", BALL, {"K": 2, "alpha": 0.5, "step_size": 0.15}),
+    ("ARD", CUBE, {"K": 3, "t": 3.0}),
+    ("ARD", CUBE, {"K": 2, "t": 3.0, "alpha": 0.6, "step_size": 0.04}),
+    ("ARD", BALL, {"K": 2}),
+    ("AdaAD", CUBE, {"K": 3}),
+    ("AdaAD", BALL, {"K": 2, "alpha": 0.6}),
     ("LMT", BALL, SHORT),
     ("LMT", BALL, {**SHORT, "margin": "original"}),
     ("BCP", BALL, SHORT),
@@ -82,6 +92,8 @@ CASES: list[tuple[str, Threat, dict[str, Any]]] = [
     ("LocalBCP", BALL, {**SHORT, "stored": 30}),
     ("GloRo", BALL, SHORT),
     ("GloRo", BALL, {**SHORT, "objective": "trades"}),
+    ("EMMA", BALL, SHORT),
+    ("EMMA", BALL, {**SHORT, "widening": 1.5, "power_iterations": 2}),
     ("CROWNIBP", BALL, SHORT),
     ("CROWNIBP", BALL, {**SHORT, "beta_final": 0.4, "kappa_final": 0.5}),
     ("CROWNIBP", CUBE, {**SHORT, "beta_final": 0.0, "kappa_final": 0.5}),
@@ -91,6 +103,10 @@ CASES: list[tuple[str, Threat, dict[str, Any]]] = [
     ("Duet", BALL, {**SHORT, "similarity": "cosine", "inputs": "shared", "layers": "convs", "scaled": False}),
     ("Duet", BALL, {**SHORT, "rotation": "polar", "scaled": False, "through_norms": True}),
     ("Duet", BALL, {**SHORT, "rotation": "rank_one", "similarity": "cosine"}),
+    ("Duet", BALL, {**SHORT, "rotation": "block", "directions": 3, "similarity": "cosine"}),
+    ("Duet", BALL, {**SHORT, "directions": 2, "layers": "body"}),
+    ("Duet", BALL, {**SHORT, "start": "teacher"}),
+    ("Duet", BALL, {**SHORT, "similarity": "logits", "lbd": 1.0}),
     ("IBP", CUBE, SHORT),
     ("IBP", BALL, {**SHORT, "kappa_final": None}),
     ("IBP", CUBE, {**SHORT, "regularize": 0.5}),
@@ -102,7 +118,7 @@ CASES: list[tuple[str, Threat, dict[str, Any]]] = [
     ("SABR", CUBE, {**SHORT, "K": 3, "regularize": 0.5}),
     ("SABR", BALL, {**SHORT, "K": 3, "lbd": 0.4, "widening": 1.5, "l1": 1e-3}),
 ]
-ATTACKS = {"SAT", "PGD7Fast", "FreeAT", "NFGSM", "GradAlign", "TRADES", "MART"}
+ATTACKS = {"SAT", "PGD7Fast", "FreeAT", "NFGSM", "GradAlign", "TRADES", "MART", "RSLAD", "ARD", "AdaAD"}
 
 
 def label(case: Any) -> str:
@@ -149,6 +165,9 @@ def converge(method: Normed, model: Classifier, plain: Any) -> None:
 
     While a norm is underestimated, the authors' boxes of activations may be smaller than those of the methods.
     """
+    if isinstance(method, Duet):
+        method.begin(model, (3, 8, 8))
+        plain.begin(flow(plain.plain_teacher, torch.zeros(1, 3, 8, 8, dtype=torch.float64)))
     every = chains.chain(model, (3, 8, 8))
     with torch.no_grad():
         for _ in range(30):
@@ -158,6 +177,13 @@ def converge(method: Normed, model: Classifier, plain: Any) -> None:
     if isinstance(method, Duet):
         method.pairs = first_vectors(chains.chain(method.folded, (3, 8, 8)))
         plain.pairs.vectors = {k: v.clone() for k, v in zip(positions, method.pairs.values(), strict=True)}
+        if method.rotation == "block":
+            method.pairs.clear()
+            for blocks, of, mine in zip(
+                plain.blocks, (method.folded, model), (method.pairs, method.blocks), strict=True
+            ):
+                follow_blocks(chains.chain(of, (3, 8, 8)), mine, method.directions, 1)
+                blocks.vectors = {k: v.clone() for k, v in zip(positions, mine.values(), strict=True)}
 
 
 def assert_equal(product: tuple[torch.Tensor, Classifier], plain: tuple[torch.Tensor, Classifier], rtol: float) -> None:

@@ -29,9 +29,9 @@ from crt.training.method import Method
 from crt.training.precision import arithmetic, prepare
 from crt.training.recipe import ARITHMETIC, Recipe
 
-ATTACKS = {"MART", "SAT", "SmoothAdv", "SmoothMix", "TRADES"}
+ATTACKS = {"AdaAD", "MART", "RSLAD", "SAT", "SmoothAdv", "SmoothMix", "TRADES"}
 """Methods that attack in eval mode, where BatchNorm can be folded."""
-TAUGHT = {"CRT", "KD", "RRM"}
+TAUGHT = {"ARD", "CRT", "KD", "RRM"}
 SHORT = {
     "SmoothAdv": {"m": 2, "T": 2},
     "SmoothMix": {"T": 2},
@@ -41,6 +41,9 @@ SHORT = {
     "PGD7Fast": {"K": 2},
     "FreeAT": {"m": 2},
     "MACER": {"k": 4},
+    "RSLAD": {"K": 2},
+    "ARD": {"K": 2},
+    "AdaAD": {"K": 2},
 }
 SETTLED = {name: {"warmup": 0, "ramp": 0.1} for name in CHAINS}
 ON = {"precision": "bf16", "compile": "default", "compute": "fastest"} | dict.fromkeys(
@@ -200,10 +203,17 @@ def test_where_batchnorm_is_folded_it_is_not_computed(name):
         training.epoch(batches, 0)
         assert len(norms(model)) == 2 and not (switch and method.teacher and norms(method.teacher))
     steps = method.chunks
-    kept = {"SAT": 1, "SmoothAdv": steps, "SmoothMix": 2 * steps, "CRT": 1, "KD": 1, "RRM": 1, "TRADES": 4, "MART": 2}
-    attacks = {"SAT": 3, "SmoothAdv": 2 * steps, "SmoothMix": 2 * steps, "CRT": 1, "KD": 1, "RRM": 1, "TRADES": 3}
-    kept, attacks = kept[name], (attacks | {"MART": 2})[name]
-    assert calls == {False: 2 * (kept + attacks), True: 2 * kept}
+    kept = {"SmoothAdv": steps, "SmoothMix": 2 * steps, "RSLAD": 2, "ARD": 3, "TRADES": 4, "MART": 2}.get(name, 1)
+    folded = {
+        "SAT": 3,
+        "SmoothAdv": 2 * steps,
+        "SmoothMix": 2 * steps,
+        "RSLAD": 3,
+        "AdaAD": 5,
+        "TRADES": 3,
+        "MART": 2,
+    }.get(name, 1)
+    assert calls == {False: 2 * (kept + folded), True: 2 * kept}
 
 
 @pytest.mark.parametrize("arch", ["resnet20", "dla"])

@@ -31,6 +31,7 @@ CELLS = {
     "a7": (6, 6),
     "a8": (8, 8),
     "a9": (24, 24),
+    "ablations": (27, 27),
 }
 PRINTED = ("table1", "table2", "table3", "figure2")
 ABLATIONS = tuple(name for name in CELLS if name not in PRINTED)
@@ -205,6 +206,29 @@ def test_ablations_vary_what_they_say(name):
     for cell in read(name).cells:
         found.setdefault(tuple(cell.method.args[key] for key in KEYS[name].split()), []).append(cell.seed)
     assert found == {key: [0, 1, 2] for key in VARIED[name]}
+
+
+def test_further_ablations_change_one_thing_each():
+    changes: dict[str, list[int]] = {}
+    for cell in read("ablations").cells:
+        changes.setdefault(cell.method.label, []).append(cell.seed)
+    words = [
+        "BCP(warmup=3, ramp=36)",
+        *(
+            f"Duet({change}warmup=3, ramp=36{more})"
+            for change, more in [
+                ("similarity=eq11, rotation=normalized, ", ""),
+                ("similarity=eq11, rotation=normalized, directions=8, ", ""),
+                ("similarity=eq11, rotation=block, directions=8, ", ""),
+                ("similarity=eq11, rotation=normalized, layers=body, ", ""),
+                ("similarity=eq11, rotation=normalized, start=teacher, ", ""),
+                ("similarity=logits, rotation=normalized, ", ""),
+                ("similarity=logits, lbd=1, rotation=normalized, ", ""),
+                ("similarity=logits, lbd=10, rotation=normalized, ", ""),
+            ]
+        ),
+    ]
+    assert changes == {label: [0, 1, 2] for label in words}
 
 
 def test_the_teachers_seed_alone_begins_with_its_weights():

@@ -26,6 +26,8 @@ class Passes:
     """Backward passes that compute the gradient of the network's input only."""
     backwards: float
     """Backward passes that compute the gradient of the weights; one through another's gradients counts as one more."""
+    teacher_input_backwards: float = 0.0
+    """Backward passes through the teacher, for the gradient of its input."""
 
     @property
     def steps(self) -> float:
@@ -48,8 +50,9 @@ def count(cell: Cell) -> Passes:
     return Passes(
         forwards=sum(call.inputs for call in calls) / images,
         teacher_forwards=sum(call.inputs for call in teacher_calls) / images,
-        input_backwards=sum(call.inputs * max(call.to_input - call.to_weight, 0) for call in calls) / images,
+        input_backwards=_input_backwards(calls) / images,
         backwards=sum(call.inputs * (call.to_weight + call.through_gradient) for call in calls) / images,
+        teacher_input_backwards=_input_backwards(teacher_calls) / images,
     )
 
 
@@ -70,6 +73,11 @@ class _Call:
 
     def weight_hook(self, _: Tensor) -> None:
         self.to_weight += 1
+
+
+def _input_backwards(calls: list[_Call]) -> float:
+    """Inputs of which only the gradient of the input was computed, as often as it was."""
+    return sum(call.inputs * max(call.to_input - call.to_weight, 0) for call in calls)
 
 
 class _Alias(nn.Module):

@@ -24,9 +24,9 @@ from crt.lipschitz.chain import Layer, chain
 from crt.lipschitz.local import last_ball, local_estimate, parts
 from crt.lipschitz.measures import Products, products, tightness
 from crt.lipschitz.norms import estimates, final_norms, first_vectors
+from crt.lipschitz.same_layers import alike
 from crt.lipschitz.similarity import similarity
 from crt.lipschitz.translation import distances
-from crt.methods.duet import alike
 from crt.models.classifier import Classifier
 from crt.models.fold_batchnorm import plain
 from crt.plugins import declaration

@@ -87,6 +87,29 @@ class PowerIterations:
         return linear(layer, v, weight).norm()
 
 
+class BlockIterations:
+    """Orthonormal bases of layers' leading right singular vectors, kept between steps, by power iteration with QR."""
+
+    def __init__(self, count: int, size: int):
+        self.count, self.size = count, size
+        self.vectors: dict[int, Tensor] = {}
+        """Basis (k, *shape) of each layer, by the layer's position; k is `size`, or the layer's inputs or channels."""
+
+    @torch.no_grad()
+    def basis(self, position: int, layer: nn.Module, shape: torch.Size) -> Tensor:
+        """The layer's basis for inputs (B, *shape) after further iterations."""
+        weight = weights(layer)
+        v = self.vectors.get(position)
+        if v is None:
+            k = min(self.size, shape.numel(), len(weight))
+            v = torch.randn((k, *shape), dtype=weight.dtype, device=weight.device)
+        for _ in range(self.count):
+            z = adjoint(layer, linear(layer, v, weight), weight, shape)
+            v = torch.linalg.qr(z.flatten(1).T)[0].T.reshape(z.shape)
+        self.vectors[position] = v
+        return v
+
+
 class Bounded(Restatement):
     """Base class of restatements that estimate norms of layers."""
 

@@ -3,16 +3,16 @@
 There is no public code. The teacher's rotations are computed once, as the text says.
 """
 
-import math
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.plain_eager.base import Place
+from bench.plain_eager.base import Place, kl
 from bench.plain_eager.boxes import propagate, translation
 from bench.plain_eager.chains import (
+    BlockIterations,
     Bounded,
     PowerIterations,
     has_weights,
@@ -21,25 +21,12 @@ from bench.plain_eager.chains import (
     per_channel,
     ramp,
     weights,
-    zeros,
 )
+from bench.plain_eager.rotations import Rotation, block, largest, polar, rank_one, rotation
 from crt.models.classifier import Classifier
 from crt.models.fold_batchnorm import plain
 
 __all__ = ["Duet"]
-
-
-class Rotation(NamedTuple):
-    """The teacher's rotation in a layer, cut to its leading directions (equation 9)."""
-
-    weight: Tensor
-    """U V' in the shape of the layer's weights."""
-    frame: Tensor
-    """U, (outputs, rank)."""
-    length: Tensor
-    """Bound of the norm of U V' at the layer's input size."""
-    norm: Tensor
-    """Bound of the norm of the layer itself."""
 
 
 class Flow(NamedTuple):
@@ -58,6 +45,10 @@ class Duet(Bounded):
         super().__init__(*arguments, **options)
         self.pairs = PowerIterations(self.settings.power_iterations)
         """The teacher's leading pairs, which `rotation: rank_one` compares."""
+        size = self.settings.directions or 8
+        self.blocks = [BlockIterations(self.settings.power_iterations, size) for _ in range(2)]
+        """The teacher's and the student's leading pairs, which `rotation: block` compares."""
+        self.begun = False
         self.plain_teacher = plain(self.teacher)
         self.rotations: dict[int, Rotation] = {}
 
@@ -65,6 +56,7 @@ class Duet(Bounded):
         h, head = self.settings, self.model.head
         with torch.no_grad():
             theirs = flow(self.plain_teacher, x)
+            self.begin(theirs)
         if place.epoch < h.warmup:
             mine = flow(self.model, x)
             goal = F.cross_entropy(mine[-1].outputs, y)
@@ -80,7 +72,23 @@ class Duet(Bounded):
             kappa = 1 - (1 - h.kappa_final) * share
             worst = logits + translation(head, y, region)
             goal = kappa * F.cross_entropy(logits, y) + (1 - kappa) * F.cross_entropy(worst, y)
+        if h.similarity == "logits":
+            return goal + h.lbd * kl(theirs[-1].outputs.softmax(1), mine[-1].outputs).mean()
         return goal + h.lbd * self._similarity(mine, theirs, norms)
+
+    @torch.no_grad()
+    def begin(self, theirs: list[Flow]) -> None:
+        """Give the student the teacher's weights over their norms, once, if it begins so."""
+        if self.begun or self.settings.start == "own":
+            return
+        self.begun, product = True, 1.0
+        for mine, teacher in zip([*layers(self.model.body), self.model.head], theirs, strict=True):
+            if has_weights(mine):
+                weight = weights(teacher.layer)
+                norm = float(largest(teacher.layer, weight, teacher.inputs.shape[1:]))
+                product *= norm
+                weights(mine).copy_(weight / norm)
+                mine.get_parameter("bias").copy_(teacher.layer.get_parameter("bias") / product)
 
     def _norm(self, step: Flow) -> Tensor | None:
         """Norm of a layer with weights."""
@@ -94,8 +102,12 @@ class Duet(Bounded):
         for student, teacher, norm in zip(mine, theirs, norms, strict=True):
             if norm is None or (h.layers == "convs" and not isinstance(student.layer, nn.Conv2d)):
                 continue
+            if h.layers == "body" and student.layer is self.model.head:
+                continue
             if student.position not in self.rotations:
-                self.rotations[student.position] = rotation(teacher.layer, teacher.inputs.shape[1:], h.rank)
+                self.rotations[student.position] = rotation(
+                    teacher.layer, teacher.inputs.shape[1:], h.rank, h.directions
+                )
             turn = self.rotations[student.position]
             inputs = teacher.inputs if h.inputs == "own" else student.inputs.detach()
             first, second = self._turned(student, teacher.layer, inputs, norm, turn)
@@ -110,11 +122,17 @@ class Duet(Bounded):
         if h.rotation == "rank_one":
             with torch.no_grad():
                 self.pairs.norm(student.position, teacher, inputs.shape[1:])
-                first = _rank_one(teacher, self.pairs.vectors[student.position], inputs)
-            return first, _rank_one(layer, self.norms.vectors[student.position], student.inputs)
+                first = rank_one(teacher, self.pairs.vectors[student.position], inputs)
+            return first, rank_one(layer, self.norms.vectors[student.position], student.inputs)
+        if h.rotation == "block":
+            with torch.no_grad():
+                basis = self.blocks[0].basis(student.position, teacher, inputs.shape[1:])
+                first = block(teacher, basis, inputs)
+            basis = self.blocks[1].basis(student.position, layer, inputs.shape[1:])
+            return first, block(layer, basis, student.inputs)
         first = linear(teacher, inputs, turn.weight / turn.length if h.scaled else turn.weight)
         if h.rotation == "polar":
-            factor = _polar(weights(layer))
+            factor = polar(weights(layer))
             second = linear(layer, student.inputs, factor / turn.length if h.scaled else factor)
         else:
             # Algorithm 1, line 9: the weights over their norm, whose products the forward pass has computed.
@@ -144,49 +162,3 @@ def flow(network: Classifier, x: Tensor) -> list[Flow]:
         steps.append(Flow(position, layer, now, layer(now)))
         now = steps[-1].outputs
     return steps
-
-
-@torch.no_grad()
-def rotation(layer: nn.Module, shape: torch.Size, share: float) -> Rotation:
-    """Leading share of the rotation of a layer with inputs (B, *shape), at least one direction."""
-    weight = weights(layer)
-    u, s, v = torch.linalg.svd(weight.flatten(1).double(), full_matrices=False)
-    rank = max(1, math.ceil(share * len(s)))
-    turn = (u[:, :rank] @ v[:rank]).view_as(weight).to(weight)
-    return Rotation(turn, u[:, :rank].to(weight), largest(layer, turn, shape), largest(layer, weight, shape))
-
-
-def largest(layer: nn.Module, weight: Tensor, shape: torch.Size) -> Tensor:
-    """Upper bound of the norm of a layer with these weights: the largest norm over all frequencies of the padded input.
-
-    Sedghi et al., 2019 (https://arxiv.org/abs/1805.10408); a stride makes each of its phases a channel.
-    """
-    if not isinstance(layer, nn.Conv2d):
-        return torch.linalg.svdvals(weight.double()).max().to(weight)
-    (s, t), (p, q) = layer.stride, zeros(layer)
-    grid = math.ceil((shape[1] + 2 * p) / s), math.ceil((shape[2] + 2 * q) / t)
-    phases = []
-    for a in range(s):
-        for b in range(t):
-            phase = weight[:, :, a::s, b::t].double()
-            padded = phase.new_zeros((*phase.shape[:2], *grid))
-            padded[:, :, : phase.shape[2], : phase.shape[3]] = phase
-            phases.append(torch.fft.fft2(padded))
-    operators = torch.cat(phases, 1).permute(2, 3, 0, 1)
-    return torch.linalg.svdvals(operators).max().to(weight)
-
-
-def _polar(weight: Tensor) -> Tensor:
-    """U V' of the weights by Newton and Schulz' iteration."""
-    x = weight.flatten(1)
-    x = x / x.norm()
-    for _ in range(14):
-        x = 1.5 * x - 0.5 * x @ x.T @ x
-    return x.view_as(weight)
-
-
-def _rank_one(layer: nn.Module, v: Tensor, x: Tensor) -> Tensor:
-    """Outputs of the leading singular pair for inputs (B, *shape), from its right vector (1, *shape)."""
-    u = linear(layer, v, weights(layer))
-    along = (v * x).flatten(1).sum(1)
-    return along.view(-1, *[1] * (u.dim() - 1)) * u / u.norm()

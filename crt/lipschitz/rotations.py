@@ -31,14 +31,14 @@ class Guide(NamedTuple):
 
 
 @torch.no_grad()
-def guide(layer: Layer, share: float) -> Guide:
-    """Guide with the leading share of a layer's singular directions, at least one."""
+def guide(layer: Layer, share: float, directions: int | None = None) -> Guide:
+    """Guide with a number of a layer's leading singular directions, all if it has fewer, or a share, at least one."""
     weight = layer.affine.weight
     u, _, v = torch.linalg.svd(weight.flatten(1).double(), full_matrices=False)
-    rank = max(1, math.ceil(share * len(v)))
+    rank = min(directions, len(v)) if directions else max(1, math.ceil(share * len(v)))
     basis = v[:rank].reshape(rank, *weight.shape[1:]).to(weight)
-    length = _norm(layer, basis)
-    return Guide(u[:, :rank].to(weight), basis / length, length, _norm(layer, weight))
+    length = norm_with(layer, basis)
+    return Guide(u[:, :rank].to(weight), basis / length, length, norm_with(layer, weight))
 
 
 def to_frame(guide: Guide, outputs: Tensor) -> Tensor:
@@ -84,7 +84,7 @@ def _length(values: Tensor) -> Tensor:
     return torch.linalg.vector_norm(values.flatten(1), dim=1)
 
 
-def _norm(layer: Layer, weight: Tensor) -> Tensor:
+def norm_with(layer: Layer, weight: Tensor) -> Tensor:
     """Upper bound of the norm of a layer with other weights."""
     if weight.is_meta:  # while operations are counted, there are no values
         return weight.new_ones(())

@@ -2,17 +2,20 @@
 
 from dataclasses import field
 from functools import cached_property
-from itertools import zip_longest
 from typing import ClassVar, Literal
 
 import torch
+from pydantic import model_validator
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from crt.attacks.common import divergence
 from crt.lipschitz.boxes import regions
-from crt.lipschitz.chain import AFFINE, Layer, chain, check, exact, multiply
+from crt.lipschitz.chain import AFFINE, Layer, chain, exact, multiply
+from crt.lipschitz.leading import by_pairs, follow_blocks
 from crt.lipschitz.rotations import Guide, cosine, eq11, from_frame, guide, polar, rank_one, to_frame
+from crt.lipschitz.same_layers import alike, begin_over_norms
 from crt.lipschitz.training import Normed, followed, mixed
 from crt.lipschitz.translation import over_both
 from crt.models.classifier import Classifier
@@ -34,22 +37,32 @@ class Duet(Normed):
     weights.
     """
 
-    similarity: Literal["eq11", "relative", "cosine"] = "eq11"
-    """Loss on rotated inputs: equation 11 over the teacher's length, that without its ratio of norms, or 1 - cosine."""
+    similarity: Literal["eq11", "relative", "cosine", "logits"] = "eq11"
+    """Loss on rotated inputs: equation 11 over the teacher's length, that without its ratio of norms, or 1 - cosine.
+
+    With `logits` there is none, but the divergence of the student's softmax from the teacher's: BCP with distillation.
+    """
     lbd: NonNegative = 0.1
     """Weight of the similarity loss, a mean over images and a sum over layers; the paper gives no value."""
-    rotation: Literal["normalized", "polar", "rank_one"] = "normalized"
-    """Student's rotation: weights over their norm (algorithm 1) or their polar factor; or leading pairs of both."""
+    rotation: Literal["normalized", "polar", "rank_one", "block"] = "normalized"
+    """Student's rotation: weights over their norm (algorithm 1) or their polar factor; or leading pairs of both.
+
+    These are one pair of each layer, or a block of `directions`, 8 by default.
+    """
     rank: Share = 0.5
     """Share of the teacher's singular directions that is compared."""
+    directions: Count | None = None
+    """Number of singular directions that is compared, in place of their share."""
     project: bool = True
     """Compare only in those directions of the teacher's outputs; the student is free in the others."""
     scaled: bool = True
     """Scale polar factors to an operator norm of 1 at the layer's input size; otherwise their singular values are 1."""
     inputs: Literal["own", "shared"] = "own"
     """Each network rotates its own layer inputs, or both rotate the student's."""
-    layers: Literal["all", "convs"] = "all"
-    """Layers that are compared."""
+    layers: Literal["all", "body", "convs"] = "all"
+    """Layers that are compared: all, all but the head, or convolutions."""
+    start: Literal["own", "teacher"] = "own"
+    """Student's first weights: its own, or those of the teacher's layers over their norms (`begin_over_norms`)."""
     through_norms: bool = False
     """Let the ratio of norms in equation 11 have a gradient for the student's norms."""
     warmup: NonNegative = 10
@@ -63,11 +76,22 @@ class Duet(Normed):
 
     pairs: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
     """Vectors of the power iterations for the teacher's leading pairs, where these are compared."""
+    blocks: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
+    """Vectors of the block power iterations for the student's leading pairs, where these are compared."""
     guides: dict[str, Guide] = field(default_factory=dict, init=False, repr=False)
     """The teacher's rotations, computed before the first step."""
+    begun: bool = field(default=False, init=False, repr=False)
+    """True once the student has its first weights."""
 
     needs_teacher: ClassVar[bool] = True
     named: ClassVar[tuple[str, ...]] = ("similarity", "rotation")
+    unsaid: ClassVar[frozenset[str]] = frozenset({"directions", "start"})
+
+    @model_validator(mode="after")
+    def _teacher_runs(self) -> "Duet":
+        if self.similarity == "logits" and self.inputs == "shared":
+            raise ValueError("similarity: logits with inputs: shared, which runs no teacher (allowed: inputs: own)")
+        return self
 
     @cached_property
     def folded(self) -> Classifier:
@@ -79,6 +103,7 @@ class Duet(Normed):
         alike(model, self.folded)
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, step: Step) -> Tensor:
+        self.begin(model, x.shape[1:])
         share, layers, theirs = self.share(step.now), chain(model, x.shape[1:]), chain(self.folded, x.shape[1:])
         with exact(x.device):
             norms = self.norms(layers)
@@ -92,19 +117,34 @@ class Duet(Normed):
                 flow = [region.mu for region in balls] + [model.head(balls[-1].mu)]
                 worst = flow[-1] + over_both(model.head.weight, y, balls[-1])
                 goal = mixed(flow[-1], worst, y, 1 - (1 - self.kappa_final) * share)
+            if self.similarity == "logits":
+                return goal + self.lbd * divergence(teacher_flow()[-1].softmax(1), flow[-1]).mean()
             mine = self._compared(layers, flow)
             others = self._compared(theirs, teacher_flow() if self.inputs == "own" else flow)
-            if self.rotation == "rank_one":
-                with torch.no_grad():
-                    followed(theirs, self.pairs, self.power_iterations)
+            self._follow_pairs(layers, theirs)
             return goal + self.lbd * self._apart(mine, others, norms)
+
+    def begin(self, model: Classifier, shape: tuple[int, ...]) -> None:
+        """Give the student its first weights, once, for images of a shape (C, H, W)."""
+        if self.start == "teacher" and not self.begun:
+            begin_over_norms(model, self.folded, shape)
+        self.begun = True
+
+    @torch.no_grad()
+    def _follow_pairs(self, layers: tuple[Layer, ...], theirs: tuple[Layer, ...]) -> None:
+        """Take power iterations for the leading pairs that are compared, in place."""
+        if self.rotation == "rank_one":
+            followed(theirs, self.pairs, self.power_iterations)
+        elif self.rotation == "block":
+            for chained, vectors in ((theirs, self.pairs), (layers, self.blocks)):
+                follow_blocks(chained, vectors, self.directions or 8, self.power_iterations)
 
     def _apart(self, mine: list[LayerFlow], others: list[LayerFlow], norms: dict[str, Tensor]) -> Tensor | float:
         """Sum over layers of the distance between the student's and the teacher's rotations, a mean over images."""
         total: Tensor | float = 0.0
         for (layer, inputs, out), (teacher_layer, teacher_inputs, _) in zip(mine, others, strict=True):
             if layer.name not in self.guides:
-                self.guides[layer.name] = guide(teacher_layer, self.rank)
+                self.guides[layer.name] = guide(teacher_layer, self.rank, self.directions)
             of = self.guides[layer.name]
             teachers, students = self._turned(
                 of, layer, inputs, out, norms[layer.name], teacher_layer, teacher_inputs.detach()
@@ -136,6 +176,10 @@ class Duet(Normed):
             with torch.no_grad():
                 teachers = rank_one(teacher_layer, self.pairs[teacher_layer.name], teacher_inputs)
             return teachers, rank_one(layer, self.vectors[layer.name], inputs)
+        if self.rotation == "block":
+            with torch.no_grad():
+                teachers = by_pairs(teacher_layer, self.pairs[teacher_layer.name], teacher_inputs)
+            return teachers, by_pairs(layer, self.blocks[layer.name], inputs)
         length = 1 if self.scaled else of.length
         if self.rotation == "polar":
             students = multiply(layer.affine, inputs, polar(layer.affine.weight) * (length / of.length))
@@ -147,26 +191,21 @@ class Duet(Normed):
 
     def _compared(self, layers: tuple[Layer, ...], flow: list[Tensor]) -> list[LayerFlow]:
         """Layers that are compared, each with its input and output."""
-        kinds = AFFINE if self.layers == "all" else nn.Conv2d
-        return [at for at in zip(layers, flow, flow[1:], strict=False) if isinstance(at[0].module, kinds)]
+        kinds = nn.Conv2d if self.layers == "convs" else AFFINE
+        chosen = layers[:-1] if self.layers == "body" else layers
+        return [at for at in zip(chosen, flow, flow[1:], strict=False) if isinstance(at[0].module, kinds)]
 
     def state(self) -> dict[str, Tensor]:
-        return super().state() | {f"teacher.{name}": v for name, v in self.pairs.items()}
+        pairs = {f"teacher.{name}": v for name, v in self.pairs.items()}
+        return super().state() | pairs | {f"block.{name}": v for name, v in self.blocks.items()}
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        self.pairs = {
-            name.removeprefix("teacher."): v.clone() for name, v in state.items() if name.startswith("teacher.")
-        }
-        super().restore({name: v for name, v in state.items() if not name.startswith("teacher.")})
-
-
-def alike(model: Classifier, teacher: Classifier) -> None:
-    """Raise ValueError where networks without BatchNorm have a layer without a bound, or layers of other shapes."""
-    check(model)
-    check(teacher)
-    for mine, taught in zip_longest(_shapes(model), _shapes(teacher), fillvalue="no layer"):
-        if mine != taught:
-            raise ValueError(f"the teacher has {taught} where the network has {mine} (allowed: the same layers)")
+        self.begun, rest = bool(state), dict(state)
+        for prefix, vectors in (("teacher.", self.pairs), ("block.", self.blocks)):
+            vectors.clear()
+            for name in [name for name in state if name.startswith(prefix)]:
+                vectors[name.removeprefix(prefix)] = rest.pop(name).clone()
+        super().restore(rest)
 
 
 def _flow(layers: tuple[Layer, ...], x: Tensor) -> list[Tensor]:
@@ -175,8 +214,3 @@ def _flow(layers: tuple[Layer, ...], x: Tensor) -> list[Tensor]:
     for layer in layers:
         flow.append(layer.module(flow[-1]))
     return flow
-
-
-def _shapes(model: Classifier) -> list[str]:
-    layers = [module for module in model.modules() if isinstance(module, AFFINE)]
-    return [f"{'Conv2d' if isinstance(layer, nn.Conv2d) else 'Linear'}({layer.extra_repr()})" for layer in layers]

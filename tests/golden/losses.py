@@ -33,17 +33,20 @@ IMAGES = 44
 L2 = Threat(norm="l2", sigma=0.25, eps=0.25)
 LINF = Threat(norm="linf", sigma=0.25, eps=8 / 255)
 _CERTIFIED = ("CCIBP", "ExpIBP", "IBP", "MTLIBP", "SABR")
-_ATTACKED = ("FGSMRS", "FreeAT", "GradAlign", "MART", "NFGSM", "PGD7Fast", "TRADES")
+_ATTACKED = ("ARD", "AdaAD", "FGSMRS", "FreeAT", "GradAlign", "MART", "NFGSM", "PGD7Fast", "RSLAD", "TRADES")
 THREATS = dict.fromkeys(_CERTIFIED + _ATTACKED, LINF)
 """Threats other than `L2`."""
 _RAMP = {"warmup": 0.5, "ramp": 2.0}
 ARGUMENTS = {
-    **dict.fromkeys(("BCP", "CROWNIBP", "Duet", "GloRo", "IBP", "LMT", "LocalBCP"), _RAMP),
+    **dict.fromkeys(("BCP", "CROWNIBP", "Duet", "EMMA", "GloRo", "IBP", "LMT", "LocalBCP"), _RAMP),
     **{name: {**_RAMP, "K": 2} for name in ("CCIBP", "ExpIBP", "MTLIBP", "SABR")},
+    "AdaAD": {"K": 3},
+    "ARD": {"K": 3},
     "FreeAT": {"m": 2},
     "MACER": {"k": 4},
     "MART": {"K": 3},
     "RRM": {"lbd": 0.1, "replays": 2},
+    "RSLAD": {"K": 3},
     "SmoothAdv": {"T": 2, "m": 2, "warmup": 2},
     "SmoothMix": {"T": 2, "mix_step": 1, "warmup": 2},
     "TRADES": {"K": 3, "awp": 0.01},
