@@ -12,7 +12,7 @@ from bench.build.weights import load_network
 from bench.cell import Cell, Spec, Weights
 from bench.plain_eager.base import Restatement
 from crt import distributed
-from crt.data import DATASETS, PIPELINES, Dataset
+from crt.data import PIPELINES, Dataset
 from crt.data.batches import Loader
 from crt.data.loader import loader
 from crt.evals.base import Evaluation
@@ -25,7 +25,7 @@ from crt.training.method import Method
 
 def network(cell: Cell | Weights) -> Classifier:
     """The cell's network with initial weights drawn from its seed, the same on every rank."""
-    dataset = DATASETS[cell.dataset]
+    dataset = cell.data
     pipeline = PIPELINES[cell.pipeline]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(cell.seed)
@@ -90,7 +90,7 @@ def batches(cell: Cell, data: Path, images: int | None, dataset: Dataset | None 
     """Loader of this rank's share of the training images: the first `images` of the dataset's file in `data`."""
     return loader(
         cell.loader,
-        dataset or DATASETS[cell.dataset],
+        dataset or cell.data,
         "train",
         data=data,
         pipeline=cell.pipeline,

@@ -11,7 +11,6 @@ from bench.jobs.evaluate import image
 from bench.jobs.lease import JobPaths
 from bench.records import MonitorPoint
 from crt import distributed
-from crt.data import DATASETS
 from crt.data.beton_file import Beton, ensure
 from crt.evals.base import judge_each
 from crt.judgement import Judgement
@@ -27,7 +26,7 @@ class Monitor:
     def __init__(self, cell: Cell, place: JobPaths):
         assert cell.monitor is not None
         self.cell, self.monitor = cell, cell.monitor
-        self.images = Beton(ensure(DATASETS[cell.dataset], "test", place.images(cell, "test")))
+        self.images = Beton(ensure(cell.data, "test", place.images(cell, "test")))
 
     def due(self, epoch: int) -> bool:
         """True if the network is evaluated after this (0-based) epoch."""

@@ -8,7 +8,7 @@ from bench.cell import Cell, Spec, Weights
 from bench.manifest.manifest import BARE, FIRST_RUNS, Manifest, Timing
 from bench.manifest.messages import check_choice
 from bench.plain_eager import restates
-from crt.data import DATASETS, PIPELINES
+from crt.data import PIPELINES
 from crt.models.image_size import SIDES
 from crt.plugins import declaration, declared, find
 
@@ -38,9 +38,9 @@ def cell_fits(cell: Cell, where: str) -> None:
     _check_side(cell, where)
     if isinstance(cell.teacher, Weights):
         _check_side(cell.teacher, f"{where}.teacher")
-    pipeline, available = PIPELINES[cell.pipeline], DATASETS[cell.dataset].train_images
-    if cell.dataset not in pipeline.datasets:
-        raise ValueError(f"{where}.pipeline: {cell.pipeline!r} (for {', '.join(pipeline.datasets)} alone)")
+    pipeline, available = PIPELINES[cell.pipeline], cell.data.train_images
+    if not pipeline.takes(cell.data):
+        raise ValueError(f"{where}.pipeline: {cell.pipeline!r} (for {', '.join(pipeline.datasets or ())} alone)")
     if cell.images and cell.images > available:
         raise ValueError(f"{where}.images: {cell.images} (allowed: at most {available})")
     if recipe.batch_size > (images := cell.images or available):
@@ -62,7 +62,7 @@ def comparisons_fit(manifest: Manifest) -> None:
 
 def _check_side(cell: Cell | Weights, where: str) -> None:
     """Raise ValueError if the architecture is marked for images of another size."""
-    side = DATASETS[cell.dataset].shape[1]
+    side = cell.data.shape[1]
     archs = declared("crt.archs")
     if SIDES.get(cell.arch, side) != side:
         allowed = sorted(arch for arch in archs if SIDES.get(arch, side) == side)
@@ -70,7 +70,7 @@ def _check_side(cell: Cell | Weights, where: str) -> None:
 
 
 def _wrong_size(cell: Cell | Weights, where: str) -> str:
-    shape = "x".join(map(str, DATASETS[cell.dataset].shape))
+    shape = "x".join(map(str, cell.data.shape))
     return f"{where}.arch: {cell.arch!r} does not take images of {cell.dataset}, {shape}"
 
 
@@ -109,8 +109,8 @@ def _fits_images(cell: Cell | Weights, where: str) -> None:
 
     Only networks that are not marked, and whose name suggests another image size, are tried.
     """
-    dataset = DATASETS[cell.dataset]
-    if cell.arch in SIDES or cell.arch.startswith("imagenet_") == (dataset.resize is not None):
+    dataset = cell.data
+    if cell.arch in SIDES or dataset.shape[1] == (224 if cell.arch.startswith("imagenet_") else 32):
         return
     import torch
 

@@ -30,6 +30,8 @@ class Dataset:
     """
     superclasses: tuple[tuple[str, str, int], ...] | None = None
     """Ranges of ImageNet's classes that form each class: first and last WordNet ID, and number of classes."""
+    source: Path | None = None
+    """Image folder that the files are written from; None for a dataset of `DATASETS`."""
 
     def images(self, split: str) -> int:
         """Number of images in a split."""
@@ -110,8 +112,8 @@ class Pipeline:
     """Augmentation of training images, in the order of the fields, and normalization in the network's first layer."""
 
     name: str
-    datasets: tuple[str, ...] = tuple(DATASETS)
-    """Names of the datasets that the pipeline is for."""
+    datasets: tuple[str, ...] | None = None
+    """Names of the datasets that the pipeline is for; None for every dataset."""
     crop: bool = True
     """Zero padding, a random crop and, if the dataset allows it, a flip; for images of any size, a resized crop."""
     jitter: float = 0.0
@@ -124,6 +126,10 @@ class Pipeline:
     """Mean and standard deviation of the first layer, by dataset; the dataset's own by default."""
     clamp: bool = False
     """True if the first layer clamps pixels to [0, 1] that an attack or noise moved outside."""
+
+    def takes(self, dataset: Dataset) -> bool:
+        """True if the pipeline is for this dataset."""
+        return self.datasets is None or dataset.name in self.datasets
 
     def normalization(self, dataset: Dataset) -> Constants:
         """Mean and standard deviation that the network's first layer normalizes with."""

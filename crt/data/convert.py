@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from crt.data import Dataset, imagenet
+from crt.data import Dataset, image_folder, imagenet
 from crt.data.beton_file import check, write
 from crt.data.cifar import is_published, read_cifar10
 from crt.data.progress import say
@@ -25,6 +25,8 @@ def convert(
     """
     if source is not None and not source.exists():
         raise ValueError(f"{source}: no such folder, tar or zip (allowed for --source: a folder or an archive)")
+    if dataset.source is not None:
+        return image_folder.convert(dataset, source or dataset.source, data)
     if dataset.resize:
         if source is None:
             raise ValueError(
