@@ -19,11 +19,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageOps
 
-from crt.data import Constants, Dataset, imagenet, layout
+from crt.data import Constants, Dataset
 from crt.data.class_folders import class_folders, first_of
 from crt.data.decode import decoded
 from crt.data.files import Folder
-from crt.data.progress import say, track
+from crt.data.progress import track
+from crt.data.raw_trees import write_trees
 from crt.data.trees import Tree
 from crt.disk import cache_folder, replacing
 
@@ -92,23 +93,8 @@ def convert(dataset: Dataset, source: Path, data: Path) -> list[str]:
             f"{source}: its images are now those of {now} (allowed: those of {dataset.name}; submit again)"
         )
 
-    def raw(image: Image.Image) -> imagenet.Encoded:
-        return layout.RAW, size, size, square(image, size).tobytes()
-
-    for split, (_, tree) in _splits(source).items():
-        path = dataset.path(split, data)
-        try:
-            data.mkdir(parents=True, exist_ok=True)
-            left_out = imagenet.write(path, tree, raw, dataset.name, shuffle=True)
-        except OSError as error:
-            raise ValueError(
-                f"{error.filename or path}: {error.strerror} (what is done is kept: the same command goes on)"
-            ) from None
-        if left_out:  # the image was whole when the folder was described
-            path.unlink()
-            raise ValueError(f"{source}: {left_out[0]} of {split}: cannot be read (allowed: whole images)")
-        say(f"{path}: " + ("there already" if left_out is None else f"{len(tree.images)} images"))
-    return []
+    trees = {split: tree for split, (_, tree) in _splits(source).items()}
+    return write_trees(dataset, trees, partial(square, size=size), source, data)
 
 
 def square(image: Image.Image, size: int) -> Image.Image:
