@@ -64,7 +64,7 @@ def assessed(m: Measured) -> bool:
 def _classified(m: Measured) -> list[Verdict]:
     """Verdicts on images without an attack: those of a clean evaluation, else with noise, else the first of any."""
     by_kind = {kind(spec.name): m.verdicts[spec.id] for spec in reversed(m.cell.evals) if m.verdicts.get(spec.id)}
-    order = ("clean", "noisy", "smoothing", "attack", "bound")
+    order = ("clean", "noisy", "smoothing", "attack", "bound", "corrupted")
     return next((list(by_kind[each].values()) for each in order if each in by_kind), [])
 
 
