@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from stand_in_gpu import gpu
 from test_attack_evals import BOTH, PGD, Linear, Watched, doubled, judge, questions, stands, told
 from test_multitargeted import points
 from torch import nn
@@ -95,6 +96,17 @@ def test_windows_and_their_shrinking_are_the_authors():
         pattern = theirs.eta(side).double()
         own = attack.pattern(side, like)
         assert min((pattern - own).abs().max(), (pattern - own.T).abs().max()) < 1e-6
+
+
+@BOTH
+def test_a_search_on_a_gpu_is_the_search_here(threat):
+    threat = threat.model_copy(update={"eps": 0.0025 if threat.norm == "linf" else 0.025})
+    x, evaluation = points(12), Square(threat=threat, steps=60)
+    y = Linear(5)(x).argmax(1)
+    here = judge(evaluation, Linear(5), x, y)
+    with gpu():
+        there = judge(evaluation, Linear(5).to("cuda"), x.to("cuda"), y)
+    assert [told(found) for found in there] == [told(found) for found in here] and 0 < len(stands(here)) < 12
 
 
 @BOTH

@@ -251,7 +251,6 @@ def test_no_other_evaluation_asks_the_device_more_than_so_often(name, arguments,
         ("AutoPGD", {}),
         ("AutoPGD", {"form": "art17"}),
         ("MultiTargeted", {"targets": 3}),
-        ("Square", {"eps": 0.8}),
     ],
 )
 def test_an_attack_there_is_the_attack_here(name, arguments):
