@@ -187,6 +187,8 @@ def judged(name: str, device: str, threat: Threat, of: Callable = classifier, **
     with torch.no_grad():
         labels = model(x).argmax(1).tolist()
     evaluation = find("crt.evals", name)(threat=threat, **arguments)
+    if evaluation.needs_teacher:
+        evaluation.teacher = of(1).eval().to(device)
     model, images = model.to(device), x.to(device)
     questions = [(image, label, (0, i)) for i, (image, label) in enumerate(zip(images, labels, strict=True))]
     log = stand_in_gpu.current()
@@ -206,6 +208,7 @@ def judged(name: str, device: str, threat: Threat, of: Callable = classifier, **
         ("AutoPGD", {"form": "art17", "loss": "dlr"}),
         ("MultiTargeted", {"targets": 1}),
         ("Square", {}),
+        ("Transfer", {}),
     ],
 )
 def test_an_attack_asks_the_device_once_a_step(name, arguments, threat):
@@ -251,6 +254,7 @@ def test_no_other_evaluation_asks_the_device_more_than_so_often(name, arguments,
         ("AutoPGD", {}),
         ("AutoPGD", {"form": "art17"}),
         ("MultiTargeted", {"targets": 3}),
+        ("Transfer", {}),
     ],
 )
 def test_an_attack_there_is_the_attack_here(name, arguments):

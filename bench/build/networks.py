@@ -103,9 +103,12 @@ def batches(cell: Cell, data: Path, images: int | None, dataset: Dataset | None 
     )
 
 
-def evaluation(cell: Cell, spec: Spec) -> Evaluation:
-    """One of the cell's evaluations, with its threat."""
-    return find("crt.evals", spec.name)(threat=cell.threat, **spec.args)
+def evaluation(cell: Cell, spec: Spec, runs: Path | None = None) -> Evaluation:
+    """One of the cell's evaluations, with its threat and, if it needs one and `runs` is given, the trained teacher."""
+    judge = find("crt.evals", spec.name)(threat=cell.threat, **spec.args)
+    if runs is not None and judge.needs_teacher:
+        judge.teacher = trained(cell.required_teacher, runs).eval()
+    return judge
 
 
 def restatement(cell: Cell, method: Method, model: Classifier, optimizer: torch.optim.Optimizer) -> Restatement:

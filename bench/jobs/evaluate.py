@@ -29,7 +29,7 @@ def run_judge(cell: Cell, shard: int, shards: int, place: JobPaths) -> None:
         images = Beton(ensure(dataset, "test", place.images(cell, "test")))
         lease.append(start((cell,), place.process, cell.seed))
         for spec in cell.evals:
-            judge = evaluation(cell, spec)
+            judge = evaluation(cell, spec, place.runs)
             share = spec.indices(len(images))[part::parts]
             left = [index for index in share if (spec.id, index) not in done]
             questions = ((image(images, index), int(images.labels[index]), (cell.seed, index)) for index in left)

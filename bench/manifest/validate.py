@@ -7,6 +7,7 @@ from bench.build.count_cache import Counts, kept
 from bench.cell import Cell, Spec, Weights
 from bench.manifest.manifest import BARE, FIRST_RUNS, Manifest, Timing
 from bench.manifest.messages import check_choice
+from bench.manifest.plugin_spec import evaluation
 from bench.plain_eager import restates
 from crt.data import PIPELINES
 from crt.models.image_size import SIDES
@@ -35,6 +36,7 @@ def cell_fits(cell: Cell, where: str) -> None:
     chunks = kind(threat=cell.threat, **cell.method.args).chunks
     if chunks > share:
         raise ValueError(f"{where}.method: splits a batch of {share} in {chunks} parts")
+    _teacher_fits_evaluations(cell, where)
     _check_side(cell, where)
     if isinstance(cell.teacher, Weights):
         _check_side(cell.teacher, f"{where}.teacher")
@@ -48,6 +50,20 @@ def cell_fits(cell: Cell, where: str) -> None:
         raise ValueError(f"{where}.recipe.batch_size: {recipe.batch_size} (allowed: {allowed})")
     if cell.ranks % cell.nodes:
         raise ValueError(f"{where}.ranks: {cell.ranks} do not spread evenly over {cell.nodes} nodes")
+
+
+def _teacher_fits_evaluations(cell: Cell, where: str) -> None:
+    """Raise ValueError for an evaluation that needs a teacher, in a cell without one or in a monitor."""
+    for k, spec in enumerate(cell.evals):
+        if cell.teacher is None and evaluation(spec, cell.threat).needs_teacher:
+            raise ValueError(
+                f"{where}.evals[{k}]: {spec.name} needs a teacher (allowed: with weights and arch of a file)"
+            )
+    for k, spec in enumerate(cell.monitor.evals if cell.monitor else ()):
+        if evaluation(spec, cell.threat).needs_teacher:
+            raise ValueError(
+                f"{where}.monitor.evals[{k}]: {spec.name} needs a teacher (allowed: with weights and arch)"
+            )
 
 
 def comparisons_fit(manifest: Manifest) -> None:
@@ -93,11 +109,12 @@ def networks_fit(cell: Cell, where: str) -> None:
 
 
 def _fit(cell: Cell, specs: list[Spec], where: str) -> Counts:
-    from bench.build.networks import evaluation, method, untrained
+    from bench.build.networks import evaluation as built
+    from bench.build.networks import method, untrained
 
     student, teacher = untrained(cell), untrained(cell.teacher) if cell.teacher else None
     try:
-        for user in (method(cell, teacher), *(evaluation(cell, spec) for spec in specs)):
+        for user in (method(cell, teacher), *(built(cell, spec) for spec in specs)):
             user.fits(student)
     except ValueError as error:
         raise ValueError(f"{where}.arch: {cell.arch}: {error}") from None

@@ -67,6 +67,11 @@ class Evaluation(Plugin, ABC):
         return self.kind == "smoothing" and self.decided_radii is None
 
     @property
+    def needs_teacher(self) -> bool:
+        """True if it judges by means of the cell's teacher, which is then an argument `teacher`."""
+        return False
+
+    @property
     def budget(self) -> tuple[int, int]:
         """Effort of an attack: the number of different attacks, then steps x restarts. A larger budget is stronger."""
         return 1, 0
