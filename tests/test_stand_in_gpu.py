@@ -188,7 +188,7 @@ def judged(name: str, device: str, threat: Threat, of: Callable = classifier, **
         labels = model(x).argmax(1).tolist()
     evaluation = find("crt.evals", name)(threat=threat, **arguments)
     if evaluation.needs_teacher:
-        evaluation.teacher = of(1).eval().to(device)
+        evaluation.teacher = of(0).eval().to(device)
     model, images = model.to(device), x.to(device)
     questions = [(image, label, (0, i)) for i, (image, label) in enumerate(zip(images, labels, strict=True))]
     log = stand_in_gpu.current()
