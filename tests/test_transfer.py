@@ -9,6 +9,7 @@ from test_attack_evals import BOTH, Linear, Watched, doubled, judge, questions, 
 from test_multitargeted import points
 from typer.testing import CliRunner
 
+from bench.commands.attack_table import attack_on
 from bench.manifest import read_manifest
 from bench.manifest.plugin_spec import spec
 from bench.submit import app as submit
@@ -101,6 +102,8 @@ def test_what_names_no_network_is_refused(tmp_path):
             Transfer(threat=LINF, **arguments)
     with pytest.raises(ValueError, match="no other network"):
         judge(Transfer(threat=LINF), Linear(5), points(2), torch.zeros(2, dtype=torch.long))
+    with pytest.raises(ValueError, match="--attack Transfer: needs another network"):
+        attack_on("Transfer", {}, "linf", "8/255")
 
 
 MANIFEST = """
