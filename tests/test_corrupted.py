@@ -1,17 +1,21 @@
 """Accuracy of corrupted images: each corruption by its definition, its severities, and independence of batches."""
 
 import io
+import json
 from typing import get_args
 
 import numpy as np
 import pytest
 import torch
+from made_runs import frames
 from PIL import Image
 from torch import nn
 
+from bench.manifest import read_manifest
 from crt.data.corruptions import CORRUPTIONS, corrupt
 from crt.evals.corrupted import Corrupted, Corruption
 from crt.threat import Threat
+from reports.tables.robustness import robustness_tables
 
 SEED = (7, 3)
 
@@ -127,6 +131,33 @@ def test_the_corrupted_image_is_judged_and_batches_do_not_matter():
 def test_a_network_without_an_answer_abstains():
     judged = Corrupted(threat=Threat()).judge(nn.Flatten(), torch.full((3, 8, 8), torch.nan), 0, (0, 0))
     assert judged.prediction == -1
+
+
+MANIFEST = """
+title: Corruptions
+dataset: digits
+arch: cnn2c2f
+threat: {norm: linf, eps: 0.1}
+recipe: {epochs: 12, batch_size: 64, lr: 0.1}
+evals: [Clean, Corrupted: {corruption: brightness}, Corrupted: {corruption: jpeg, severity: 5}, PGD]
+cells: [{method: [Standard, SAT]}]
+"""
+
+
+def test_reports_have_a_row_and_an_accuracy_for_each_corruption(tmp_path):
+    frame = frames(tmp_path, MANIFEST, images=50)["robustness"]
+    labels = ["Corrupted(corruption=brightness, severity=3)", "Corrupted(corruption=jpeg, severity=5)"]
+    assert frame["eval"].tolist() == [*labels, "PGD(steps=20, restarts=1)"] * 2
+    corrupted = frame["judge"] == "Corrupted"
+    assert frame["corrupted"].notna().equals(corrupted) and frame["at_eps"].notna().equals(~corrupted)
+    assert frame["clean"].notna().all()
+    records = (tmp_path / "runs" / frame["id"][0] / "judge.jsonl").read_text().splitlines()
+    found = [json.loads(line) for line in records]
+    ident = next(spec.id for spec in read_manifest(tmp_path / "m.yaml").cells[0].evals if spec.label == labels[0])
+    right = [line["prediction"] == line["label"] for line in found if line["eval"] == ident]
+    assert frame["corrupted"][0] == pytest.approx(np.mean(right)) and len(right) == 50
+    (table, *_) = robustness_tables(frame)
+    assert [column.heading for column in table.columns if column.key == "corrupted"] == ["corrupted"]
 
 
 def test_every_corruption_can_be_named_and_no_other():

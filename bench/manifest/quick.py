@@ -36,7 +36,7 @@ def reduce(manifest: Manifest) -> Manifest:
     operations = (2 + ROUNDS) * sum(map(step_flops, timed)) + EPOCHS * sum(map(step_flops, trained))
     images = TRAIN_SECONDS * FLOPS / operations
     most = min(cell.data.train_images for cell in (*timed, *trained))
-    images = max(LEAST, min(most, int(images) // TIMED_BATCH * TIMED_BATCH))
+    images = min(most, max(LEAST, int(images) // TIMED_BATCH * TIMED_BATCH))
     batch = TIMED_BATCH if manifest.timing else TRAINED_BATCH
     judged, n = _judged(evaluated + EPOCHS * monitored)
     return manifest.model_copy(
