@@ -28,7 +28,10 @@ def main(
     norm: Annotated[Norm, typer.Option(help="Norm of the ball.")] = Norm.linf,
     attack: Annotated[
         str,
-        typer.Option(help="Name of the attack in manifests: PGD, AutoPGD, or AutoAttack (pip install pyautoattack)."),
+        typer.Option(
+            help="Name of the attack in manifests: PGD, AutoPGD, MultiTargeted, Square, or AutoAttack (pip install"
+            " pyautoattack)."
+        ),
     ] = "AutoPGD",
     steps: Annotated[int | None, typer.Option(help="Steps per restart (default: the attack's).")] = None,
     restarts: Annotated[

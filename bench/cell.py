@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 
 from bench.published import Paper
-from crt.data import PIPELINES
+from crt.data import DATASETS, PIPELINES, Dataset
 from crt.pickled import Pickled
 from crt.plugins import declaration
 from crt.quantity import Count, Whole
@@ -65,10 +65,22 @@ class Monitor(Pickled):
     evals: tuple[Spec, ...]
 
 
-class Weights(Pickled):
-    """A network trained elsewhere, identified by the SHA-256 of its file."""
+class OnImages(Pickled):
+    """A network's dataset: the name of one of `DATASETS`, or of one that is made from an image folder."""
 
     dataset: str
+    folder: Dataset | None = None
+    """The dataset that is made from an image folder; its name contains a digest of its images."""
+
+    @property
+    def data(self) -> Dataset:
+        """The dataset's description."""
+        return self.folder or DATASETS[self.dataset]
+
+
+class Weights(OnImages):
+    """A network trained elsewhere, identified by the SHA-256 of its file."""
+
     arch: str
     weights: str
     """Path of the file."""
@@ -89,10 +101,9 @@ class Weights(Pickled):
         return f"{self.arch}-weights-{self.sha256[:8]}{raw}{key}" + (f"-{self.pipeline}" if has_constants else "")
 
 
-class Cell(Pickled):
+class Cell(OnImages):
     """One network. `id` contains a digest of everything that determines its weights and its training time."""
 
-    dataset: str
     pipeline: str
     loader: str
     arch: str
@@ -120,7 +131,7 @@ class Cell(Pickled):
 
     @property
     def id(self) -> str:
-        body = self.model_dump(mode="json", exclude={"evals", "paper", "teacher", "init", "method", "recipe"})
+        body = self.model_dump(mode="json", exclude={"evals", "paper", "teacher", "init", "method", "recipe", "folder"})
         # Defaults of the recipe are left out, so that a new key leaves the ids of existing cells as they are.
         body["recipe"] = self.recipe.model_dump(mode="json", exclude_defaults=True)
         body["method"] = [self.method.name, self.method.args]

@@ -15,7 +15,6 @@ from bench.results.pairs import RULE, shown
 from bench.results.precision import precision
 from bench.results.unlike import unlike
 from bench.results.warnings import remarks
-from crt.data import DATASETS
 from reports.render.phrases import factor, from_to, listed
 from reports.tables.probabilities import without_counts
 from reports.tables.speed import not_reached
@@ -207,6 +206,8 @@ def _seed_notes(frames: dict[str, pd.DataFrame]) -> list[str]:
 
 def _scaled(measured: list[Measured]) -> str:
     """The numbers of timed images, where epochs cover a part of the dataset and are scaled to the whole."""
-    timed = {(epoch.images, m.cell.dataset) for m in measured for run in m.runs.values() for epoch in run.values()}
-    parts = sorted({images for images, dataset in timed if images < DATASETS[dataset].train_images})
+    timed = {
+        (epoch.images, m.cell.data.train_images) for m in measured for run in m.runs.values() for epoch in run.values()
+    }
+    parts = sorted({images for images, whole in timed if images < whole})
     return f", scaled from {', '.join(f'{images:,}' for images in parts)} images" if parts else ""

@@ -134,7 +134,7 @@ def test_the_loss_is_the_formula_of_the_paper(added):
 def test_every_evaluation_declares_its_contract(name):
     kind = plugins.find("crt.evals", name)
     assert issubclass(kind, Evaluation)
-    assert kind.kind in ("clean", "noisy", "attack", "bound", "smoothing")
+    assert kind.kind in ("clean", "noisy", "corrupted", "attack", "bound", "smoothing")
     assert (kind.judge is not Evaluation.judge) != (kind.judge_many is not Evaluation.judge_many)
 
 

@@ -67,6 +67,8 @@ def test_every_metric_and_interval_is_among_the_expected_ones_and_has_a_unit_and
     # three numbers of ranks.
     unseen = {"all_reduce_share", "noise_floor", "change", "slowdown_change", "draws", "sd_between_hosts", "imbalance"}
     unseen |= {"serial_share", "communication_share", "predicted_relative_time"}
+    # Nor is an image corrupted.
+    unseen |= {"corrupted"}
     # Nor is a target stated.
     unseen |= {"hours_to_target", "reached_rate", "operations_to_target"}
     # Nor is any gain shown.

@@ -103,7 +103,7 @@ def epoch(kind: str, data, pipeline: str, number: int = 1, **options) -> list[to
     return [x[order], y[order], index[order]]
 
 
-SMALL = [name for name, pipeline in PIPELINES.items() if "digits" in pipeline.datasets]
+SMALL = [name for name, pipeline in PIPELINES.items() if pipeline.takes(DIGITS)]
 
 
 @pytest.mark.parametrize("pipeline", SMALL)

@@ -187,6 +187,8 @@ def judged(name: str, device: str, threat: Threat, of: Callable = classifier, **
     with torch.no_grad():
         labels = model(x).argmax(1).tolist()
     evaluation = find("crt.evals", name)(threat=threat, **arguments)
+    if evaluation.needs_teacher:
+        evaluation.teacher = of(0).eval().to(device)
     model, images = model.to(device), x.to(device)
     questions = [(image, label, (0, i)) for i, (image, label) in enumerate(zip(images, labels, strict=True))]
     log = stand_in_gpu.current()
@@ -204,6 +206,9 @@ def judged(name: str, device: str, threat: Threat, of: Callable = classifier, **
         ("PGD", {"precision": "tf32"}),
         ("AutoPGD", {}),
         ("AutoPGD", {"form": "art17", "loss": "dlr"}),
+        ("MultiTargeted", {"targets": 1}),
+        ("Square", {}),
+        ("Transfer", {}),
     ],
 )
 def test_an_attack_asks_the_device_once_a_step(name, arguments, threat):
@@ -228,6 +233,8 @@ def test_an_attack_asks_the_device_once_a_step(name, arguments, threat):
         ("Lipschitz", {"bounds": "local"}, 40),
         ("CROWN", {}, 12),
         ("IBP", {}, 12),
+        # Images to the host and back, and classes to the host.
+        ("Corrupted", {"corruption": "jpeg"}, 4),
     ],
 )
 def test_no_other_evaluation_asks_the_device_more_than_so_often(name, arguments, most):
@@ -241,7 +248,16 @@ def test_no_other_evaluation_asks_the_device_more_than_so_often(name, arguments,
     assert [j.radius for j in found] == pytest.approx([j.radius for j in expected], rel=0.05)
 
 
-@pytest.mark.parametrize(("name", "arguments"), [("PGD", {}), ("AutoPGD", {}), ("AutoPGD", {"form": "art17"})])
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("PGD", {}),
+        ("AutoPGD", {}),
+        ("AutoPGD", {"form": "art17"}),
+        ("MultiTargeted", {"targets": 3}),
+        ("Transfer", {}),
+    ],
+)
 def test_an_attack_there_is_the_attack_here(name, arguments):
     threat = Threat(norm="linf", eps=0.2)
     expected, _ = judged(name, "cpu", threat, chain, steps=5, restarts=2, **arguments)

@@ -41,6 +41,7 @@ def plain(cell: Cell) -> Cell:
     recipe = Recipe(epochs=1, batch_size=batch, lr=1.0, average=cell.recipe.average)
     return Cell(
         dataset=cell.dataset,
+        folder=cell.folder,
         pipeline=cell.pipeline,
         loader="torch",
         arch=cell.arch,
@@ -53,7 +54,9 @@ def plain(cell: Cell) -> Cell:
 
 def _bare(cell: Cell | Weights) -> Weights:
     """A network without the weights that it was trained to."""
-    return Weights(dataset=cell.dataset, arch=cell.arch, pipeline=cell.pipeline, weights="", sha256="")
+    return Weights(
+        dataset=cell.dataset, folder=cell.folder, arch=cell.arch, pipeline=cell.pipeline, weights="", sha256=""
+    )
 
 
 def step(cell: Cell) -> Count:
@@ -102,7 +105,7 @@ def passes(cell: Cell) -> Count:
     The count depends on neither architecture nor dataset, so that small ones are used.
     """
     epochs = Recipe(epochs=cell.recipe.epochs, batch_size=1, lr=1.0)
-    small = {"dataset": "cifar10", "pipeline": "crt", "arch": "cnn2c2f"}
+    small = {"dataset": "cifar10", "folder": None, "pipeline": "crt", "arch": "cnn2c2f"}
     counted = plain(cell.model_copy(update=small)).model_copy(update={"recipe": epochs})
     counted = counted.model_copy(update={"teacher": counted.teacher and counted.teacher.model_copy(update=small)})
 

@@ -13,7 +13,6 @@ from torch.utils.flop_counter import flop_registry
 from bench.build.networks import method, untrained
 from bench.build.uncompiled import uncompiled
 from bench.cell import Cell, Weights
-from crt.data import DATASETS
 from crt.training.average import WeightAverage
 from crt.training.loop import optimizer
 from crt.training.method import Objective, Step
@@ -168,7 +167,7 @@ def _step(cell: Cell, epoch: float | None) -> tuple[float, float]:
     model, teacher = untrained(cell), untrained(cell.teacher) if cell.teacher else None
     with torch.device("meta"):
         objective = Objective(method(cell, teacher), model).train()
-        x = torch.empty(images, *DATASETS[cell.dataset].shape)
+        x = torch.empty(images, *cell.data.shape)
         y = torch.zeros(images, dtype=torch.long)
         kept = cell.recipe.average
         average = WeightAverage(model, optimizer(model, cell.recipe), kept.decay) if kept else None
@@ -186,7 +185,7 @@ def _step(cell: Cell, epoch: float | None) -> tuple[float, float]:
 
 def _forward(cell: Cell | Weights) -> float:
     model = untrained(cell).eval()
-    x = torch.empty(1, *DATASETS[cell.dataset].shape, device="meta")
+    x = torch.empty(1, *cell.data.shape, device="meta")
     with torch.no_grad(), Counter() as counter:
         model(x)
     return float(counter.flops)

@@ -11,7 +11,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from bench.build.networks import method, network
 from bench.cell import Cell
-from crt.data import DATASETS
 from crt.models.frozen_chain import KERNELS
 from crt.training.cuda_graph import EAGER, Graphs, Recorder
 from crt.training.loop import Training
@@ -173,7 +172,7 @@ def _training(cell: Cell, **changes: Any) -> Training:
 
 
 def _batch(cell: Cell) -> tuple[Tensor, Tensor]:
-    return torch.rand(_IMAGES, *DATASETS[cell.dataset].shape), torch.zeros(_IMAGES, dtype=torch.long)
+    return torch.rand(_IMAGES, *cell.data.shape), torch.zeros(_IMAGES, dtype=torch.long)
 
 
 def _steps(training: Training, x: Tensor, y: Tensor, before: Callable[[], None] = lambda: None) -> None:

@@ -13,7 +13,7 @@ from bench.build.weights import load_network
 from bench.cell import Cell, Spec, Weights
 from bench.plain_eager.base import Restatement
 from crt import distributed
-from crt.data import DATASETS, PIPELINES, Dataset
+from crt.data import PIPELINES, Dataset
 from crt.data.batches import Loader
 from crt.data.loader import loader
 from crt.evals.base import Evaluation
@@ -26,7 +26,7 @@ from crt.training.method import Method
 
 def network(cell: Cell | Weights) -> Classifier:
     """The cell's network with initial weights drawn from its seed, the same on every rank."""
-    dataset = DATASETS[cell.dataset]
+    dataset = cell.data
     pipeline = PIPELINES[cell.pipeline]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(cell.seed)
@@ -120,7 +120,7 @@ def batches(
     """
     return loader(
         cell.loader,
-        dataset or DATASETS[cell.dataset],
+        dataset or cell.data,
         "train",
         data=data,
         pipeline=cell.pipeline,
@@ -134,9 +134,12 @@ def batches(
     )
 
 
-def evaluation(cell: Cell, spec: Spec) -> Evaluation:
-    """One of the cell's evaluations, with its threat."""
-    return find("crt.evals", spec.name)(threat=cell.threat, **spec.args)
+def evaluation(cell: Cell, spec: Spec, runs: Path | None = None) -> Evaluation:
+    """One of the cell's evaluations, with its threat and, if it needs one and `runs` is given, the trained teacher."""
+    judge = find("crt.evals", spec.name)(threat=cell.threat, **spec.args)
+    if runs is not None and judge.needs_teacher:
+        judge.teacher = trained(cell.required_teacher, runs).eval()
+    return judge
 
 
 def restatement(cell: Cell, method: Method, model: Classifier, optimizer: torch.optim.Optimizer) -> Restatement:

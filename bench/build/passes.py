@@ -11,7 +11,6 @@ from torch.nn.utils.parametrize import register_parametrization
 
 from bench.build.networks import method, network
 from bench.cell import Cell
-from crt.data import DATASETS
 from crt.training.loop import Training
 from crt.training.recipe import Recipe
 
@@ -41,7 +40,7 @@ def count(cell: Cell) -> Passes:
         student, teacher = network(cell), network(cell.teacher) if cell.teacher else None
         bound = method(cell, teacher)
         images = 2 * bound.chunks
-        x = torch.empty(images, *DATASETS[cell.dataset].shape)
+        x = torch.empty(images, *cell.data.shape)
         y = torch.zeros(images, dtype=torch.long)
         calls, teacher_calls = _watch(student.body), _watch(teacher.body) if teacher else []
         last = max(cell.recipe.epochs - 1, math.ceil(bound.steady_from_epoch))

@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from bench.cell import Cell
-from crt.data import DATASETS, Dataset
+from crt.data import Dataset
 
 CHUNK = 500
 """Images generated at once: the authors' batch size, and the most that a killed job loses."""
@@ -19,7 +19,7 @@ def folder(cell: Cell, runs: Path) -> Path:
 
 def dataset(cell: Cell) -> Dataset:
     """The robust dataset: as many images as the cell trains on, without published statistics."""
-    whole = DATASETS[cell.dataset]
+    whole = cell.data
     return dataclasses.replace(whole, train_images=cell.images or whole.train_images, measured=None)
 
 

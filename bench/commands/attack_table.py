@@ -71,6 +71,8 @@ def attack_on(name: str, arguments: dict[str, Any], norm: str, eps: str) -> Atta
     ValueError for a wrong name, argument, norm or radius.
     """
     spec, evaluation = _evaluation(name, arguments, _threat(norm, eps))
+    if evaluation.needs_teacher:
+        raise ValueError(f"--attack {name}: needs another network (allowed: in manifests)")
     ball = {"attack": name, **evaluation.threat.model_dump(include={"norm", "eps"})}
     return Attack(spec, evaluation, ball, f"{norm} eps {eps}")
 

@@ -19,7 +19,6 @@ from bench.manifest.manifest import Manifest
 from bench.measure.provenance import check_install
 from bench.records import read
 from crt import distributed
-from crt.data import DATASETS
 from crt.data.beton_file import ensure
 from crt.text import printable
 from crt.training.precision import check
@@ -116,12 +115,12 @@ def chosen(option: str, written: str | None, known: Collection[str]) -> list[str
 def with_images(manifest: Manifest, data: Path) -> Manifest:
     """The manifest without cells whose images are missing; if no cell remains, the first dataset's ValueError."""
     missing: dict[str, ValueError] = {}
-    for dataset in dict.fromkeys(cell.dataset for cell in manifest.cells):
+    for dataset in dict.fromkeys(cell.data for cell in manifest.cells):
         try:
             for split in ("train", "test"):
-                ensure(DATASETS[dataset], split, data)
+                ensure(dataset, split, data)
         except ValueError as error:
-            missing[dataset] = error
+            missing[dataset.name] = error
     cells = tuple(cell for cell in manifest.cells if cell.dataset not in missing)
     if not cells:
         raise next(iter(missing.values()))

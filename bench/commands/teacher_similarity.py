@@ -16,7 +16,6 @@ from bench.manifest import read_manifest
 from bench.manifest.manifest import Manifest
 from bench.results.csv_file import write_csv
 from crt import screen
-from crt.data import DATASETS
 from crt.data.beton_file import Beton, ensure
 from crt.fitted_table import FittedTable
 from crt.lipschitz.boxes import regions
@@ -185,7 +184,7 @@ def _teacher(manifest: Manifest, part: str | None) -> Cell | Weights:
 
 def _images(teacher: Cell | Weights, data: Path, count: int) -> tuple[Tensor, Tensor]:
     """The first `count` test images (B, C, H, W) in float64 and their labels (B,), on the device."""
-    test = Beton(ensure(DATASETS[teacher.dataset], "test", data))
+    test = Beton(ensure(teacher.data, "test", data))
     x = torch.stack([image(test, i) for i in range(min(count, len(test)))]).double()
     return x, torch.from_numpy(test.labels[: len(x)]).to(x.device)
 

@@ -11,7 +11,6 @@ from bench.jobs.progress import Progress
 from bench.measure.provenance import start
 from bench.records import End, Verdict, read_all
 from crt import distributed
-from crt.data import DATASETS
 from crt.data.beton_file import Beton, ensure
 from crt.evals.base import judge_each
 
@@ -26,11 +25,11 @@ def run_judge(cell: Cell, shard: int, shards: int, place: JobPaths) -> None:
     with take_lease(folder / f"judge-{cell.evals_digest}-{part}of{parts}.jsonl", place) as lease:
         model = trained(cell, place.runs).eval()
         done = {(r.eval, r.index) for r in read_all(folder) if isinstance(r, Verdict)}
-        dataset = DATASETS[cell.dataset]
+        dataset = cell.data
         images = Beton(ensure(dataset, "test", place.images(cell, "test")))
         lease.append(start((cell,), place.process, cell.seed))
         for spec in cell.evals:
-            judge = evaluation(cell, spec)
+            judge = evaluation(cell, spec, place.runs)
             share = spec.indices(len(images))[part::parts]
             left = [index for index in share if (spec.id, index) not in done]
             questions = ((image(images, index), int(images.labels[index]), (cell.seed, index)) for index in left)

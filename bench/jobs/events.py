@@ -102,7 +102,7 @@ def points(cell: Cell, records: Iterable[Record]) -> dict[int, Point]:
             scalars = _training(record)
             for (epoch, name), point in monitored.items():
                 if epoch == record.epoch:
-                    scalars |= _accuracies(point, claims.get(name) not in ("clean", "noisy"))
+                    scalars |= _accuracies(point, claims.get(name) not in ("clean", "noisy", "corrupted"))
             found[record.epoch] = Point(now, scalars)
     return found
 

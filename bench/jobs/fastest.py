@@ -17,7 +17,6 @@ from bench.measure.choices import resolved
 from bench.measure.trial import COMPILING, SECONDS, Outcome, trial
 from bench.records import Machine, Record, Start, Switches
 from crt import distributed
-from crt.data import DATASETS
 from crt.disk import read_note, replacing
 from crt.plugins import declaration
 from crt.text import printable
@@ -69,7 +68,7 @@ def _decide(cell: Cell, runs: Path, machine: Machine, begun: Iterable[Record]) -
 
 def _conditions(cell: Cell, machine: Machine) -> dict[str, Any]:
     """All that the fastest choice depends on."""
-    dataset, recipe, kind = DATASETS[cell.dataset], cell.recipe, declaration("crt.methods", cell.method.name)
+    dataset, recipe, kind = cell.data, cell.recipe, declaration("crt.methods", cell.method.name)
     cpu = {"cpu": machine.cpu, "threads": machine.threads} if machine.device == "cpu" else {}
     return {
         "device": machine.device,

@@ -13,7 +13,6 @@ from typing import Literal
 from bench.cell import Cell
 from bench.jobs.record_lease import RecordLease, SupersededError
 from bench.records import Fail
-from crt.data import DATASETS
 from crt.data.stage import stage
 from crt.text import printable
 from launchers.states import job_id
@@ -38,7 +37,7 @@ class JobPaths:
 
     def images(self, cell: Cell, split: str) -> Path:
         """The folder to read a split from: the node's own copy if the profile names node-local storage."""
-        return stage(DATASETS[cell.dataset], split, self.data, self.stage) if self.stage else self.data
+        return stage(cell.data, split, self.data, self.stage) if self.stage else self.data
 
 
 @contextmanager

@@ -20,7 +20,6 @@ from bench.measure.timer import Timer
 from bench.records import End, Replaced, RobustChunk
 from crt import distributed
 from crt.attacks.robust_images import robustify
-from crt.data import DATASETS
 from crt.data import digest as file_digest
 from crt.data.beton_file import Beton, ensure
 from crt.data.beton_file import write as write_beton
@@ -81,7 +80,7 @@ def run_robustify(cell: Cell, shard: int, shards: int, place: JobPaths) -> None:
 def _make(cell: Cell, place: JobPaths, left: list[int], lease: RecordLease) -> None:
     home, args = folder(cell, place.runs), cell.method.args
     teacher = trained(_teacher(cell), place.runs).eval()
-    images = Beton(ensure(DATASETS[cell.dataset], "train", place.images(cell, "train")))
+    images = Beton(ensure(cell.data, "train", place.images(cell, "train")))
     count = dataset(cell).train_images
     with Progress(f"{_teacher(cell).id} {cell.robust}", len(left), 0, "chunk") as progress:
         for first in left:
@@ -154,7 +153,7 @@ def _join(cell: Cell, place: JobPaths, firsts: range) -> None:
     """Join the parts into one .beton file; each image has the label of the image whose features it imitates."""
     home, kind = folder(cell, place.runs), dataset(cell)
     images = np.concatenate(list(_parts(cell, home, firsts)))
-    labels = Beton(ensure(DATASETS[cell.dataset], "train", place.images(cell, "train"))).labels[: len(images)]
+    labels = Beton(ensure(cell.data, "train", place.images(cell, "train"))).labels[: len(images)]
     write_beton(kind, "train", home, images, labels, show=False)
     with replacing(home / "made.json", shared=True) as note:
         note.write(json.dumps({"teacher": _digest(cell, place.runs)}).encode())

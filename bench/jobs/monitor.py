@@ -13,7 +13,6 @@ from bench.jobs.evaluate import image
 from bench.jobs.lease import JobPaths
 from bench.records import MonitorPoint
 from crt import distributed
-from crt.data import DATASETS
 from crt.data.beton_file import Beton, ensure
 from crt.evals.base import judge_each
 from crt.judgement import Judgement
@@ -30,7 +29,7 @@ class Monitor:
         assert cell.monitor is not None
         self.cell, self.monitor = cell, cell.monitor
         split = "train" if cell.held_out else "test"
-        self.images = Beton(ensure(DATASETS[cell.dataset], split, place.images(cell, split)))
+        self.images = Beton(ensure(cell.data, split, place.images(cell, split)))
         every = range(len(self.images))[: self.monitor.images]
         self.chosen = held_out(cell).tolist() if cell.held_out else every
         """Numbers of the images that are evaluated."""

@@ -20,7 +20,6 @@ from bench.manifest.manifest import Study
 from bench.measure.provenance import machines, start
 from bench.records import StepMemory, read
 from crt import distributed
-from crt.data import DATASETS
 from crt.text import printable
 
 _STEPS = 2
@@ -88,7 +87,7 @@ def peak(cell: Cell) -> float:
 
 def _train(cell: Cell, images: int) -> None:
     device = distributed.device()
-    x = torch.rand((images, *DATASETS[cell.dataset].shape), device=device)
+    x = torch.rand((images, *cell.data.shape), device=device)
     y, index = torch.zeros(images, dtype=torch.long, device=device), torch.arange(images, device=device)
     Arm(cell, cell.recipe).train([(x, y, index)] * _STEPS, 0)
 

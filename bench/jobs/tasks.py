@@ -12,7 +12,7 @@ from bench.build.workload import Workload
 from bench.cell import Cell, Weights
 from bench.jobs.task import BenchTask, ended
 from bench.records import Epoch, Record, Verdict
-from crt.data import DATASETS
+from crt.data import DATASETS, Dataset
 from crt.data.beton_file import held
 from launchers.task import TaskProgress
 
@@ -23,8 +23,15 @@ class DataTask(BenchTask):
 
     dataset: str
     source: Path
+    image_folder: Dataset | None = None
+    """The dataset, if it is made from an image folder."""
 
     timed = False
+
+    @property
+    def data(self) -> Dataset:
+        """The dataset's description."""
+        return self.image_folder or DATASETS[self.dataset]
 
     @property
     def group(self) -> str:
@@ -39,13 +46,13 @@ class DataTask(BenchTask):
         return self.place.data / f"{self.dataset}.jsonl"
 
     def progress(self, records: Sequence[Record]) -> TaskProgress:
-        splits = [DATASETS[self.dataset].path(split, self.place.data) for split in ("train", "test")]
+        splits = [self.data.path(split, self.place.data) for split in ("train", "test")]
         return TaskProgress(finished=all(path.exists() for path in splits))
 
     def run(self) -> None:
         from bench.jobs.prepare_data import run_prepare
 
-        run_prepare(self.dataset, self.source, self.place)
+        run_prepare(self.data, self.source, self.place)
 
     @staticmethod
     def sources_of(keys: Iterable[str], folder: Path) -> dict[str, Path]:
@@ -71,7 +78,7 @@ class _CellTask(BenchTask):
     @property
     def train_images(self) -> int:
         """Training images that the cell uses, those held out included."""
-        return self.cell.images or DATASETS[self.cell.dataset].train_images
+        return self.cell.images or self.cell.data.train_images
 
 
 class TrainTask(_CellTask):
@@ -182,7 +189,7 @@ class EvaluateTask(_ShardTask):
     @property
     def _images(self) -> int:
         """Number of test images in the data folder."""
-        return held(DATASETS[self.cell.dataset], "test", self.place.data)
+        return held(self.cell.data, "test", self.place.data)
 
     @staticmethod
     def shards_of(keys: Iterable[str]) -> int | None:

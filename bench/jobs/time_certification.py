@@ -16,7 +16,6 @@ from bench.measure.provenance import start
 from bench.measure.timer import Timer
 from bench.records import PLAIN, CertificationTiming, End, read
 from crt import distributed
-from crt.data import DATASETS
 from crt.data.beton_file import Beton, ensure
 from crt.evals.base import judge_each
 from crt.evals.smoothing import Smoothing
@@ -51,7 +50,7 @@ def run_certification(certification: Certification, file: Path, place: JobPaths,
             file.rename(file.with_suffix(f".{time.time():.0f}.cut"))
         lease.append(start([cell], place.process, seed=0))
         model = network(cell).eval().to(distributed.device())
-        test = Beton(ensure(DATASETS[cell.dataset], "test", place.data))
+        test = Beton(ensure(cell.data, "test", place.data))
         questions = [(image(test, i), int(test.labels[i]), (0, i)) for i in range(certification.images)]
         for record in _timed(certification, model, questions):
             lease.append(record)

@@ -12,7 +12,6 @@ from bench.cell import Cell
 from bench.jobs.task import BenchTask
 from bench.manifest.manifest import Certification, Study
 from bench.records import CertificationTiming, End, Epoch, Record, StepMemory, read
-from crt.data import DATASETS
 from launchers.task import TaskProgress
 
 
@@ -97,7 +96,7 @@ class TimeTask(TimingTask):
 
     def cost(self) -> Iterable[Workload]:
         for arm in self.study.arms:
-            images = self.study.timing.images or DATASETS[arm.dataset].train_images
+            images = self.study.timing.images or arm.data.train_images
             yield workload.training(arm, images * (1 + self.study.timing.rounds))
 
     def run_within(self, seconds: float) -> None:

@@ -41,6 +41,26 @@ class Block(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
+class FolderBlock(Block):
+    """Dataset made from an image folder, `train/CLASS/IMAGE` and `test/CLASS/IMAGE`; its images decide its identity."""
+
+    folder: Annotated[Line, is_a(str, "the path of a folder, as text")]
+    """Path of the folder."""
+    size: Annotated[Count, Field(ge=8, le=1024)]
+    """Height and width of the network's images; larger ones are resized, and their centre is cropped."""
+    flip: Annotated[bool, is_a(bool, "true, false")] = True
+    """True if an image and its mirror image are of the same class."""
+
+
+def _dataset_form(value: Any) -> str:
+    return "<FolderBlock>" if isinstance(value, dict | FolderBlock) else "<name>"
+
+
+DatasetKey = Annotated[
+    Annotated[Dataset, Tag("<name>")] | Annotated[FolderBlock, Tag("<FolderBlock>")], Discriminator(_dataset_form)
+]
+
+
 class MonitorBlock(Block):
     """Evaluations during training: after every `every` epochs and after the last."""
 
@@ -78,14 +98,14 @@ class TeacherFile(Block):
 class InitFile(TeacherFile):
     """Initial weights that were trained elsewhere."""
 
-    dataset: Dataset | None = None
+    dataset: DatasetKey | None = None
     """Dataset whose classes the file's network tells apart (default: the cell's)."""
 
 
 class TeacherBlock(Block):
     """Teacher to train first. It inherits the keys in `INHERITED` from its student unless they are given."""
 
-    dataset: Dataset = Dataset("")
+    dataset: DatasetKey = Dataset("")
     threat: Threat = Threat()
     pipeline: Pipeline = Pipeline("")
     loader: Loader = Loader("")
@@ -143,7 +163,7 @@ PaperBlock = create_model(
 class SharedKeys(Block):
     """Keys that a block may have. Given at the top of the file, they apply to every block that lacks them."""
 
-    dataset: Axis[Dataset]
+    dataset: Axis[DatasetKey]
     arch: Axis[Arch]
     method: Axis[Method]
     threat: Axis[Threat] = Threat()

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.cell import Cell, Monitor, Spec, Weights
-from bench.manifest.blocks import INHERITED, InitFile, TeacherBlock, TeacherFile, TeacherName
+from bench.manifest.blocks import INHERITED, FolderBlock, InitFile, TeacherBlock, TeacherFile, TeacherName
 from bench.manifest.messages import check_choice, shown
 from bench.manifest.parse import ParsedManifest
 from bench.manifest.plugin_spec import spec
 from bench.published import Paper
+from crt.data import DATASETS, Dataset
 from crt.models.import_weights.checkpoint_file import sha256_of
 from crt.threat import Threat
 
@@ -40,6 +41,7 @@ class Expansion:
         self._count = 0
         self._done: dict[int, list[Cell]] = {}
         self._open: list[str] = []
+        self._folders: dict[FolderBlock, Dataset] = {}
         by_id: dict[str, tuple[Cell, str]] = {}
         for i in range(len(parsed.blocks)):
             for cell in self._block(i):
@@ -93,8 +95,11 @@ class Expansion:
 
     def _cell(self, values: dict[str, Any], where: str, block: int) -> Cell:
         """The cell with these values, one for each key of a block or of a teacher."""
-        threat = values["threat"]
+        threat, dataset = values["threat"], self._dataset(values["dataset"], f"{where}.dataset")
+        values = values | {"dataset": dataset}
         values = {key: value for key, value in values.items() if key in Cell.model_fields} | {
+            "dataset": dataset.name,
+            "folder": dataset if dataset.source else None,
             "method": spec("crt.methods", values["method"], threat, f"{where}.method"),
             "teacher": self._teacher(values, where, block),
             "init": self._init(values, where),
@@ -104,6 +109,21 @@ class Expansion:
         cell = Cell(**values)
         self.placed.append(Placed(cell, block, where))
         return cell
+
+    def _dataset(self, written: str | FolderBlock | Dataset, where: str) -> Dataset:
+        """The dataset of a name or an image folder; a teacher inherits its student's."""
+        if isinstance(written, Dataset):
+            return written
+        if isinstance(written, str):
+            return DATASETS[written]
+        if written not in self._folders:
+            from crt.data.image_folder import describe
+
+            try:
+                self._folders[written] = describe(Path(written.folder), written.size, written.flip)
+            except ValueError as error:
+                raise ValueError(f"{where}.folder: {error}") from None
+        return self._folders[written]
 
     def _teacher(self, student: dict[str, Any], where: str, block: int) -> Cell | Weights | None:
         """The teacher in a student's values: a named cell, weights from a file, or a cell to train first."""
@@ -123,7 +143,8 @@ class Expansion:
         if isinstance(init, TeacherName):
             return self._named(init, values["seed"], where, "initial weights")
         if isinstance(init, InitFile):
-            return _weights(init, values | ({"dataset": init.dataset} if init.dataset else {}), where)
+            given = {"dataset": self._dataset(init.dataset, f"{where}.dataset")} if init.dataset else {}
+            return _weights(init, values | given, where)
         return None
 
     def _named(self, reference: TeacherName, seed: int, where: str, kind: str) -> Cell:
@@ -166,7 +187,8 @@ def _weights(teacher: TeacherFile, student: dict[str, Any], where: str) -> Weigh
     if "sha256" in teacher.model_fields_set and str(teacher.sha256).lower() != sha256:
         raise ValueError(f"{where}.sha256: {teacher.sha256} (the file's is {sha256})")
     return Weights(
-        dataset=student["dataset"],
+        dataset=student["dataset"].name,
+        folder=student["dataset"] if student["dataset"].source else None,
         arch=teacher.arch,
         weights=teacher.weights,
         sha256=sha256,

@@ -22,7 +22,7 @@ def _check_init(cell: Cell, where: str) -> None:
         return
     if init.arch != cell.arch:
         raise ValueError(f"{where}.init: of {init.arch!r} (allowed: {cell.arch!r}, the cell's own architecture)")
-    own, theirs = (PIPELINES[each.pipeline].normalization(DATASETS[each.dataset]) for each in (cell, init))
+    own, theirs = (PIPELINES[each.pipeline].normalization(each.data) for each in (cell, init))
     if isinstance(init, Cell) and init.dataset == cell.dataset and own != theirs:
         raise ValueError(
             f"{where}.init: of pipeline {init.pipeline!r}, which normalizes pixels by other constants than"
@@ -32,7 +32,7 @@ def _check_init(cell: Cell, where: str) -> None:
 
 def _check_split(cell: Cell, where: str) -> None:
     """Raise ValueError where the images of a validation split cannot be held out."""
-    monitor, dataset = cell.monitor, DATASETS[cell.dataset]
+    monitor, dataset = cell.monitor, cell.data
     if monitor is None or monitor.split == "test":
         return
     if dataset.resize is not None:

@@ -7,7 +7,6 @@ from bench.build.cost import forward_flops, forwards, step_flops
 from bench.cell import Cell, Monitor, Spec
 from bench.manifest.manifest import Manifest
 from bench.manifest.plugin_spec import spec as resolve
-from crt.data import DATASETS
 from crt.plugins import declaration
 from crt.threat import Threat
 
@@ -36,8 +35,8 @@ def reduce(manifest: Manifest) -> Manifest:
     cost.prepare([*map(cost.step, (*timed, *trained)), *(cost.forward(cell) for cell, _ in evaluated + monitored)])
     operations = (2 + ROUNDS) * sum(map(step_flops, timed)) + EPOCHS * sum(map(step_flops, trained))
     images = TRAIN_SECONDS * FLOPS / operations
-    most = min(DATASETS[cell.dataset].train_images for cell in (*timed, *trained))
-    images = max(LEAST, min(most, int(images) // TIMED_BATCH * TIMED_BATCH))
+    most = min(cell.data.train_images for cell in (*timed, *trained))
+    images = min(most, max(LEAST, int(images) // TIMED_BATCH * TIMED_BATCH))
     batch = TIMED_BATCH if manifest.timing else TRAINED_BATCH
     judged, n = _judged(evaluated + EPOCHS * monitored)
     return manifest.model_copy(

@@ -8,8 +8,9 @@ from bench.cell import Cell, Spec, Weights
 from bench.manifest.extras import extras_fit
 from bench.manifest.manifest import BARE, FIRST_RUNS, Manifest, Timing
 from bench.manifest.messages import check_choice
+from bench.manifest.plugin_spec import evaluation
 from bench.plain_eager import restates
-from crt.data import DATASETS, PIPELINES
+from crt.data import PIPELINES
 from crt.models.image_size import SIDES
 from crt.plugins import declaration, declared, find
 
@@ -35,12 +36,13 @@ def cell_fits(cell: Cell, where: str) -> None:
         raise ValueError(f"{where}.recipe.cuda_graph: true (allowed: on one rank, not with loop: bare)")
     if (chunks := cell.build_method().chunks) > share:
         raise ValueError(f"{where}.method: splits a batch of {share} in {chunks} parts")
+    _teacher_fits_evaluations(cell, where)
     _check_side(cell, where)
     if isinstance(cell.teacher, Weights):
         _check_side(cell.teacher, f"{where}.teacher")
-    pipeline, available = PIPELINES[cell.pipeline], DATASETS[cell.dataset].train_images
-    if cell.dataset not in pipeline.datasets:
-        raise ValueError(f"{where}.pipeline: {cell.pipeline!r} (for {', '.join(pipeline.datasets)} alone)")
+    pipeline, available = PIPELINES[cell.pipeline], cell.data.train_images
+    if not pipeline.takes(cell.data):
+        raise ValueError(f"{where}.pipeline: {cell.pipeline!r} (for {', '.join(pipeline.datasets or ())} alone)")
     if cell.images and cell.images > available:
         raise ValueError(f"{where}.images: {cell.images} (allowed: at most {available})")
     extras_fit(cell, where)
@@ -49,6 +51,20 @@ def cell_fits(cell: Cell, where: str) -> None:
         raise ValueError(f"{where}.recipe.batch_size: {recipe.batch_size} (allowed: {allowed})")
     if cell.ranks % cell.nodes:
         raise ValueError(f"{where}.ranks: {cell.ranks} do not spread evenly over {cell.nodes} nodes")
+
+
+def _teacher_fits_evaluations(cell: Cell, where: str) -> None:
+    """Raise ValueError for an evaluation that needs a teacher, in a cell without one or in a monitor."""
+    for k, spec in enumerate(cell.evals):
+        if cell.teacher is None and evaluation(spec, cell.threat).needs_teacher:
+            raise ValueError(
+                f"{where}.evals[{k}]: {spec.name} needs a teacher (allowed: with weights and arch of a file)"
+            )
+    for k, spec in enumerate(cell.monitor.evals if cell.monitor else ()):
+        if evaluation(spec, cell.threat).needs_teacher:
+            raise ValueError(
+                f"{where}.monitor.evals[{k}]: {spec.name} needs a teacher (allowed: with weights and arch)"
+            )
 
 
 def comparisons_fit(manifest: Manifest) -> None:
@@ -63,7 +79,7 @@ def comparisons_fit(manifest: Manifest) -> None:
 
 def _check_side(cell: Cell | Weights, where: str) -> None:
     """Raise ValueError if the architecture is marked for images of another size."""
-    side = DATASETS[cell.dataset].shape[1]
+    side = cell.data.shape[1]
     archs = declared("crt.archs")
     if SIDES.get(cell.arch, side) != side:
         allowed = sorted(arch for arch in archs if SIDES.get(arch, side) == side)
@@ -71,7 +87,7 @@ def _check_side(cell: Cell | Weights, where: str) -> None:
 
 
 def _wrong_size(cell: Cell | Weights, where: str) -> str:
-    shape = "x".join(map(str, DATASETS[cell.dataset].shape))
+    shape = "x".join(map(str, cell.data.shape))
     return f"{where}.arch: {cell.arch!r} does not take images of {cell.dataset}, {shape}"
 
 
@@ -94,11 +110,12 @@ def networks_fit(cell: Cell, where: str) -> None:
 
 
 def _fit(cell: Cell, specs: list[Spec], where: str) -> Counts:
-    from bench.build.networks import evaluation, method, untrained
+    from bench.build.networks import evaluation as built
+    from bench.build.networks import method, untrained
 
     student, teacher = untrained(cell), untrained(cell.teacher) if cell.teacher else None
     try:
-        for user in (method(cell, teacher), *(evaluation(cell, spec) for spec in specs)):
+        for user in (method(cell, teacher), *(built(cell, spec) for spec in specs)):
             user.fits(student)
     except ValueError as error:
         raise ValueError(f"{where}.arch: {cell.arch}: {error}") from None
@@ -110,8 +127,8 @@ def _fits_images(cell: Cell | Weights, where: str) -> None:
 
     Only networks that are not marked, and whose name suggests another image size, are tried.
     """
-    dataset = DATASETS[cell.dataset]
-    if cell.arch in SIDES or cell.arch.startswith("imagenet_") == (dataset.resize is not None):
+    dataset = cell.data
+    if cell.arch in SIDES or dataset.shape[1] == (224 if cell.arch.startswith("imagenet_") else 32):
         return
     import torch
 

@@ -20,7 +20,6 @@ from bench.measure.time_limit import TimeLimitError, time_limit
 from bench.measure.timer import Timer
 from bench.records import Switches
 from crt import distributed
-from crt.data import DATASETS
 from crt.text import printable
 from crt.training.cuda_graph import EAGER
 from crt.training.loop import Training
@@ -162,7 +161,7 @@ def _fitting(cell: Cell, switches: Switches, seconds: float) -> Batch:
 
 
 def _batch(cell: Cell, images: int) -> Batch:
-    dataset, device = DATASETS[cell.dataset], distributed.device()
+    dataset, device = cell.data, distributed.device()
     x = torch.rand(images, *dataset.shape, device=device)
     y = torch.randint(len(dataset.classes), (images,), device=device)
     return x, y, torch.arange(images, device=device)

@@ -12,7 +12,6 @@ from bench.manifest.manifest import Manifest
 from bench.measure.durations import summed
 from bench.plan.estimate import Expected, counts
 from bench.plan.waves import BenchJob, BenchWave
-from crt.data import DATASETS
 from crt.data.beton_file import held
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ def distinguish(
     for spec, cells in groups:
         methods = len({cell.seedless.id for cell in cells})
         pairs, gap = methods * (methods - 1) // 2, points / 100
-        images = len(spec.indices(held(DATASETS[cells[0].dataset], "test", data)))
+        images = len(spec.indices(held(cells[0].data, "test", data)))
         spreads, source = _spreads(cells, compared)
         common = typical(spreads)
         text = f"A difference of {points:g} points of {_where(cells, images)} between two of {methods} methods needs"

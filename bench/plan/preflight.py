@@ -12,7 +12,6 @@ from bench.cell import Weights
 from bench.command import warnings_as_notes
 from bench.manifest.manifest import Manifest
 from bench.plan.waves import BenchJob
-from crt.data import DATASETS
 from crt.data.beton_file import ensure
 from crt.text import CONTROL, printable
 from launchers import states
@@ -23,13 +22,13 @@ def check_data(manifest: Manifest, data: Path, sources: Collection[str], dry: bo
 
     The digits dataset is written on first use, so this check comes after those that write nothing.
     """
-    needed = {(network.dataset, "train") for cell in manifest.cells for network in (cell, *cell.ancestors)}
-    needed |= {(cell.dataset, "test") for cell in manifest.cells if cell.evals and not manifest.timing}
-    for dataset, split in sorted(needed):
-        if dataset in sources or (dry and dataset == "digits"):
+    needed = {(network.data, "train") for cell in manifest.cells for network in (cell, *cell.ancestors)}
+    needed |= {(cell.data, "test") for cell in manifest.cells if cell.evals and not manifest.timing}
+    for dataset, split in sorted(needed, key=lambda each: (each[0].name, each[1])):
+        if dataset.source or dataset.name in sources or (dry and dataset.name == "digits"):
             continue
         try:
-            ensure(DATASETS[dataset], split, data)
+            ensure(dataset, split, data)
         except ValueError as error:
             if not dry:
                 raise

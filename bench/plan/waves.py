@@ -12,7 +12,6 @@ from bench.jobs.timing_tasks import TimeTask
 from bench.manifest.labels import labels_beside_ids
 from bench.manifest.manifest import Manifest
 from bench.records import Record, read, read_all
-from crt.data import DATASETS
 from crt.data.beton_file import held
 from launchers.task import Job, Wave
 
@@ -27,7 +26,8 @@ def waves(
 
     The evaluation of a wave's networks waits for that wave only, and no training waits for it. A timing study waits for
     no network. `shards` is the number of one-rank jobs that a cell's evaluation is split into; without it, the
-    evaluation is one job with the cell's ranks. `sources` names the folders that missing datasets are written from.
+    evaluation is one job with the cell's ranks. `sources` names the folders that missing datasets are written from; one
+    that is made from an image folder has its own.
     """
     planned: list[BenchWave] = []
     _add(planned, "data", _preparing(manifest, place, sources or {}), None)
@@ -73,8 +73,12 @@ def _job(task: BenchTask, records: Sequence[Record]) -> BenchJob:
 
 
 def _preparing(manifest: Manifest, place: JobPaths, sources: dict[str, Path]) -> Iterator[BenchJob]:
-    for name in sorted({cell.dataset for cell in manifest.cells} & set(sources)):
-        job = _job(DataTask(dataset=name, source=sources[name], place=place), ())
+    networks = [network for cell in manifest.cells for network in (cell, *cell.ancestors)]
+    for name, folder in sorted({network.dataset: network.folder for network in networks}.items()):
+        source = folder.source if folder else sources.get(name)
+        if source is None:
+            continue
+        job = _job(DataTask(dataset=name, source=source, image_folder=folder, place=place), ())
         if not job.progress.finished:
             yield job
 
@@ -93,7 +97,7 @@ def _robustify(cell: Cell, place: JobPaths, shards: int | None) -> Iterator[Benc
 
 def _judging(cell: Cell, place: JobPaths, shards: int | None) -> Iterator[BenchJob]:
     records = read_all(place.runs / cell.id)
-    images = held(DATASETS[cell.dataset], "test", place.data)
+    images = held(cell.data, "test", place.data)
     # The number of shards depends on all images, not on those left, so that a shard keeps its name.
     parts = min(shards or 1, max(len(spec.indices(images)) for spec in cell.evals))
     for shard in range(parts):

@@ -14,7 +14,6 @@ from bench.results.accuracy import share
 from bench.results.measured import Measured
 from bench.results.robustness import at_eps, eps_of, is_robust, kind, right
 from bench.results.statistics import Interval, wilson
-from crt.data import DATASETS
 from crt.plugins import declaration
 
 LEAST = 20
@@ -68,7 +67,7 @@ def assessed(m: Measured) -> bool:
 def _classified(m: Measured) -> list[Verdict]:
     """Verdicts on images without an attack: those of a clean evaluation, else with noise, else the first of any."""
     by_kind = {kind(spec.name): m.verdicts[spec.id] for spec in reversed(m.cell.evals) if m.verdicts.get(spec.id)}
-    order = ("clean", "noisy", "smoothing", "attack", "bound")
+    order = ("clean", "noisy", "smoothing", "attack", "bound", "corrupted")
     return next((list(by_kind[each].values()) for each in order if each in by_kind), [])
 
 
@@ -156,7 +155,7 @@ def _ends_below_one_step(m: Measured, curves: _Curves) -> str | None:
 
 
 def _ends_below_chance(m: Measured, curves: _Curves) -> str | None:
-    chance = 1 / len(DATASETS[m.cell.dataset].classes)
+    chance = 1 / len(m.cell.data.classes)
     for spec, points in curves:
         accuracy, clean = _wilson(points[-1], "standing"), _wilson(points[-1], "right")
         if accuracy.high < chance < clean.low:

@@ -17,7 +17,6 @@ from bench.results.measured import Measured
 from bench.results.ratios import baseline_as_published, mismatched_fields, ratio
 from bench.results.robustness import at_eps, eps_of, grid, has_eps, kind, principal, radii, right
 from bench.results.statistics import NOTHING, Interval
-from crt.data import DATASETS
 from crt.training.recipe import ARITHMETIC
 
 Turns = Mapping[tuple[int, int], float]
@@ -117,7 +116,7 @@ def of_pairs(manifest: Manifest, pairs: Pairs, metric: str) -> Counterpart:
 
 def hours(m: Measured) -> Turns:
     """Hours of the whole training, from each timed epoch; each replay counts as an epoch."""
-    images = DATASETS[m.cell.dataset].train_images * epochs(m.cell) / 3600
+    images = m.cell.data.train_images * epochs(m.cell) / 3600
     return {(run, turn): pace * images for run, paces in m.paces.items() for turn, pace in paces.items()}
 
 
@@ -127,7 +126,7 @@ def hours_with_teacher(m: Measured) -> Turns:
     A teacher that was not timed in a run and round counts with its mean.
     """
     own, teachers = hours(m), [hours(teacher) for teacher in m.teachers]
-    making = sum(each.making * DATASETS[each.cell.dataset].train_images / 3600 for each in (m, *m.teachers))
+    making = sum(each.making * each.cell.data.train_images / 3600 for each in (m, *m.teachers))
     if m.cell.outside or math.isnan(making) or not all(teachers):
         return {}
     return {key: value + making + sum(_at(turns, key) for turns in teachers) for key, value in own.items()}
@@ -172,7 +171,7 @@ def _of_images(m: Measured, metric: str, radius: float) -> Counterpart:
     interval = measure[metric]()
     if metric != "acr":
         interval = Interval(*(100 * end for end in interval))
-    return Counterpart(interval, len(verdicts), len(spec.indices(DATASETS[m.cell.dataset].test_images)))
+    return Counterpart(interval, len(verdicts), len(spec.indices(m.cell.data.test_images)))
 
 
 def _memory(m: Measured) -> Counterpart:

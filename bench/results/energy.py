@@ -8,7 +8,6 @@ from bench.records import Epoch, RankPhases
 from bench.results.intervals import nested_ci
 from bench.results.measured import Measured
 from bench.results.statistics import Interval
-from crt.data import DATASETS
 
 JOULES_PER_KWH = 3.6e6
 Phase = Literal["loader", "transfer", "all_reduce"]
@@ -54,7 +53,7 @@ def joules(m: Measured) -> dict[int, dict[int, float]]:
 
     Rounds without the energy of every rank are left out.
     """
-    whole = DATASETS[m.cell.dataset].train_images / m.cell.replays
+    whole = m.cell.data.train_images / m.cell.replays
     scaled = {
         run: {turn: board_joules(e, m.cell.ranks) * whole / e.images for turn, e in rounds.items()}
         for run, rounds in m.runs.items()

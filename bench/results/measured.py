@@ -8,7 +8,6 @@ from pathlib import Path
 from bench.cell import Cell
 from bench.manifest.manifest import Manifest
 from bench.records import Epoch, MonitorPoint, Phases, Start, Switches, Verdict
-from crt.data import DATASETS
 
 
 @dataclass(eq=False)
@@ -102,7 +101,7 @@ class Measured:
     @property
     def seconds(self) -> list[list[float]]:
         """Seconds of each timed epoch by run, scaled to the whole training set and one replay."""
-        whole = DATASETS[self.cell.dataset].train_images
+        whole = self.cell.data.train_images
         return [[pace * whole for pace in paces.values()] for paces in self.paces.values()]
 
 

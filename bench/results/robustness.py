@@ -9,6 +9,7 @@ import numpy as np
 
 from bench.cell import Cell, Spec, digest
 from bench.manifest.labels import written
+from bench.manifest.plugin_spec import evaluation
 from bench.records import Verdict
 from bench.results.accuracy import average_certified_radius, certified_radii, share
 from bench.results.measured import Measured
@@ -60,6 +61,8 @@ def question(cell: Cell, spec: Spec) -> tuple:
     """
     execution = declaration("crt.evals", spec.name).execution
     args = {key: value for key, value in spec.args.items() if key not in execution}
+    if cell.teacher and evaluation(spec, cell.threat).needs_teacher:
+        args["teacher"] = cell.teacher.id
     if has_eps(spec.name):
         return spec.name, cell.threat.norm, digest(args | {"eps": eps_of(cell, spec)})
     return spec.name, cell.threat.sigma, digest(args)

@@ -30,6 +30,8 @@ class Dataset:
     """
     superclasses: tuple[tuple[str, str, int], ...] | None = None
     """Ranges of ImageNet's classes that form each class: first and last WordNet ID, and number of classes."""
+    source: Path | None = None
+    """Image folder that the files are written from; None for a dataset of `DATASETS`."""
 
     def images(self, split: str) -> int:
         """Number of images in a split."""
@@ -40,6 +42,15 @@ class Dataset:
         return data / f"{self.name}-{split}.beton"
 
 
+_CIFAR100 = """
+apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle
+caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant flatfish
+forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree motorcycle
+mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain plate poppy porcupine
+possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail snake spider squirrel streetcar
+sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle wardrobe whale willow_tree
+wolf woman worm
+"""
 _CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 DATASETS = {
@@ -54,6 +65,36 @@ DATASETS = {
             std=(0.2023, 0.1994, 0.2010),
             measured=((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
             flip=True,
+        ),
+        # The constants of the next three are those in common use; no files of theirs were measured here.
+        Dataset(
+            name="cifar100",
+            classes=tuple(_CIFAR100.split()),
+            train_images=50_000,
+            test_images=10_000,
+            mean=(0.5071, 0.4865, 0.4409),
+            std=(0.2673, 0.2564, 0.2762),
+            flip=True,
+        ),
+        Dataset(
+            name="svhn",
+            classes=tuple("0123456789"),
+            train_images=73_257,
+            test_images=26_032,
+            mean=(0.4377, 0.4438, 0.4728),
+            std=(0.1980, 0.2010, 0.1970),
+            flip=False,
+        ),
+        Dataset(
+            name="tiny_imagenet",
+            classes=tuple(map(str, range(200))),
+            train_images=100_000,
+            test_images=10_000,
+            mean=(0.4802, 0.4481, 0.3975),
+            std=(0.2770, 0.2691, 0.2821),
+            flip=True,
+            shape=(3, 64, 64),
+            pad=8,
         ),
         Dataset(
             name="digits",
@@ -110,8 +151,8 @@ class Pipeline:
     """Augmentation of training images, in the order of the fields, and normalization in the network's first layer."""
 
     name: str
-    datasets: tuple[str, ...] = tuple(DATASETS)
-    """Names of the datasets that the pipeline is for."""
+    datasets: tuple[str, ...] | None = None
+    """Names of the datasets that the pipeline is for; None for every dataset."""
     crop: bool = True
     """Zero padding, a random crop and, if the dataset allows it, a flip; for images of any size, a resized crop."""
     jitter: float = 0.0
@@ -125,12 +166,17 @@ class Pipeline:
     clamp: bool = False
     """True if the first layer clamps pixels to [0, 1] that an attack or noise moved outside."""
 
+    def takes(self, dataset: Dataset) -> bool:
+        """True if the pipeline is for this dataset."""
+        return self.datasets is None or dataset.name in self.datasets
+
     def normalization(self, dataset: Dataset) -> Constants:
         """Mean and standard deviation that the network's first layer normalizes with."""
         return self.constants.get(dataset.name, (dataset.mean, dataset.std))
 
 
 _SMALL = ("cifar10", "digits")
+_UNNORMALIZED = (*_SMALL, "cifar100", "svhn", "tiny_imagenet")
 _RAW = ((0.0,) * 3, (1.0,) * 3)
 
 PIPELINES = {
@@ -159,7 +205,7 @@ PIPELINES = {
             lighting=0.05,
             clamp=True,
         ),
-        Pipeline(name="duet", datasets=_SMALL, constants=dict.fromkeys(_SMALL, _RAW)),
+        Pipeline(name="duet", datasets=_UNNORMALIZED, constants=dict.fromkeys(_UNNORMALIZED, _RAW)),
     )
 }
 

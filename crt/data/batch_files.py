@@ -1,4 +1,4 @@
-"""CIFAR-10's published batch files: the pickled python version and the binary version of records."""
+"""Published batch files of CIFAR-10 and CIFAR-100: the pickled python version, and CIFAR-10's binary records."""
 
 import io
 import pickle
@@ -33,7 +33,7 @@ def read_batches(files: Files, folder: str) -> dict[str, Images]:
     """The images of both splits from the batches in a folder; ValueError for a missing or incomplete batch."""
     names = files.entries(folder)
     binary = not any(name in names for split in _NAMES.values() for name in split)
-    suffix, read = (".bin", _records) if binary else ("", _unpickled)
+    suffix, read = (".bin", _records) if binary else ("", unpickled)
     missing = [name + suffix for split in _NAMES.values() for name in split if name + suffix not in names]
     if missing:
         raise ValueError(
@@ -60,8 +60,8 @@ class _Arrays(pickle.Unpickler):
         return super().find_class(module, name)
 
 
-def _unpickled(place: str, content: bytes) -> tuple[NDArray, list[int]]:
-    """Pixels (N, 3072) and labels of a batch of the python version."""
+def unpickled(place: str, content: bytes, name: str = "CIFAR-10") -> tuple[NDArray, list[int]]:
+    """Pixels (N, 3072) and labels of a batch of the python version; CIFAR-100's are its fine labels."""
     try:
         loaded = _Arrays(io.BytesIO(content), encoding="latin1").load()
         batch: dict[str, Any] = {
@@ -69,12 +69,13 @@ def _unpickled(place: str, content: bytes) -> tuple[NDArray, list[int]]:
         }
     except Exception as error:  # a damaged pickle may raise any error
         raise ValueError(
-            f"{place}: {len(content):,} bytes, no batch of CIFAR-10: {error} (allowed: a whole batch of the python"
+            f"{place}: {len(content):,} bytes, no batch of {name}: {error} (allowed: a whole batch of the python"
             " version)"
         ) from None
-    if "fine_labels" in batch:
-        raise ValueError(f"{place}: a batch of CIFAR-100 (allowed: CIFAR-10)")
-    pixels, labels = batch.get("data"), batch.get("labels") or []
+    found = "CIFAR-100" if "fine_labels" in batch else "CIFAR-10"
+    if found != name:
+        raise ValueError(f"{place}: a batch of {found} (allowed: {name})")
+    pixels, labels = batch.get("data"), batch.get("fine_labels" if name == "CIFAR-100" else "labels") or []
     shape = pixels.shape if isinstance(pixels, np.ndarray) else None
     if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or shape != (len(labels), _RECORD - 1):
         raise ValueError(

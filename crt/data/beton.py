@@ -6,30 +6,37 @@ from typing import Annotated
 
 import typer
 
-from crt.data import DATASETS
+from crt.data import DATASETS, Dataset
 from crt.text import printable, replace_missing_characters
 
-_VERIFY = "verify"
+_VERIFY, _FOLDER = "verify", "folder"
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
 @app.command()
 def main(
-    dataset: Annotated[str, typer.Argument(help=f"One of {', '.join(DATASETS)}; or {_VERIFY}, to check files.")],
+    dataset: Annotated[
+        str, typer.Argument(help=f"One of {', '.join(DATASETS)}; or {_FOLDER}, of images; or {_VERIFY}.")
+    ],
     paths: Annotated[
         list[Path], typer.Argument(metavar="[PATH]...", help=f"After {_VERIFY}: .beton files, or folders of them.")
     ] = [],  # noqa: B006
     source: Annotated[
         Path | None,
         typer.Option(
-            help="CIFAR-10: cifar-10-batches-py or -bin, or torchvision's folder. All: a tree train/CLASS/IMAGE with"
-            " test/ (ImageNet: val/). Or a tar or zips of one; ImageNet's two official tars in a folder."
+            help="The dataset as it is published: cifar-10-batches-py or -bin, cifar-100-python, SVHN's train_32x32.mat"
+            " and test_32x32.mat, tiny-imagenet-200, ImageNet's two official tars; or a tar or zip of it. CIFAR-10,"
+            " ImageNet and folder: a tree train/CLASS/IMAGE with test/ (ImageNet: val/)."
         ),
     ] = None,
     data: Annotated[Path, typer.Option(help="Where the .beton files go.")] = Path("data"),
     side: Annotated[
         int, typer.Option(help="ImageNet: pixels of a training image's longer side.", min=32, max=65535)
     ] = 500,
+    size: Annotated[
+        int | None, typer.Option(help="folder: height and width of the images, in pixels.", min=8, max=1024)
+    ] = None,
+    flip: Annotated[bool, typer.Option(help="folder: an image's mirror image is of the same class.")] = True,
     quality: Annotated[int, typer.Option(help="ImageNet: JPEG quality of training images.", min=1, max=95)] = 90,
     val_labels: Annotated[
         Path | None,
@@ -50,19 +57,22 @@ def main(
     if paths:
         print(f"error: {printable(str(paths[0]))}: unexpected (allowed: paths after {_VERIFY} only)", file=sys.stderr)
         raise typer.Exit(2)
-    if dataset not in DATASETS:
-        print(f"error: dataset: {dataset!r} (allowed: {', '.join([*DATASETS, _VERIFY])})", file=sys.stderr)
+    if dataset not in (*DATASETS, _FOLDER):
+        print(f"error: dataset: {dataset!r} (allowed: {', '.join([*DATASETS, _FOLDER, _VERIFY])})", file=sys.stderr)
         raise typer.Exit(2)
     try:
         from crt.data.convert import convert
         from crt.data.progress import say
 
-        not_written = convert(DATASETS[dataset], source, data, side, quality, val_labels)
+        described = _of_folder(source, size, flip) if dataset == _FOLDER else DATASETS[dataset]
+        not_written = convert(described, source, data, side, quality, val_labels)
     except ValueError as error:
         not_written = [str(error)]
     except KeyboardInterrupt:
         kept = (
-            "what is done is kept: the same command goes on" if DATASETS[dataset].resize else "nothing is half written"
+            "what is done is kept: the same command goes on"
+            if dataset == _FOLDER or DATASETS[dataset].resize
+            else "nothing is half written"
         )
         print(f"interrupted ({kept})", file=sys.stderr)
         raise typer.Exit(130) from None
@@ -70,6 +80,16 @@ def main(
         say(f"error: {line}", sys.stderr)
     if not_written:
         raise typer.Exit(2)
+
+
+def _of_folder(source: Path | None, size: int | None, flip: bool) -> Dataset:
+    """The dataset of an image folder; ValueError where the folder or the size is missing."""
+    for option, value in (("--source", source), ("--size", size)):
+        if value is None:
+            raise ValueError(f"{option}: missing (allowed: with {_FOLDER}, --source PATH and --size PIXELS)")
+    from crt.data.image_folder import describe
+
+    return describe(source, size, flip)  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ from crt.sealed import DamagedError
 from crt.text import invocation
 
 _TOLERANCE = 2e-3
+_NEEDS_NO_SOURCE = ("cifar10", "digits")
+"""Datasets that are bundled or downloaded."""
 
 
 def _again() -> str:
@@ -115,8 +117,7 @@ def ensure(dataset: Dataset, split: str, data: Path) -> Path:
     if dataset.name == "digits" and not path.exists():
         write(dataset, split, data, *digits(split), show=False)
     if not path.exists():
-        source = ["--source", "FOLDER"] if dataset.resize else []
-        write_it = invocation("crt.data.beton", dataset.name, *source, "--data", data)
+        write_it = invocation("crt.data.beton", *_command(dataset), "--data", data)
         raise ValueError(f"{path}: missing (write it: {write_it})")
     beton = Beton(path)
     if not dataset.resize and len(beton) != dataset.images(split):
@@ -133,6 +134,14 @@ def ensure(dataset: Dataset, split: str, data: Path) -> Path:
     except DamagedError as error:
         raise ValueError(f"{error} (restore it from a copy, or remove it and {_again()})") from None
     return path
+
+
+def _command(dataset: Dataset) -> list[str | Path]:
+    """The words with which `crt.data.beton` writes a dataset's files."""
+    if dataset.source:
+        flip = [] if dataset.flip else ["--no-flip"]
+        return ["folder", "--source", dataset.source, "--size", str(dataset.shape[1]), *flip]
+    return [dataset.name, *([] if dataset.name in _NEEDS_NO_SOURCE else ["--source", "FOLDER"])]
 
 
 def held(dataset: Dataset, split: str, data: Path) -> int:

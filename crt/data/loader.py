@@ -46,8 +46,8 @@ def loader(
         raise ValueError(f"unknown loader {kind!r} (allowed: {', '.join(LOADERS)})")
     if pipeline not in PIPELINES:
         raise ValueError(f"unknown pipeline {pipeline!r} (allowed: {', '.join(PIPELINES)})")
-    if dataset.name not in PIPELINES[pipeline].datasets:
-        fitting = [name for name, candidate in PIPELINES.items() if dataset.name in candidate.datasets]
+    if not PIPELINES[pipeline].takes(dataset):
+        fitting = [name for name, candidate in PIPELINES.items() if candidate.takes(dataset)]
         raise ValueError(f"pipeline {pipeline!r} is not for {dataset.name} (allowed: {', '.join(fitting)})")
     file = ensure(dataset, split, Path(data))
     beton = Beton(file)

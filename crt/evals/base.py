@@ -15,11 +15,12 @@ from crt.plugins import Plugin
 from crt.threat import Threat
 from crt.training.precision import products
 
-Kind = Literal["clean", "noisy", "attack", "bound", "smoothing"]
+Kind = Literal["clean", "noisy", "corrupted", "attack", "bound", "smoothing"]
 """The claim that a judgement makes about an image.
 
 - clean: the network classifies the image as this class.
 - noisy: the network classifies the image as this class under one draw of noise.
+- corrupted: the network classifies the image as this class after one corruption of it.
 - attack: no perturbation within eps was found that changes the class; an upper bound of robust accuracy.
 - bound: no perturbation within the radius changes the class; a proof.
 - smoothing: the smoothed network has this class within the radius; a proof that fails with probability alpha at most.
@@ -64,6 +65,11 @@ class Evaluation(Plugin, ABC):
     def measures_radius(self) -> bool:
         """True if the radius is a property of the image, so that its mean over images (ACR) has a meaning."""
         return self.kind == "smoothing" and self.decided_radii is None
+
+    @property
+    def needs_teacher(self) -> bool:
+        """True if it judges by means of the cell's teacher, which is then an argument `teacher`."""
+        return False
 
     @property
     def budget(self) -> tuple[int, int]:

@@ -3,14 +3,14 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import ClassVar, Literal
 
-import torch
 from pydantic import ConfigDict, model_validator
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
+from crt.attacks.ascent import ascend_until_broken
 from crt.attacks.autopgd import cross_entropy
 from crt.attacks.pgd import project
-from crt.attacks.run import Found, Name, look, offsets, steepest, unbroken
+from crt.attacks.run import Found, Name, offsets
 from crt.evals.attacker import Attacker, withstand
 from crt.judgement import Judgement, Question
 from crt.models.classifier import Classifier
@@ -65,17 +65,7 @@ class PGD(Attacker):
         return withstand(network, questions, attack, self.ball, self.restarts, self.batch)
 
     def _run(self, model: nn.Module, x: Tensor, y: Tensor, names: Sequence[Name], restart: int) -> Found:
-        result, ball = Found.nothing(x), self.ball
+        ball = self.ball
+        start = x if self.start == "none" else project(x + offsets(x, ball, names, restart), x, ball.eps, ball.norm)
         alpha = self.alpha or 2.5 * ball.eps / self.steps
-        place = torch.arange(len(x), device=x.device)
-        now = x if self.start == "none" else project(x + offsets(x, ball, names, restart), x, ball.eps, ball.norm)
-        for i in range(self.steps + 1):
-            _, g, prediction = look(model, now, y, cross_entropy, differentiate=i < self.steps)
-            fooled = result.note(place, now, y, prediction, i)
-            if (left := unbroken(fooled)) is not None:
-                x, y, now, g, place = (tensor.index_select(0, left) for tensor in (x, y, now, g, place))
-            if not len(place):
-                break
-            if i < self.steps:
-                now = project(now + alpha * steepest(g, ball), x, ball.eps, ball.norm)
-        return result
+        return ascend_until_broken(model, x, y, start, ball, steps=self.steps, alpha=alpha, loss=cross_entropy, aim=y)

@@ -4,7 +4,6 @@ from typing import ClassVar
 
 from pydantic.dataclasses import dataclass
 from torch import Tensor
-from torch.nn import functional as F
 
 from crt.attacks.common import divergence, wide
 from crt.attacks.pgd import inputs_only, pgd, start
@@ -37,6 +36,10 @@ class ARD(Method):
     needs_eps: ClassVar[bool] = True
     named: ClassVar[tuple[str, ...]] = ("alpha", "t")
 
+    @property
+    def has_cross_entropy(self) -> bool:
+        return self.alpha < 1
+
     def loss(self, model: Classifier, x: Tensor, y: Tensor, step: Step) -> Tensor:
         target = self.run_teacher(lambda: (wide(self.required_teacher(x)) / self.t).softmax(1))
         begin = start(x, self.threat.eps, self.threat.norm)
@@ -45,4 +48,4 @@ class ARD(Method):
         transfer = self.t**2 * divergence(target(), wide(model(adversarial)) / self.t).mean()
         if self.alpha == 1:
             return transfer
-        return self.alpha * transfer + (1 - self.alpha) * F.cross_entropy(wide(model(x)), y)
+        return self.alpha * transfer + (1 - self.alpha) * self.cross_entropy(wide(model(x)), y)

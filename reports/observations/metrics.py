@@ -80,6 +80,7 @@ METRICS = {
     "all_reduce_share": Metric("share", "share of an epoch that a rank waits for its gradients' all-reduce, mean"),
     "clean": Metric("share", "share of images with a right prediction"),
     "noisy": Metric("share", "share of images with a right prediction under one sample of noise"),
+    "corrupted": Metric("share", "share of corrupted images with a right prediction, by `evaluation`"),
     "at_eps": Metric("share", "share of images that are right and robust within `radius`, by `evaluation`"),
     "certified_accuracy": Metric("share", "share of images that are right and certified within `radius`"),
     "acr": Metric("pixels", "average certified radius: mean of radius x right, for pixels in [0, 1]"),

@@ -35,6 +35,8 @@ def evaluated(robustness: pd.DataFrame) -> Iterator[Row]:
             radius = {"radius": eps_of(m.cell, spec)}
             yield observe(source, "at_eps", interval(row, "at_eps"), "Wilson", n, start) | radius
             yield observe(source, "paper_at_eps", point(row["paper_at_eps"])) | radius
+        if kind(spec.name) == "corrupted":
+            yield observe(source, "corrupted", interval(row, "corrupted"), "Wilson", n, start)
         if "acr" in row:
             yield observe(source, "acr", interval(row, "acr"), "t over images", n, start)
         if kind(spec.name) == "smoothing":

@@ -8,7 +8,6 @@ from bench.manifest.manifest import Manifest
 from bench.results.columns import SOURCE, Source
 from bench.results.measured import Measured
 from bench.results.ratios import baseline_as_published, matching_baseline, pairs
-from crt.data import DATASETS
 from reports.observations.observation import Row, basis, interval, last, observe, place, point, rows
 
 _POINTS = {
@@ -42,7 +41,7 @@ def timed(manifest: Manifest, timing: pd.DataFrame) -> Iterator[Row]:
 
 
 def _rounds(m: Measured) -> Iterator[Row]:
-    images = DATASETS[m.cell.dataset].train_images
+    images = m.cell.data.train_images
     for run, paces in m.paces.items():
         for turn, pace in paces.items():
             value = point(pace * images)

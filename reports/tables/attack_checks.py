@@ -16,7 +16,6 @@ from bench.results.columns import Source, columns, named
 from bench.results.measured import Measured
 from bench.results.robustness import at_eps, eps_of, is_robust, kind, right
 from bench.results.statistics import NOTHING
-from crt.data import DATASETS
 from reports.render.table_spec import INTERVALS, Column, TableSpec, network, with_labels
 
 _NAMES = (
@@ -94,7 +93,7 @@ def _at_one_eps(cell: Cell, attacks: list[_Attack]) -> list[_Attack]:
 
 def _grey_eps(cell: Cell) -> float:
     """The smallest eps for which the ball around any image contains the grey image."""
-    return _GREY * (1 if cell.threat.norm == "linf" else math.sqrt(math.prod(DATASETS[cell.dataset].shape)))
+    return _GREY * (1 if cell.threat.norm == "linf" else math.sqrt(math.prod(cell.data.shape)))
 
 
 def _only_weaker(m: Measured, attacks: list[_Attack]) -> int:

@@ -83,6 +83,8 @@ def _row(m: Measured, spec: Spec) -> dict:
     row |= {"clean_images": len(first_seen(m, spec)) or math.nan} | named("clean", clean(m, spec))
     if any(kind(each.name) == "noisy" for each in cell.evals):
         row |= named("noisy", share(map(right, verdicts if kind(spec.name) == "noisy" else of(m, "noisy"))))
+    if kind(spec.name) == "corrupted":
+        row |= named("corrupted", share(map(right, verdicts)))
     if smoothing:
         row |= _certified(cell, spec, radii(verdicts))
         if any(map(grid, cell.evals)):
@@ -136,6 +138,11 @@ def robustness_tables(robustness: pd.DataFrame) -> Iterator[TableSpec]:
         Column("clean", "clean", "percent", group="accuracy", optional="text"),
         Column("other_images", "clean images", "count", writers="text", optional="text", hide=2),
         *([Column("noisy", "noisy", "percent", group="accuracy", optional="text")] if "noisy" in rows else []),
+        *(
+            [Column("corrupted", "corrupted", "percent", group="accuracy", optional="text")]
+            if "corrupted" in rows
+            else []
+        ),
         *(_at_eps(rows) if "at_eps" in rows else []),
     ]
     yield TableSpec("Evaluation (accuracy in %)", "evaluation.", columns, rows, [r"Shares in \%.", INTERVALS])

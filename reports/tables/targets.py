@@ -12,7 +12,6 @@ from bench.results.columns import SOURCE, Source, columns, named
 from bench.results.measured import Measured
 from bench.results.robustness import has_eps
 from bench.results.statistics import NOTHING, Interval, mean_ci, wilson
-from crt.data import DATASETS
 from reports.render.table_spec import ARCH, BOTH, INTERVALS, Column, TableSpec, alike, datasets
 from reports.tables.teachers import whole_hours
 
@@ -85,7 +84,7 @@ def _geometric(hours: list[float], censored: bool) -> Interval:
 
 def _operations(m: Measured) -> float:
     """Counted operations of one loaded epoch."""
-    images = m.cell.images or DATASETS[m.cell.dataset].train_images
+    images = m.cell.images or m.cell.data.train_images
     return math.nan if m.flops is None else m.flops * m.cell.replays * images
 
 

@@ -13,7 +13,6 @@ from bench.results.columns import Source, columns, folders
 from bench.results.intervals import nested_ci
 from bench.results.measured import Measured
 from bench.results.warnings import several
-from crt.data import DATASETS
 
 _NAMES = ["dataset", "arch", "method", "student", "needs", "kind", "name", "hours", "hours_unknown"]
 
@@ -39,7 +38,7 @@ def whole_hours(m: Measured) -> float:
 
 def making_hours(m: Measured) -> float:
     """Hours to make the cell's robust dataset, computed as seconds per image x images; 0 where it needs none."""
-    return m.making * DATASETS[m.cell.dataset].train_images / 3600
+    return m.making * m.cell.data.train_images / 3600
 
 
 @cache

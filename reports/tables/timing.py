@@ -18,7 +18,6 @@ from bench.results.ratios import baseline_as_published, matching_baseline, ratio
 from bench.results.robustness import accuracy_at_eps, acr
 from bench.results.statistics import NOTHING
 from bench.results.warnings import remark
-from crt.data import DATASETS
 from crt.training.recipe import ARITHMETIC
 from reports.render.table_spec import (
     BOTH,
@@ -80,7 +79,7 @@ def _timing_row(manifest: Manifest, m: Measured, allow: Collection[str]) -> dict
         "loader": cell.loader,
         "device": m.starts[-1].device if m.starts else None,
         **named("s_per_epoch", epoch),
-        "images_per_s": DATASETS[cell.dataset].train_images / epoch.mean,
+        "images_per_s": cell.data.train_images / epoch.mean,
         "memory_mb": max(memories, default=math.nan),
         **named("slowdown", slowdown.interval),
         "ideal": ideal,
