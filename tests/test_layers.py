@@ -47,7 +47,7 @@ FLOORS = {
         ("header", "competition", "students", "studies", "plots"),
         ("verdict",),
         ("page",),
-        ("report",),
+        ("report", "board"),
         ("site",),
         ("__main__", "coverage"),
     ),

@@ -1,0 +1,158 @@
+"""Ranking of the methods of each setting of the board."""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+
+import pandas as pd
+
+from bench.manifest.labels import written
+from bench.results.board import Ranked, training_starts
+from bench.results.columns import named
+from bench.results.contenders import Contender
+from bench.results.over_seeds import mean_over_seeds
+from bench.results.ranking import front, price, ranks, training_hours
+from bench.results.statistics import NOTHING, Interval
+from reports.render.phrases import listed
+from reports.render.table_spec import BOTH, INTERVALS, Column, TableSpec, alike, varying
+
+PLACE = "setting,dataset,arch,norm,eps,sigma,ranks,figure,machine,folder"
+RANKING = (
+    f"{PLACE},method,teacher,cells,trained,seeds,missing,rank,rank_low,rank_high,accuracy,accuracy_low,accuracy_high,"
+    "clean,clean_low,clean_high,hours,hours_low,hours_high,price,price_low,price_high,front,collapsed,collapse,"
+    "measured_on,commit"
+).split(",")
+
+
+def ranking(ranked: Sequence[Ranked]) -> pd.DataFrame:
+    """A row per method of each setting, the most robust first; methods without records are rows, too.
+
+    `rank` is 1 + the number of methods shown to be more robust, `rank_low` and `rank_high` the ranks that the
+    differences allow. `hours` includes teachers; `price` is in hours of one device per percentage point beyond the
+    baseline; `front` is the share of bootstrap draws on the Pareto front of hours and accuracy. `missing` says which
+    records are missing, `collapse` how many trainings collapsed and by which rules.
+    """
+    rows = []
+    for number, each in enumerate(ranked, 1):
+        hours = training_hours(each.setting)
+        places, on_front = ranks(each.setting), front(each.setting, hours)
+        for contender in sorted(each.setting.contenders, key=lambda c: _order(c, places)):
+            place = places.get(contender)
+            row = place_of(number, each, ranked) | _state(contender) | _results(contender)
+            row |= {
+                **named("rank", Interval(place.first, *place) if place else NOTHING),
+                **named("hours", hours[contender]),
+                **named("price", price(each.setting, contender, hours)),
+                "front": on_front.get(contender, math.nan),
+            }
+            rows.append(row)
+    return pd.DataFrame(rows, columns=RANKING)
+
+
+def _order(contender: Contender, places: Iterable[Contender]) -> tuple:
+    """Ranked methods first, the most robust first; then those that are measured, and then those that are missing."""
+    measured = bool(contender.robust)
+    return contender not in places, not measured, -contender.accuracy.mean if measured else 0.0
+
+
+def place_of(number: int, each: Ranked, ranked: Sequence[Ranked]) -> dict[str, object]:
+    """Columns of a frame that say which setting a row belongs to."""
+    setting, cell = each.setting, each.setting.contenders[0].first.cell
+    return {
+        "setting": number,
+        "dataset": setting.dataset,
+        "arch": setting.arch,
+        "norm": cell.threat.norm,
+        "eps": cell.threat.eps,
+        "sigma": cell.threat.sigma,
+        "ranks": setting.ranks,
+        "figure": setting.figure,
+        "machine": _machine(each, ranked),
+        "folder": str(each.folder),
+    }
+
+
+def _machine(each: Ranked, ranked: Sequence[Ranked]) -> str | None:
+    """The machine in the fields in which the machines of the board differ; its device where they do not."""
+    if not each.machine:
+        return None
+    others = [other.machine for other in ranked if other.machine]
+    differ = [key for key in each.machine if len({other.get(key) for other in others}) > 1]
+    return ", ".join(f"{key} {each.machine[key]}" for key in differ) or each.machine.get("device")
+
+
+def _state(contender: Contender) -> dict[str, object]:
+    """Which trainings and evaluations there are, and which collapsed."""
+    cells = list(contender.by_seed.values())
+    starts = [start for m in cells for start in training_starts(m)]
+    rules = sorted({found.rule for found in contender.collapsed.values()})
+    lost = f"{len(contender.collapsed)} of {sum(m.recorded for m in cells)}: {', '.join(rules)}"
+    teachers = [teacher.cell for m in cells for teacher in m.teachers]
+    return {
+        "method": contender.label,
+        "teacher": listed(list(dict.fromkeys(f"{each.arch} {each.method.label}" for each in teachers)), "teachers")
+        if teachers
+        else None,
+        "cells": len(cells),
+        "trained": sum(m.recorded for m in cells),
+        "seeds": len(contender.robust) or math.nan,
+        "missing": _missing(contender),
+        "collapsed": len(contender.collapsed),
+        "collapse": lost if contender.collapsed else None,
+        "measured_on": ", ".join(sorted({machine.host for start in starts for machine in start.machines})) or None,
+        "commit": ", ".join(sorted({start.commit[:10] for start in starts if start.commit})) or None,
+    }
+
+
+def _missing(contender: Contender) -> str | None:
+    cells = list(contender.by_seed.values())
+    recorded = sum(m.recorded for m in cells)
+    if not recorded:
+        return "all records"
+    parts = [f"{len(cells) - recorded} of {len(cells)} trainings"] if recorded < len(cells) else []
+    if unjudged := recorded - len(contender.robust):
+        parts.append("evaluation" if unjudged == len(cells) else f"evaluation of {unjudged} of {len(cells)}")
+    parts += ["times"] if not contender.timed.timed else []
+    return ", ".join(parts) or None
+
+
+def _results(contender: Contender) -> dict[str, float]:
+    clean = mean_over_seeds(contender.clean)
+    return {**named("accuracy", contender.accuracy), **named("clean", clean.interval)}
+
+
+def ranking_tables(frame: pd.DataFrame) -> Iterator[TableSpec]:
+    """Describe the ranking of each setting."""
+    for place, rows in by_setting(frame):
+        columns = [
+            Column("rank", "rank", "count"),
+            Column("method", "method", "name"),
+            *alike("seeds", "count", optional=BOTH, hide=5),
+            Column("accuracy", "robust %", "percent", optional=BOTH),
+            Column("clean", "clean %", "percent", optional=BOTH, hide=4),
+            Column("hours", "time with teachers", "span", "hours", optional=BOTH),
+            Column("price", "device-h per point", "rounded", optional=BOTH, hide=2),
+            Column("front", "on front %", "percent", r"on front in \%", optional=BOTH, hide=3),
+            Column("collapse", "collapsed", "name", optional=BOTH),
+            Column("missing", "missing", "name", optional=BOTH),
+            *varying(rows, [Column("measured_on", "measured on", "name", hide=1)]),
+        ]
+        yield TableSpec(f"Ranking: {place}", r"ranking; accuracy in \%.", columns, rows, [INTERVALS])
+
+
+def by_setting(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Yield each setting in words, and its rows."""
+    places: dict[str, set[int]] = {}
+    for row in frame.itertuples():
+        places.setdefault(_words(row), set()).add(row.setting)
+    for _, rows in frame.groupby("setting", sort=False):
+        row = next(rows.itertuples())
+        words = _words(row)
+        apart = [f"machine: {row.machine}"] if len(places[words]) > 1 and isinstance(row.machine, str) else []
+        apart += [row.folder] if frame["folder"].nunique() > 1 else []
+        yield ", ".join([words, *apart]), rows
+
+
+def _words(row: object) -> str:
+    ranks = f", {row.ranks} ranks" if row.ranks > 1 else ""
+    eps = f" (trained for {row.norm} {written(row.eps)})" if row.eps else ""
+    return f"{row.dataset}, {row.arch}{ranks}, {row.figure}{eps if row.sigma else ''}"
