@@ -1,6 +1,7 @@
 """The board: the methods of all manifests of a report, ranked in each setting."""
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -59,9 +60,11 @@ class Board:
         return [("ranked", sentence) for each in self.ranked if (sentence := _sentence(each))]
 
     def tables(self) -> Iterator[TableSpec]:
-        """The tables of all settings."""
-        for key, describe in (("ranking", ranking_tables), ("limits", limit_tables)):
-            yield from (replace(spec, frame=key) for spec in describe(self.frames[key]))
+        """The tables of all settings, setting by setting."""
+        for setting in self.frames["ranking"]["setting"].unique():
+            for key, describe in (("ranking", ranking_tables), ("limits", limit_tables)):
+                rows = self.frames[key]
+                yield from (replace(spec, frame=key) for spec in describe(rows[rows["setting"] == setting]))
 
 
 def board(results: Sequence[Results], allow: Sequence[str]) -> Board | None:
@@ -134,14 +137,21 @@ def _facts(made: Board) -> dict[str, str]:
 
 
 def _drawn(made: Board) -> dict[str, pd.DataFrame]:
-    """Frames of all manifests for figures, each cell once; empty where a folder has times of several machines."""
-    machines = {(each.folder, *each.machine.values()) for each in made.ranked if each.machine}
-    alone = len(machines) == len({folder for folder, *_ in machines})
+    """Frames of all manifests for a figure, each cell once; settings that several machines measured are left out."""
+    rows = made.frames["ranking"].dropna(subset="machine").drop_duplicates(["setting"])
+    machines = Counter(zip(rows["folder"], rows["dataset"], rows["arch"], rows["figure"], strict=True))
+    own = {
+        m.id
+        for each in made.ranked
+        if machines[str(each.folder), each.setting.dataset, each.setting.arch, each.setting.figure] == 1
+        for contender in each.setting.contenders
+        for m in contender.by_seed.values()
+    }
     frames = {}
     for key in ("timing", "robustness"):
         frame = pd.concat([each.frames[key] for each in made.results], ignore_index=True)
         same = [column for column in ("id", "eval", "folder") if column in frame]
-        frames[key] = frame.drop_duplicates(same) if alone else frame[:0]
+        frames[key] = frame[frame["id"].isin(own)].drop_duplicates(same)
     return frames
 
 

@@ -41,9 +41,10 @@ class Best(NamedTuple):
 def ranks(setting: Setting) -> dict[Contender, Rank]:
     """Rank of each method whose robustness was measured and that did not collapse with every seed.
 
-    A method is shown to be more robust than another as `Setting.differs` decides. The p-values of all pairs are adjusted
-    together (Holm), so that in at least 95 % of studies no pair is ordered wrongly, and each true rank is between
-    `first` and `last` (Mogstad, Romano, Shaikh and Wilhelm 2024, https://doi.org/10.1093/restud/rdad006).
+    A method is shown to be more robust than another as `Setting.differs` decides. The p-values of all pairs are
+    adjusted together (Holm), so that in at least 95 % of studies no pair is ordered wrongly, and each true rank is
+    between `first` and `last` (Mogstad, Romano, Shaikh and Wilhelm 2024, Inference for Ranks, Review of Economic
+    Studies 91).
     """
     competing = setting.competing
     methods = competing.judged

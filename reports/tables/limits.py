@@ -9,7 +9,7 @@ from bench.results.columns import named
 from bench.results.ranking import Best, Hours, fastest_at_least, most_robust_within, training_hours
 from reports.render.phrases import listed
 from reports.render.table_spec import BOTH, INTERVALS, Column, TableSpec, alike
-from reports.tables.ranking import PLACE, by_setting, place_of
+from reports.tables.ranking import PLACE, place_of, titles
 
 _LIMITS = (
     f"{PLACE},criterion,limit,methods,method,accuracy,accuracy_low,accuracy_high,hours,hours_low,hours_high,others"
@@ -24,9 +24,8 @@ def limits(ranked: Sequence[Ranked]) -> pd.DataFrame:
     with an accuracy of `limit` at least; `others` may be as good, which the measurements do not tell.
     """
     rows = []
-    for number, each in enumerate(ranked, 1):
-        hours = training_hours(each.setting)
-        place = place_of(number, each, ranked)
+    for title, each in zip(titles(ranked), ranked, strict=True):
+        hours, place = training_hours(each.setting), place_of(title, each)
         for criterion, found in (
             (_AT_MOST, most_robust_within(each.setting, hours)),
             (_AT_LEAST, fastest_at_least(each.setting, hours)),
@@ -47,20 +46,18 @@ def _best(found: Best, hours: Hours) -> dict[str, object]:
 
 
 def limit_tables(frame: pd.DataFrame) -> Iterator[TableSpec]:
-    """Describe the best methods within a time and at an accuracy, for settings with two or more answers."""
-    for place, rows in by_setting(frame):
+    """Describe the best methods of each setting within a time, and at an accuracy."""
+    for setting, rows in frame.groupby("setting", sort=False):
         method, others = Column("method", "method", "name"), Column("others", "not told apart", "name", optional=BOTH)
-        accuracy, hours = (
-            Column("accuracy", "robust %", "percent"),
-            Column("hours", "time with teachers", "span", "hours"),
-        )
+        accuracy = Column("accuracy", "robust %", "percent")
+        hours = Column("hours", "time with teachers", "span", "hours")
         within = rows[rows["criterion"] == _AT_MOST]
         columns = [
             Column("limit", "time at most", "span", "hours at most"),
             *alike("methods", "count", hide=1),
             *(method, accuracy, others),
         ]
-        title = f"Most robust within a time: {place}"
+        title = f"Most robust within a time: {setting}"
         yield TableSpec(title, r"most robust within a time; accuracy in \%.", columns, within, [INTERVALS])
         reaching = rows[rows["criterion"] == _AT_LEAST]
         columns = [
@@ -69,5 +66,5 @@ def limit_tables(frame: pd.DataFrame) -> Iterator[TableSpec]:
             *(method, hours, accuracy),
             Column("others", "faster, not told apart", "name", optional=BOTH),
         ]
-        title = f"Fastest at an accuracy: {place}"
+        title = f"Fastest at an accuracy: {setting}"
         yield TableSpec(title, r"fastest at an accuracy; accuracy in \%.", columns, reaching, [INTERVALS])

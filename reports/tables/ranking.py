@@ -5,10 +5,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import pandas as pd
 
-from bench.manifest.labels import written
 from bench.results.board import Ranked, training_starts
 from bench.results.columns import named
-from bench.results.contenders import Contender
+from bench.results.contenders import Contender, Setting
 from bench.results.over_seeds import mean_over_seeds
 from bench.results.ranking import front, price, ranks, training_hours
 from bench.results.statistics import NOTHING, Interval
@@ -32,12 +31,12 @@ def ranking(ranked: Sequence[Ranked]) -> pd.DataFrame:
     records are missing, `collapse` how many trainings collapsed and by which rules.
     """
     rows = []
-    for number, each in enumerate(ranked, 1):
+    for title, each in zip(titles(ranked), ranked, strict=True):
         hours = training_hours(each.setting)
         places, on_front = ranks(each.setting), front(each.setting, hours)
         for contender in sorted(each.setting.contenders, key=lambda c: _order(c, places)):
             place = places.get(contender)
-            row = place_of(number, each, ranked) | _state(contender) | _results(contender)
+            row = place_of(title, each) | _state(contender) | _results(contender)
             row |= {
                 **named("rank", Interval(place.first, *place) if place else NOTHING),
                 **named("hours", hours[contender]),
@@ -54,11 +53,30 @@ def _order(contender: Contender, places: Iterable[Contender]) -> tuple:
     return contender not in places, not measured, -contender.accuracy.mean if measured else 0.0
 
 
-def place_of(number: int, each: Ranked, ranked: Sequence[Ranked]) -> dict[str, object]:
+def titles(ranked: Sequence[Ranked]) -> list[str]:
+    """Each setting in words, with its folder and machine where another one has the same."""
+    words = [_words(each.setting) for each in ranked]
+    folders = {each.folder for each in ranked}
+    found = []
+    for own, each in zip(words, ranked, strict=True):
+        same = [other for other, text in zip(ranked, words, strict=True) if text == own and other.folder == each.folder]
+        differ = [key for key in each.machine if len({other.machine.get(key) for other in same}) > 1]
+        machine = ", ".join(f"{key} {each.machine[key]}" for key in differ)
+        parts = [own, f"on {machine}" if machine else "", str(each.folder) if len(folders) > 1 else ""]
+        found.append(", ".join(filter(None, parts)))
+    return found
+
+
+def _words(setting: Setting) -> str:
+    ranks = f", {setting.ranks} ranks" if setting.ranks > 1 else ""
+    return f"{setting.dataset}, {setting.arch}{ranks}, {setting.figure}"
+
+
+def place_of(title: str, each: Ranked) -> dict[str, object]:
     """Columns of a frame that say which setting a row belongs to."""
     setting, cell = each.setting, each.setting.contenders[0].first.cell
     return {
-        "setting": number,
+        "setting": title,
         "dataset": setting.dataset,
         "arch": setting.arch,
         "norm": cell.threat.norm,
@@ -66,18 +84,9 @@ def place_of(number: int, each: Ranked, ranked: Sequence[Ranked]) -> dict[str, o
         "sigma": cell.threat.sigma,
         "ranks": setting.ranks,
         "figure": setting.figure,
-        "machine": _machine(each, ranked),
+        "machine": ", ".join(f"{key} {value}" for key, value in each.machine.items() if value != "None") or None,
         "folder": str(each.folder),
     }
-
-
-def _machine(each: Ranked, ranked: Sequence[Ranked]) -> str | None:
-    """The machine in the fields in which the machines of the board differ; its device where they do not."""
-    if not each.machine:
-        return None
-    others = [other.machine for other in ranked if other.machine]
-    differ = [key for key in each.machine if len({other.get(key) for other in others}) > 1]
-    return ", ".join(f"{key} {each.machine[key]}" for key in differ) or each.machine.get("device")
 
 
 def _state(contender: Contender) -> dict[str, object]:
@@ -122,37 +131,18 @@ def _results(contender: Contender) -> dict[str, float]:
 
 def ranking_tables(frame: pd.DataFrame) -> Iterator[TableSpec]:
     """Describe the ranking of each setting."""
-    for place, rows in by_setting(frame):
+    for title, rows in frame.groupby("setting", sort=False):
         columns = [
-            Column("rank", "rank", "count"),
+            Column("rank", "rank", "count", mixed=True),
             Column("method", "method", "name"),
-            *alike("seeds", "count", optional=BOTH, hide=5),
+            *alike("seeds", "count", optional=BOTH, hide=2),
             Column("accuracy", "robust %", "percent", optional=BOTH),
-            Column("clean", "clean %", "percent", optional=BOTH, hide=4),
+            Column("clean", "clean %", "percent", optional=BOTH, mixed=True, hide=1),
             Column("hours", "time with teachers", "span", "hours", optional=BOTH),
-            Column("price", "device-h per point", "rounded", optional=BOTH, hide=2),
-            Column("front", "on front %", "percent", r"on front in \%", optional=BOTH, hide=3),
+            Column("price", "device-h per point", "rounded", optional=BOTH, hide=5),
+            Column("front", "on front %", "percent", r"on front in \%", optional=BOTH, hide=4),
             Column("collapse", "collapsed", "name", optional=BOTH),
             Column("missing", "missing", "name", optional=BOTH),
-            *varying(rows, [Column("measured_on", "measured on", "name", hide=1)]),
+            *varying(rows, [Column("measured_on", "measured on", "name", hide=3)]),
         ]
-        yield TableSpec(f"Ranking: {place}", r"ranking; accuracy in \%.", columns, rows, [INTERVALS])
-
-
-def by_setting(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Yield each setting in words, and its rows."""
-    places: dict[str, set[int]] = {}
-    for row in frame.itertuples():
-        places.setdefault(_words(row), set()).add(row.setting)
-    for _, rows in frame.groupby("setting", sort=False):
-        row = next(rows.itertuples())
-        words = _words(row)
-        apart = [f"machine: {row.machine}"] if len(places[words]) > 1 and isinstance(row.machine, str) else []
-        apart += [row.folder] if frame["folder"].nunique() > 1 else []
-        yield ", ".join([words, *apart]), rows
-
-
-def _words(row: object) -> str:
-    ranks = f", {row.ranks} ranks" if row.ranks > 1 else ""
-    eps = f" (trained for {row.norm} {written(row.eps)})" if row.eps else ""
-    return f"{row.dataset}, {row.arch}{ranks}, {row.figure}{eps if row.sigma else ''}"
+        yield TableSpec(f"Ranking: {title}", r"ranking; accuracy in \%.", columns, rows, [INTERVALS])
