@@ -50,6 +50,9 @@ class Origin(BaseModel):
     dirty: bool | None
 
 
+_ORIGIN = set(Origin.model_fields)
+
+
 class Index(BaseModel):
     """What a bundle holds, and where it was measured."""
 
@@ -129,9 +132,8 @@ def origins(records: Iterable[Record]) -> Iterator[Origin]:
     """Yield the machine and software of each attempt, of all ranks."""
     for start in records:
         if isinstance(start, Start):
-            for machine in start.machines:
-                fields = {key: getattr(machine, key, getattr(start, key)) for key in Origin.model_fields}
-                yield Origin(**fields)
+            whole = start.model_dump(include=_ORIGIN)
+            yield from (Origin(**whole | machine.model_dump(include=_ORIGIN)) for machine in start.machines)
 
 
 def ordered(found: Iterable[Origin]) -> tuple[Origin, ...]:

@@ -24,7 +24,7 @@ def import_bundle(bundle: Path, runs: Path) -> list[str]:
     """Add the records of a bundle to a runs folder; return lines that describe them.
 
     Everything is unpacked beside the folder's cells and checked there, and then moved: each cell at once, and an error
-    moves all back. ValueError for anything in the bundle that is not as it should be, and for a cell with other records.
+    moves all back. ValueError for anything that is not as it should be, and for a cell that has other records there.
     """
     with opened(bundle) as archive, screen.working("checking records"):
         index = _index(archive)
@@ -35,8 +35,8 @@ def import_bundle(bundle: Path, runs: Path) -> list[str]:
                 raise archive.error(INDEX, "other origins than the records have", "those of the records")
             wanted = [unit for unit in units(manifest) if unit.files(stage)]
             new = [unit for unit in wanted if _is_new(archive, unit, stage, runs)]
-            kept = stage / FOLDER / index.expected_digest[:8]
-            _move(stage, runs, [*(unit.path for unit in new), str(kept.relative_to(stage))])
+            kept = f"{FOLDER}/{index.expected_digest[:8]}"
+            _move(stage, runs, [*(unit.path for unit in new), *([kept] if not (runs / kept).exists() else [])])
     hosts = ", ".join(sorted({origin.host for origin in found}))
     place = runs / FOLDER / index.expected_digest[:8] / f"{index.name}.yaml"
     words = [place, "--runs", runs, *(["--quick"] if index.quick else [])]
@@ -149,18 +149,21 @@ def _is_new(archive: BundleArchive, unit: Unit, stage: Path, runs: Path) -> bool
 
 def _move(stage: Path, runs: Path, folders: list[str]) -> None:
     """Move the folders out of the stage, whole; an error moves them back."""
-    moved: list[str] = []
+    moved: list[Path] = []
     try:
-        for path in folders:
-            if not (stage / path).exists():  # moved with the folder that it is in
-                continue
-            target = runs / path
-            if target.exists():  # the same bundle again
-                continue
-            target.parent.mkdir(parents=True, exist_ok=True)
-            (stage / path).rename(target)
-            moved.append(path)
+        for path in map(Path, folders):
+            # A folder within one that is new has moved with it.
+            if (stage / path).exists():
+                for folder in reversed(path.parents):
+                    if not (runs / folder).exists():
+                        (runs / folder).mkdir()
+                        moved.append(folder)
+                (stage / path).rename(runs / path)
+                moved.append(path)
     except BaseException:
         for path in reversed(moved):
-            (runs / path).rename(stage / path)
+            if (stage / path).exists():
+                (runs / path).rmdir()
+            else:
+                (runs / path).rename(stage / path)
         raise

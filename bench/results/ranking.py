@@ -127,7 +127,7 @@ def fastest_at_least(setting: Setting, hours: Hours) -> Iterator[Best]:
     for place in sorted(timed, key=lambda each: (-each.accuracy.mean, hours[each].mean)):
         limit = place.accuracy.mean
         reaching = [each for each in timed if each.accuracy.mean >= limit]
-        best = min(reaching, key=lambda each: hours[each].mean)
+        best = min(reaching, key=lambda each: (hours[each].mean, -each.accuracy.mean))
         if best is not answer:
             answer = best
             below = [each for each in timed if each not in reaching and hours[each].mean < hours[best].mean]
