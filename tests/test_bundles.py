@@ -308,8 +308,11 @@ def test_a_zip_bomb_is_refused_before_it_is_unpacked(bundle, tmp_path, monkeypat
     command(import_.app, bundle, "--runs", tmp_path / "runs")
     files["records/a/bomb.jsonl"] = bytes(10**6)
     file = written(tmp_path / "x.zip", files)
-    message = command(import_.app, file, "--runs", tmp_path / "other", code=2)
-    assert "unpacks to" in message and "at most)" in message and not (tmp_path / "other").exists()
+    for name, said in (("MOST_BYTES", "unpacks to"), ("MOST_FILE", "records/a/bomb.jsonl: 1,000,000 bytes (allowed: ")):
+        message = command(import_.app, file, "--runs", tmp_path / "other", code=2)
+        assert said in message and "at most)" in message and not (tmp_path / "other").exists()
+        monkeypatch.setattr(bundle_archive, name, 10**9)
+        monkeypatch.setattr(bundle_archive, "MOST_FILE", 10**6 - 1)
 
 
 def test_an_entry_that_is_longer_than_stated_is_not_unpacked(bundle, tmp_path):

@@ -16,6 +16,8 @@ from bench.records.schema import Line
 INDEX, MANIFEST, RECORDS = "bundle.json", "manifest.yaml", "records"
 """Names in the zip: the index, the manifest's text, and the folder of the records."""
 MOST_FILES = 60_000
+MOST_FILE = 64 * 2**20
+"""Bytes of a file of records, whose records are all in memory at once."""
 MOST_BYTES = 2**32 - 2**20
 """Bytes of all files of a bundle together, unpacked; a zip of more needs the format's 64-bit extension."""
 MOST_TEXT = 16 * 2**20
@@ -30,7 +32,7 @@ class BundledFile(BaseModel):
     model_config = _STRICT
 
     path: Line
-    bytes: Annotated[int, Field(ge=0, le=MOST_BYTES)]
+    bytes: Annotated[int, Field(ge=0, le=MOST_FILE)]
     sha256: Sha256
 
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from bench.commands.bundle import INDEX, MANIFEST, MOST_BYTES, MOST_FILES, MOST_TEXT, RECORDS
+from bench.commands.bundle import INDEX, MANIFEST, MOST_BYTES, MOST_FILE, MOST_FILES, MOST_TEXT, RECORDS
 from crt.text import shorten
 
 _END = struct.Struct("<4s4H2LH")
@@ -79,6 +79,8 @@ class BundleArchive:
     def _check(self, entry: zipfile.ZipInfo) -> None:
         name, kind = entry.filename, stat.S_IFMT(entry.external_attr >> 16)
         inside = name.startswith(f"{RECORDS}/") and all(map(_NAME.fullmatch, name.split("/")))
+        if entry.file_size > MOST_FILE:
+            raise self.error(name, f"{entry.file_size:,} bytes", f"{MOST_FILE:,} at most")
         if name in self._entries:
             raise self.error(name, "twice in the zip", "each file once")
         if not inside and name not in (INDEX, MANIFEST):

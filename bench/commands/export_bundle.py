@@ -9,6 +9,7 @@ from bench.commands.bundle import (
     INDEX,
     MANIFEST,
     MOST_BYTES,
+    MOST_FILE,
     MOST_FILES,
     RECORDS,
     BundledFile,
@@ -78,6 +79,8 @@ def _check_size(path: Path, runs: Path, files: Sequence[BundledFile]) -> None:
 
 def _complete(file: Path) -> bytes:
     """The complete lines of a file of records; ValueError for one with a line that is no record."""
+    if (size := file.stat().st_size) > MOST_FILE:
+        raise ValueError(f"{file}: {size:,} bytes (allowed in a bundle: {MOST_FILE:,} at most)")
     content = file.read_bytes()
     if left_out := read_lines(file).left_out:
         raise ValueError(f"{left_out}: no record (allowed: files that this version reads without leaving anything out)")

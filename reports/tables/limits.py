@@ -14,6 +14,7 @@ from reports.tables.ranking import PLACE, place_of, titles
 _LIMITS = (
     f"{PLACE},criterion,limit,methods,method,accuracy,accuracy_low,accuracy_high,hours,hours_low,hours_high,others"
 )
+_BETWEEN = "; "
 _AT_MOST, _AT_LEAST = "hours at most", "accuracy at least"
 
 
@@ -41,13 +42,14 @@ def _best(found: Best, hours: Hours) -> dict[str, object]:
         "method": found.best.label,
         **named("accuracy", found.best.accuracy),
         **named("hours", hours[found.best]),
-        "others": listed([each.label for each in found.others], "methods") or None,
+        "others": _BETWEEN.join(each.label for each in found.others) or None,
     }
 
 
 def limit_tables(frame: pd.DataFrame) -> Iterator[TableSpec]:
     """Describe the best methods of each setting within a time, and at an accuracy."""
-    for setting, rows in frame.groupby("setting", sort=False):
+    shown = frame.assign(others=[_few(others) for others in frame["others"]])
+    for setting, rows in shown.groupby("setting", sort=False):
         method, others = Column("method", "method", "name"), Column("others", "not told apart", "name", optional=BOTH)
         accuracy = Column("accuracy", "robust %", "percent")
         hours = Column("hours", "time with teachers", "span", "hours")
@@ -68,3 +70,8 @@ def limit_tables(frame: pd.DataFrame) -> Iterator[TableSpec]:
         ]
         title = f"Fastest at an accuracy: {setting}"
         yield TableSpec(title, r"fastest at an accuracy; accuracy in \%.", columns, reaching, [INTERVALS])
+
+
+def _few(others: object) -> str | None:
+    """The methods, or their number where there are many."""
+    return listed(others.split(_BETWEEN), "methods") if isinstance(others, str) else None
