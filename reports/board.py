@@ -109,7 +109,7 @@ def _page(made: Board) -> str:
     from reports.render.html import Page, page
 
     files = Files(NAME, TITLE, made.lines)
-    tables = [files.add(spec, made.frames[spec.frame]) for spec in made.tables()]
+    tables = [replace(files.add(spec, made.frames[spec.frame]), cards=True) for spec in made.tables()]
     files.texts[f"{NAME}.tex"] = latex(TITLE, made.lines, made.tables())
     return page(
         Page(

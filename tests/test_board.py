@@ -274,6 +274,9 @@ def test_the_page_needs_no_scrolling_sideways_and_sorts(visit, tmp_path, width):
     board(tmp_path, "--html", tmp_path / "site")
     tab = visit(tmp_path / "site" / "board.html", width=width)
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    # Nor does any table within the page.
+    for part in tab.locator(".cards .scroll").all():
+        assert part.evaluate("part => part.scrollWidth <= part.clientWidth"), part.get_attribute("aria-label")
     table = tab.locator(".table").first
     methods = lambda: [each.inner_text().split("(")[0] for each in table.locator("tbody th").all()]  # noqa: E731
     assert methods() == ["Gaussian", "SmoothMix", "Standard", "MACER"]

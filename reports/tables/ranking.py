@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -132,17 +133,24 @@ def _results(contender: Contender) -> dict[str, float]:
 def ranking_tables(frame: pd.DataFrame) -> Iterator[TableSpec]:
     """Describe the ranking of each setting."""
     for title, rows in frame.groupby("setting", sort=False):
+        rows = rows.assign(remarks=[_remarks(row) for row in rows.itertuples()])
         columns = [
             Column("rank", "rank", "count", mixed=True),
             Column("method", "method", "name"),
             *alike("seeds", "count", optional=BOTH, hide=2),
-            Column("accuracy", "robust %", "percent", optional=BOTH),
+            Column("accuracy", "robust %", "percent", optional=BOTH, mixed=True),
             Column("clean", "clean %", "percent", optional=BOTH, mixed=True, hide=1),
             Column("hours", "time with teachers", "span", "hours", optional=BOTH, mixed=True),
-            Column("price", "device-h per point", "rounded", optional=BOTH, mixed=True, hide=5),
+            Column("price", "h per point", "rounded", "device-hours per point", optional=BOTH, mixed=True, hide=5),
             Column("front", "on front %", "percent", r"on front in \%", optional=BOTH, hide=4),
-            Column("collapse", "collapsed", "name", optional=BOTH),
-            Column("missing", "missing", "name", optional=BOTH),
+            Column("remarks", "remarks", "name", optional=BOTH),
             *varying(rows, [Column("measured_on", "measured on", "name", hide=3)]),
         ]
         yield TableSpec(f"Ranking: {title}", r"ranking; accuracy in \%.", columns, rows, [INTERVALS])
+
+
+def _remarks(row: Any) -> str | None:
+    """What collapsed and what is missing."""
+    found = {"collapsed": row.collapse, "missing": row.missing}
+    parts = [f"{word}: {words}" for word, words in found.items() if isinstance(words, str)]
+    return "; ".join(parts) or None
