@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from bench.command import Overrides, application, report_errors, warnings_as_notes
+from crt.text import printable
 
 app = application()
 
@@ -24,7 +25,7 @@ def main(
     with report_errors(), warnings_as_notes():
         from bench.commands.export_bundle import export
 
-        print(export(manifest, runs, to, quick, overrides))
+        print(printable(export(manifest, runs, to, quick, overrides)))
 
 
 if __name__ == "__main__":

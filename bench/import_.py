@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from bench.command import application, report_errors, warnings_as_notes
+from crt.text import printable
 
 app = application()
 
@@ -23,7 +24,7 @@ def main(
         from bench.commands.import_bundle import import_bundle
 
         for line in import_bundle(bundle, runs):
-            print(line)
+            print(printable(line))
 
 
 if __name__ == "__main__":

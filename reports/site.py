@@ -5,6 +5,7 @@ from pathlib import Path
 
 from bench.plan.selection import manifest_name
 from crt.disk import write_text
+from crt.text import printable
 from reports import board
 from reports.options import Options
 from reports.render.html import Entry, index
@@ -36,10 +37,10 @@ def site(manifests: list[Path], options: Options) -> int:
         entries.insert(0, Entry(f"{board.NAME}.html", board.TITLE, "", sum(each.measured for each in made), cells))
         board.show(ranked, options.wide)
         for line in board.write(ranked, options):
-            print(line)
+            print(printable(line))
     if options.html:
         write_text(options.html / _INDEX, index(entries))
-        print(f"wrote {options.html / _INDEX}")
+        print(printable(f"wrote {options.html / _INDEX}"))
     return sum(each.slower for each in made)
 
 
