@@ -39,7 +39,7 @@ def import_bundle(bundle: Path, runs: Path) -> list[str]:
             _move(stage, runs, [*(unit.path for unit in new), *([kept] if not (runs / kept).exists() else [])])
     hosts = ", ".join(sorted({origin.host for origin in found}))
     place = runs / FOLDER / index.expected_digest[:8] / f"{index.name}.yaml"
-    words = [place, "--runs", runs, *(["--quick"] if index.quick else [])]
+    words: list[str | Path] = [place, "--runs", runs, *(["--quick"] if index.quick else [])]
     words += [word for each in index.overrides for word in ("--set", each)]
     return [
         f"imported {len(new)} folders of records measured on {hosts}; {len(wanted) - len(new)} were there already",

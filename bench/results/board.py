@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.manifest.manifest import Manifest
+from bench.manifest.manifest import BARE, Manifest
 from bench.records import Start
 from bench.results.contenders import Setting, settings
 from bench.results.judging import judged_alike
@@ -45,9 +45,9 @@ def training_starts(m: Measured) -> list[Start]:
 
 
 def _merged(manifests: Sequence[Manifest]) -> Manifest:
-    """One manifest of all cells that are trained by the harness; its baseline is the first that a manifest has."""
+    """One manifest of all cells that the harness trains; its baseline is the first method that is one."""
     cells = {(cell.id, cell.evals_digest): cell for manifest in manifests for cell in manifest.cells}
-    baseline = next((manifest.baseline for manifest in manifests if manifest.baseline), None)
+    baseline = next((each.baseline for each in manifests if each.baseline not in (None, BARE)), None)
     own = tuple(cell for cell in cells.values() if cell.loop == "train")
     return Manifest(name="board", title="Board", baseline=baseline, cells=own)
 
