@@ -7,6 +7,7 @@ import pandas as pd
 from bench.results.board import Ranked
 from bench.results.columns import named
 from bench.results.ranking import Best, Hours, fastest_at_least, most_robust_within, training_hours
+from reports.render.latex_text import escape
 from reports.render.phrases import listed
 from reports.render.table_spec import BOTH, INTERVALS, Column, TableSpec, alike
 from reports.tables.ranking import PLACE, place_of, titles
@@ -51,7 +52,7 @@ def limit_tables(frame: pd.DataFrame) -> Iterator[TableSpec]:
     shown = frame.assign(others=[_few(others) for others in frame["others"]])
     for setting, rows in shown.groupby("setting", sort=False):
         method, others = Column("method", "method", "name"), Column("others", "not told apart", "name", optional=BOTH)
-        accuracy = Column("accuracy", "robust %", "percent")
+        accuracy = Column("accuracy", "robust %", "percent", r"robust, \%")
         hours = Column("hours", "time with teachers", "span", "hours")
         within = rows[rows["criterion"] == _AT_MOST]
         columns = [
@@ -60,7 +61,7 @@ def limit_tables(frame: pd.DataFrame) -> Iterator[TableSpec]:
             *(method, accuracy, others),
         ]
         title = f"Most robust within a time: {setting}"
-        yield TableSpec(title, r"most robust within a time; accuracy in \%.", columns, within, [INTERVALS])
+        yield TableSpec(title, f"most robust within a time, {escape(str(setting))}.", columns, within, [INTERVALS])
         reaching = rows[rows["criterion"] == _AT_LEAST]
         columns = [
             Column("limit", "robust % at least", "percent", r"at least, \%"),
@@ -69,7 +70,7 @@ def limit_tables(frame: pd.DataFrame) -> Iterator[TableSpec]:
             Column("others", "faster, not told apart", "name", optional=BOTH),
         ]
         title = f"Fastest at an accuracy: {setting}"
-        yield TableSpec(title, r"fastest at an accuracy; accuracy in \%.", columns, reaching, [INTERVALS])
+        yield TableSpec(title, f"fastest at an accuracy, {escape(str(setting))}.", columns, reaching, [INTERVALS])
 
 
 def _few(others: object) -> str | None:

@@ -12,6 +12,7 @@ from bench.results.contenders import Contender, Setting
 from bench.results.over_seeds import mean_over_seeds
 from bench.results.ranking import front, price, ranks, training_hours
 from bench.results.statistics import NOTHING, Interval
+from reports.render.latex_text import escape
 from reports.render.phrases import listed
 from reports.render.table_spec import BOTH, INTERVALS, Column, TableSpec, alike, varying
 
@@ -138,15 +139,15 @@ def ranking_tables(frame: pd.DataFrame) -> Iterator[TableSpec]:
             Column("rank", "rank", "count", mixed=True),
             Column("method", "method", "name"),
             *alike("seeds", "count", optional=BOTH, hide=2),
-            Column("accuracy", "robust %", "percent", optional=BOTH, mixed=True),
-            Column("clean", "clean %", "percent", optional=BOTH, mixed=True, hide=1),
+            Column("accuracy", "robust %", "percent", r"robust, \%", optional=BOTH, mixed=True),
+            Column("clean", "clean %", "percent", r"clean, \%", optional=BOTH, mixed=True, hide=1),
             Column("hours", "time with teachers", "span", "hours", optional=BOTH, mixed=True),
-            Column("price", "h per point", "rounded", "device-hours per point", optional=BOTH, mixed=True, hide=5),
+            Column("price", "h per point", "rounded", "h/point", optional=BOTH, mixed=True, hide=5),
             Column("front", "on front %", "percent", r"on front in \%", optional=BOTH, hide=4),
             Column("remarks", "remarks", "name", optional=BOTH),
             *varying(rows, [Column("measured_on", "measured on", "name", hide=3)]),
         ]
-        yield TableSpec(f"Ranking: {title}", r"ranking; accuracy in \%.", columns, rows, [INTERVALS])
+        yield TableSpec(f"Ranking: {title}", f"ranking, {escape(title)}.", columns, rows, [INTERVALS])
 
 
 def _remarks(row: Any) -> str | None:
