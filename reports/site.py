@@ -34,7 +34,8 @@ def site(manifests: list[Path], options: Options) -> int:
         made.append(summary)
     if ranked := board.board([each.results for each in made], options.allow):
         cells = sum(each.cells for each in made)
-        entries.insert(0, Entry(f"{board.NAME}.html", board.TITLE, "", sum(each.measured for each in made), cells))
+        said = " ".join(sentence for _, sentence in ranked.findings[:1])
+        entries.insert(0, Entry(f"{board.NAME}.html", board.TITLE, said, sum(each.measured for each in made), cells))
         board.show(ranked, options.wide)
         for line in board.write(ranked, options):
             print(printable(line))
