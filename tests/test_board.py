@@ -184,6 +184,19 @@ def test_methods_of_several_manifests_compete(tmp_path):
     assert ranked_settings(loaded(tmp_path, two))[0].setting.baseline is None
 
 
+def test_settings_of_the_same_words_have_titles_of_their_own(tmp_path):
+    text = (
+        HEAD.replace("evals: [Smoothing]", "PIPELINEevals: [Smoothing: {n: N}]")
+        + "cells: [{method: [Standard, Gaussian]}]\n"
+    )
+    parts = [("", "1000"), ("", "2000"), ("pipeline: duet\n", "1000")]
+    texts = [text.replace("PIPELINE", pipeline).replace("N}", f"{n}}}") for pipeline, n in parts]
+    manifests = [study(tmp_path, f"m{k}", each, RIGHT) for k, each in enumerate(texts)]
+    frame = ranking(ranked_settings(loaded(tmp_path, *manifests)))
+    assert frame["setting"].nunique() == 3 and (frame.groupby("setting").size() == 2).all()
+    assert [title for title in frame["setting"].unique() if "pipeline duet" in title]
+
+
 def test_missing_seeds_and_evaluations_are_said(tmp_path):
     text = HEAD.replace("evals", "seed: [0, 1, 2]\nevals") + "cells: [{method: [Standard, Gaussian]}]\n"
     manifest = study(tmp_path, "one", text, {"Standard": 20, "Gaussian": 90})
@@ -231,7 +244,7 @@ def test_records_of_unlike_machines_are_ranked_apart(tmp_path):
     assert len(ranked) == 3 and frame["setting"].nunique() == 3
     seeds = {row.measured_on: row.seeds for row in frame[frame["method"] == "Gaussian"].itertuples() if row.seeds > 0}
     assert seeds == {"host2.1": 1, "host2.2": 1}
-    assert [bool(re.search("on torch 2.[12]$", title)) for title in frame["setting"].unique()].count(True) == 2
+    assert [bool(re.search(", torch 2.[12]$", title)) for title in frame["setting"].unique()].count(True) == 2
     (together,) = ranked_settings(loaded(tmp_path, manifest), ["torch"])
     assert ranking([together]).set_index("method").loc["Gaussian", "seeds"] == 2
 

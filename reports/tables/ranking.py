@@ -9,6 +9,7 @@ import pandas as pd
 from bench.results.board import Ranked, training_starts
 from bench.results.columns import named
 from bench.results.contenders import Contender, Setting
+from bench.results.judging import judging
 from bench.results.over_seeds import mean_over_seeds
 from bench.results.ranking import front, price, ranks, training_hours
 from bench.results.statistics import NOTHING, Interval
@@ -56,17 +57,26 @@ def _order(contender: Contender, places: Iterable[Contender]) -> tuple:
 
 
 def titles(ranked: Sequence[Ranked]) -> list[str]:
-    """Each setting in words, with its folder and machine where another one has the same."""
+    """Each setting in words, with what tells it apart where others have the same words; no two are equal."""
     words = [_words(each.setting) for each in ranked]
     folders = {each.folder for each in ranked}
-    found = []
+    found: list[str] = []
     for own, each in zip(words, ranked, strict=True):
         same = [other for other, text in zip(ranked, words, strict=True) if text == own and other.folder == each.folder]
-        differ = [key for key in each.machine if len({other.machine.get(key) for other in same}) > 1]
-        machine = ", ".join(f"{key} {each.machine[key]}" for key in differ)
-        parts = [own, f"on {machine}" if machine else "", str(each.folder) if len(folders) > 1 else ""]
-        found.append(", ".join(filter(None, parts)))
+        details, others = _details(each), [_details(other) for other in same]
+        differ = [f"{key} {details[key]}" for key in details if len({other.get(key) for other in others}) > 1]
+        title = ", ".join([own, *differ, *([str(each.folder)] if len(folders) > 1 else [])])
+        again = sum(other == title or other.startswith(f"{title} (") for other in found)
+        found.append(f"{title} ({again + 1})" if again else title)
     return found
+
+
+def _details(each: Ranked) -> dict[str, str]:
+    """Fields in which settings of the same words may differ: of the images, the evaluation and the machine."""
+    cell = each.setting.contenders[0].first.cell
+    spec = judging(cell)
+    evaluation = {} if spec is None else {"evaluation": f"{spec.label} of {spec.images or 'all'} images"}
+    return {"pipeline": cell.pipeline, "loader": cell.loader, "nodes": str(cell.nodes)} | evaluation | each.machine
 
 
 def _words(setting: Setting) -> str:
