@@ -158,7 +158,7 @@ def _drawn(made: Board) -> dict[str, pd.DataFrame]:
 def _sentence(each: Ranked) -> str:
     """The most robust methods of a setting, and those of the lowest price of a point."""
     setting, places = each.setting, ranks(each.setting)
-    if not places:
+    if len(places) < 2:
         return ""
     first = sorted((c for c in places if places[c].first == 1), key=lambda c: -c.accuracy.mean)
     best, others = first[0], [contender.label for contender in first[1:]]
