@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
-from bench import attack, cancel, certify, similarity, speed, status, submit
+from bench import attack, cancel, certify, export, import_, similarity, speed, status, submit
 from bench.command import application
 from crt.data import beton
 from reports import __main__ as report
@@ -23,6 +23,8 @@ COMMANDS = {
     "attack": attack,
     "speed": speed,
     "similarity": similarity,
+    "export": export,
+    "import": import_,
 }
 
 

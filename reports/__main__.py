@@ -36,7 +36,9 @@ def main(
     ] = None,
     html: Annotated[
         Path | None,
-        typer.Option(help="Write the report to this file, as one HTML page; several manifests: a site in this folder."),
+        typer.Option(
+            help="Write the report to this file, as one HTML page; to a folder: a page for each manifest, and a board."
+        ),
     ] = None,
     allow: Annotated[
         list[str],
@@ -84,7 +86,7 @@ def main(
             plot=plot,
             html=html,
         )
-        if len(manifests) > 1:
+        if len(manifests) > 1 or (html and not html.suffix):
             from reports.site import site
 
             slower = site(manifests, options)

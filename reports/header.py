@@ -8,6 +8,7 @@ import pandas as pd
 from bench.manifest.labels import Names, name, switches_in_words
 from bench.manifest.manifest import Manifest
 from bench.records import Start
+from bench.results.columns import folders
 from bench.results.intervals import RUNS
 from bench.results.measured import Measured
 from bench.results.noise import control_ratio, noise_floor
@@ -38,6 +39,7 @@ def header(manifest: Manifest, measured: list[Measured], frames: dict[str, pd.Da
     lines += [f"Trained on: {line}" for line in dict.fromkeys(map(_machine, trained)) if line not in lines]
     taught = [start for m in outside(measured) for start in m.starts]
     lines += [f"Teachers trained on: {line}" for line in dict.fromkeys(map(_machine, taught)) if line not in lines]
+    lines += _hosts(measured)
     starts = (*timed, *trained, *taught)
     commits = sorted({f"{s.commit[:10]}{' with uncommitted changes' if s.dirty else ''}" for s in starts if s.commit})
     if commits:
@@ -68,6 +70,16 @@ def _machine(start: Start) -> str:
         f" Python {start.python}, torch {start.torch}, loader {start.loader}{ffcv},"
         f" {'fresh processes' if start.process == 'fresh' else 'runs share a process'}"
     )
+
+
+def _hosts(measured: list[Measured]) -> Iterator[str]:
+    """Yield the hosts of each runs folder, where there are several folders, whose records may be someone else's."""
+    hosts: dict[str, set[str]] = {}
+    for m in measured:
+        for start in (*m.starts, *m.trainings, *m.evaluations.values()):
+            hosts.setdefault(str(m.folder), set()).update(machine.host for machine in start.machines)
+    for folder, names in hosts.items() if len(folders(measured)) > 1 else ():
+        yield f"Records in {folder} were measured on {listed(sorted(names), 'hosts')}."
 
 
 def _chosen_notes(measured: list[Measured]) -> Iterator[str]:

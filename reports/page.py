@@ -35,7 +35,7 @@ def contents(
     home: str = "",
 ) -> Page:
     """The page of a report; `lines` are its header, `shown` its tables, `home` the link to the index of a site."""
-    files = _Files(manifest, lines)
+    files = Files(manifest.name, manifest.title, lines)
     results = [files.add(spec, frames[spec.frame]) for spec in shown]
     figures = list(plots(frames, files.keep))
     settings = [files.add(spec, spec.rows) for spec in settings_tables(list(manifest.cells))]
@@ -65,12 +65,12 @@ def contents(
     )
 
 
-class _Files:
-    """Files that the page offers, by name."""
+class Files:
+    """Files that a page offers, by name."""
 
-    def __init__(self, manifest: Manifest, lines: list[str]):
+    def __init__(self, name: str, title: str, lines: list[str]):
         self.texts: dict[str, str] = {}
-        self._manifest, self._lines = manifest, lines
+        self._name, self._title, self._lines = name, title, lines
         self._tables = 0
 
     def add(self, spec: TableSpec, frame: pd.DataFrame) -> Table:
@@ -80,13 +80,13 @@ class _Files:
         csv = self.keep(spec.frame or key, frame)
         tex = ""
         if LATEX in spec.writers:
-            tex = f"{self._manifest.name}-{key}.tex"
-            self.texts[tex] = latex(self._manifest.title, self._lines, [spec])
+            tex = f"{self._name}-{key}.tex"
+            self.texts[tex] = latex(self._title, self._lines, [spec])
         return Table(key, spec, csv, tex)
 
     def keep(self, part: str, frame: pd.DataFrame) -> str:
         """Name of the CSV file with the frame in full precision."""
-        file = f"{self._manifest.name}-{part}.csv"
+        file = f"{self._name}-{part}.csv"
         self.texts[file] = without_formulas(frame.drop(columns=SOURCE, errors="ignore")).to_csv(index=False)
         return file
 

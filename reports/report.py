@@ -11,7 +11,7 @@ from bench.results.measured import count_recorded
 from crt import screen
 from crt.disk import write_text
 from crt.text import printable
-from reports.frames import read_frames
+from reports.frames import Results, read_frames
 from reports.header import header
 from reports.observations import observations
 from reports.options import Options
@@ -34,6 +34,7 @@ class Summary(NamedTuple):
     cells: int
     slower: int
     """Cells that became slower than those of `--against`."""
+    results: Results
 
 
 def report(path: Path, options: Options, home: str = "") -> Summary:
@@ -43,7 +44,7 @@ def report(path: Path, options: Options, home: str = "") -> Summary:
     """
     options.check()
     with screen.working("reading records and computing tables"):
-        manifest, measured, compared, frames = read_frames(
+        results = read_frames(
             path,
             options.runs,
             options.quick,
@@ -54,6 +55,7 @@ def report(path: Path, options: Options, home: str = "") -> Summary:
             options.against,
             None if options.target is None else options.target / 100,
         )
+    manifest, measured, compared, frames = results
     findings = verdict(manifest, measured, compared, frames)
     sentences = [finding.text for finding in findings]
     lines, shown = header(manifest, measured, frames), list(tables(frames, TEXT))
@@ -79,7 +81,8 @@ def report(path: Path, options: Options, home: str = "") -> Summary:
         for line in written:
             console.print(printable(line), soft_wrap=True)
     slower = int((frames["changes"]["verdict"] == "slower").sum())
-    return Summary(manifest.title, _main(findings), count_recorded(manifest, measured), len(manifest.cells), slower)
+    recorded = count_recorded(manifest, measured)
+    return Summary(manifest.title, _main(findings), recorded, len(manifest.cells), slower, results)
 
 
 def _main(findings: list[Finding]) -> str:

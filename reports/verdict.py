@@ -1,6 +1,5 @@
 """The verdict of a report: a few sentences that answer what the measurements show, each made by one rule."""
 
-from dataclasses import replace
 from typing import NamedTuple
 
 import pandas as pd
@@ -58,7 +57,7 @@ def verdict(
     """
     if not compared:
         return []
-    judged = [_competing(setting) for setting in compared if len(setting.judged) > 1]
+    judged = [setting.competing for setting in compared if len(setting.judged) > 1]
     competing = [setting for setting in judged if setting.judged]
     sentences = {"changed": changed(frames["changes"]) if "changes" in frames else ""}
     sentences |= {"compared": _compared(manifest, measured, compared, competing), "collapsed": _collapsed(compared)}
@@ -96,16 +95,6 @@ def _compared(manifest: Manifest, measured: list[Measured], compared: list[Setti
     ]
     end = f"; {' and '.join(gaps)} (bench.status says why)" if gaps else ""
     return f"Compared: {listed(labels, 'methods')}, on {listed(places, 'settings')}{judged}{end}."
-
-
-def _competing(setting: Setting) -> Setting:
-    """The setting without the robustness of contenders that collapsed with every seed."""
-    if all(len(each.collapsed) < len(each.by_seed) for each in setting.contenders):
-        return setting
-    contenders = (
-        replace(each, robust={}) if len(each.collapsed) == len(each.by_seed) else each for each in setting.contenders
-    )
-    return replace(setting, contenders=tuple(contenders))
 
 
 def _collapsed(compared: list[Setting]) -> str:

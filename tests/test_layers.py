@@ -36,7 +36,7 @@ FLOORS = {
         ("jobs",),
         ("plan",),
         ("commands",),
-        ("submit", "status", "cancel", "certify", "attack", "speed", "similarity", "gpu_check"),
+        ("submit", "status", "cancel", "certify", "attack", "speed", "similarity", "gpu_check", "export", "import_"),
         ("__main__",),
     ),
     "reports": (
@@ -47,7 +47,7 @@ FLOORS = {
         ("header", "competition", "students", "studies", "plots"),
         ("verdict",),
         ("page",),
-        ("report",),
+        ("report", "board"),
         ("site",),
         ("__main__", "coverage"),
     ),

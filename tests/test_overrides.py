@@ -94,7 +94,7 @@ REFUSED = {
     "method.SmoothAdv.epsi=1": ["cells[1].method.SmoothAdv.epsi: unknown key (allowed: T, m, eps, warmup, update)"],
     "method.epsi=1": ["--set method.epsi=1: nothing takes it (allowed: SmoothAdv.T, SmoothAdv.m, "],
     "method.SAT.eps=1": ["--set method.SAT.eps=1: nothing takes it (allowed: SmoothAdv.T"],
-    "method=Standrad": ["--set method=Standrad: cells[0].method: unknown name 'Standrad' (allowed: BCP, "],
+    "method=Standrad": ["--set method=Standrad: cells[0].method: unknown name 'Standrad' (allowed: ARD, AdaAD, BCP, "],
     "recip.epochs=1": ["--set recip.epochs=1: recip: unknown key (allowed: title, baseline, "],
     "recipe.epoch=1": ["--set recipe.epoch=1: cells[0].recipe.epoch: unknown key (allowed: epochs, "],
     "recipe.epochs=0": ["--set recipe.epochs=0: cells[0].recipe.epochs: 0: Input should be greater than or equal to 1"],

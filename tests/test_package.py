@@ -130,7 +130,9 @@ def test_a_command_is_the_same_by_both_of_its_names(name):
 
 
 def test_every_command_line_of_the_benchmark_is_a_command():
-    lines = {file.stem for file in (ROOT / "bench").glob("*.py") if "app = application(" in file.read_text()}
+    files = [file for file in (ROOT / "bench").glob("*.py") if "app = application(" in file.read_text()]
+    # `import` is a word of Python's, which names no module.
+    lines = {{"import_": "import"}.get(file.stem, file.stem) for file in files}
     # The check of a GPU runs tests, which no wheel holds.
     assert lines - {"__main__", "gpu_check"} | {"data", "report"} == set(COMMANDS)
 

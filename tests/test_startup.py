@@ -28,6 +28,8 @@ COMMANDS = (
     "bench.attack",
     "bench.speed",
     "bench.similarity",
+    "bench.export",
+    "bench.import_",
     "reports",
     "reports.coverage",
     "crt.data.beton",

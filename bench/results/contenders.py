@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
 from typing import NamedTuple
@@ -52,6 +52,12 @@ class Contender:
         """The collapses of its trainings by seed."""
         found = {seed: collapse(m) for seed, m in self.by_seed.items()}
         return {seed: each for seed, each in found.items() if each}
+
+    @property
+    def always_collapsed(self) -> bool:
+        """True if every training with records collapsed."""
+        recorded = [seed for seed, m in self.by_seed.items() if m.recorded]
+        return bool(recorded) and self.collapsed.keys() >= set(recorded)
 
     @cached_property
     def clean(self) -> dict[int, dict[int, bool]]:
@@ -109,6 +115,15 @@ class Setting:
     def judged(self) -> list[Contender]:
         """The contenders whose robustness was measured."""
         return [each for each in self.contenders if each.robust]
+
+    @cached_property
+    def competing(self) -> "Setting":
+        """The setting without the robustness of contenders that collapsed with every seed."""
+        lost = [each for each in self.judged if each.always_collapsed]
+        if not lost:
+            return self
+        contenders = (replace(each, robust={}) if each in lost else each for each in self.contenders)
+        return replace(self, contenders=tuple(contenders))
 
     @property
     def baseline(self) -> Contender | None:
@@ -179,15 +194,18 @@ class Setting:
         return 1 if interval.low > 0 else -1 if interval.high < 0 else 0
 
 
-def settings(manifest: Manifest, measured: Iterable[Measured], allow: Collection[str] = ()) -> list[Setting]:
+def settings(
+    manifest: Manifest, measured: Iterable[Measured], allow: Collection[str] = (), unrecorded: bool = False
+) -> list[Setting]:
     """The settings of a manifest in its order. Cells that differ in nothing but their seed are one contender.
 
-    A baseline without an evaluation joins the settings of its comparison group, whose costs are relative to it.
+    A baseline without an evaluation joins the settings of its comparison group, whose costs are relative to it. With
+    `unrecorded`, cells without any record are among the contenders.
     """
     own = {cell.id for cell in manifest.cells}
     groups: dict[tuple, dict[str, list[Measured]]] = {}
     for m in measured:
-        if m.id in own and (m.timed or m.losses or m.verdicts):
+        if m.id in own and (unrecorded or m.timed or m.losses or m.verdicts):
             key = (m.folder, m.cell.comparison_group, judged_alike(m.cell))
             groups.setdefault(key, {}).setdefault(m.cell.seedless.id, []).append(m)
     found = []

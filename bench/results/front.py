@@ -1,7 +1,7 @@
 """The Pareto front of cost and robustness, and how often each method is on it when seeds, images and times vary."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -24,15 +24,15 @@ def pareto(cost: np.ndarray | Sequence[float], value: np.ndarray | Sequence[floa
     return np.logical_not((no_worse & better).any(axis=-2))
 
 
-def front_frequencies(setting: Setting) -> dict[Contender, float]:
+def front_frequencies(setting: Setting, costs: Mapping[Contender, Interval] | None = None) -> dict[Contender, float]:
     """Share of bootstrap draws in which each judged and timed method is on the front; empty with fewer than two.
 
-    Costs are those of whole trainings relative to the first method.
+    Without `costs`, they are those of whole trainings relative to the first method.
     """
     first = next(iter(setting.judged), None)
     if first is None:
         return {}
-    costs = {each: setting.cost(each, first) for each in setting.judged}
+    costs = costs or {each: setting.cost(each, first) for each in setting.judged}
     timed = [each for each in setting.judged if not math.isnan(costs[each].mean)]
     images = sorted(set.intersection(*(set(own) for each in timed for own in each.robust.values())) if timed else ())
     if len(timed) < 2 or not images:

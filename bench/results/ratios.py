@@ -1,7 +1,7 @@
 """Ratios of comparable times, paired where both were measured in one process."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from bench.cell import StepKey
@@ -62,6 +62,16 @@ def mismatched_fields(first: Measured, second: Measured, allow: Collection[str] 
             )
         fields += [name] * (len(values) > 1)
     return tuple(fields)
+
+
+def environment(starts: Iterable[Start], allow: Collection[str] = ()) -> dict[str, str]:
+    """Values of the fields that two times must share, by name, without those in `allow`."""
+    known = list(starts)
+    return {
+        name: " and ".join(sorted(set().union(*(_values(start, name) for start in known))))
+        for name in COMPARED
+        if name not in allow
+    }
 
 
 def _values(start: Start, name: str) -> set[str]:

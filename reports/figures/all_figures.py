@@ -1,6 +1,6 @@
 """All figures of a report: as files, and as SVG for a page."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +29,7 @@ _KINDS: tuple[tuple[str, Callable[[Frames], Plot]], ...] = (
     ("cumulative", lambda f: hours.cumulative(f["timing"], f["teachers"])),
     ("scaling", lambda f: times.scaling(f["scaling"])),
 )
+NAMES = tuple(name for name, _ in _KINDS)
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,11 @@ class Refusal:
     reason: str
 
 
-def attempts(frames: Frames) -> Iterator[Entry | Refusal]:
-    """Yield every kind of figure, or the reason why it is not drawn: it is empty, or shows one value only."""
+def attempts(frames: Frames, names: Collection[str] = NAMES) -> Iterator[Entry | Refusal]:
+    """Yield each kind of figure, or the reason why it is not drawn: it is empty, or shows one value only."""
     for name, make in _KINDS:
+        if name not in names:
+            continue
         try:
             with style():
                 plot = make(frames)
@@ -85,9 +88,9 @@ def attempts(frames: Frames) -> Iterator[Entry | Refusal]:
             yield Entry(name, plot)
 
 
-def figures(frames: Frames) -> Iterator[Entry]:
-    """Yield the figures that have data."""
-    return (attempt for attempt in attempts(frames) if isinstance(attempt, Entry))
+def figures(frames: Frames, names: Collection[str] = NAMES) -> Iterator[Entry]:
+    """Yield the figures of these names that have data."""
+    return (attempt for attempt in attempts(frames, names) if isinstance(attempt, Entry))
 
 
 def draw(frames: Frames, plot: Path) -> Iterator[str]:

@@ -64,6 +64,8 @@ class Table:
     csv: str = ""
     latex: str = ""
     note: str = ""
+    cards: bool = False
+    """True to show each row as a card where the table is wider than the page."""
 
     @property
     def title(self) -> str:
