@@ -97,7 +97,7 @@ class Attacked(Regularized):
     K: Count = 8
     """Steps of the attack."""
     step_size: Positive = 0.25
-    """Length of a step, as a multiple of the attack's radius; 10 steps to a corner of the ball at once."""
+    """Length of a step, as a multiple of the attack's radius; a single step of 10 ends at a corner of a linf ball."""
     widening: Positive = 1.0
     """Radius of the attack as a multiple of the threat's."""
     l1: NonNegative = 0.0
