@@ -27,11 +27,12 @@ def test_each_kernel_and_matrix_moves_along_its_gradient_and_the_rest_stays():
     unmoved, moved = seen
     gradients = torch.autograd.grad(F.cross_entropy(before(x), y), list(before.parameters()))
     for (name, weight), g in zip(before.named_parameters(), gradients, strict=True):
+        weight = weight.detach()
         assert torch.equal(unmoved[name], weight)
         if weight.dim() == 1:
             assert torch.equal(moved[name], weight), name
             continue
-        v = (moved[name] - weight).detach()
+        v = moved[name].detach() - weight
         assert float(v.norm() / weight.norm()) == pytest.approx(GAMMA, rel=1e-9)
         assert float((v * g).sum() / v.norm() / g.norm()) == pytest.approx(1, rel=1e-9)
 
