@@ -21,26 +21,18 @@ def problem():
 def test_each_kernel_and_matrix_moves_along_its_gradient_and_the_rest_stays():
     model, x, y = problem()
     before, seen = copy.deepcopy(model), []
-
-    def loss(network):
-        seen.append({name: weight.detach().clone() for name, weight in model.named_parameters()})
-        return F.cross_entropy(network(x), y)
-
-    def watched(network):
-        # The parameters that the pass itself has, not those that the model has outside it.
-        handle = model.normalize.register_forward_hook(lambda *_: seen.append(dict(model.named_parameters())))
-        value = loss(network)
-        handle.remove()
-        return value
-
-    loss_at_worst_weights(model, watched, GAMMA, ranks=1)
-    moved = seen[-1]
+    # The parameters that each pass has, not those that the model has outside it.
+    model.normalize.register_forward_hook(lambda *_: seen.append(dict(model.named_parameters())))
+    loss_at_worst_weights(model, lambda network: F.cross_entropy(network(x), y), GAMMA, ranks=1)
+    unmoved, moved = seen
     gradients = torch.autograd.grad(F.cross_entropy(before(x), y), list(before.parameters()))
     for (name, weight), g in zip(before.named_parameters(), gradients, strict=True):
+        weight = weight.detach()
+        assert torch.equal(unmoved[name], weight)
         if weight.dim() == 1:
             assert torch.equal(moved[name], weight), name
             continue
-        v = moved[name] - weight
+        v = moved[name].detach() - weight
         assert float(v.norm() / weight.norm()) == pytest.approx(GAMMA, rel=1e-9)
         assert float((v * g).sum() / v.norm() / g.norm()) == pytest.approx(1, rel=1e-9)
 
