@@ -102,7 +102,7 @@ def test_what_names_no_network_is_refused(tmp_path):
             Transfer(threat=LINF, **arguments)
     with pytest.raises(ValueError, match="no other network"):
         judge(Transfer(threat=LINF), Linear(5), points(2), torch.zeros(2, dtype=torch.long))
-    with pytest.raises(ValueError, match="--attack Transfer: needs another network"):
+    with pytest.raises(ValueError, match="--attack Transfer: unknown"):
         attack_on("Transfer", {}, "linf", "8/255")
 
 

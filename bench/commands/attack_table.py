@@ -71,8 +71,6 @@ def attack_on(name: str, arguments: dict[str, Any], norm: str, eps: str) -> Atta
     ValueError for a wrong name, argument, norm or radius.
     """
     spec, evaluation = _evaluation(name, arguments, _threat(norm, eps))
-    if evaluation.needs_teacher:
-        raise ValueError(f"--attack {name}: needs another network (allowed: in manifests)")
     ball = {"attack": name, **evaluation.threat.model_dump(include={"norm", "eps"})}
     return Attack(spec, evaluation, ball, f"{norm} eps {eps}")
 
@@ -88,7 +86,9 @@ def _threat(norm: str, eps: str) -> Threat:
 
 
 def _evaluation(name: str, arguments: dict[str, Any], threat: Threat) -> tuple[Spec, Evaluation]:
-    attacks = {key: kind for key, kind in plugins("crt.evals").items() if kind.kind == "attack"}
+    kinds = {key: kind for key, kind in plugins("crt.evals").items() if kind.kind == "attack"}
+    # An attack that needs a second network is for manifests.
+    attacks = {key: kind for key, kind in kinds.items() if "teacher" not in inspect.signature(kind).parameters}
     if name not in attacks:
         raise ValueError(f"--attack {name}: unknown (allowed: {', '.join(sorted(attacks))})")
     for key in ("steps", "restarts", "loss"):
