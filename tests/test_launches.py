@@ -20,6 +20,7 @@ from crt.lipschitz.affine import Affine
 from crt.lipschitz.balls import balls
 from crt.lipschitz.boxes import Region
 from crt.lipschitz.chain import Layer
+from crt.lipschitz.local import Part, iterated, local_product
 from crt.lipschitz.translation import over_both
 from crt.models.batch_counters import BatchCounters
 from crt.models.classifier import Classifier
@@ -224,6 +225,26 @@ def test_balls_of_all_layers_have_their_gradients(images):
     torch.testing.assert_close(of["a"].rho, radius)
     torch.testing.assert_close(of["c"].reach, torch.stack([-radius[..., None] * length, radius[..., None] * length]))
     torch.testing.assert_close(of["c"].halves, weights[1].abs() / 2)
+
+
+def test_products_of_local_norms_have_their_gradients():
+    torch.manual_seed(0)
+    conv, linear = (layer.double() for layer in (nn.Conv2d(2, 3, 3, 2, 1), nn.Linear(4, 5)))
+    mask = torch.bernoulli(torch.full((3, 2, 4, 4), 0.7)).double()
+    # Nothing varies behind the last image's second layer.
+    behind = torch.tensor([[1.0, 1, 0, 1, 1], [1, 0, 1, 1, 1], [0, 0, 0, 0, 0]]).double()
+    varying = (
+        Part(Layer("a", conv, (2, 4, 4)), mask, None),
+        Part(Layer("b", linear, (4,)), torch.ones(3, 4).double(), behind),
+    )
+    vectors = iterated(varying, [torch.randn(3, 2, 4, 4).double(), torch.randn(3, 4).double()], 3)
+
+    def found(*_):
+        return local_product(varying, vectors)
+
+    assert torch.autograd.gradcheck(lambda a, b: found()[:2], (conv.weight, linear.weight))
+    g = torch.autograd.grad(found()[2], (conv.weight, linear.weight))
+    assert found()[2] == 0 and all((part == 0).all() for part in g)
 
 
 @pytest.mark.parametrize("rounds", [0, 1, 2])
