@@ -19,8 +19,9 @@ from bench.build.cost import forward_flops
 from bench.build.counter import Counter
 from crt.archs.convnet import cnn4c3f, cnn6c2f, cnn6c2f_bn
 from crt.lipschitz.chain import Layer, chain, weighted
+from crt.lipschitz.equation11 import eq11
 from crt.lipschitz.norms import upper_norm
-from crt.lipschitz.rotations import cosine, eq11, from_frame, guide, polar, rank_one, to_frame
+from crt.lipschitz.rotations import cosine, from_frame, guide, polar, rank_one, to_frame
 from crt.lipschitz.similarity import similarity
 from crt.methods.bcp import BCP
 from crt.methods.duet import Duet
@@ -219,20 +220,34 @@ def test_equation_11_weighs_its_terms_by_the_ratio():
     torch.manual_seed(0)
     a, b = torch.randn(2, 5, 3, 4, dtype=torch.float64)
     none = torch.zeros_like(a)
+
+    def distance(teacher, student, ratio):
+        ratio = torch.tensor([float(ratio)], dtype=torch.float64)
+        return eq11([teacher], [student], ratio, 1 / ratio)[0]
+
     for ratio in (0.5, 1.0, 3.0):
-        first, second = eq11(a, none, torch.tensor(ratio)), eq11(a, b, torch.tensor(ratio))
+        first, second = distance(a, none, ratio), distance(a, b, ratio)
         torch.testing.assert_close(first, torch.full((5,), ratio, dtype=torch.float64))
         alone = (ratio * a - b / ratio).flatten(1).norm(dim=1) / a.flatten(1).norm(dim=1)
         torch.testing.assert_close(second, alone)
     # Nearest where the student's outputs are the squared ratio times the teacher's.
-    torch.testing.assert_close(eq11(a, 9 * a, torch.tensor(3.0)), torch.zeros(5, dtype=torch.float64))
-    small = eq11(1e-9 * a, b, torch.tensor(2.0)) * 1e-9
+    torch.testing.assert_close(distance(a, 9 * a, 3.0), torch.zeros(5, dtype=torch.float64))
+    small = distance(1e-9 * a, b, 2.0) * 1e-9
     torch.testing.assert_close(small, b.flatten(1).norm(dim=1) / 2 / a.flatten(1).norm(dim=1))
-    for apart in (eq11, lambda s, t, _: cosine(s, t)):
+    for apart in (distance, lambda s, t, _: cosine(s, t)):
         still = none.clone().requires_grad_()
-        (g,) = torch.autograd.grad(apart(none, still, torch.tensor(1.0)).sum(), still)
+        (g,) = torch.autograd.grad(apart(none, still, 1.0).sum(), still)
         assert torch.equal(g, none)
-    assert torch.equal(eq11(none, b, torch.tensor(1.0)), torch.zeros(5, dtype=torch.float64))
+    assert torch.equal(distance(none, b, 1.0), torch.zeros(5, dtype=torch.float64))
+
+
+def test_equation_11_has_its_gradients():
+    torch.manual_seed(0)
+    teachers = [torch.randn(3, 2, 4, 4, dtype=torch.float64), torch.randn(3, 5, dtype=torch.float64)]
+    students = [torch.randn_like(part, requires_grad=True) for part in teachers]
+    ratios, scales = torch.rand(2, 2, dtype=torch.float64).add_(0.5).unbind()
+    given = (ratios.requires_grad_(), scales.requires_grad_(), *students)
+    assert torch.autograd.gradcheck(lambda r, k, *s: eq11(teachers, list(s), r, k), given)
 
 
 LAYERS = [

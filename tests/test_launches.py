@@ -17,6 +17,11 @@ from bench.build.launches import chunks, count_bodies, count_launches, count_rec
 from bench.cell import Cell, Spec
 from crt.archs.resnet import resnet20
 from crt.lipschitz.affine import Affine
+from crt.lipschitz.balls import balls
+from crt.lipschitz.boxes import Region
+from crt.lipschitz.chain import Layer
+from crt.lipschitz.local import Part, iterated, local_product
+from crt.lipschitz.translation import over_both
 from crt.models.batch_counters import BatchCounters
 from crt.models.classifier import Classifier
 from crt.models.fold_batchnorm import twin
@@ -176,15 +181,84 @@ def test_a_straight_program_with_cudnns_kernels_is_the_network():
             torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("rho", [torch.tensor(0.3), torch.tensor([0.2, 0.4])])
+@pytest.mark.parametrize("images", [(), (2,)])
 @pytest.mark.parametrize("module", [nn.Conv2d(2, 3, 3, 2, 1), nn.Linear(4, 3), nn.Linear(4, 3, bias=False)])
-def test_a_layer_on_a_ball_and_a_box_has_its_gradients(module, rho):
+def test_a_layer_on_a_ball_and_a_box_has_its_gradients(module, images):
     torch.manual_seed(0)
     module = module.double()
     mu = torch.rand((2, 2, 4, 4) if isinstance(module, nn.Conv2d) else (2, 4), dtype=torch.double)
-    points = torch.cat([mu, mu - torch.rand_like(mu), mu + torch.rand_like(mu)]).requires_grad_()
-    of = (points, module.weight, module.bias, rho.double().requires_grad_(), module)
-    assert torch.autograd.gradcheck(Affine.apply, of)
+    points = torch.cat([mu - torch.rand_like(mu), mu, mu + torch.rand_like(mu)]).requires_grad_()
+    halves = (module.weight.detach().abs() / 2).requires_grad_()
+    reach = torch.rand((2, *images, 3), dtype=torch.double) * torch.tensor([-1.0, 1.0]).view(2, *[1] * len(images), 1)
+    scale = torch.linspace(-1, 1, 5, dtype=torch.double)
+    given = (points, module.weight, module.bias, halves, reach.requires_grad_(), scale, module)
+    assert torch.autograd.gradcheck(Affine.apply, given)
+
+
+@pytest.mark.parametrize("images", [(), (2,)])
+def test_balls_of_all_layers_have_their_gradients(images):
+    torch.manual_seed(0)
+    layers = tuple(
+        Layer(name, module.double(), ())
+        for name, module in (
+            ("a", nn.Conv2d(2, 3, 3)),
+            ("b", nn.ReLU()),
+            ("c", nn.Linear(4, 5)),
+            ("d", nn.Linear(5, 2)),
+        )
+    )
+    rho, norms = torch.rand(images, dtype=torch.double), torch.rand(3, dtype=torch.double, requires_grad=True)
+    # A radius behind a layer whose norm is zero still depends on this norm.
+    norms.data[1] = 0
+    weights = [layer.affine.weight for layer in layers if layer.name != "b"]
+
+    def found(*_):
+        of = balls(layers, rho, dict(zip("acd", norms, strict=True)))
+        return torch.cat([part.flatten() for name in "acd" for part in of[name][:4]])
+
+    assert torch.autograd.gradcheck(found, (norms, *weights), check_undefined_grad=False)
+    of, radius, length = (
+        balls(layers, rho, dict(zip("acd", norms, strict=True))),
+        rho * norms[0],
+        weights[1].norm(dim=1),
+    )
+    torch.testing.assert_close(of["a"].rho, radius)
+    torch.testing.assert_close(of["c"].reach, torch.stack([-radius[..., None] * length, radius[..., None] * length]))
+    torch.testing.assert_close(of["c"].halves, weights[1].abs() / 2)
+
+
+def test_products_of_local_norms_have_their_gradients():
+    torch.manual_seed(0)
+    conv, linear = (layer.double() for layer in (nn.Conv2d(2, 3, 3, 2, 1), nn.Linear(4, 5)))
+    mask = torch.bernoulli(torch.full((3, 2, 4, 4), 0.7)).double()
+    # Nothing varies behind the last image's second layer.
+    behind = torch.tensor([[1.0, 1, 0, 1, 1], [1, 0, 1, 1, 1], [0, 0, 0, 0, 0]]).double()
+    varying = (
+        Part(Layer("a", conv, (2, 4, 4)), mask, None),
+        Part(Layer("b", linear, (4,)), torch.ones(3, 4).double(), behind),
+    )
+    vectors = iterated(varying, [torch.randn(3, 2, 4, 4).double(), torch.randn(3, 4).double()], 3)
+
+    def found(*_):
+        return local_product(varying, vectors)
+
+    assert torch.autograd.gradcheck(lambda a, b: found()[:2], (conv.weight, linear.weight))
+    g = torch.autograd.grad(found()[2], (conv.weight, linear.weight))
+    assert found()[2] == 0 and all((part == 0).all() for part in g)
+
+
+@pytest.mark.parametrize("rounds", [0, 1, 2])
+@pytest.mark.parametrize("rho", [torch.tensor(0.9), torch.tensor([0.6, 1.2, 0.0])])
+def test_translations_have_their_gradients(rho, rounds):
+    torch.manual_seed(0)
+    mu, y = torch.rand(3, 6, dtype=torch.double), torch.tensor([0, 3, 0])
+    points = torch.cat([mu - torch.rand_like(mu), mu, mu + torch.rand_like(mu)]).requires_grad_()
+    weight, rho = torch.randn(4, 6, dtype=torch.double, requires_grad=True), rho.double().requires_grad_()
+
+    def found(weight, points, rho):
+        return over_both(weight, y, Region(points, rho), rounds)[:2]
+
+    assert torch.autograd.gradcheck(found, (weight, points, rho))
 
 
 def test_the_command_prints_and_writes_its_table(tmp_path):

@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from crt.archs.convnet import cnn6c2f
 from crt.evals.lipschitz import Lipschitz
-from crt.lipschitz.boxes import Region, around, before_head, through
+from crt.lipschitz.balls import balls
+from crt.lipschitz.boxes import Region, before_head, regions, through
 from crt.lipschitz.chain import Layer, chain, check, exact, scale, weighted
 from crt.lipschitz.measures import features_constant, products, tightness
 from crt.lipschitz.norms import converged_norm, estimates, final_norms, first_vectors, upper_norm
@@ -127,8 +128,10 @@ def test_a_box_goes_through_a_layer_as_intervals_and_as_its_ball(layer):
     mu = torch.randn(B, *layer.shape, dtype=torch.float64)
     low, high = mu - torch.rand_like(mu), mu + torch.rand_like(mu)
     with torch.no_grad():
-        wide = through(layer, Region(mu, torch.tensor(1e3), low, high), {"body.0": torch.tensor(2.0)})
-        thin = through(layer, Region(mu, torch.tensor(1e-3), low, high), {"body.0": torch.tensor(2.0)})
+        wide, thin = (
+            through(layer, Region.of(mu, rho, low, high), balls((layer,), rho, {"body.0": torch.tensor(2.0)})["body.0"])
+            for rho in (torch.tensor(1e3, dtype=torch.float64), torch.tensor(1e-3, dtype=torch.float64))
+        )
         bias = layer.module(torch.zeros_like(mu)).flatten(1)
         top = torch.where(matrix > 0, high.view(B, 1, width), low.view(B, 1, width)) * matrix
         bottom = torch.where(matrix > 0, low.view(B, 1, width), high.view(B, 1, width)) * matrix
@@ -160,7 +163,7 @@ def test_translations_equal_an_exact_solver(tight):
     low, high = mu - tight * torch.rand_like(mu), mu + tight * torch.rand_like(mu)
     low[0, :4] = mu[0, :4]
     y, rho = torch.tensor([0, 1, 2, 3, 1]), torch.tensor([0.0, 0.5, 1.0, 1.0, 2.0], dtype=torch.float64)
-    region = Region(mu, rho, low, high)
+    region = Region.of(mu, rho, low, high)
     found = {rounds: over_both(weight, y, region, rounds) for rounds in (0, 1, 2, None)}
     torch.testing.assert_close(found[0], over_ball(weight, y, rho))
     assert (found[1] <= found[0] + 1e-12).all() and (found[2] <= found[1] + 1e-12).all()
@@ -176,7 +179,7 @@ def test_translations_have_finite_gradients_where_nothing_moves():
     weight = torch.zeros(3, 4, requires_grad=True)
     mu = torch.zeros(2, 4, requires_grad=True)
     for rho in (0.0, 1.0):
-        region = Region(mu, torch.tensor(rho, requires_grad=True), mu * 1.0, mu * 1.0)
+        region = Region.of(mu, torch.tensor(rho, requires_grad=True), mu * 1.0, mu * 1.0)
         found = over_both(weight, torch.tensor([0, 1]), region, None)
         g = torch.autograd.grad(found.sum(), (weight, mu, region.rho))
         assert torch.equal(found, torch.zeros(2, 3)) and all(part.isfinite().all() for part in g)
@@ -230,14 +233,12 @@ def attacks(model, x, y):
 
 def test_no_attack_leaves_a_region_or_a_translation(trained):
     model, x, y, layers, norms = trained
-    regions = [around(model, x, EPS)]
-    for layer in layers[:-1]:
-        regions.append(through(layer, regions[-1], norms))
-    translations = over_both(model.head.weight, y, regions[-1], None)
+    inputs = regions(model, layers, x, EPS, norms)
+    translations = over_both(model.head.weight, y, inputs[-1], None)
     clean, tried, nearest = model(x), 0, 0.0
     for d in attacks(model, x, y):
         now = model.normalize(x + d)
-        for layer, region in zip(layers, regions, strict=True):
+        for layer, region in zip(layers, inputs, strict=True):
             distance = (now - region.mu).flatten(1).norm(dim=1)
             assert (distance <= region.rho + 1e-9).all(), layer.name
             assert (now >= region.low - 1e-9).all() and (now <= region.high + 1e-9).all(), layer.name

@@ -59,7 +59,7 @@ def masked_norms(part: Part) -> torch.Tensor:
     """The norm of each image's matrix without the rows and columns that are left out."""
     matrix, found = dense(part.layer), []
     for b, inner in enumerate(part.inner):
-        rows = torch.ones(len(matrix)) if isinstance(part.outer, float) else part.outer[b].flatten()
+        rows = torch.ones(len(matrix)) if part.outer is None else part.outer[b].flatten()
         found.append(torch.linalg.matrix_norm(matrix[rows > 0][:, inner.flatten() > 0], 2))
     return torch.stack(found)
 

@@ -161,7 +161,7 @@ def _local(model: Classifier, layers: tuple[Layer, ...], x: Tensor, eps: float, 
         local_norms = [
             local_estimate(part, vectors[part.layer.name].expand_as(part.inner), _LOCAL)[0] for part in local_parts
         ]
-        radii.append(last_ball(model, 1.0, local_norms))
+        radii.append(last_ball(model, 1.0, math.prod(local_norms)))
     body = torch.cat(radii).mean()
     return Products(float(body * norms["head"]), float(body * distances(model.head.weight).max()))
 

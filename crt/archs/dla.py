@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from crt.models.pooling import GlobalAverage
+
 __all__ = ["dla"]
 
 
@@ -51,4 +53,4 @@ def dla() -> tuple[nn.Module, int]:
     for inputs, outputs in ((3, 16), (16, 16), (16, 32)):
         layers += [nn.Conv2d(inputs, outputs, 3, 1, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
     trees = [_Tree(32, 64, 1, 1), _Tree(64, 128, 2, 2), _Tree(128, 256, 2, 2), _Tree(256, 512, 1, 2)]
-    return nn.Sequential(*layers, *trees, nn.AdaptiveAvgPool2d(1), nn.Flatten()), 512
+    return nn.Sequential(*layers, *trees, GlobalAverage()), 512

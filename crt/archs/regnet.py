@@ -3,6 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from crt.models.pooling import GlobalAverage
+
 __all__ = ["regnetx_200mf"]
 
 _GROUP = 8
@@ -35,4 +37,4 @@ def regnetx_200mf() -> tuple[nn.Module, int]:
         for i in range(depth):
             layers.append(_Block(inputs, width, stride if i == 0 else 1))
             inputs = width
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()), inputs
+    return nn.Sequential(*layers, GlobalAverage()), inputs

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from crt.models.pooling import GlobalAverage
+
 __all__ = ["resnet10", "resnet18", "resnet20", "resnet50", "resnet50_512", "resnet110"]
 
 _WIDE = (64, 128, 256, 512)
@@ -60,7 +62,7 @@ def _stages(
         for i in range(depth):
             layers.append(block(inputs, width, 2 if stage > 0 and i == 0 else 1))
             inputs = block.expansion * width
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()), inputs
+    return nn.Sequential(*layers, GlobalAverage()), inputs
 
 
 def _resnet(n: int) -> tuple[nn.Module, int]:

@@ -3,6 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from crt.models.pooling import GlobalAverage
+
 __all__ = ["resnext29"]
 
 _CARDINALITY, _BOTTLENECK = 2, 64
@@ -37,4 +39,4 @@ def resnext29() -> tuple[nn.Module, int]:
         for i in range(3):
             layers.append(_Block(inputs, width, stride if i == 0 else 1))
             inputs = 2 * width
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()), inputs
+    return nn.Sequential(*layers, GlobalAverage()), inputs

@@ -3,6 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from crt.models.pooling import GlobalAverage
+
 __all__ = ["wideresnet34_10"]
 
 
@@ -29,7 +31,7 @@ def wideresnet34_10() -> tuple[nn.Module, int]:
         for i in range(5):
             layers.append(_Block(inputs, outputs, stride if i == 0 else 1))
             inputs = outputs
-    layers += [nn.BatchNorm2d(inputs), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    layers += [nn.BatchNorm2d(inputs), nn.ReLU(), GlobalAverage()]
     body = nn.Sequential(*layers)
     for module in body.modules():
         if isinstance(module, nn.Conv2d):

@@ -83,8 +83,12 @@ def pgd(
     The caller sets the model's mode with `frozen` or `inputs_only`.
     """
 
+    # In l-infinity, the ball within [0, 1] is a box, whose ends stay the same in all steps.
+    box = [project(x + end, x, threat.eps, "linf") for end in (-1, 1) if threat.norm == "linf"]
+
     def move(now: Tensor, g: Tensor) -> Tensor:
-        return project(torch.add(now, ascend(g, threat.norm), alpha=alpha), x, threat.eps, threat.norm)
+        moved = torch.add(now, ascend(g, threat.norm), alpha=alpha)
+        return moved.clamp_(*box) if box else project(moved, x, threat.eps, threat.norm)
 
     return climb(lambda now: losses(model, now, y), move, now, K, best_of)
 

@@ -8,74 +8,77 @@ from crt.lipschitz.chain import multiply
 
 
 class Affine(torch.autograd.Function):
-    """Map points (3B, *shape), the centres of balls and the lower and upper ends of boxes, through a layer.
+    """Map points (3B, *shape), the lower ends of boxes, the centres of balls and the upper ends, through a layer.
 
-    The box of the output lies within the image of the box and around that of the ball, whose radius is `rho`. Where
-    both have the same end, each has half of its gradient, as with `torch.maximum`.
+    The box of the output lies within the image of the box and around that of the ball, which reaches from its centre by
+    `reach`, (2, channels) or (2, B, channels), the negative one first. `halves` are half of the weights' absolute
+    values, and `scale` is the tensor -1, -0.5, 0, 0.5, 1. Where both have the same end, each has half of its gradient,
+    as with `torch.maximum`.
     """
 
     @staticmethod
-    def forward(ctx, points: Tensor, weight: Tensor, bias: Tensor | None, rho: Tensor, module: nn.Conv2d | nn.Linear):
-        mu, low, high = points.chunk(3)
-        half, absolute = (high - low) / 2, weight.abs()
+    def forward(
+        ctx,
+        points: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        halves: Tensor,
+        reach: Tensor,
+        scale: Tensor,
+        module: nn.Conv2d | nn.Linear,
+    ):
+        low, mu, high = points.chunk(3)
+        width, centres = high - low, _like(mu, 2)
         # The ball's centre and the box's pass through the layer as one batch.
-        centres = torch.cat([mu, low + half])
+        centres[: len(mu)].copy_(mu)
+        torch.lerp(low, high, 0.5, out=centres[len(mu) :])
         mu, centre = module(centres).chunk(2)
-        width = multiply(module, half, absolute)
-        # A row is the whole kernel, of which neurons at the border see only a part.
-        rows = torch.linalg.vector_norm(weight.flatten(1), dim=1)
-        reach = _beside(rho, mu) * rows.view(-1, *[1] * (mu.dim() - 2))
-        box_low, ball_low, box_high, ball_high = centre - width, mu - reach, centre + width, mu + reach
-        out = _like(mu, 3)
-        first, second, third = out.chunk(3)
-        first.copy_(mu)
-        torch.maximum(box_low, ball_low, out=second)
-        torch.minimum(box_high, ball_high, out=third)
+        half = multiply(module, width, halves)
+        box, ball, out = _like(mu, 2), _like(mu, 2), _like(mu, 3)
+        signs = _beside(scale[::4, None], mu)
+        torch.addcmul(centre, half, signs, out=box.unflatten(0, (2, -1)))
+        torch.add(mu, _beside(reach, mu), out=ball.unflatten(0, (2, -1)))
+        lower, middle, upper = out.chunk(3)
+        middle.copy_(mu)
+        torch.maximum(box[: len(mu)], ball[: len(mu)], out=lower)
+        torch.minimum(box[len(mu) :], ball[len(mu) :], out=upper)
         if any(ctx.needs_input_grad):
-            share = _like(mu, 2)
-            lower, upper = share.chunk(2)
-            torch.sub(box_low, ball_low, out=lower)
-            torch.sub(ball_high, box_high, out=upper)
-            share = torch.heaviside(share, share.new_full((), 0.5))
-            ctx.save_for_backward(half, centres, weight, absolute, rows, rho, share)
-            ctx.module, ctx.biased = module, bias is not None
+            # The part of the larger of both ends: the box's share below, and the ball's above.
+            larger = torch.heaviside(box.sub_(ball), scale[3])
+            ctx.save_for_backward(width, centres, weight, halves, larger)
+            ctx.module, ctx.biased, ctx.single = module, bias is not None, reach.dim() == 2
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx, g):
-        half, centres, weight, absolute, rows, rho, share = ctx.saved_tensors
-        to_points, _, _, to_rho, _ = ctx.needs_input_grad
-        images = len(g) // 3
-        ends = g[images:]
-        boxes = ends * share
-        box_low, box_high = boxes.chunk(2)
-        ball_low, ball_high = (ends - boxes).chunk(2)
-        to_mu = torch.add(g[:images], ball_low).add_(ball_high)
-        g_centres = torch.cat([to_mu, box_low + box_high])
-        g_centres, g_weight, g_bias = _back(ctx.module, g_centres, centres, weight, ctx.biased, to_points)
-        g_half, g_absolute, _ = _back(ctx.module, box_high - box_low, half, absolute, False, to_points)
-        reach = ball_high - ball_low
-        reach = reach.flatten(2).sum(2) if g.dim() > 2 else reach
-        g_rows = (reach * rho.view(-1, 1)).sum(0)
-        # A row of zeros has the gradient zero.
-        g_rows = g_rows / rows.clamp_min(torch.finfo(rows.dtype).tiny)
-        g_weight = g_weight.addcmul_(g_absolute, weight.sgn())
-        g_weight = g_weight.addcmul_(weight, g_rows.view(-1, *[1] * (weight.dim() - 1)))
-        g_rho = (reach * rows).sum(1) if to_rho else None
-        if g_rho is not None and rho.dim() == 0:
-            g_rho = g_rho.sum()
-        return _points(g_centres, g_half) if to_points else None, g_weight, g_bias, g_rho, None
+        width, centres, weight, halves, larger = ctx.saved_tensors
+        to_points = ctx.needs_input_grad[0]
+        g = g.unflatten(0, (3, -1))
+        images, parts = g.shape[1], _like(g[0], 4).unflatten(0, (4, -1))
+        ends, larger = g[::2], larger.unflatten(0, (2, -1))
+        torch.mul(ends, larger, out=parts[2:])
+        torch.sub(ends, parts[2:], out=parts[:2])
+        ball_low, box_high, box_low, ball_high = parts
+        to_centres = _like(g[0], 2)
+        torch.add(g[1], ball_low, out=to_centres[:images]).add_(ball_high)
+        torch.add(box_low, box_high, out=to_centres[images:])
+        g_centres, g_weight, g_bias = backwards(ctx.module, to_centres, centres, weight, ctx.biased, to_points)
+        g_width, g_halves, _ = backwards(ctx.module, box_high - box_low, width, halves, False, to_points)
+        over = ([1] if ctx.single else []) + [*range(3, parts.dim())]
+        g_reach = parts[::3].sum(over) if over else parts[::3]
+        g_points = _points(g_centres, g_width) if g_centres is not None and g_width is not None else None
+        return g_points, g_weight, g_bias, g_halves, g_reach, None, None
 
 
-def _points(centres: Tensor, half: Tensor) -> Tensor:
-    """Gradient of the points from those of both centres and of half of the box's width."""
+def _points(centres: Tensor, width: Tensor) -> Tensor:
+    """Gradient of the points from those of both centres and of the box's width."""
     mu, centre = centres.chunk(2)
     out = _like(mu, 3)
-    first, second, third = out.chunk(3)
-    first.copy_(mu)
-    torch.add(half, centre, out=third).div_(2)
-    torch.sub(centre, third, out=second)
+    lower, middle, upper = out.chunk(3)
+    middle.copy_(mu)
+    torch.add(width, centre, alpha=0.5, out=upper)
+    torch.sub(centre, upper, out=lower)
     return out
 
 
@@ -86,7 +89,7 @@ def _like(x: Tensor, times: int) -> Tensor:
     return torch.empty((times * len(x), *x.shape[1:]), dtype=x.dtype, device=x.device, memory_format=order)
 
 
-def _back(
+def backwards(
     module: nn.Conv2d | nn.Linear, g: Tensor, x: Tensor, weight: Tensor, biased: bool, to_x: bool
 ) -> tuple[Tensor | None, Tensor, Tensor | None]:
     """Gradients of the inputs, the weight and the bias of a layer."""
@@ -98,6 +101,7 @@ def _back(
     )  # fmt: skip
 
 
-def _beside(values: Tensor, outputs: Tensor) -> Tensor:
-    """One value for each image, or for all, shaped to broadcast over outputs (B, ...)."""
-    return values.view(-1, *[1] * (outputs.dim() - 1))
+def _beside(reach: Tensor, outputs: Tensor) -> Tensor:
+    """Values of channels, shaped to broadcast over outputs (B, channels, ...)."""
+    reach = reach if reach.dim() == 3 else reach[:, None]
+    return reach.view(*reach.shape, *[1] * (outputs.dim() - 2))

@@ -7,16 +7,18 @@ the layer (Kuczynski and Wozniakowski, 1992, https://doi.org/10.1137/0613066, th
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from functools import cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
+from crt.lipschitz.affine import backwards
 from crt.lipschitz.boxes import Region, regions
 from crt.lipschitz.chain import AFFINE, Layer, multiply, scale, transposed
-from crt.lipschitz.norms import Norms
+from crt.lipschitz.norms import DOUBLED, Norms
 from crt.models.activations import ReLUTheta
 from crt.models.classifier import Classifier
 
@@ -36,8 +38,8 @@ class Part(NamedTuple):
     layer: Layer
     inner: Tensor
     """1 where an input varies, else 0, (B, *shape)."""
-    outer: Tensor | float
-    """1 where an output varies behind the activation, else 0; 1 for all outputs where the activation mixes them."""
+    outer: Tensor | None
+    """1 where an output varies behind the activation, else 0; None where the activation mixes outputs."""
 
 
 def parts(layers: tuple[Layer, ...], regions: list[Region]) -> tuple[Part, ...]:
@@ -46,7 +48,7 @@ def parts(layers: tuple[Layer, ...], regions: list[Region]) -> tuple[Part, ...]:
     for i, layer in enumerate(layers[:-1]):
         if isinstance(layer.module, AFFINE):
             alone = isinstance(layers[i + 1].module, nn.ReLU | ReLUTheta)
-            varying.append(Part(layer, varies(i), varies(i + 2) if alone else 1.0))
+            varying.append(Part(layer, varies(i), varies(i + 2) if alone else None))
     return tuple(varying)
 
 
@@ -71,7 +73,7 @@ def local_region(
         draws = [torch.randn(part.layer.shape, generator=generator, dtype=x.dtype) for generator in generators]
         v = torch.stack(draws).to(x.device)
         own.append(local_upper(part, v, norms[part.layer.name]) if how == "fft_upper" else local_converged(part, v))
-    return inputs[-1]._replace(rho=last_ball(model, eps, own))
+    return inputs[-1]._replace(rho=last_ball(model, eps, math.prod(own)))
 
 
 def local_forwards(how: Norms) -> int:
@@ -79,9 +81,9 @@ def local_forwards(how: Norms) -> int:
     return 2 * LANCZOS if how == "fft_upper" else 2 * PUBLISHED + 1
 
 
-def last_ball(model: Classifier, eps: float | Tensor, norms: Iterable[Tensor]) -> Tensor:
-    """Radius (B,) of the ball that contains the features, from each layer's local norms (B,)."""
-    return eps * scale(model) * math.prod(norms)
+def last_ball(model: Classifier, eps: float | Tensor, product: Tensor) -> Tensor:
+    """Radius (B,) of the ball that contains the features, from the product (B,) of all layers' local norms."""
+    return eps * scale(model) * product
 
 
 def local_estimate(part: Part, v: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
@@ -89,8 +91,44 @@ def local_estimate(part: Part, v: Tensor, iterations: int) -> tuple[Tensor, Tens
 
     As in `norms.estimates`, the iterations have no gradient, and the norm's gradient is that of |W v|.
     """
-    v = _iterated(part, v, iterations)
-    return _length(part.outer * multiply(part.layer.affine, v)), v
+    (v,) = iterated((part,), [v], iterations)
+    return local_product((part,), [v]), v
+
+
+def local_product(parts: tuple[Part, ...], vectors: list[Tensor]) -> Tensor:
+    """Product (B,) of the parts' lengths |W v| for vectors (B, *shape), which have no gradient."""
+    return _Product.apply(parts, vectors, *(part.layer.affine.weight for part in parts))
+
+
+class _Product(torch.autograd.Function):
+    """`local_product` from the layers' weights."""
+
+    @staticmethod
+    def forward(ctx, parts: tuple[Part, ...], vectors: list[Tensor], *weights: Tensor):
+        outputs = [multiply(part.layer.affine, v) for part, v in zip(parts, vectors, strict=True)]
+        _leave_out(outputs, [part.outer for part in parts])
+        lengths = torch.stack([_length(output) for output in outputs])
+        product = lengths.prod(0)
+        ctx.save_for_backward(lengths, product, *vectors, *outputs, *weights)
+        ctx.layers = [part.layer.affine for part in parts]
+        return product
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, g):
+        (lengths, product, *saved), count = ctx.saved_tensors, len(ctx.layers)
+        # Where a length is zero, so are its gradient and, for the others, the product of the rest.
+        shares = (g * product / lengths.square()).masked_fill_(lengths == 0, 0)
+        return (
+            None,
+            None,
+            *(
+                backwards(layer, _beside(share, u) * u, v, weight, biased=False, to_x=False)[1]
+                for layer, share, v, u, weight in zip(
+                    ctx.layers, shares, *(saved[k * count :][:count] for k in range(3)), strict=True
+                )
+            ),
+        )
 
 
 @torch.no_grad()
@@ -98,13 +136,13 @@ def local_converged(part: Part, v: Tensor) -> Tensor:
     """Local norms (B,) as published: power iteration from `v` (B, *shape) until it hardly moves; a lower bound."""
     moving = torch.ones(len(v), dtype=torch.bool, device=v.device)
     for _ in range(PUBLISHED):
-        after = _iterated(part, v, 1)
+        (after,) = iterated((part,), [v], 1)
         moved = _length(after - v) >= TOLERANCE
         # The vector of each image stops by itself, so that its norm does not depend on the others'.
         v, moving = torch.where(_beside(moving, v), after, v), moving & moved
         if not moving.any():
             break
-    return _length(part.outer * multiply(part.layer.affine, v))
+    return local_product((part,), [v])
 
 
 @torch.no_grad()
@@ -117,7 +155,8 @@ def local_upper(part: Part, v: Tensor, norm: Tensor) -> Tensor:
     before, off = torch.zeros_like(v), v.new_zeros(len(v))
     diagonal, beside = [], []
     for _ in range(LANCZOS):
-        w = _squared(part, part.inner * v) - _beside(off, v) * before
+        (w,) = _squared((part,), [part.inner * v])
+        w = w - _beside(off, v) * before
         diagonal.append((w * v).flatten(1).sum(1))
         w = w - _beside(diagonal[-1], v) * v
         off = _length(w)
@@ -135,29 +174,45 @@ def uncertain(inputs: int, steps: int, failure: float) -> float:
 
 
 @torch.no_grad()
-def _iterated(part: Part, v: Tensor, iterations: int) -> Tensor:
-    v = part.inner * v
-    for _ in range(iterations):
-        u = _squared(part, v)
-        length = _beside(_length(u), u)
-        v = torch.where(length > 0, u / length, v)
-    return v
+def iterated(parts: tuple[Part, ...], vectors: list[Tensor], iterations: int) -> list[Tensor]:
+    """Vectors (B, *shape) after power iterations of all parts together, of length 1, or 0 where nothing varies."""
+    vectors = [part.inner * v for part, v in zip(parts, vectors, strict=True)]
+    for left in reversed(range(iterations)):
+        vectors = _squared(parts, vectors)
+        if left % DOUBLED == 0:
+            lengths = [_length(v) for v in vectors]
+            torch._foreach_clamp_min_(lengths, torch.finfo(lengths[0].dtype).tiny)
+            vectors = [v.div_(_beside(length, v)) for v, length in zip(vectors, lengths, strict=True)]
+    return vectors
 
 
-def _squared(part: Part, v: Tensor) -> Tensor:
-    """Apply the part of the layer and its transpose to inputs (B, *shape), which are 0 where none varies."""
-    module = part.layer.affine
-    u = part.outer * multiply(module, v)
-    return part.inner * transposed(module, u, part.layer.shape, module.weight)
+def _squared(parts: tuple[Part, ...], vectors: list[Tensor]) -> list[Tensor]:
+    """Apply the parts of layers and their transposes to inputs (B, *shape), which are 0 where none varies."""
+    modules = [part.layer.affine for part in parts]
+    outputs = [multiply(module, v) for module, v in zip(modules, vectors, strict=True)]
+    _leave_out(outputs, [part.outer for part in parts])
+    found = [
+        transposed(module, u, part.layer.shape, module.weight)
+        for module, u, part in zip(modules, outputs, parts, strict=True)
+    ]
+    _leave_out(found, [part.inner for part in parts])
+    return found
+
+
+def _leave_out(values: list[Tensor], varying: Sequence[Tensor | None]) -> None:
+    """Set values (B, *shape) to 0 in place where a mask is 0; None leaves all."""
+    if pairs := [pair for pair in zip(values, varying, strict=True) if pair[1] is not None]:
+        torch._foreach_mul_(*map(list, zip(*pairs, strict=True)))
 
 
 def _varies(region: Region) -> Tensor:
     # The activation maps the interval of a neuron that it makes constant to a point.
-    return (region.high > region.low).to(region.mu.dtype)
+    low, high = region.low, region.high
+    return torch.gt(high, low, out=torch.empty_like(high))
 
 
 def _length(v: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(v.flatten(1), dim=1)
+    return torch.linalg.vector_norm(v, dim=[*range(1, v.dim())])
 
 
 def _beside(values: Tensor, v: Tensor) -> Tensor:

@@ -8,12 +8,18 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
+from crt.lipschitz.affine import backwards
 from crt.lipschitz.chain import Layer, multiply, padding, transposed, weighted
 
 Norms = Literal["fft_upper", "power_iteration"]
 SHIFT = 1e-18
 """Added to squared norms in power iterations: it keeps the iterate finite when all weights are zero."""
+
+
+DOUBLED = 2
+"""Power iterations between two divisions by the length, which float32 bears for norms from 1e-4 to 1e4."""
 
 
 def first_vectors(layers: tuple[Layer, ...]) -> dict[str, Tensor]:
@@ -35,9 +41,36 @@ def estimates(
     """
     chosen = weighted(layers)
     after = _iterated(chosen, [vectors[layer.name] for layer in chosen], iterations)
-    norms = torch._foreach_norm([multiply(layer.affine, v) for layer, v in zip(chosen, after, strict=True)])
+    norms = _Lengths.apply(chosen, after, *(layer.affine.weight for layer in chosen))
     names = [layer.name for layer in chosen]
     return dict(zip(names, norms, strict=True)), dict(zip(names, after, strict=True))
+
+
+class _Lengths(torch.autograd.Function):
+    """Lengths |W v| for the weights of layers and vectors (1, *shape) without gradients."""
+
+    @staticmethod
+    def forward(ctx, layers: tuple[Layer, ...], vectors: list[Tensor], *weights: Tensor):
+        outputs = [multiply(layer.affine, v) for layer, v in zip(layers, vectors, strict=True)]
+        lengths = torch._foreach_norm(outputs)
+        ctx.save_for_backward(*vectors, *outputs, *lengths, *weights)
+        ctx.layers = layers
+        return tuple(lengths)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *g):
+        count = len(ctx.layers)
+        vectors, outputs, lengths, weights = (ctx.saved_tensors[k * count :][:count] for k in range(4))
+        found = [
+            backwards(layer.affine, u, v, weight, biased=False, to_x=False)[1]
+            for layer, u, v, weight in zip(ctx.layers, outputs, vectors, weights, strict=True)
+        ]
+        # A length of zero has the gradient zero.
+        lengths = torch.stack(lengths)
+        for part, share in zip(found, torch.stack(g) / lengths.masked_fill(lengths == 0, torch.inf), strict=True):
+            part.mul_(share)
+        return None, None, *found
 
 
 @torch.no_grad()
@@ -76,11 +109,13 @@ def converged_norm(layer: Layer, tolerance: float = 1e-5, cap: int = 1_000_000) 
 @torch.no_grad()
 def _iterated(layers: tuple[Layer, ...], vectors: list[Tensor], iterations: int) -> list[Tensor]:
     weights = [layer.affine.weight.to(v.dtype) for layer, v in zip(layers, vectors, strict=True)]
-    for _ in range(iterations):
+    after = vectors
+    for left in reversed(range(iterations)):
         after = [
             transposed(layer.affine, multiply(layer.affine, v, weight), layer.shape, weight)
-            for layer, v, weight in zip(layers, vectors, weights, strict=True)
+            for layer, v, weight in zip(layers, after, weights, strict=True)
         ]
-        torch._foreach_add_(after, vectors, alpha=SHIFT)
-        vectors = [u / length for u, length in zip(after, torch._foreach_norm(after), strict=True)]
+        if left % DOUBLED == 0:
+            torch._foreach_add_(after, vectors, alpha=SHIFT)
+            after = vectors = [u.div_(length) for u, length in zip(after, torch._foreach_norm(after), strict=True)]
     return vectors

@@ -67,21 +67,9 @@ def rank_one(layer: Layer, v: Tensor, x: Tensor) -> Tensor:
     return along.view(-1, *[1] * (u.dim() - 1)) * (u / torch.linalg.vector_norm(u))
 
 
-def eq11(teachers: Tensor, students: Tensor, ratio: Tensor) -> Tensor:
-    """Distance (B,) of rotated outputs, weighted with a ratio of norms, over the teacher's length: equation 11."""
-    apart, length = _length(ratio * teachers - students / ratio), _length(teachers).detach()
-    # Where the teacher's features are all 0, the distance is 0.
-    unknown = length == 0
-    return (apart / length.masked_fill(unknown, 1)).masked_fill(unknown, 0)
-
-
 def cosine(teachers: Tensor, students: Tensor) -> Tensor:
     """1 minus the cosine (B,) of rotated outputs."""
     return 1 - torch.cosine_similarity(teachers.flatten(1), students.flatten(1))
-
-
-def _length(values: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(values.flatten(1), dim=1)
 
 
 def norm_with(layer: Layer, weight: Tensor) -> Tensor:

@@ -108,4 +108,7 @@ def followed(layers: tuple[Layer, ...], vectors: dict[str, Tensor], iterations: 
 
 def mixed(logits: Tensor, worst: Tensor, y: Tensor, kappa: float | Tensor) -> Tensor:
     """`kappa` times the cross-entropy of logits (B, classes) plus 1 - `kappa` times that of worst logits."""
+    # A loss with weight zero is skipped, if `kappa` is a number; a tensor's value is not read.
+    if not isinstance(kappa, Tensor) and kappa == 0:
+        return F.cross_entropy(worst, y)
     return kappa * F.cross_entropy(logits, y) + (1 - kappa) * F.cross_entropy(worst, y)

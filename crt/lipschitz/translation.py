@@ -7,6 +7,7 @@ and worst logits are logits plus translations.
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from crt.lipschitz.boxes import Region
 
@@ -29,29 +30,57 @@ def over_both(weight: Tensor, y: Tensor, region: Region, rounds: int | None = 1)
     exceed the box at the previous round's t to those that are held at its ends; the others may leave the box, so that
     the value after any round is an upper bound.
     """
-    c = weight - weight.index_select(0, y)[:, None]
-    up, down = (region.high - region.mu).clamp_min(0), (region.mu - region.low).clamp_min(0)
-    end = torch.where(c > 0, up[:, None], down[:, None])
-    c, rho2 = c.abs(), region.rho.view(-1, 1).square()
-    c2, end2 = c.square(), end.square()
-    held, room, free = torch.zeros_like(c, dtype=torch.bool), rho2, c2.sum(-1)
-    while rounds is None or rounds > 0:
-        # The comparison is multiplied out, because the divisor may be zero.
-        before, held = held, held | (room[..., None] * c2 >= free[..., None] * end2)
-        if rounds is None and torch.equal(held, before):
-            break
-        # The rest of the ball's squared radius without the held coordinates, and the squared length of c along the free
-        # ones.
-        room = (rho2 - end2.masked_fill(~held, 0).sum(-1)).clamp_min(0)
-        free = c2.masked_fill(held, 0).sum(-1)
-        rounds = rounds and rounds - 1
-    return (c * end).masked_fill(~held, 0).sum(-1) + _root(room * free)
+    return _OverBoth.apply(weight, region.points, region.rho, y, rounds)
 
 
-def _root(values: Tensor) -> Tensor:
-    """Square root, with gradient 0 at 0."""
-    zero = values <= 0
-    return values.masked_fill(zero, 1).sqrt().masked_fill(zero, 0)
+class _OverBoth(torch.autograd.Function):
+    """`over_both` from the head's weights, points (3B, width) of a region and its radius."""
+
+    @staticmethod
+    def forward(ctx, weight: Tensor, points: Tensor, rho: Tensor, y: Tensor, rounds: int | None):
+        mu, c = points.chunk(3)[1], weight - weight.index_select(0, y)[:, None]
+        moves = points.unflatten(0, (3, -1))[::2] - mu
+        down, up = moves
+        down.clamp_max_(0)
+        up.clamp_min_(0)
+        end = torch.where(c > 0, up[:, None], down[:, None])
+        gain, end2, c2, rho2 = c * end, end.square(), c.square(), rho.view(-1, 1).square()
+        loose, room, free = None, rho2, c2.sum(-1)
+        while rounds is None or rounds > 0:
+            # The comparison is multiplied out, because the divisor may be zero.
+            before, inside = loose, room[..., None] * c2 < free[..., None] * end2
+            loose = inside if before is None else before & inside
+            if rounds is None and before is not None and torch.equal(loose, before):
+                break
+            # The rest of the ball's squared radius without the held coordinates, and the squared length of c along the
+            # free ones.
+            room = (rho2 - end2.masked_fill(loose, 0).sum(-1)).clamp_min_(0)
+            free = (c2 * loose).sum(-1)
+            rounds = rounds and rounds - 1
+        root = (room * free).sqrt_()
+        loose = torch.ones_like(c, dtype=torch.bool) if loose is None else loose
+        ctx.save_for_backward(c, end, moves, rho, y, loose, room, free, root)
+        return gain.masked_fill_(loose, 0).sum(-1) + root
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, g):
+        c, end, moves, rho, y, loose, room, free, root = ctx.saved_tensors
+        # The root has the gradient zero at zero.
+        per_root = (g / root).masked_fill_(root == 0, 0)
+        of_room, of_free, g = per_root * free, per_root * room, g[..., None]
+        g_c = torch.where(loose, of_free[..., None] * c, g * end)
+        g_weight = g_c.sum(0).index_add_(0, y, g_c.sum(1), alpha=-1)
+        g_end = (g * c).addcmul_(of_room[..., None], end, value=-1).masked_fill_(loose, 0)
+        upwards, images = c > 0, len(y)
+        g_points = c.new_empty((3 * images, c.shape[-1]))
+        low, mu, high = g_points.chunk(3)
+        torch.sum(g_end * upwards, 1, out=high)
+        torch.sum(g_end.masked_fill_(upwards, 0), 1, out=low)
+        g_points.unflatten(0, (3, -1))[::2].mul_(moves != 0)
+        torch.add(low, high, out=mu).neg_()
+        g_rho = rho * (of_room.sum(1) if rho.dim() else of_room.sum())
+        return g_weight, g_points, g_rho, None, None
 
 
 def wins(logits: Tensor, worst: Tensor, classes: Tensor) -> Tensor:

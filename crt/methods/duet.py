@@ -13,8 +13,9 @@ from torch.nn import functional as F
 from crt.attacks.common import divergence
 from crt.lipschitz.boxes import regions
 from crt.lipschitz.chain import AFFINE, Layer, chain, exact, multiply
+from crt.lipschitz.equation11 import eq11
 from crt.lipschitz.leading import by_pairs, follow_blocks
-from crt.lipschitz.rotations import Guide, cosine, eq11, from_frame, guide, polar, rank_one, to_frame
+from crt.lipschitz.rotations import Guide, cosine, from_frame, guide, polar, rank_one, to_frame
 from crt.lipschitz.same_layers import alike, begin_over_norms
 from crt.lipschitz.training import Normed, followed, mixed
 from crt.lipschitz.translation import over_both
@@ -141,25 +142,27 @@ class Duet(Normed):
 
     def _apart(self, mine: list[LayerFlow], others: list[LayerFlow], norms: dict[str, Tensor]) -> Tensor | float:
         """Sum over layers of the distance between the student's and the teacher's rotations, a mean over images."""
-        total: Tensor | float = 0.0
+        found = []
         for (layer, inputs, out), (teacher_layer, teacher_inputs, _) in zip(mine, others, strict=True):
             if layer.name not in self.guides:
                 self.guides[layer.name] = guide(teacher_layer, self.rank, self.directions)
             of = self.guides[layer.name]
-            teachers, students = self._turned(
-                of, layer, inputs, out, norms[layer.name], teacher_layer, teacher_inputs.detach()
-            )
-            total = total + self._measured(teachers, students, norms[layer.name] / of.norm).mean()
-        return total
+            turned = self._turned(of, layer, inputs, out, teacher_layer, teacher_inputs.detach())
+            found.append((*turned, norms[layer.name], of.norm))
+        return self._measured(*map(list, zip(*found, strict=True))) if found else 0.0
 
-    def _measured(self, teachers: Tensor, students: Tensor, ratio: Tensor) -> Tensor:
-        """Distance (B,) of rotated inputs, for networks whose norms have this ratio."""
-        match self.similarity:
-            case "cosine":
-                return cosine(teachers, students)
-            case "relative":
-                return eq11(teachers, students, torch.ones_like(ratio))
-        return eq11(teachers, students, ratio if self.through_norms else ratio.detach())
+    def _measured(
+        self, teachers: list[Tensor], students: list[Tensor], norms: list[Tensor], teacher_norms: list[Tensor]
+    ) -> Tensor:
+        """Sum over layers of the distance of rotated inputs, a mean over images, for networks with these norms."""
+        if self.similarity == "cosine":
+            return torch.stack([cosine(*pair).mean() for pair in zip(teachers, students, strict=True)]).sum()
+        own = torch.stack(norms)
+        ratios = torch.ones_like(own) if self.similarity == "relative" else own / torch.stack(teacher_norms)
+        ratios = ratios if self.through_norms else ratios.detach()
+        # Algorithm 1 rotates by the student's weights over their norm.
+        scales = 1 / (ratios * own if self.rotation == "normalized" else ratios)
+        return eq11(teachers, students, ratios, scales).mean(1).sum()
 
     def _turned(
         self,
@@ -167,11 +170,13 @@ class Duet(Normed):
         layer: Layer,
         inputs: Tensor,
         out: Tensor,
-        norm: Tensor,
         teacher_layer: Layer,
         teacher_inputs: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """`teacher_inputs` rotated by the teacher's layer, and `inputs` by the student's, whose output is `out`."""
+        """`teacher_inputs` rotated by the teacher's layer, and `inputs` by the student's, whose output is `out`.
+
+        With `rotation: normalized`, the student's are not divided by its norm.
+        """
         if self.rotation == "rank_one":
             with torch.no_grad():
                 teachers = rank_one(teacher_layer, self.pairs[teacher_layer.name], teacher_inputs)
@@ -180,13 +185,14 @@ class Duet(Normed):
             with torch.no_grad():
                 teachers = by_pairs(teacher_layer, self.pairs[teacher_layer.name], teacher_inputs)
             return teachers, by_pairs(layer, self.blocks[layer.name], inputs)
-        length = 1 if self.scaled else of.length
         if self.rotation == "polar":
-            students = multiply(layer.affine, inputs, polar(layer.affine.weight) * (length / of.length))
+            factor = polar(layer.affine.weight)
+            students = multiply(layer.affine, inputs, factor / of.length if self.scaled else factor)
         else:
             bias = layer.affine.bias
-            students = (out if bias is None else out - bias.view(-1, *[1] * (out.dim() - 2))) / norm
-        teachers = multiply(layer.affine, teacher_inputs, of.basis * length)
+            students = out if bias is None else out - bias.view(-1, *[1] * (out.dim() - 2))
+        basis = of.basis if self.scaled else of.basis * of.length
+        teachers = multiply(layer.affine, teacher_inputs, basis)
         return (teachers, to_frame(of, students)) if self.project else (from_frame(of, teachers), students)
 
     def _compared(self, layers: tuple[Layer, ...], flow: list[Tensor]) -> list[LayerFlow]:

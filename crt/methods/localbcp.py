@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from crt.attacks.common import wide
 from crt.lipschitz.boxes import regions
 from crt.lipschitz.chain import chain, exact
-from crt.lipschitz.local import Part, last_ball, local_estimate, parts
+from crt.lipschitz.local import Part, iterated, last_ball, local_product, parts
 from crt.lipschitz.training import Normed, mixed
 from crt.lipschitz.translation import over_both
 from crt.models.activations import ReLUTheta
@@ -59,25 +59,32 @@ class LocalBCP(Normed):
             norms = self.norms(layers[:-1])
             inputs = regions(model, layers, x, eps, norms)
             logits = model.head(inputs[-1].mu)
-            rho = last_ball(model, eps, [self._norm(part, step.index) for part in parts(layers, inputs)])
+            rho = last_ball(model, eps, self._product(parts(layers, inputs), step.index))
             worst = logits + over_both(model.head.weight, y, inputs[-1]._replace(rho=rho))
             return mixed(logits, worst, y, 1 - (1 - self.kappa_final) * share)
 
-    def _norm(self, part: Part, index: Tensor) -> Tensor:
-        """The layer's norm (B,) for each image, from the image's own vector if there is one."""
+    def _product(self, varying: tuple[Part, ...], index: Tensor) -> Tensor:
+        """Product (B,) of the layers' norms for each image, from the image's own vectors if there are any."""
+        place = index % self.stored if self.stored else index
+        vectors = [self._first(part, place) for part in varying]
+        vectors = iterated(varying, vectors, self.power_iterations)
+        if self.stored:
+            for part, v in zip(varying, vectors, strict=True):
+                self.own[part.layer.name].index_copy_(0, place, v.half())
+        return local_product(varying, vectors)
+
+    def _first(self, part: Part, place: Tensor) -> Tensor:
+        """Vectors with which the iterations begin: those of images with these places, or the network's."""
         name = part.layer.name
         first = self.vectors[name].expand_as(part.inner)
         if not self.stored:
-            return local_estimate(part, first, self.power_iterations)[0]
+            return first
         if name not in self.own:
             self.own[name] = first.new_zeros((self.stored, *part.layer.shape), dtype=torch.half)
         # Beyond the store, images share positions: another image's vector is as valid a start as any.
-        place = index % self.stored
         kept = self.own[name].index_select(0, place).to(first.dtype)
         visited = kept.flatten(1).any(1).view(-1, *[1] * len(part.layer.shape))
-        norm, v = local_estimate(part, torch.where(visited, kept, first), self.power_iterations)
-        self.own[name].index_copy_(0, place, v.half())
-        return norm
+        return torch.where(visited, kept, first)
 
     def after(self, model: Classifier) -> None:
         for module in model.modules():
