@@ -30,8 +30,11 @@ def balls(layers: tuple[Layer, ...], rho: Tensor, norms: dict[str, Tensor]) -> d
     found = _Balls.apply(
         rho, *(norms[layer.name].to(rho) for layer in chosen), *(layer.affine.weight for layer in chosen)
     )
-    parts = zip(*(found[k * len(chosen) :][: len(chosen)] for k in range(4)), strict=True)
-    return {layer.name: Ball(*part, scale) for layer, part in zip(chosen, parts, strict=True)}
+    weights, halves, reaches, radii = (found[k * len(chosen) :][: len(chosen)] for k in range(4))
+    return {
+        layer.name: Ball(weight, half, reach, radius, scale)
+        for layer, weight, half, reach, radius in zip(chosen, weights, halves, reaches, radii, strict=True)
+    }
 
 
 class _Balls(torch.autograd.Function):

@@ -81,7 +81,7 @@ def local_forwards(how: Norms) -> int:
     return 2 * LANCZOS if how == "fft_upper" else 2 * PUBLISHED + 1
 
 
-def last_ball(model: Classifier, eps: float | Tensor, product: Tensor) -> Tensor:
+def last_ball(model: Classifier, eps: float | Tensor, product: Tensor | int) -> Tensor:
     """Radius (B,) of the ball that contains the features, from the product (B,) of all layers' local norms."""
     return eps * scale(model) * product
 
