@@ -1,6 +1,7 @@
 """Fixtures of several tests: real images where they are installed, digits, a tiny cell."""
 
 import os
+import shutil
 from pathlib import Path
 
 import messages
@@ -12,6 +13,7 @@ from bench.manifest import Manifest, read_manifest
 SURROUNDINGS = ("SLURM_", "SBATCH_", "SRUN_", "MASTER_", "TORCHELASTIC_", "SUBMITIT_")
 """Prefixes of the variables that an allocation or another launcher leaves in the environment."""
 OTHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "NODE_RANK")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 TERMINAL = ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
 """Variables that change how tables are printed."""
 
@@ -93,3 +95,37 @@ def tiny(tmp_path: Path):
         return read_manifest(path)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def browser():
+    if not CHROMIUM:
+        pytest.skip("no chromium")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as driver:
+        # A container may lack what the sandbox needs, and these pages are the tests' own.
+        opened = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def visit(browser):
+    """Open a file in a tab; the tab must write nothing to the console and ask for no other file."""
+    contexts, noise = [], []
+
+    def visit(file: Path, width: int = 1280, **options):
+        context = browser.new_context(viewport={"width": width, "height": 900}, **options)
+        contexts.append(context)
+        tab = context.new_page()
+        tab.on("console", lambda message: noise.append(message.text))
+        tab.on("pageerror", lambda error: noise.append(str(error)))
+        tab.on("request", lambda request: noise.append(request.url) if request.url != file.as_uri() else None)
+        tab.goto(file.as_uri())
+        return tab
+
+    yield visit
+    for context in contexts:
+        context.close()
+    # A file that the page itself holds is no request to anywhere.
+    assert not [line for line in noise if not line.startswith(("blob:", "data:"))]

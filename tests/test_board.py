@@ -9,7 +9,6 @@ import made_runs
 import numpy as np
 import pandas as pd
 import pytest
-from test_html import browser, visit  # noqa: F401
 from test_reports import epoch, start
 from test_verdict import CELLS, HEAD, IMAGES, TIMED, evaluated, recorded
 from typer.testing import CliRunner
@@ -284,7 +283,7 @@ def test_one_manifest_and_a_folder_make_a_site(tmp_path):
 
 
 @pytest.mark.parametrize("width", [360, 768, 1280, 1920])
-def test_the_page_needs_no_scrolling_sideways_and_sorts(visit, tmp_path, width):  # noqa: F811
+def test_the_page_needs_no_scrolling_sideways_and_sorts(visit, tmp_path, width):
     board(tmp_path, "--html", tmp_path / "site")
     tab = visit(tmp_path / "site" / "board.html", width=width)
     assert tab.evaluate("document.documentElement.scrollWidth") <= width

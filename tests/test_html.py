@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 import unicodedata
@@ -32,7 +31,6 @@ from write_report import HOME, REPORTS  # noqa: E402
 
 MANIFESTS = {name: REPORTS[name] for name in sorted(file.stem for file in (HOME / "manifests").glob("*.yaml"))}
 WIDTHS = (360, 768, 1280, 1920)
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 SECTIONS = ["Verdict", "Results", "Plots", "Warnings", "Settings", "Environment", "Commands"]
 MARKUP = '<script>document.title = "caught"</script> & "quotes" <b>bold</b> \'x\' {{ 7 * 7 }} \x1b[31m'
 SHOWN = MARKUP.replace("\x1b", "\\x1b")
@@ -64,40 +62,6 @@ def folder(tmp_path_factory) -> Path:
             ),
         )
     return folder
-
-
-@pytest.fixture(scope="session")
-def browser():
-    if not CHROMIUM:
-        pytest.skip("no chromium")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as driver:
-        # A container may lack what the sandbox needs, and these pages are the tests' own.
-        opened = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
-
-
-@pytest.fixture
-def visit(browser):
-    """Open a file in a tab; the tab must write nothing to the console and ask for no other file."""
-    contexts, noise = [], []
-
-    def visit(file: Path, width: int = 1280, **options):
-        context = browser.new_context(viewport={"width": width, "height": 900}, **options)
-        contexts.append(context)
-        tab = context.new_page()
-        tab.on("console", lambda message: noise.append(message.text))
-        tab.on("pageerror", lambda error: noise.append(str(error)))
-        tab.on("request", lambda request: noise.append(request.url) if request.url != file.as_uri() else None)
-        tab.goto(file.as_uri())
-        return tab
-
-    yield visit
-    for context in contexts:
-        context.close()
-    # A file that the page itself holds is no request to anywhere.
-    assert not [line for line in noise if not line.startswith(("blob:", "data:"))]
 
 
 @pytest.mark.parametrize("name", MANIFESTS)

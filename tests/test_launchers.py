@@ -241,7 +241,7 @@ def test_times_without_records_are_those_of_the_device_that_is_here(tmp_path, mo
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("sources: {cifra10: /x}", r"profile\.sources\.cifra10: no dataset \(allowed: cifar10, digits, "),
+        ("sources: {cifra10: /x}", r"profile\.sources\.cifra10: no dataset \(allowed: cifar10, cifar100, digits, "),
         ("time: 1", r"signal_delay_s: 90 \(allowed: below 60, the seconds of time\)"),
         ("{time: 10, signal_delay_s: 600}", r"signal_delay_s: 600 \(allowed: below 600"),
         ("gpus_per_rank: 4", r"profile\.gpus_per_rank: 4: "),

@@ -60,6 +60,7 @@ def test_study_times_every_arm_and_looks_into_its_phases(tmp_path, digits, monke
         "teacher_forwards": 0.0,
         "input_backwards": 8.0,
         "backwards": 4.0,
+        "teacher_input_backwards": 0.0,
     }
 
 
@@ -106,7 +107,10 @@ def test_bare_loop_has_the_recipe_s_precision(tmp_path, digits, precision):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (("{method: SmoothMix}", "{method: SmoothMix, ranks: 2, loop: bare}"), "SmoothMix, Standard on one rank"),
+        (
+            ("{method: SmoothMix}", "{method: SmoothMix, ranks: 2, loop: bare}"),
+            "Standard, TRADES on one rank",
+        ),
         (("timing: {runs: 1, rounds: 3, images: 64}", ""), "in a timing study"),
         (("baseline: bare loop\n", ""), "a timing study needs the method"),
         (("baseline: bare loop", "baseline: CRT"), "'CRT' (allowed: SmoothMix, Standard, bare loop)"),
