@@ -28,7 +28,7 @@ Change = Callable[[dict[str, bytes]], None]
 
 
 def command(app, *words: str | Path, code: int = 0) -> str:
-    """What a command prints, in the folder of the frozen records."""
+    """Run a command in the folder of the frozen records, and return its output."""
     with chdir(HOME):
         done = CliRunner().invoke(app, list(map(str, words)))
     assert done.exit_code == code, done.output

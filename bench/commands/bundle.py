@@ -56,7 +56,7 @@ _ORIGIN = set(Origin.model_fields)
 
 
 class Index(BaseModel):
-    """What a bundle holds, and where it was measured."""
+    """List of a bundle's files with their digests, and the machines that measured them."""
 
     model_config = _STRICT
 

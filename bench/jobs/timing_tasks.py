@@ -9,9 +9,9 @@ from pathlib import Path
 from bench.build import workload
 from bench.build.workload import Workload
 from bench.cell import Cell
-from bench.jobs.task import BenchTask
+from bench.jobs.task import BenchTask, ended
 from bench.manifest.manifest import Certification, Study
-from bench.records import CertificationTiming, End, Epoch, Record, StepMemory, read
+from bench.records import CertificationTiming, Epoch, Record, StepMemory, read
 from launchers.task import TaskProgress
 
 
@@ -92,7 +92,7 @@ class TimeTask(TimingTask):
         arms, turns = {arm.id for arm in self.study.arms}, range(1 + self.study.timing.rounds)
         done = {(record.arm, record.round) for record in records if isinstance(record, Epoch)}
         count = sum(arm in arms and turn in turns for arm, turn in done)
-        return TaskProgress(count, len(arms) * len(turns), _ended(records))
+        return TaskProgress(count, len(arms) * len(turns), ended(records))
 
     def cost(self) -> Iterable[Workload]:
         for arm in self.study.arms:
@@ -118,7 +118,7 @@ class RestatementTask(TimeTask):
         from bench.jobs.time_arms import run_study
 
         # Memory takes no time of the rounds' share: without all of its rounds a run must be repeated.
-        if not _ended(read(self.records)):
+        if not ended(read(self.records)):
             run_study(self.study, self.number, self.place, seconds, self.left_out, ratios_only=True)
         measure_memory(self.study, self.place)
 
@@ -150,13 +150,9 @@ class CertificationTask(TimingTask):
     def progress(self, records: Sequence[Record]) -> TaskProgress:
         rounds = {record.round for record in records if isinstance(record, CertificationTiming)}
         turns = range(1 + self.certification.rounds)
-        return TaskProgress(len(rounds.intersection(turns)), len(turns), _ended(records))
+        return TaskProgress(len(rounds.intersection(turns)), len(turns), ended(records))
 
     def run_within(self, seconds: float) -> None:
         from bench.jobs.time_certification import run_certification
 
         run_certification(self.certification, self.records, self.place, seconds)
-
-
-def _ended(records: Sequence[Record]) -> bool:
-    return any(isinstance(record, End) for record in records)

@@ -10,7 +10,7 @@ from crt.lipschitz.chain import Layer, weighted
 
 
 class Ball(NamedTuple):
-    """What a layer with weights makes of the ball around its input."""
+    """Image of a ball under a layer with weights, and what the bound of that layer needs of its weights."""
 
     weight: Tensor
     """The layer's weight, whose gradient is summed with that of what follows here."""

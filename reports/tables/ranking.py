@@ -161,7 +161,7 @@ def ranking_tables(frame: pd.DataFrame) -> Iterator[TableSpec]:
 
 
 def _remarks(row: Any) -> str | None:
-    """What collapsed and what is missing."""
+    """Collapsed trainings and missing records of a row in words; None without any."""
     found = {"collapsed": row.collapse, "missing": row.missing}
     parts = [f"{word}: {words}" for word, words in found.items() if isinstance(words, str)]
     return "; ".join(parts) or None
