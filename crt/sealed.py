@@ -10,13 +10,14 @@ import io
 import os
 import re
 import zipfile
+from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, BinaryIO, NamedTuple, cast
 
-from crt.disk import naming, replacing
+from crt.disk import naming, replacing, start_writeback
 
 _END = b"PK\x05\x06"
 """Start of the last record of a zip archive, of 22 bytes and the comment; bytes 20 and 21 are the comment's length."""
@@ -24,6 +25,8 @@ _COMMENT = re.compile(rb"([!-~]*) sha256:([0-9a-f]{64})")
 _LONGEST = 22 + 512
 """Bytes at the end of the file in which the last record is searched."""
 _BLOCK = 2**20
+_AHEAD = 8
+"""Blocks that may be written before they are digested."""
 
 
 class DamagedError(ValueError):
@@ -41,7 +44,8 @@ class _Digesting(io.RawIOBase):
     """A stream that digests the bytes while it writes them; not seekable, so that no writer goes back."""
 
     def __init__(self, file: BinaryIO, digester: Executor):
-        self._file, self._digester, self.digest = file, digester, hashlib.sha256()
+        self._file, self._digester, self._digest = file, digester, hashlib.sha256()
+        self._digested: deque[Future[None]] = deque()
         self.error: OSError | None = None
 
     def writable(self) -> bool:
@@ -50,15 +54,22 @@ class _Digesting(io.RawIOBase):
     def write(self, data) -> int:
         if self.error:
             return len(data)  # a buffer that is dropped writes its rest
-        digested = self._digester.submit(self.digest.update, data)
+        # A copy, since the caller may change the data while it is digested; few at a time, since they take memory.
+        self._digested.append(self._digester.submit(self._digest.update, bytes(data)))
+        if len(self._digested) > _AHEAD:
+            self._digested.popleft().result()
         try:
             self._file.write(data)
+            start_writeback(self._file)
         except OSError as error:
             self.error = error
             raise
-        finally:
-            digested.result()  # the buffer may be changed from here on
         return len(data)
+
+    def digest(self, end: bytes) -> str:
+        """SHA-256 in hex digits of all that is written, followed by `end`."""
+        self._digester.submit(self._digest.update, end).result()
+        return self._digest.hexdigest()
 
 
 @contextmanager
@@ -73,8 +84,7 @@ def writing(path: Path, owner: str, keep: Path | None = None) -> Iterator[IO[byt
             # torch.save reports an error of the stream as its own.
             raise stream.error or DamagedError(f"{path}: cannot be written") from None
         buffer.flush()
-        stream.digest.update(owner.encode())
-        comment = f"{owner} sha256:{stream.digest.hexdigest()}".encode()
+        comment = f"{owner} sha256:{stream.digest(owner.encode())}".encode()
         file.seek(-2, os.SEEK_END)
         file.write(len(comment).to_bytes(2, "little") + comment)
 
