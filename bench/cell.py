@@ -123,6 +123,8 @@ class Cell(OnImages):
     teacher: "Cell | Weights | None" = None
     init: "Cell | Weights | None" = None
     """Network with whose final weights the training begins; None for weights drawn from the seed."""
+    candidates: "tuple[Cell, ...]" = ()
+    """Trainings by other values of the recipe: that with the best accuracy on held-out images decides these values."""
     monitor: Monitor | None = None
     select: Literal["last", "best"] = "last"
     """Epoch whose weights are kept; `best`: the highest accuracy by the monitor's first evaluation."""
@@ -131,13 +133,16 @@ class Cell(OnImages):
 
     @property
     def id(self) -> str:
-        body = self.model_dump(mode="json", exclude={"evals", "paper", "teacher", "init", "method", "recipe", "folder"})
+        apart = {"evals", "paper", "teacher", "init", "candidates", "method", "recipe", "folder"}
+        body = self.model_dump(mode="json", exclude=apart)
         # Defaults of the recipe are left out, so that a new key leaves the ids of existing cells as they are.
         body["recipe"] = self.recipe.model_dump(mode="json", exclude_defaults=True)
         body["method"] = [self.method.name, self.method.args]
         body["teacher"] = self.teacher.id if self.teacher else None
         if self.init:
             body["init"] = self.init.id
+        if self.candidates:
+            body["candidates"] = [each.id for each in self.candidates]
         for key in ("loop", "control", "monitor", "select"):
             if body[key] == type(self).model_fields[key].default:
                 del body[key]
@@ -206,7 +211,7 @@ class Cell(OnImages):
     def wave(self) -> int:
         """Number of trainings and of robust datasets to generate, one after another, before this cell is trained."""
         taught, begun = (1 + each.wave if isinstance(each, Cell) else 0 for each in (self.teacher, self.init))
-        return max(taught + (self.robust is not None), begun)
+        return max(taught + (self.robust is not None), begun, *(1 + each.wave for each in self.candidates))
 
     @property
     def held_out(self) -> int:
@@ -217,7 +222,8 @@ class Cell(OnImages):
     def seedless(self) -> "Cell":
         """This cell with seed 0, and its ancestors, too: equal for cells that differ in nothing but their seed."""
         teacher, init = (each.seedless if isinstance(each, Cell) else each for each in (self.teacher, self.init))
-        return self.model_copy(update={"seed": 0, "teacher": teacher, "init": init})
+        candidates = tuple(each.seedless for each in self.candidates)
+        return self.model_copy(update={"seed": 0, "teacher": teacher, "init": init, "candidates": candidates})
 
     @property
     def lineage(self) -> "tuple[Cell, ...]":
@@ -226,8 +232,8 @@ class Cell(OnImages):
 
     @property
     def parents(self) -> "tuple[Cell | Weights, ...]":
-        """Networks that the training begins from: the teacher and that of the initial weights."""
-        return tuple(network for network in (self.teacher, self.init) if network is not None)
+        """Networks that the training begins from: the teacher, that of the initial weights, and the candidates."""
+        return tuple(network for network in (self.teacher, self.init, *self.candidates) if network is not None)
 
     @property
     def ancestors(self) -> "tuple[Cell, ...]":

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from bench.manifest.labels import Names, name, switches_in_words
+from bench.manifest.labels import Names, name, settings_in_words, switches_in_words
 from bench.manifest.manifest import Manifest
 from bench.records import Start
 from bench.results.columns import folders
@@ -196,7 +196,27 @@ def _training_notes(manifest: Manifest, measured: list[Measured], timing: pd.Dat
                 )
             else:
                 lines.append(f"{chosen} {images} test images; this choice raises the accuracies.")
-    return list(dict.fromkeys(lines))
+    return [*dict.fromkeys(lines), *_tuning_notes(measured)]
+
+
+def _tuning_notes(measured: list[Measured]) -> Iterator[str]:
+    """Yield the choice of each tuned recipe: a line for each method, with its seeds where they differ."""
+    methods: dict[str, list[Measured]] = {}
+    for m in measured:
+        if m.tuned is not None:
+            methods.setdefault(m.cell.seedless.id, []).append(m)
+    for trained in methods.values():
+        choices: dict[str, list[str]] = {}
+        for m in trained:
+            choices.setdefault(settings_in_words(m.tuned or {}), []).append(str(m.cell.seed))
+        several = len(choices) > 1
+        words = [f"{own} (seed {', '.join(seeds)})" if several else own for own, seeds in choices.items()]
+        candidate = trained[0].cell.candidates[0]
+        judge = candidate.monitor.evals[0].label if candidate.monitor else ""
+        yield (
+            f"{name(trained[0].cell.seedless)}: {'; '.join(words)}, by the accuracy at eps by {judge} on"
+            f" {candidate.held_out:,} training images that were held out. Hours with teacher include these trainings."
+        )
 
 
 def _seed_notes(frames: dict[str, pd.DataFrame]) -> list[str]:

@@ -3,8 +3,8 @@
 import math
 
 from bench.results.contenders import Contender, Setting
+from bench.results.expenses import expenses, whole_hours
 from reports.render.phrases import NAMED, listed, span
-from reports.tables.teachers import expenses, whole_hours
 
 
 def taught(compared: list[Setting]) -> str:
@@ -29,7 +29,9 @@ def taught(compared: list[Setting]) -> str:
     parts += [f"{len(students) - NAMED} more in the tables"] if len(students) > NAMED else []
     parts += [f"unknown for {listed(list(unknown), 'students', '; ')}"] if unknown else []
     unit = next((setting.baseline.label for setting in compared if setting.baseline), "")
-    opening = f"These times leave out the training of teachers; with it, relative to {unit}"
+    tuned = any(each.timed.cell.candidates for setting in compared for each in setting.contenders)
+    what = f"of teachers{' and of recipes that were tried' * tuned}"
+    opening = f"These times leave out the training {what}; with it, relative to {unit}"
     return f"{opening}: {'; '.join(parts)}." if parts else ""
 
 

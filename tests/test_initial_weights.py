@@ -20,10 +20,11 @@ from bench.manifest.manifest import Manifest
 from bench.plan.preflight import check_weights
 from bench.plan.waves import waves
 from bench.results.counterparts import hours_with_teacher
+from bench.results.expenses import expenses
 from bench.results.loading import load
 from crt.data import DATASETS
 from reports.tables.settings import settings
-from reports.tables.teachers import expenses, teachers
+from reports.tables.teachers import teachers
 from reports.tables.timing import timing
 
 HEAD = """

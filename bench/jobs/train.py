@@ -21,6 +21,7 @@ from bench.jobs.make_robust_dataset import robust_images
 from bench.jobs.monitor import Monitor
 from bench.jobs.progress import Progress
 from bench.jobs.task import ended
+from bench.jobs.tuned import tuned
 from bench.measure.gpu_telemetry import Watch
 from bench.measure.provenance import machines, start
 from bench.measure.telemetry import of_all_ranks
@@ -52,15 +53,18 @@ def run_cell(cell: Cell, place: JobPaths) -> None:
         if distributed.rank() == 0:
             checkpoints.choose()
         switches = choose(cell, place.runs, ranks[0], read(file) if distributed.rank() == 0 else ())
+        settings = tuned(cell, place.runs)
         if distributed.rank() == 0:
             with lease.held(), replacing(folder / "cell.json") as out:
                 out.write(cell.model_dump_json(indent=1).encode())
             cost = training_cost((cell,))
-            lease.append(start((cell,), place.process, cell.seed, cost, ranks, {cell.id: switches}))
+            chosen = {cell.id: switches}, {cell.id: settings}
+            lease.append(start((cell,), place.process, cell.seed, cost, ranks, *chosen))
             if checkpoints.replaced:
                 lease.append(Replaced(time=time.time(), text=checkpoints.replaced))
         distributed.barrier()
-        _train(cell, recipe_with(cell, switches), model, teacher, place, lease, checkpoints)
+        recipe = recipe_with(cell, switches).model_copy(update=settings or {})
+        _train(cell, recipe, model, teacher, place, lease, checkpoints)
         if distributed.rank() == 0:
             lease.append(End(time=time.time()))
 

@@ -23,7 +23,7 @@ from bench.manifest.manifest import Timing
 from bench.manifest.plugin_types import Arch, Baseline, Dataset, Evaluation, Loader, Method, Pipeline
 from bench.manifest.recipe_block import RecipeKey
 from bench.published import Paper, Published
-from crt.quantity import Count, Whole
+from crt.quantity import Count, NonNegative, Positive, Real, Share, Whole
 from crt.threat import Threat
 
 Axis = Annotated[
@@ -70,6 +70,33 @@ class MonitorBlock(Block):
     images: Count | None = None
     """Number of test images, from the first (default: all), or of training images to hold out, drawn by the seed."""
     evals: Annotated[tuple[Evaluation, ...], list_of("evaluation", least=1), Field(min_length=1)]
+
+
+class Grid(Block):
+    """Values of a recipe's keys to try. Each is a list, and a training is made for each element of their product."""
+
+    lr: Annotated[tuple[Positive, ...], list_of("number", least=1)] = ()
+    momentum: Annotated[tuple[Share, ...], list_of("number", least=1)] = ()
+    weight_decay: Annotated[tuple[NonNegative, ...], list_of("number", least=1)] = ()
+    label_smoothing: Annotated[tuple[Annotated[Real, Field(ge=0, lt=1)], ...], list_of("number", least=1)] = ()
+
+    @property
+    def axes(self) -> dict[str, tuple[float, ...]]:
+        """The keys that are given, with their values."""
+        return {key: values for key in type(self).model_fields if (values := getattr(self, key))}
+
+
+class TuneBlock(Block):
+    """Search of the recipe: a training for each choice of `recipe`, on all images but `images`, which decide by `by`.
+
+    The cell is trained by the best choice, on all images. Its hours with teacher include those of the search.
+    """
+
+    recipe: Annotated[Grid, is_a(dict, f"a mapping of {', '.join(Grid.model_fields)}")]
+    images: Count
+    """Number of training images to hold out, drawn by the seed."""
+    by: Evaluation
+    """Evaluation of the held-out images after the last epoch; the highest accuracy at its eps decides."""
 
 
 class TeacherName(Block):
@@ -187,6 +214,8 @@ class SharedKeys(Block):
     monitor: MonitorBlock | None = None
     select: Literal["last", "best"] = "last"
     """Epoch whose weights are kept; `best`: the highest robust accuracy by the monitor's first evaluation."""
+    tune: Annotated[TuneBlock | None, is_a(dict, f"a mapping of {', '.join(TuneBlock.model_fields)}")] = None
+    """Search of the recipe on held-out training images (default: none)."""
 
 
 class CellBlock(SharedKeys):

@@ -6,17 +6,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.cell import Cell, Monitor, Spec, Weights
-from bench.manifest.blocks import INHERITED, FolderBlock, InitFile, TeacherBlock, TeacherFile, TeacherName
-from bench.manifest.messages import check_choice, shown
+from bench.manifest.blocks import INHERITED, FolderBlock, InitFile, TeacherBlock, TeacherFile, TeacherName, TuneBlock
+from bench.manifest.messages import check_choice, shown, typed
 from bench.manifest.parse import ParsedManifest
 from bench.manifest.plugin_spec import spec
 from bench.published import Paper
 from crt.data import DATASETS, Dataset
 from crt.models.import_weights.checkpoint_file import sha256_of
 from crt.threat import Threat
+from crt.training.recipe import Recipe
 
 _MOST = 10_000
 """Cells of a manifest; a larger number is a mistake in its lists."""
+_MOST_CHOICES = 100
+"""Trainings that decide the recipe of one cell."""
 AXES = ("dataset", "arch", "method", "threat", "recipe", "seed", "teacher", "ranks")
 
 
@@ -96,6 +99,7 @@ class Expansion:
     def _cell(self, values: dict[str, Any], where: str, block: int) -> Cell:
         """The cell with these values, one for each key of a block or of a teacher."""
         threat, dataset = values["threat"], self._dataset(values["dataset"], f"{where}.dataset")
+        tune = values.get("tune")
         values = values | {"dataset": dataset}
         values = {key: value for key, value in values.items() if key in Cell.model_fields} | {
             "dataset": dataset.name,
@@ -107,6 +111,9 @@ class Expansion:
             "monitor": _monitor(values, where),
         }
         cell = Cell(**values)
+        if tune:
+            cell = cell.model_copy(update={"candidates": _candidates(cell, tune, where)})
+            self.placed += [Placed(each, block, f"{where}.tune") for each in cell.candidates]
         self.placed.append(Placed(cell, block, where))
         return cell
 
@@ -176,6 +183,25 @@ def _monitor(values: dict[str, Any], where: str) -> Monitor | None:
         return None
     evals = _evals(block.evals, values["threat"], f"{where}.evals")
     return Monitor(every=block.every, split=block.split, images=block.images, evals=evals)
+
+
+def _candidates(cell: Cell, tune: TuneBlock, where: str) -> tuple[Cell, ...]:
+    """The trainings that decide the cell's recipe, one for each choice; ValueError for a choice that no recipe has."""
+    where, axes = f"{where}.tune.recipe", tune.recipe.axes
+    choices = [dict(zip(axes, values, strict=True)) for values in product(*axes.values())]
+    if not 2 <= len(choices) <= _MOST_CHOICES:
+        raise ValueError(f"{where}: makes {len(choices)} choices (allowed: 2 to {_MOST_CHOICES})")
+    judge = spec("crt.evals", tune.by, cell.threat, f"{where.removesuffix('recipe')}by")
+    found: dict[str, Cell] = {}
+    for choice in choices:
+        recipe = typed(Recipe, cell.recipe.model_dump() | choice, where)
+        monitor = Monitor(every=recipe.epochs, split="validation", images=tune.images, evals=(judge,))
+        own = {"recipe": recipe, "monitor": monitor, "select": "last", "evals": (), "paper": Paper()}
+        candidate = cell.model_copy(update=own)
+        found[candidate.id] = candidate
+    if len(found) < len(choices):
+        raise ValueError(f"{where}: has a value twice (allowed: each once)")
+    return tuple(found.values())
 
 
 def _weights(teacher: TeacherFile, student: dict[str, Any], where: str) -> Weights:

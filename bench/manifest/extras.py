@@ -10,9 +10,16 @@ def extras_fit(cell: Cell, where: str) -> None:
     if cell.loop == "bare" and not cell.recipe.restatable:
         key = "label_smoothing" if cell.recipe.label_smoothing else "average"
         raise ValueError(f"{where}.recipe.{key}: given with loop: bare, whose loop has none (allowed: loop: train)")
+    if cell.loop == "bare" and cell.candidates:
+        raise ValueError(f"{where}.tune: given with loop: bare, which trains nothing to an end (allowed: loop: train)")
     _check_smoothing(cell, where)
     _check_init(cell, where)
     _check_split(cell, where)
+
+
+def monitor_place(where: str) -> str:
+    """The place of a cell's monitor in the manifest: that of a candidate is its block's `tune`."""
+    return where if where.endswith(".tune") else f"{where}.monitor"
 
 
 def _check_init(cell: Cell, where: str) -> None:
@@ -32,17 +39,18 @@ def _check_init(cell: Cell, where: str) -> None:
 
 def _check_split(cell: Cell, where: str) -> None:
     """Raise ValueError where the images of a validation split cannot be held out."""
-    monitor, dataset = cell.monitor, cell.data
+    monitor, dataset, place = cell.monitor, cell.data, monitor_place(where)
     if monitor is None or monitor.split == "test":
         return
     if dataset.resize is not None:
         fitting = ", ".join(name for name, each in DATASETS.items() if each.resize is None)
-        raise ValueError(f"{where}.monitor.split: 'validation' (allowed: for {fitting}, whose images have one size)")
+        held = f"{place}.images: held out" if place.endswith(".tune") else f"{place}.split: 'validation'"
+        raise ValueError(f"{held} (allowed: for {fitting}, whose images have one size)")
     most = (cell.images or dataset.train_images) - cell.recipe.batch_size
     if monitor.images is None or monitor.images > most:
         allowed = f"at most {most}, which leave a batch of {cell.recipe.batch_size} to train on"
         words = "missing, and split: validation holds so many out" if monitor.images is None else monitor.images
-        raise ValueError(f"{where}.monitor.images: {words} (allowed: {allowed})")
+        raise ValueError(f"{place}.images: {words} (allowed: {allowed})")
 
 
 def _check_smoothing(cell: Cell, where: str) -> None:

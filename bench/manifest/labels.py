@@ -61,6 +61,23 @@ def words(cell: Cell) -> tuple[str, ...]:
     )
 
 
+def choice(candidate: Cell, cell: Cell) -> str:
+    """The values of a candidate's recipe that may differ from the cell's and from other candidates', in words."""
+    return settings_in_words(settings_of(candidate, cell))
+
+
+def settings_of(candidate: Cell, cell: Cell) -> dict[str, float]:
+    """The fields of a candidate's recipe that may differ from the cell's and from other candidates'."""
+    recipes = [each.recipe.model_dump() for each in (cell, *cell.candidates)]
+    own = candidate.recipe.model_dump()
+    return {key: own[key] for key in own if any(recipe[key] != own[key] for recipe in recipes)}
+
+
+def settings_in_words(settings: Mapping[str, float]) -> str:
+    """Values of a recipe's fields as `lr 0.1, weight_decay 0.0005`."""
+    return ", ".join(f"{key} {value:g}" for key, value in settings.items())
+
+
 def compute(recipe: Recipe) -> str:
     """The recipe's switches as a manifest writes them in short: `plain`, `exact`, `fastest`, or their list."""
     if recipe.compute == "fastest":
@@ -77,8 +94,9 @@ def switches_in_words(settings: Mapping[str, Any]) -> str:
 
 
 def name(cell: Cell) -> str:
-    """The method's label, with its initial weights, `bare loop`, `control` and a seed other than 0 where they apply."""
+    """The method's label, with its initial weights, `tuned`, `bare loop`, `control` and a seed where they apply."""
     kind = f", init {begun}" if (begun := _beginning(cell.init)) else ""
+    kind += f" tuned over {len(cell.candidates)} recipes" if cell.candidates else ""
     kind += ", bare loop" * (cell.loop == "bare") + ", control" * cell.control
     return cell.method.label + kind + (f" seed {cell.seed}" if cell.seed else "")
 

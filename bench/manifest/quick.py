@@ -83,6 +83,7 @@ def _reduced(cell: Cell, images: int, batch: int, judged: int, n: int) -> Cell:
             "recipe": short,
             "method": _shortened(cell, epochs / recipe.epochs),
             "monitor": monitor,
+            "candidates": tuple(_reduced(each, images, batch, judged, n) for each in cell.candidates),
             **{
                 key: _reduced(network, images, batch, judged, n) if isinstance(network, Cell) else network
                 for key, network in (("teacher", cell.teacher), ("init", cell.init))

@@ -5,7 +5,7 @@ import json
 from bench.build import cost
 from bench.build.count_cache import Counts, kept
 from bench.cell import Cell, Spec, Weights
-from bench.manifest.extras import extras_fit
+from bench.manifest.extras import extras_fit, monitor_place
 from bench.manifest.manifest import BARE, FIRST_RUNS, Manifest, Timing
 from bench.manifest.messages import check_choice
 from bench.manifest.plugin_spec import evaluation
@@ -62,9 +62,8 @@ def _teacher_fits_evaluations(cell: Cell, where: str) -> None:
             )
     for k, spec in enumerate(cell.monitor.evals if cell.monitor else ()):
         if evaluation(spec, cell.threat).needs_teacher:
-            raise ValueError(
-                f"{where}.monitor.evals[{k}]: {spec.name} needs a teacher (allowed: with weights and arch)"
-            )
+            place = monitor_place(where) + (".by" if where.endswith(".tune") else f".evals[{k}]")
+            raise ValueError(f"{place}: {spec.name} needs a teacher (allowed: with weights and arch)")
 
 
 def comparisons_fit(manifest: Manifest) -> None:
@@ -166,6 +165,9 @@ def study_fits(manifest: Manifest) -> None:
     if manifest.baseline is not None:
         names = {cell.method.name for cell in manifest.cells}
         check_choice(manifest.baseline, names | {BARE} if bare else names, "baseline")
+    trained = {cell.id for cell in manifest.trained}
+    if only_timed := next((cell for cell in manifest.cells if cell.candidates and cell.id not in trained), None):
+        raise ValueError(f"tune: given for {only_timed.id}, which is only timed (allowed: with evals or a monitor)")
     if manifest.timing is None:
         if manifest.control:
             raise ValueError("control: true (allowed: with timing, for a control is timed beside its baseline)")

@@ -17,7 +17,7 @@ import torch
 
 from bench.cell import Cell
 from bench.measure.gpu_telemetry import facts
-from bench.records import Cost, Machine, Provenance, Start, Switches
+from bench.records import Cost, Machine, Provenance, Settings, Start, Switches
 from crt import distributed
 from launchers.states import job_id
 
@@ -33,11 +33,12 @@ def start(
     cost: Cost = NOTHING_COUNTED,
     ranks: Sequence[Machine] = (),
     switches: Mapping[str, Switches | None] = MappingProxyType({}),
+    tuned: Mapping[str, Settings | None] = MappingProxyType({}),
 ) -> Start:
     """The first record of an attempt at the arms: this process's provenance, and the arms' counted cost.
 
     `ranks` are the `machines` of all ranks of the attempt, where they work together; `switches` are those that a trial
-    chose, by id of the arm, None for an arm without a trial.
+    chose, by id of the arm, None for an arm without a trial; `tuned` are the settings of the arms' best candidates.
     """
     fields, first = provenance(ranks[1:]).model_dump() | cost.model_dump(), arms[0]
     return Start(
@@ -47,6 +48,7 @@ def start(
         process=process,
         seed=seed,
         switches={arm: chosen for arm, chosen in switches.items() if chosen is not None},
+        tuned={arm: chosen for arm, chosen in tuned.items() if chosen is not None},
         **fields,
     )
 

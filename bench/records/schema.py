@@ -4,16 +4,17 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-SCHEMA = 9
+SCHEMA = 10
 """Version of the schema that is written, which grew as follows.
 
 1: Start, Epoch, Verdict, Fail, End. 2: Phases; Start.diff, passes, gpu; Epoch.gpu.
 3: MonitorPoint, RobustChunk; Epoch.host_memory. 4: CertificationTiming; Start.traffic, ceilings.
 5: Epoch.other_gpus, Phases.other_ranks. 6: Start.other_ranks; Epoch.load, other_ranks; GPU.processes.
 7: Start.early_flops; Replaced. 8: StepMemory; Start.switches. 9: MonitorPoint.seconds.
+10: Start.tuned.
 """
 
-READABLE = (2, 3, 4, 5, 6, 7, 8, 9)
+READABLE = (2, 3, 4, 5, 6, 7, 8, 9, 10)
 """Versions that hold all that this one needs."""
 
 
@@ -53,6 +54,8 @@ Radius = Annotated[float, AfterValidator(_not_negative)]
 
 Switches = dict[Line, bool | Line]
 """Switches of a recipe that are on, by field."""
+Settings = dict[Line, Finite]
+"""Values of a recipe's fields, by field."""
 
 
 class _Record(BaseModel):
@@ -136,6 +139,8 @@ class Start(Cost, Provenance, _Line):
     """Seed of the weights and the images' order; in a timing study, seed of the arms' order."""
     switches: dict[Line, Switches] = {}
     """Switches that a trial chose, by id of each cell with `compute: fastest`; empty before schema 8."""
+    tuned: dict[Line, Settings] = {}
+    """Settings of the best candidate, by id of each cell with `tune`; empty before schema 10."""
 
 
 class GPU(_Record):

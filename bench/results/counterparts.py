@@ -12,6 +12,7 @@ from bench.manifest.manifest import Manifest
 from bench.manifest.plugin_spec import evaluation
 from bench.published import Comparison
 from bench.results.accuracy import average_certified_radius, certified_accuracy, share
+from bench.results.expenses import expenses
 from bench.results.intervals import RUNS, nested_ci
 from bench.results.measured import Measured
 from bench.results.ratios import baseline_as_published, mismatched_fields, ratio
@@ -121,15 +122,15 @@ def hours(m: Measured) -> Turns:
 
 
 def hours_with_teacher(m: Measured) -> Turns:
-    """Hours of the whole training, of its ancestors', and of making robust datasets; empty where one is unknown.
+    """Hours of the whole training and of all its expenses (see `bench.results.expenses`); empty where one is unknown.
 
     A teacher that was not timed in a run and round counts with its mean.
     """
     own, teachers = hours(m), [hours(teacher) for teacher in m.teachers]
-    making = sum(each.making * each.cell.data.train_images / 3600 for each in (m, *m.teachers))
-    if m.cell.outside or math.isnan(making) or not all(teachers):
+    others = sum(each.hours for each in expenses(m) if each.kind != "training")
+    if math.isnan(others) or not all(teachers):
         return {}
-    return {key: value + making + sum(_at(turns, key) for turns in teachers) for key, value in own.items()}
+    return {key: value + others + sum(_at(turns, key) for turns in teachers) for key, value in own.items()}
 
 
 def specs_of(cell: Cell, metric: str) -> list[Spec]:

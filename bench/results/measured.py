@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench.cell import Cell
 from bench.manifest.manifest import Manifest
-from bench.records import Epoch, MonitorPoint, Phases, Start, Switches, Verdict
+from bench.records import Epoch, MonitorPoint, Phases, Settings, Start, Switches, Verdict
 
 
 @dataclass(eq=False)
@@ -83,6 +83,12 @@ class Measured:
         """Switches that trials chose for a cell with `compute: fastest`, each choice once."""
         choices = [start.switches[self.id] for start in self.starts if self.id in start.switches]
         return [choice for i, choice in enumerate(choices) if choice not in choices[:i]]
+
+    @property
+    def tuned(self) -> Settings | None:
+        """Settings of the best candidate, by which the cell was trained; None for a cell without candidates."""
+        starts = reversed([*self.starts, *self.trainings])
+        return next((start.tuned[self.id] for start in starts if self.id in start.tuned), None)
 
     @cached_property
     def paces(self) -> dict[int, dict[int, float]]:

@@ -19,11 +19,11 @@ from bench.results.energy import (
     training_joules,
     watts,
 )
+from bench.results.expenses import expenses, whole_hours
 from bench.results.intervals import nested_ci
 from bench.results.measured import Measured
 from bench.results.statistics import Interval
 from reports.render.table_spec import BOTH, INTERVALS, Column, TableSpec, alike, network, varying, with_labels
-from reports.tables.teachers import making_hours, whole_hours
 
 _NAMES = (
     "dataset,arch,method,teacher,norm,trained_eps,sigma,batch,ranks,nodes,joules_per_epoch,joules_per_epoch_low,"
@@ -101,7 +101,8 @@ def _gpu_hours_with_teacher(m: Measured) -> float:
     if not _all_measured(m):
         return math.nan
     # Each GPU times its own chunks of a robust dataset, so their sum is in GPU-hours.
-    return sum(_gpu_hours(each) + making_hours(each) for each in (m, *m.teachers))
+    making = sum(each.hours for each in expenses(m) if each.kind == "robust dataset")
+    return making + sum(map(_gpu_hours, (m, *m.teachers)))
 
 
 def _energy_with_teacher(m: Measured) -> float:

@@ -10,6 +10,7 @@ from bench.cell import StepKey
 from bench.manifest.labels import Names, epochs
 from bench.manifest.manifest import Manifest
 from bench.results.columns import Source, columns, named
+from bench.results.expenses import whole_hours
 from bench.results.intervals import mean_ratio
 from bench.results.measured import Measured
 from bench.results.noise import noise_floor
@@ -18,7 +19,6 @@ from bench.results.ratios import baseline_at, pairs, ratio
 from crt.training.recipe import ARITHMETIC
 from reports.render.table_spec import ARCH, BOTH, INTERVALS, Column, TableSpec, alike, datasets
 from reports.tables.noise import NOISE_FLOOR, ratio_of_times, with_marks
-from reports.tables.teachers import whole_hours
 
 _PRODUCT = ("epochs", "passes", "batch", "precision")
 

@@ -107,7 +107,8 @@ def _state(contender: Contender) -> dict[str, object]:
     starts = [start for m in cells for start in training_starts(m)]
     rules = sorted({found.rule for found in contender.collapsed.values()})
     lost = f"{len(contender.collapsed)} of {sum(m.recorded for m in cells)}: {', '.join(rules)}"
-    teachers = [teacher.cell for m in cells for teacher in m.teachers]
+    tried = {each.id for m in cells for each in m.cell.candidates}
+    teachers = [teacher.cell for m in cells for teacher in m.teachers if teacher.id not in tried]
     return {
         "method": contender.label,
         "teacher": listed(list(dict.fromkeys(f"{each.arch} {each.method.label}" for each in teachers)), "teachers")

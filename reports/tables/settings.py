@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from bench.cell import Cell, Spec
-from bench.manifest.labels import lineage, name, written
+from bench.manifest.labels import choice, lineage, name, written
 from crt.plugins import declaration
 from crt.training.recipe import Recipe
 from reports.render.table_spec import TEXT, Column, TableSpec
@@ -60,6 +60,7 @@ def settings(cell: Cell) -> dict[str, str | None]:
         "nodes": str(cell.nodes),
         "images": f"{cell.images:,}" if cell.images else "all",
         "select": cell.select,
+        "tune": _tune(cell),
         "monitor": _monitor(cell),
         "evals": ", ".join(map(_judged, cell.evals)) or None,
     }
@@ -71,6 +72,11 @@ def _monitor(cell: Cell) -> str | None:
         return None
     images = f" on {cell.held_out:,} training images held out" if cell.held_out else ""
     return ", ".join(spec.label for spec in cell.monitor.evals) + images
+
+
+def _tune(cell: Cell) -> str | None:
+    """The candidates for the recipe; None without any."""
+    return "; ".join(choice(each, cell) for each in cell.candidates) or None
 
 
 def _judged(spec: Spec) -> str:

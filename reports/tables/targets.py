@@ -9,11 +9,11 @@ import pandas as pd
 from bench.cell import Spec
 from bench.manifest.labels import Names
 from bench.results.columns import SOURCE, Source, columns, named
+from bench.results.expenses import whole_hours
 from bench.results.measured import Measured
 from bench.results.robustness import has_eps
 from bench.results.statistics import NOTHING, Interval, mean_ci, wilson
 from reports.render.table_spec import ARCH, BOTH, INTERVALS, Column, TableSpec, alike, datasets
-from reports.tables.teachers import whole_hours
 
 _NAMES = (
     "dataset,arch,method,eval,target,seeds,reached,reached_rate,reached_rate_low,reached_rate_high,epochs,hours,hours_low,"

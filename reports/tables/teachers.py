@@ -1,57 +1,16 @@
 """Hours that a cell needs besides its own training: its ancestors' and those of robust datasets, each once."""
 
-import math
 from collections.abc import Iterable
-from functools import cache
-from typing import Literal, NamedTuple
 
 import pandas as pd
 
-from bench.cell import Cell, Weights
-from bench.manifest.labels import epochs, lineage, name
+from bench.manifest.labels import name
 from bench.results.columns import Source, columns, folders
-from bench.results.intervals import nested_ci
+from bench.results.expenses import expenses, network_label
 from bench.results.measured import Measured
 from bench.results.warnings import several
 
 _NAMES = ["dataset", "arch", "method", "student", "needs", "kind", "name", "hours", "hours_unknown"]
-
-
-class Expense(NamedTuple):
-    """A training, a robust dataset, or weights that a student needs."""
-
-    id: str
-    """Equal for all students that share it."""
-    kind: Literal["training", "robust dataset", "validation", "weights"]
-    name: str
-    hours: float
-    """NaN where they are unknown."""
-    why: str | None = None
-    """Reason why the hours are unknown."""
-
-
-@cache
-def whole_hours(m: Measured) -> float:
-    """Hours of the whole training, computed as s/epoch x epochs; each replay counts as an epoch."""
-    return nested_ci(m.seconds).mean * epochs(m.cell) / 3600
-
-
-def making_hours(m: Measured) -> float:
-    """Hours to make the cell's robust dataset, computed as seconds per image x images; 0 where it needs none."""
-    return m.making * m.cell.data.train_images / 3600
-
-
-@cache
-def expenses(m: Measured) -> tuple[Expense, ...]:
-    """The cell's expenses besides its own training, nearest first, each once."""
-    needed = [*_dataset(m), *_validation(m)]
-    for teacher in m.teachers:
-        needed += [_training(teacher), *_validation(teacher), *_dataset(teacher)]
-    for weights in m.cell.outside:
-        label = _label(weights)
-        why = f"what {label} cost is not known, for they were trained elsewhere ({weights.weights})"
-        needed.append(Expense(weights.id, "weights", label, math.nan, why))
-    return tuple({each.id: each for each in needed}.values())
 
 
 def unknown(m: Measured) -> str | None:
@@ -88,7 +47,7 @@ def notes(measured: list[Measured]) -> list[str]:
         for each in expenses(m):
             if each.why:
                 where = f" in {m.folder}" if apart else ""
-                missing.setdefault(each.why, []).append(f"{_label(m.cell)}{where}")
+                missing.setdefault(each.why, []).append(f"{network_label(m.cell)}{where}")
         sources |= dict.fromkeys(line for teacher in m.teachers if teacher.timed for line in _differences(m, teacher))
     return [f"Hours with teacher are unknown for {several(cells)}: {why}." for why, cells in missing.items()] + list(
         sources
@@ -97,7 +56,7 @@ def notes(measured: list[Measured]) -> list[str]:
 
 def _differences(m: Measured, teacher: Measured) -> Iterable[str]:
     """Yield the differences between the hours of a teacher and those of its student."""
-    label, trained = _label(teacher.cell), len(teacher.losses)
+    label, trained = network_label(teacher.cell), len(teacher.losses)
     if teacher.study is None:
         if trained < teacher.cell.recipe.epochs:
             share = f"{trained} of {teacher.cell.recipe.epochs} epochs"
@@ -108,38 +67,3 @@ def _differences(m: Measured, teacher: Measured) -> Iterable[str]:
     if own != teachers:
         where = f"{label} on {' and '.join(teachers)}, students on {' and '.join(own)}"
         yield f"Hours with teacher add times of different machines: {where}."
-
-
-def _training(teacher: Measured) -> Expense:
-    cell, hours = teacher.cell, whole_hours(teacher)
-    why = None
-    if math.isnan(hours):
-        what = "no epoch was timed but warm-up" if teacher.runs else "there is no record"
-        why = f"{what} of {_label(cell)} ({cell.id}) in {teacher.folder}"
-    return Expense(teacher.id, "training", _label(cell), hours, why)
-
-
-def _dataset(m: Measured) -> Iterable[Expense]:
-    """Yield the robust dataset that the cell trains on, if any; students of one teacher share it."""
-    teacher = m.cell.teacher
-    if m.cell.robust and teacher:
-        hours, label = making_hours(m), f"robust dataset of {_label(teacher)}"
-        place = f"{teacher.id}/{m.cell.robust}"
-        why = f"no record says how long the {label} ({place}) in {m.folder} took" if math.isnan(hours) else None
-        yield Expense(place, "robust dataset", label, hours, why)
-
-
-def _validation(m: Measured) -> Iterable[Expense]:
-    """Yield the evaluations on held-out images, by which the cell's epoch is chosen, if there are any."""
-    if not m.cell.held_out:
-        return
-    label, seconds = f"validation of {_label(m.cell)}", [point.seconds for point in m.curves.values()]
-    known = [each for each in seconds if each is not None]
-    hours = sum(known) / 3600 if known and len(known) == len(seconds) else math.nan
-    why = f"no record says how long the {label} in {m.folder} took" if math.isnan(hours) else None
-    yield Expense(f"{m.id}/validation", "validation", label, hours, why)
-
-
-def _label(cell: Cell | Weights) -> str:
-    """Name of the network without its teachers."""
-    return (lineage(cell) or cell.id) if isinstance(cell, Weights) else f"{cell.arch} {name(cell)}"

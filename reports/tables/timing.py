@@ -10,6 +10,7 @@ import pandas as pd
 from bench.manifest.labels import compute, epochs, lineage, name
 from bench.manifest.manifest import Manifest
 from bench.results.columns import Source, columns, named, number
+from bench.results.expenses import expenses, making_hours, whole_hours
 from bench.results.intervals import fieller_ratio, nested_ci
 from bench.results.judging import certified
 from bench.results.measured import Measured
@@ -30,7 +31,7 @@ from reports.render.table_spec import (
     with_labels,
 )
 from reports.tables.noise import NOISE_FLOOR, ratio_of_times, with_marks
-from reports.tables.teachers import expenses, making_hours, unknown, whole_hours
+from reports.tables.teachers import unknown
 
 TIMING = (
     "dataset,arch,method,baseline,runs,rounds,batch,precision,loader,device,s_per_epoch,s_per_epoch_low,"
