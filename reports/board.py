@@ -31,7 +31,7 @@ _NOTES = (
     f" {1 - CONFIDENCE:.2g}. Brackets: the ranks that the differences allow. Methods that are not told apart from one"
     " another share a rank, unless a third one is told apart from only one of them.",
     "Time: the whole training with that of its teachers, computed as s/epoch x epochs; of several seeds the mean.",
-    "Price: hours of one device, beyond those of the baseline, for each percentage point of robust accuracy above the"
+    "Price: time of one device, beyond those of the baseline, for each percentage point of robust accuracy above the"
     " baseline's, where that gain is shown; its interval is that of the gain. Below 0: more robust in less time.",
     "On front: share of bootstrap draws in which no other method is at least as robust in at most the time.",
     "Most robust within a time, fastest at an accuracy: only measured values are compared, nothing is interpolated."

@@ -95,6 +95,7 @@ FORMATS: dict[str, Words | Number] = {
     "rounded": Number(_significant(3), _aligned),
     "significant": Number(_significant(4), _aligned),
     "span": Number(_span, _aligned),
+    "signed span": Number(lambda hours: f"{'-' * (hours < 0)}{_span(abs(hours))}", _aligned),
     "hours": Number(lambda hours: f"{_significant(4)(hours)} h" if hours >= 0.01 else _span(hours), _aligned),
     "percent": Number(_percent(1), _percent(1), text_ends=_percent(0)),
     "narrow percent": Number(_percent(1), _percent(1), text_ends=_percent(0), latex_ends=_percent(0)),

@@ -153,7 +153,7 @@ def ranking_tables(frame: pd.DataFrame) -> Iterator[TableSpec]:
             Column("accuracy", "robust %", "percent", r"robust, \%", optional=BOTH, mixed=True),
             Column("clean", "clean %", "percent", r"clean, \%", optional=BOTH, mixed=True, hide=1),
             Column("hours", "time with teachers", "span", "hours", optional=BOTH, mixed=True),
-            Column("price", "h per point", "rounded", "h/point", optional=BOTH, mixed=True, hide=5),
+            Column("price", "time per point", "signed span", "h/point", optional=BOTH, mixed=True, hide=5),
             Column("front", "on front %", "percent", r"on front in \%", optional=BOTH, hide=4),
             Column("remarks", "remarks", "name", optional=BOTH),
             *varying(rows, [Column("measured_on", "measured on", "name", hide=3)]),
