@@ -66,7 +66,12 @@ def start_writeback(file: BinaryIO) -> None:
 
 
 def read_note(path: Path) -> bytes:
-    """The content of a small file, at most its first 4 kB.
+    """The content of a small file, at most its first 4 kB; errors as of `read_file`."""
+    return read_file(path, _NOTE)
+
+
+def read_file(path: Path, most: int = -1) -> bytes:
+    """The content of a file, at most its first `most` bytes if that is not below 0.
 
     ValueError for a pipe or a device, which may never end; OSError, which names it, for a directory.
     """
@@ -77,7 +82,8 @@ def read_note(path: Path) -> bytes:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         if not stat.S_ISREG(kind):
             raise ValueError(f"{path}: a pipe or a device (allowed: a file)")
-        return os.read(file, _NOTE)
+        with naming(path), open(file, "rb", closefd=False) as stream:
+            return stream.read(most)
     finally:
         os.close(file)
 

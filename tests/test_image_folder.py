@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from bench.submit import app as submit
 from crt.data import beton, image_folder
 from crt.data.beton_file import Beton, ensure
 from crt.data.convert import convert
+from crt.data.files import Folder
 from crt.data.image_folder import describe
 
 FORMATS = {"png": {}, "bmp": {}, "jpg": {"quality": 95}, "webp": {"lossless": True}}
@@ -150,14 +152,22 @@ def no_train_image(folder: Path) -> None:
         (folder / split / "emu").mkdir()
 
 
+def pipe(folder: Path) -> None:
+    os.mkfifo(folder / "train/cat/pipe.png")
+
+
 REFUSED = {
     "no folder": (lambda folder: folder.rename(folder.with_name("away")), "no such folder"),
     "no test": (lambda folder: (folder / "test").rename(folder / "more"), "and no folder test (allowed: train/CLASS"),
     "a class of one split": (lambda folder: (folder / "test/emu").mkdir(), "emu: a class folder of one split alone"),
     "a class without training images": (no_train_image, "emu: no image"),
-    "a broken image": (bad_image, "train/dog/001.bmp: cannot be read"),
+    "a broken image": (
+        bad_image,
+        "train/dog/001.bmp: cannot be read: no decoder knows its format (allowed: a whole image)",
+    ),
     "an image cut off": (cut_image, "test/cat/002.jpg: cannot be read"),
     "a deep image": (deep_image, "train/dog/deep.png: an image of mode I"),
+    "a pipe, which nobody writes": (pipe, "train/cat/pipe.png: a pipe or a device (allowed: a file)"),
     "a small image": (small_image, "train/cat/small.png: an image of 15x16 (allowed: at least 16x16)"),
 }
 
@@ -215,6 +225,13 @@ def test_the_command_writes_the_files_that_a_missing_one_asks_for(tmp_path):
     assert found.exit_code == 0 and ensure(dataset, "train", tmp_path / "data").exists()
     for missing in (["folder", "--source", str(folder)], ["folder", "--size", "16"]):
         assert CliRunner().invoke(beton.app, missing).exit_code == 2
+
+
+def test_no_source_waits_for_a_pipe(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(ValueError, match=f"{path}: a pipe or a device"):
+            Folder(path.parent).read(path.name)
 
 
 def test_a_grey_and_a_turned_image_are_read_upright_in_colour():

@@ -13,6 +13,7 @@ from crt.data import Dataset
 from crt.data.archives import Broken, Tar, Zips, open_archive
 from crt.data.batch_files import holds_batches, read_batches
 from crt.data.class_folders import class_folders, find_split, first_of
+from crt.data.decode import unreadable
 from crt.data.files import Archive, Files, Folder, is_hidden
 from crt.data.progress import track
 from crt.data.sources import Images
@@ -167,7 +168,7 @@ def _decoded(files: Files, path: str, shape: tuple[int, ...]) -> tuple[NDArray[n
             mode = opened.mode
             image = np.asarray(opened.convert("RGB"))
     except Exception as error:  # a decoder may raise any error on broken bytes
-        raise ValueError(f"{files.describe(path)}: cannot be read: {error} (allowed: a whole image)") from None
+        raise ValueError(f"{files.describe(path)}: {unreadable(error)}") from None
     if image.shape != shape:
         size = "x".join(map(str, image.shape[:2]))
         raise ValueError(f"{files.describe(path)}: an image of {size} (allowed: {shape[0]}x{shape[1]})")

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from crt.disk import read_file
+
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".pgm", ".tif", ".tiff")
 _DEBRIS = ("__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini")
 """Names that operating systems leave behind, besides those that begin with a dot."""
@@ -78,7 +80,7 @@ class Folder:
 
     def read(self, path: str) -> bytes:
         """The bytes of a file."""
-        return (self._root / path).read_bytes()
+        return read_file(self._root / path)
 
 
 @dataclass(frozen=True)

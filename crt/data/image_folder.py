@@ -26,7 +26,7 @@ from crt.data.files import Folder
 from crt.data.progress import track
 from crt.data.raw_trees import write_trees
 from crt.data.trees import Tree
-from crt.disk import cache_folder, replacing
+from crt.disk import cache_folder, read_file, replacing
 
 _FOLDERS = {"train": ("train",), "test": ("test", "val", "valid", "validation")}
 """Names of each split's folder; the first one that exists counts."""
@@ -134,7 +134,7 @@ def _splits(source: Path) -> dict[str, _Split]:
 
 
 def _read(folder: Path, kind: str, name: str) -> bytes:
-    return (folder / kind / name).read_bytes()
+    return read_file(folder / kind / name)
 
 
 def _measured(splits: dict[str, _Split], size: int) -> _Measure:
