@@ -36,5 +36,8 @@ def _standing(candidate: Cell, runs: Path) -> float:
     points = [record for record in read(file) if isinstance(record, MonitorPoint)]
     last = [point for point in points if point.epoch == candidate.recipe.epochs - 1]
     if not last:
-        raise ValueError(f"{file}: holds no accuracy after the last epoch (submit again to train {candidate.id})")
+        raise ValueError(
+            f"{file}: holds no accuracy after the last epoch (restore it from a copy, or remove its folder and submit"
+            " again, and it is trained again)"
+        )
     return last[-1].standing
