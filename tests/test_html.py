@@ -31,7 +31,7 @@ from write_report import HOME, REPORTS  # noqa: E402
 
 MANIFESTS = {name: REPORTS[name] for name in sorted(file.stem for file in (HOME / "manifests").glob("*.yaml"))}
 WIDTHS = (360, 768, 1280, 1920)
-SECTIONS = ["Verdict", "Results", "Plots", "Warnings", "Settings", "Environment", "Commands"]
+SECTIONS = ["Verdict", "Plots", "Results", "Warnings", "Settings", "Environment", "Commands"]
 MARKUP = '<script>document.title = "caught"</script> & "quotes" <b>bold</b> \'x\' {{ 7 * 7 }} \x1b[31m'
 SHOWN = MARKUP.replace("\x1b", "\\x1b")
 
