@@ -214,11 +214,13 @@ def test_the_keyboard_reaches_everything(visit, folder):
     press("Tab")
     assert focus() == "Skip to the report" and tab.locator(".skip").bounding_box()["x"] >= 0
     press("Enter")
-    press("Tab")
-    assert focus() == "How to read the tables"
+    for _ in range(40):  # through the figures' marks
+        press("Tab")
+        if focus() == "How to read the tables":
+            break
     press("Enter")
     assert tab.locator("details.notes").get_attribute("open") is not None
-    head = tab.locator("thead th").first
+    head = tab.locator("#results thead th").first
     for _ in range(6):
         press("Tab")
         if focus() == head.inner_text():
@@ -302,7 +304,7 @@ def test_a_page_is_whole_without_scripts(visit, folder):
     tab = visit(folder / "smoothing.html", java_script_enabled=False)
     assert tab.locator("section#results tbody tr").first.is_visible()
     assert not tab.locator("thead button").count() and not tab.locator(".tools").first.is_visible()
-    tab.locator("summary").first.click()
+    tab.locator("#results summary").first.click()
     assert tab.locator(".notes li").first.is_visible()
 
 
