@@ -10,7 +10,7 @@ from bench.cell import Cell
 from bench.jobs import train
 from bench.jobs.tuned import tuned
 from bench.manifest import read_manifest
-from bench.manifest.labels import name
+from bench.manifest.labels import Names, name
 from bench.plan.waves import waves
 from bench.records import Epoch, MonitorPoint, Start, append, read
 from bench.results.counterparts import hours_with_teacher
@@ -78,6 +78,19 @@ def test_a_candidate_is_the_cell_with_other_values_on_fewer_images(manifest):
     assert cell.held_out == 0 and cell.ancestors == cell.candidates and cell.wave == 1
     fewer = manifest(TUNE.replace("[0, 0.1]", "[0, 0.2]")).cells[0]
     assert len({cell.id, plain.id, fewer.id, *(each.id for each in cell.candidates)}) == 7
+
+
+def test_labels_tell_candidates_and_recipes_of_other_steps_apart(manifest):
+    names = Names([cell := manifest().cells[0], *cell.candidates])
+    labels = [names.label(each) for each in cell.candidates]
+    assert labels[:2] == ["Standard, lr 0.01, weight decay 0", "Standard, lr 0.01, weight decay 0.1"]
+    assert names.label(cell) == "Standard tuned over 4 recipes" and len(set(labels)) == 4
+    steps = "recipe: [{epochs: 2, batch_size: 32, lr: 0.1}, {epochs: 2, batch_size: 32, lr: 0.2}]"
+    cells = manifest(steps).cells
+    assert [Names(cells).label(each) for each in cells] == ["Standard, lr 0.1", "Standard, lr 0.2"]
+    # Where other settings tell cells apart, their steps are left out.
+    cells = manifest(steps.replace("epochs: 2, batch_size: 32, lr: 0.2", "epochs: 3, batch_size: 32, lr: 0.2")).cells
+    assert [Names(cells).label(each) for each in cells] == ["Standard, 2 epochs", "Standard, 3 epochs"]
 
 
 def test_the_cell_trains_on_all_images_by_the_best_choice(manifest, digits, tmp_path):

@@ -16,20 +16,33 @@ class Names:
     """Labels that tell the cells of a collection apart."""
 
     def __init__(self, cells: Iterable[Cell]):
-        settings: dict[tuple[str, str], list[tuple[str, ...]]] = {}
+        alike: dict[tuple[str, str], dict[str, Cell]] = {}
         for cell in cells:
-            settings.setdefault((cell.arch, name(cell)), []).append(words(cell))
-        self._varies = {key: varying(rows) for key, rows in settings.items()}
+            alike.setdefault((cell.arch, name(cell)), {})[cell.id] = cell
+        self._varies = {key: _telling(list(own.values())) for key, own in alike.items()}
 
     def label(self, cell: Cell) -> str:
         """The cell's name, followed by the settings in which cells of the same architecture and name differ."""
         own = name(cell)
-        return ", ".join([own, *compress(words(cell), self._varies[cell.arch, own])])
+        return ", ".join([own, *compress(words(cell) + _steps(cell), self._varies[cell.arch, own])])
 
     def full_label(self, cell: Cell) -> str:
         """The label with the teacher, even where the label does not need it."""
         text, teacher = self.label(cell), lineage(cell.teacher)
         return text if teacher is None or f"from {teacher}" in text else f"{text} from {teacher}"
+
+
+def _telling(cells: Sequence[Cell]) -> list[bool]:
+    """For each of a cell's words, True if labels have it: the settings that differ, and if need be those of steps."""
+    differ, steps = (varying([own(cell) for cell in cells]) for own in (words, _steps))
+    told_apart = len({tuple(compress(words(cell), differ)) for cell in cells}) == len(cells)
+    return differ + [False] * len(steps) if told_apart else differ + steps
+
+
+def _steps(cell: Cell) -> tuple[str, ...]:
+    """Settings of the optimizer's steps, in which a search of the recipe varies."""
+    recipe = cell.recipe
+    return f"lr {recipe.lr:g}", f"momentum {recipe.momentum:g}", f"weight decay {recipe.weight_decay:g}"
 
 
 def labels_beside_ids(cells: Mapping[str, Cell]) -> dict[str, str]:
