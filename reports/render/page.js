@@ -57,6 +57,13 @@ function save(name, content, type) {
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }
 
+const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+
+function unpacked(text) {
+  const stream = new Blob([bytes(text)]).stream().pipeThrough(new DecompressionStream("deflate"));
+  return new Response(stream).blob();
+}
+
 for (const table of document.querySelectorAll("table")) sortable(table);
 for (const part of document.querySelectorAll(".table")) filterable(part);
 
@@ -66,11 +73,10 @@ if (held) {
   for (const button of document.querySelectorAll("[data-file]")) {
     const name = button.dataset.file;
     const type = name.endsWith(".csv") ? "text/csv" : "application/x-tex";
-    button.addEventListener("click", () => save(name, files.texts[name], `${type};charset=utf-8`));
+    button.addEventListener("click", async () => save(name, await unpacked(files.texts[name]), `${type};charset=utf-8`));
   }
   for (const button of document.querySelectorAll("[data-zip]")) {
-    const bytes = () => Uint8Array.from(atob(files.zip), (letter) => letter.charCodeAt(0));
-    button.addEventListener("click", () => save(`${files.name}.zip`, bytes(), "application/zip"));
+    button.addEventListener("click", () => save(`${files.name}.zip`, bytes(files.zip), "application/zip"));
   }
 }
 
