@@ -12,12 +12,14 @@ import re
 import zipfile
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, BinaryIO, NamedTuple, cast
+from typing import IO, TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
 from crt.disk import naming, replacing, start_writeback
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor, Future
 
 _END = b"PK\x05\x06"
 """Start of the last record of a zip archive, of 22 bytes and the comment; bytes 20 and 21 are the comment's length."""
@@ -43,7 +45,7 @@ class _Seal(NamedTuple):
 class _Digesting(io.RawIOBase):
     """A stream that digests the bytes while it writes them; not seekable, so that no writer goes back."""
 
-    def __init__(self, file: BinaryIO, digester: Executor):
+    def __init__(self, file: BinaryIO, digester: "Executor"):
         self._file, self._digester, self._digest = file, digester, hashlib.sha256()
         self._digested: deque[Future[None]] = deque()
         self.error: OSError | None = None
@@ -75,6 +77,8 @@ class _Digesting(io.RawIOBase):
 @contextmanager
 def writing(path: Path, owner: str, keep: Path | None = None) -> Iterator[IO[bytes]]:
     """Yield a stream for a zip archive, which replaces `path` with its digest once it is on disk; see `replacing`."""
+    from concurrent.futures import ThreadPoolExecutor  # which most commands that check digests do not need
+
     with replacing(path, keep) as file, ThreadPoolExecutor(1) as digester:
         stream = _Digesting(file, digester)
         buffer = io.BufferedWriter(stream, _BLOCK)
