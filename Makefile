@@ -17,7 +17,7 @@ quickstart: install  ## train, certify and time on bundled digits, then print th
 	$(BIN)/python -m reports manifests/quickstart.yaml
 
 test: install system-test  ## every test, those of the cluster on a Slurm of its own
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 3 --dist loadfile --durations=10
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --durations=10
 
 test-cpus: install  ## the tests of arithmetic as on other processors: each instruction set and number of threads in turn
 	@for cpu in $(CPUS); do echo "$$cpu"; env OMP_NUM_THREADS=1 $$cpu \
