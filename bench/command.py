@@ -13,8 +13,6 @@ import typer
 from crt.text import printable, replace_missing_characters
 from launchers.environment import cleaned
 
-# What a command imports stays: looking through it for garbage at each 700 new objects takes a tenth of its start.
-gc.set_threshold(10_000)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _BEGINNING, _END = 2000, 500
 """Characters of a long message that are printed; its middle is a value that nobody reads."""
@@ -41,6 +39,19 @@ def application(**options: Any) -> typer.Typer:
 def set_options(overrides: list[str]) -> list[str]:
     """Command-line words that repeat the overrides in another command."""
     return [word for words in overrides for word in ("--set", words)]
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Within this context, garbage is not collected: what a command imports stays, and looking through it takes time.
+
+    The inline launcher ends this for the jobs that it runs.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 @contextmanager

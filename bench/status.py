@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from bench.command import Overrides, application, report_errors, warnings_as_notes
+from bench.command import Overrides, application, report_errors, uncollected, warnings_as_notes
 
 _EVERY = 5.0
 """Seconds between two looks with --watch."""
@@ -27,7 +27,7 @@ def main(
     watch: Annotated[bool, typer.Option("--watch", help="Refresh every SECONDS until all jobs have ended.")] = False,
 ) -> None:
     """Show which jobs are finished, running, waiting or failed, and why."""
-    with report_errors(), warnings_as_notes():
+    with report_errors(), warnings_as_notes(), uncollected():
         if seconds is not None and not watch:
             raise ValueError(f"{seconds:g}: seconds apply to --watch only (allowed: --watch {seconds:g})")
         from bench.plan import status_table

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from bench.command import Overrides, application, report_errors, warnings_as_notes
+from bench.command import Overrides, application, report_errors, uncollected, warnings_as_notes
 from bench.plan import devices
 
 
@@ -80,7 +80,7 @@ def main(
     ] = False,
 ) -> None:
     """Train, time and evaluate the cells of a manifest that the runs folder does not hold yet."""
-    with report_errors(), warnings_as_notes():
+    with report_errors(), warnings_as_notes(), uncollected():
         from bench.plan.submission import submit
 
         failures = submit(

@@ -1,5 +1,6 @@
 """Launcher that runs tasks one after another in this process."""
 
+import gc
 from collections.abc import Sequence
 
 from launchers.environment import cleaned
@@ -14,6 +15,7 @@ def launch(waves: Sequence[Wave[Task]]) -> int:
             raise ValueError(
                 f"{task.key}: {task.ranks} ranks do not fit in one process (allowed: --launcher local, slurm)"
             )
+    gc.enable()  # which the command may have disabled for its start
     # This process is a single rank, even if torchrun or Slurm set others.
     with cleaned():
         for task in tasks:
