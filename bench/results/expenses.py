@@ -1,4 +1,4 @@
-"""What a cell costs besides its own training: its ancestors' trainings, robust datasets and validation, each once."""
+"""Expenses of a cell besides its own training: trainings of ancestors, robust datasets and validations, each once."""
 
 import math
 from collections.abc import Iterable
