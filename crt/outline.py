@@ -1,10 +1,9 @@
 """Import of modules in outline: their declarations, without the libraries that they compute with.
 
 A manifest names methods, networks and evaluations, and is checked against their declarations: names, arguments, facts.
-None of these needs torch, whose import takes seconds. In outline, the standard library, pydantic, numpy and this
-package are imported normally, and blanks replace all else: they can be used as annotations, base classes and
-decorators, and compute nothing. Modules imported in outline are removed afterwards and are imported in full where they
-are used.
+None of these needs torch, whose import takes seconds. In outline, the standard library, pydantic and this package
+are imported normally, and blanks replace all else: they can be used as annotations, base classes and decorators, and
+compute nothing. Modules imported in outline are removed afterwards and are imported in full where they are used.
 """
 
 import sys
@@ -16,7 +15,6 @@ from types import ModuleType
 from typing import Any
 
 # Imported before any outline, so that outlined and full classes share the types of their arguments.
-import numpy  # noqa: F401
 import pydantic.dataclasses  # noqa: F401
 
 import crt.data
@@ -24,7 +22,7 @@ import crt.models.image_size
 import crt.quantity
 import crt.threat  # noqa: F401
 
-_REAL = {"crt", "numpy", "pydantic", "pydantic_core", "annotated_types", "typing_extensions", "typing_inspection"}
+_REAL = {"crt", "pydantic", "pydantic_core", "annotated_types", "typing_extensions", "typing_inspection"}
 
 
 class _Blank(type):
@@ -32,6 +30,9 @@ class _Blank(type):
 
     def __getattr__(cls, name: str) -> "_Blank":
         return _blank(name)
+
+    def __getitem__(cls, parameters: Any) -> "_Blank":
+        return cls
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         # `@decorator` and `@decorator(...)` return the decorated object unchanged.

@@ -72,7 +72,7 @@ class Spending(Sequence):
 
     @property
     def reach(self) -> float:
-        return float(self._level(self.n)) ** (1 / self.n)
+        return self._levels[1] ** (1 / self.n)
 
     def proves(self, hits: ArrayLike, drawn: ArrayLike, q: ArrayLike) -> Bools:
         hits, drawn = np.asarray(hits), np.asarray(drawn)
@@ -83,9 +83,15 @@ class Spending(Sequence):
 
     def _level(self, drawn: ArrayLike) -> NDArray[np.float64]:
         """Level of the bound after a number of draws."""
+        early, last = self._levels
+        return np.where(np.equal(drawn, self.n), last, early)
+
+    @property
+    def _levels(self) -> tuple[float, float]:
+        """Level of each look but the last, and that of the last; computed without a library."""
         early = len(self.looks) - 1
         last = _LAST if early else 1.0
-        return self.alpha * np.where(np.equal(drawn, self.n), last, (1 - last) / max(early, 1))
+        return self.alpha * ((1 - last) / max(early, 1)), self.alpha * last
 
 
 class Mixture(Sequence):

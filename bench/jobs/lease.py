@@ -13,7 +13,6 @@ from typing import Literal
 from bench.cell import Cell
 from bench.jobs.record_lease import RecordLease, SupersededError
 from bench.records import Fail
-from crt.data.stage import stage
 from crt.text import printable
 from launchers.states import job_id
 
@@ -37,7 +36,11 @@ class JobPaths:
 
     def images(self, cell: Cell, split: str) -> Path:
         """The folder to read a split from: the node's own copy if the profile names node-local storage."""
-        return stage(cell.data, split, self.data, self.stage) if self.stage else self.data
+        if self.stage is None:
+            return self.data
+        from crt.data.stage import stage  # imports numpy, which planning does not need
+
+        return stage(cell.data, split, self.data, self.stage)
 
 
 @contextmanager

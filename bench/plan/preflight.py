@@ -12,7 +12,8 @@ from bench.cell import Weights
 from bench.command import warnings_as_notes
 from bench.manifest.manifest import Manifest
 from bench.plan.waves import BenchJob
-from crt.data.beton_file import ensure
+from crt.data import Dataset
+from crt.data.splits import require
 from crt.text import CONTROL, printable
 from launchers import states
 
@@ -28,11 +29,19 @@ def check_data(manifest: Manifest, data: Path, sources: Collection[str], dry: bo
         if dataset.source or dataset.name in sources or (dry and dataset.name == "digits"):
             continue
         try:
-            ensure(dataset, split, data)
+            _check_split(dataset, split, data)
         except ValueError as error:
             if not dry:
                 raise
             print(f"warning: {printable(str(error))}", file=sys.stderr)
+
+
+def _check_split(dataset: Dataset, split: str, data: Path) -> None:
+    if dataset.name != "digits":
+        require(dataset, split, data)
+    from crt.data.beton_file import ensure  # imports numpy, which a missing file does not need
+
+    ensure(dataset, split, data)
 
 
 def check_weights(manifest: Manifest, runs: Path) -> None:

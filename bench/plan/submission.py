@@ -20,7 +20,6 @@ from bench.plan.waves import BenchWave, pluralize, waves
 from crt import screen
 from crt.disk import naming
 from crt.text import command, invocation, printable
-from launchers import inline, local, slurm
 from launchers.choose import choose
 from launchers.ledger import Ledger
 from launchers.profile import Profile
@@ -137,6 +136,8 @@ class Submission:
         except ValueError as error:
             print(f"warning: {printable(str(error))}", file=sys.stderr)
         if self.launcher == "slurm":
+            from launchers import slurm  # imports submitit, which a plan for this machine does not need
+
             logs = self.place.runs / "logs"
             for array in slurm.arrays(manifest_name(self.path), planned, self.profile, self.profile.max_array, set()):
                 first, last = array.tasks[0].key, array.tasks[-1].key
@@ -165,11 +166,17 @@ class Submission:
             self.console.print(f"Events: {command('tensorboard', '--logdir', self.place.tensorboard)}", soft_wrap=True)
         failures = 0
         if self.launcher == "inline":
+            from launchers import inline
+
             failures = inline.launch(planned)
         elif self.launcher == "local":
+            from launchers import local
+
             with naming(logs):
                 failures = local.launch(planned, logs)
         else:
+            from launchers import slurm
+
             with naming(logs):
                 queued = slurm.launch(manifest_name(self.path), self.plan, logs, self.profile, self.ledger)
             for job, array in queued:

@@ -59,7 +59,10 @@ Settings = dict[Line, Finite]
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, ser_json_inf_nan="constants")
+    # Validators are built on first use: a plan of work that has not begun reads no record.
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", populate_by_name=True, ser_json_inf_nan="constants", defer_build=True
+    )
 
 
 class _Line(_Record):

@@ -6,13 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, BinaryIO, NamedTuple
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from bench.records.schema import READABLE, SCHEMA, End, Record, Start, Verdict
 from crt.disk import append_line
 from crt.text import printable
 
-_RECORD = TypeAdapter(Annotated[Record, Field(discriminator="kind")])
+_RECORD: TypeAdapter[Record] = TypeAdapter(
+    Annotated[Record, Field(discriminator="kind")], config=ConfigDict(defer_build=True)
+)
 _LONGEST = 16 * 2**20
 """Bytes that no line of records has: those of thousands of ranks have one million."""
 _KIND = 64

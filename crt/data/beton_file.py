@@ -14,12 +14,11 @@ from PIL import Image
 from crt.data import Dataset, digest, layout
 from crt.data.progress import progress
 from crt.data.sources import digits
+from crt.data.splits import require
 from crt.sealed import DamagedError
 from crt.text import invocation
 
 _TOLERANCE = 2e-3
-_NEEDS_NO_SOURCE = ("cifar10", "digits")
-"""Datasets that are bundled or downloaded."""
 
 
 def _again() -> str:
@@ -116,10 +115,7 @@ def ensure(dataset: Dataset, split: str, data: Path) -> Path:
     path = dataset.path(split, data)
     if dataset.name == "digits" and not path.exists():
         write(dataset, split, data, *digits(split), show=False)
-    if not path.exists():
-        write_it = invocation("crt.data.beton", *_command(dataset), "--data", data)
-        raise ValueError(f"{path}: missing (write it: {write_it})")
-    beton = Beton(path)
+    beton = Beton(require(dataset, split, data))
     if not dataset.resize and len(beton) != dataset.images(split):
         raise ValueError(f"{path}: {len(beton)} images, {dataset.name}-{split} has {dataset.images(split)}")
     allowed = dataset.shape[1:]
@@ -134,20 +130,6 @@ def ensure(dataset: Dataset, split: str, data: Path) -> Path:
     except DamagedError as error:
         raise ValueError(f"{error} (restore it from a copy, or remove it and {_again()})") from None
     return path
-
-
-def _command(dataset: Dataset) -> list[str | Path]:
-    """The words with which `crt.data.beton` writes a dataset's files."""
-    if dataset.source:
-        flip = [] if dataset.flip else ["--no-flip"]
-        return ["folder", "--source", dataset.source, "--size", str(dataset.shape[1]), *flip]
-    return [dataset.name, *([] if dataset.name in _NEEDS_NO_SOURCE else ["--source", "FOLDER"])]
-
-
-def held(dataset: Dataset, split: str, data: Path) -> int:
-    """Number of images in the split's file; the published number where the file is missing or is always complete."""
-    path = dataset.path(split, data)
-    return len(Beton(path)) if dataset.resize and path.exists() else dataset.images(split)
 
 
 def write(
