@@ -70,17 +70,25 @@ class _Finder(Loader):
         """Leave the module blank."""
 
 
+_kept: dict[str, ModuleType] = {}
+"""Modules of this package in outline, which later outlines import again, so that a class is outlined once."""
+
+
 @contextmanager
 def outlined() -> Iterator[None]:
     """Import in outline inside the block, and remove the outlined modules after it."""
     before, finder = set(sys.modules), _Finder()
+    sys.modules.update((name, module) for name, module in _kept.items() if name not in before)
     sys.meta_path.insert(0, finder)
     try:
         yield
     finally:
         sys.meta_path.remove(finder)
         for name in set(sys.modules) - before:
-            if name.startswith("crt.") or isinstance(sys.modules[name], _BlankModule):
+            module = sys.modules[name]
+            if name.startswith("crt."):
+                _kept[name] = module
+            if name.startswith("crt.") or isinstance(module, _BlankModule):
                 _forget(name)
 
 

@@ -1,13 +1,17 @@
 """Methods, architectures and evaluations, found by the names in their modules' `__all__`."""
 
+import re
 import sys
+from ast import literal_eval
 from functools import cache
 from importlib import import_module
-from pkgutil import iter_modules
+from pathlib import Path
 from typing import Any, ClassVar
 
 from crt.outline import outlined
 from crt.text import shorten
+
+_OFFERED = re.compile(r"^__all__(?:: list\[str\])? = (\[.*?\])", re.MULTILINE | re.DOTALL)
 
 
 class Plugin:
@@ -37,52 +41,64 @@ class Plugin:
 
 
 @cache
-def plugins(package: str) -> dict[str, Any]:
-    """The plug-ins of `package` by name; ValueError where two modules offer the same name.
+def modules(package: str) -> dict[str, str]:
+    """The module of each plug-in of `package` by the plug-in's name, read from `__all__` without importing any.
 
-    A module called `base` holds their base class and offers no plug-in.
+    A module called `base` holds their base class and offers no plug-in. ValueError where a module has no list
+    `__all__`, or two offer the same name.
     """
-    members: dict[str, Any] = {}
-    for info in iter_modules(import_module(package).__path__):
-        if info.name == "base":
+    found: dict[str, str] = {}
+    for file in (file for folder in import_module(package).__path__ for file in sorted(Path(folder).glob("*.py"))):
+        if file.stem in ("__init__", "base"):
             continue
-        module = import_module(f"{package}.{info.name}")
-        for name in module.__all__:
-            if name in members:
+        listed = _OFFERED.search(file.read_text(encoding="utf-8"))
+        if listed is None:
+            raise ValueError(f"{file}: does not list the plug-ins that it offers (needed: __all__ = [...])")
+        for name in literal_eval(listed[1]):
+            if name in found:
                 raise ValueError(f"{name} is offered twice in {package}")
-            members[name] = getattr(module, name)
-    return members
-
-
-def find(package: str, name: str) -> Any:
-    """The plug-in with this name; ValueError that lists all names."""
-    return _named(plugins(package), name)
-
-
-def declared(package: str) -> dict[str, Any]:
-    """The plug-ins of `package` by name with their declarations, in outline as long as torch is not loaded.
-
-    A plug-in in outline has its arguments, their validation and its properties, but cannot compute.
-    """
-    return plugins(package) if sys.modules.get("torch") else _outline(package)
-
-
-def declaration(package: str, name: str) -> Any:
-    """The plug-in with this name, for its declarations; ValueError that lists all names."""
-    return _named(declared(package), name)
+            found[name] = f"{package}.{file.stem}"
+    return found
 
 
 @cache
-def _outline(package: str) -> dict[str, Any]:
+def find(package: str, name: str) -> Any:
+    """The plug-in with this name; ValueError that lists all names."""
+    return getattr(import_module(_module(package, name)), name)
+
+
+def plugins(package: str) -> dict[str, Any]:
+    """The plug-ins of `package` by name."""
+    return {name: find(package, name) for name in modules(package)}
+
+
+def declaration(package: str, name: str) -> Any:
+    """The plug-in with this name, for its declarations; ValueError that lists all names.
+
+    It is imported in outline as long as torch is not loaded: it has its arguments, their validation and its properties,
+    but cannot compute.
+    """
+    return find(package, name) if sys.modules.get("torch") else _outline(package, name)
+
+
+def declared(package: str) -> dict[str, Any]:
+    """The plug-ins of `package` by name, for their declarations."""
+    return {name: declaration(package, name) for name in modules(package)}
+
+
+@cache
+def _outline(package: str, name: str) -> Any:
+    module = _module(package, name)
     try:
         with outlined():
-            return plugins.__wrapped__(package)
+            return getattr(import_module(module), name)
     except Exception:
         # A module that computes on import needs its libraries.
-        return plugins(package)
+        return find(package, name)
 
 
-def _named(known: dict[str, Any], name: str) -> Any:
+def _module(package: str, name: str) -> str:
+    known = modules(package)
     if name not in known:
         raise ValueError(f"unknown name {shorten(repr(name))} (allowed: {', '.join(sorted(known))})")
     return known[name]

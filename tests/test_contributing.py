@@ -41,8 +41,8 @@ def added(tmp_path_factory) -> Iterator[Path]:
     paths = {package: import_module(f"crt.{package}").__path__ for package in ("methods", "evals", "archs")}
 
     def forget() -> None:
-        plugins.plugins.cache_clear()
-        plugins._outline.cache_clear()
+        for known in (plugins.modules, plugins.find, plugins._outline):
+            known.cache_clear()
 
     for package, path in paths.items():
         path.append(str(folder / "crt" / package))

@@ -8,7 +8,7 @@ from torch import nn
 
 from crt.methods.gradalign import _differentiable_twice, _gradient, _misalignment
 from crt.models.classifier import Classifier
-from crt.models.image_size import SIDES
+from crt.models.image_size import only_side
 from crt.plugins import find, plugins
 from crt.threat import Threat
 from crt.training.precision import compile_body
@@ -30,7 +30,7 @@ def check(model: Classifier, side: int) -> None:
 @pytest.mark.parametrize("arch", sorted(plugins("crt.archs")))
 def test_every_network_can_be_differentiated_twice(arch):
     with torch.device("meta"):
-        check(network(arch), SIDES.get(arch, 224 if arch.startswith("imagenet_") else 32))
+        check(network(arch), only_side(find("crt.archs", arch)) or (224 if arch.startswith("imagenet_") else 32))
 
 
 def test_attention_can_be_differentiated_twice():

@@ -9,7 +9,7 @@ from crt import distributed
 from crt.data import DATASETS, PIPELINES
 from crt.models.classifier import Classifier
 from crt.models.import_weights.load import load_weights
-from crt.plugins import find, plugins
+from crt.plugins import find, modules
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class Checkpoint:
 
     def load(self) -> tuple[Classifier, str]:
         """The network in eval mode and the file's SHA-256; ValueError for an unknown name or an unfit file."""
-        _known("--arch", self.arch, plugins("crt.archs"))
+        _known("--arch", self.arch, modules("crt.archs"))
         _known("--dataset", self.dataset, DATASETS)
         _known("--pipeline", self.pipeline, PIPELINES)
         dataset, pipeline = DATASETS[self.dataset], PIPELINES[self.pipeline]

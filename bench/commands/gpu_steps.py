@@ -27,7 +27,7 @@ from crt.data.beton_file import Beton, ensure
 from crt.evals.base import judge_each
 from crt.evals.smoothing import Smoothing
 from crt.models.classifier import Classifier
-from crt.plugins import plugins
+from crt.plugins import find, modules
 from crt.threat import Threat
 from crt.training.loop import Training
 from crt.training.method import Method
@@ -75,7 +75,7 @@ def versions(rehearse: Rehearse = False) -> None:
 def first(setting: str, rehearse: Rehearse = False) -> None:
     """Print the loss of the first step of every method in a setting on this device beside the CPU's loss."""
     device, failed = _device(rehearse), 0
-    for name in plugins("crt.methods"):
+    for name in modules("crt.methods"):
         try:
             expected, found = _losses(name, setting, device)
         except Exception as error:  # one method must not keep the others from being tried
@@ -112,7 +112,7 @@ def _loss(name: str, switches: dict, device: torch.device, steps: int, archs: Se
 
 def _bound(name: str, device: torch.device, archs: Sequence[Arch] = ARCHS) -> tuple[Method, Classifier]:
     """The method and the first network that it can train; some methods train chains of layers alone."""
-    kind = plugins("crt.methods")[name]
+    kind = find("crt.methods", name)
     for arch in archs:
         torch.manual_seed(0)
         model, teacher = (Classifier(*arch(), 10, (0.5,) * 3, (0.25,) * 3) for _ in range(2))

@@ -7,7 +7,7 @@ from bench.manifest.blocks import CellBlock, ManifestFile, SharedKeys
 from bench.manifest.messages import shown, unknown_key
 from bench.manifest.plugin_spec import arguments, judging_arguments
 from bench.manifest.strict_yaml import parse_yaml
-from crt.plugins import declared
+from crt.plugins import declaration, modules
 from crt.text import shorten
 
 _PLUGINS = {"method": "crt.methods", "evals": "crt.evals"}
@@ -112,9 +112,9 @@ class _Setter:
     def _put_argument(self, node: Any, keys: list[str], package: str) -> Any:
         """The plug-in with an argument set, if the path names it, or names no plug-in and it has the argument."""
         name, given = next(iter(node.items())) if isinstance(node, dict) and len(node) == 1 else (node, None)
-        if not isinstance(name, str) or name not in declared(package):
+        if not isinstance(name, str) or name not in modules(package):
             return node
-        allowed = (*arguments(declared(package)[name]), *judging_arguments(package))
+        allowed = (*arguments(declaration(package, name)), *judging_arguments(package))
         self.takers |= dict.fromkeys(f"{name}.{argument}" for argument in allowed)
         if keys[0] == name:
             return {name: self.put(given, keys[1:])}

@@ -16,7 +16,7 @@ from bench.manifest.manifest import BARE
 from bench.manifest.messages import refused
 from bench.manifest.plugin_spec import arguments
 from crt.data import DATASETS, LOADERS, PIPELINES
-from crt.plugins import declared
+from crt.plugins import declared, modules
 from crt.quantity import Count
 
 JsonSchema = dict[str, Any]
@@ -67,7 +67,7 @@ class Loader(_Name):
 class Arch(_Name):
     """An architecture: a factory of `crt/archs`."""
 
-    names = staticmethod(lambda: declared("crt.archs"))
+    names = staticmethod(lambda: modules("crt.archs"))
 
 
 class _Plugin:
@@ -136,4 +136,4 @@ class Baseline:
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchema:
-        return {"description": getdoc(cls), "enum": [*sorted(declared("crt.methods")), BARE]}
+        return {"description": getdoc(cls), "enum": [*sorted(modules("crt.methods")), BARE]}

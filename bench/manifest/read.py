@@ -12,7 +12,7 @@ from bench.manifest.parse import ParsedManifest
 from bench.manifest.strict_yaml import load_yaml
 from bench.manifest.validate import cell_fits, comparisons_fit, networks_fit, study_fits
 from bench.published import Published
-from crt.plugins import declared
+from crt.plugins import modules
 from crt.text import check_folder_name, shorten
 
 
@@ -79,5 +79,5 @@ def _cause(message: str, content: dict, path: Path, networks: bool, overrides: S
 
 def _name(path: Path) -> str:
     """The file's name without its suffix, which begins the folder names of its studies; ValueError if it cannot."""
-    check_folder_name(path.stem, max(len(f"-{arch}-{digest('')}") for arch in declared("crt.archs")))
+    check_folder_name(path.stem, max(len(f"-{arch}-{digest('')}") for arch in modules("crt.archs")))
     return path.stem

@@ -11,8 +11,8 @@ from bench.manifest.messages import check_choice
 from bench.manifest.plugin_spec import evaluation
 from bench.plain_eager import restates
 from crt.data import PIPELINES
-from crt.models.image_size import SIDES
-from crt.plugins import declaration, declared, find
+from crt.models.image_size import only_side
+from crt.plugins import declaration, declared, find, modules
 
 
 def cell_fits(cell: Cell, where: str) -> None:
@@ -79,10 +79,14 @@ def comparisons_fit(manifest: Manifest) -> None:
 def _check_side(cell: Cell | Weights, where: str) -> None:
     """Raise ValueError if the architecture is marked for images of another size."""
     side = cell.data.shape[1]
-    archs = declared("crt.archs")
-    if SIDES.get(cell.arch, side) != side:
-        allowed = sorted(arch for arch in archs if SIDES.get(arch, side) == side)
+    if not _takes(cell.arch, side):
+        allowed = sorted(arch for arch in modules("crt.archs") if _takes(arch, side))
         raise ValueError(f"{_wrong_size(cell, where)} (allowed: {', '.join(allowed)})")
+
+
+def _takes(arch: str, side: int) -> bool:
+    """False if the architecture is marked for images of another size."""
+    return only_side(declaration("crt.archs", arch)) in (None, side)
 
 
 def _wrong_size(cell: Cell | Weights, where: str) -> str:
@@ -127,7 +131,8 @@ def _fits_images(cell: Cell | Weights, where: str) -> None:
     Only networks that are not marked, and whose name suggests another image size, are tried.
     """
     dataset = cell.data
-    if cell.arch in SIDES or dataset.shape[1] == (224 if cell.arch.startswith("imagenet_") else 32):
+    marked = only_side(declaration("crt.archs", cell.arch)) is not None
+    if marked or dataset.shape[1] == (224 if cell.arch.startswith("imagenet_") else 32):
         return
     import torch
 
