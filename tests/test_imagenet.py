@@ -21,8 +21,8 @@ from waiting import until
 from crt.data import DATASETS, imagenet, layout
 from crt.data.beton import app
 from crt.data.beton_file import Beton, ensure
+from crt.data.held import held
 from crt.data.loader import LOADERS, epoch_order, loader
-from crt.data.splits import held
 
 IMAGENET = DATASETS["imagenet"]
 SMALL = replace(IMAGENET, classes=("0", "1", "2"), train_images=9, test_images=9)

@@ -13,7 +13,7 @@ from bench.cell import Cell, Weights
 from bench.jobs.task import BenchTask, ended
 from bench.records import Epoch, Record, Verdict
 from crt.data import DATASETS, Dataset
-from crt.data.splits import held
+from crt.data.held import held
 from launchers.task import TaskProgress
 
 

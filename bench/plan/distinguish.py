@@ -12,7 +12,7 @@ from bench.manifest.manifest import Manifest
 from bench.measure.durations import summed
 from bench.plan.estimate import Expected, counts
 from bench.plan.waves import BenchJob, BenchWave
-from crt.data.splits import held
+from crt.data.held import held
 
 if TYPE_CHECKING:
     from bench.results.contenders import Setting

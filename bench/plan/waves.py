@@ -12,7 +12,7 @@ from bench.jobs.timing_tasks import TimeTask
 from bench.manifest.labels import labels_beside_ids
 from bench.manifest.manifest import Manifest
 from bench.records import Record, read, read_all
-from crt.data.splits import held
+from crt.data.held import held
 from launchers.task import Job, Wave
 
 BenchJob = Job[BenchTask]

@@ -4,6 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from crt.text import invocation
+
+_NEEDS_NO_SOURCE = ("cifar10", "digits")
+"""Datasets that are bundled or downloaded."""
 Constants = tuple[tuple[float, float, float], tuple[float, float, float]]
 """Mean and standard deviation of each channel for pixels in [0, 1]."""
 
@@ -40,6 +44,21 @@ class Dataset:
     def path(self, split: str, data: Path) -> Path:
         """The .beton file of a split."""
         return data / f"{self.name}-{split}.beton"
+
+    def existing(self, split: str, data: Path) -> Path:
+        """The .beton file of a split; ValueError with the command that writes it where it is missing."""
+        path = self.path(split, data)
+        if not path.exists():
+            write_it = invocation("crt.data.beton", *self._words(), "--data", data)
+            raise ValueError(f"{path}: missing (write it: {write_it})")
+        return path
+
+    def _words(self) -> list[str | Path]:
+        """The words with which `crt.data.beton` writes the files."""
+        if self.source:
+            flip = [] if self.flip else ["--no-flip"]
+            return ["folder", "--source", self.source, "--size", str(self.shape[1]), *flip]
+        return [self.name, *([] if self.name in _NEEDS_NO_SOURCE else ["--source", "FOLDER"])]
 
 
 _CIFAR100 = """

@@ -14,7 +14,6 @@ from PIL import Image
 from crt.data import Dataset, digest, layout
 from crt.data.progress import progress
 from crt.data.sources import digits
-from crt.data.splits import require
 from crt.sealed import DamagedError
 from crt.text import invocation
 
@@ -115,7 +114,7 @@ def ensure(dataset: Dataset, split: str, data: Path) -> Path:
     path = dataset.path(split, data)
     if dataset.name == "digits" and not path.exists():
         write(dataset, split, data, *digits(split), show=False)
-    beton = Beton(require(dataset, split, data))
+    beton = Beton(dataset.existing(split, data))
     if not dataset.resize and len(beton) != dataset.images(split):
         raise ValueError(f"{path}: {len(beton)} images, {dataset.name}-{split} has {dataset.images(split)}")
     allowed = dataset.shape[1:]
