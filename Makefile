@@ -16,8 +16,9 @@ quickstart: install  ## train, certify and time on bundled digits, then print th
 	$(BIN)/python -m bench.submit manifests/quickstart.yaml --launcher local
 	$(BIN)/python -m reports manifests/quickstart.yaml
 
+# The processes that the tests start share the bytecode of this project's files.
 test: install system-test  ## every test, those of the cluster on a Slurm of its own
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --durations=10
+	env -u PYTHONDONTWRITEBYTECODE OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --durations=10
 
 test-cpus: install  ## the tests of arithmetic as on other processors: each instruction set and number of threads in turn
 	@for cpu in $(CPUS); do echo "$$cpu"; env OMP_NUM_THREADS=1 $$cpu \
@@ -68,9 +69,10 @@ system-test:
 apt-test:
 	$(call step,Installing Slurm and LaTeX and Chromium for the tests,$(APT_GET) $(TESTED))
 
-# uv takes torch and torchvision from one place, so that their builds fit; pip may mix them.
+# uv takes torch and torchvision from one place, so that their builds fit; pip may mix them. Bytecode is written here, so
+# that no process compiles a library's sources again where it cannot keep the result.
 .venv/installed: requirements.lock | system
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
 	$(call step,Creating .venv,[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv; $(BIN)/python -m pip install uv)
-	$(call step,Installing Python packages (some GB; FFCV is compiled),$(BIN)/uv pip install --python $(BIN)/python -r requirements.lock)
+	$(call step,Installing Python packages (some GB; FFCV is compiled),$(BIN)/uv pip install --compile-bytecode --python $(BIN)/python -r requirements.lock)
 	@touch $@
