@@ -106,3 +106,15 @@ def test_the_time_left_is_told_by_the_first_epoch(capsys, monkeypatch):
     with Progress("cell", 3, 0, "epoch") as progress:
         progress.step("loss 1")
     assert capsys.readouterr().out == "cell: epoch 1/3, loss 1, 20 s left\n"
+
+
+def test_the_time_left_is_told_by_later_epochs_alone(capsys, monkeypatch):
+    """The first epoch imports and compiles what the others use."""
+    clock = iter([0.0, 10.0, 12.0, 16.0])
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    with Progress("cell", 9, 2, "epoch") as progress:  # resumed
+        for _ in range(3):
+            progress.step("")
+    assert capsys.readouterr().out == (
+        "cell: epoch 3/9, 1 min 00 s left\ncell: epoch 4/9, 10 s left\ncell: epoch 5/9, 12 s left\n"
+    )

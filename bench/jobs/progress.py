@@ -20,6 +20,8 @@ class Progress:
     def __init__(self, title: str, total: int, done: int, unit: str):
         self.title, self.total, self.done, self.unit = printable(title), total, done, unit
         self.first, self.began, self.printed = done, time.monotonic(), 0.0
+        self.warmed: float | None = None
+        """Time at the end of the first epoch, which takes longer than others: it imports and compiles."""
         self.bar: Bar | None = None
 
     def __enter__(self) -> "Progress":
@@ -49,9 +51,17 @@ class Progress:
         if self.unit == "image" and self.done < self.total and now - self.printed < _SECONDS:
             return
         self.printed = now
-        steps = self.done - self.first
-        # Images are judged in batches: the time before the first one is that of many.
-        known = steps > 1 or self.unit != "image"
-        left = (now - self.began) / steps * (self.total - self.done) if known else 0.0
+        left = self._seconds_left(now)
         parts = [f"{self.title}: {self.unit} {self.done}/{self.total}", note, f"{duration(left)} left" if left else ""]
         print(", ".join(part for part in parts if part), flush=True)
+
+    def _seconds_left(self, now: float) -> float:
+        """Expected time of the rest; 0 where it is unknown."""
+        steps, began = self.done - self.first, self.began
+        if self.unit == "image" and steps == 1:
+            return 0.0  # images are judged in batches: the time before the first one is that of many
+        if self.unit == "epoch" and self.warmed is None:
+            self.warmed = now
+        elif self.unit == "epoch" and self.warmed is not None:
+            steps, began = steps - 1, self.warmed
+        return (now - began) / steps * (self.total - self.done)
