@@ -122,7 +122,7 @@ def test_first_steps_on_the_stand_in_are_the_cpus(name, setting, monkeypatch):
 
 
 def test_a_loss_that_differs_fails(monkeypatch):
-    monkeypatch.setattr(gpu_steps, "plugins", lambda _: ["A", "B", "C"])
+    monkeypatch.setattr(gpu_steps, "modules", lambda _: ["A", "B", "C"])
     losses = {"A": (1.0, 1.001), "B": (1.0, 1.5)}
     monkeypatch.setattr(gpu_steps, "_losses", lambda name, *_: losses[name])
     found = CliRunner().invoke(gpu_steps.app, ["first", "fp32", "--rehearse"])
