@@ -45,6 +45,7 @@ PUBLISHED = {  # parameters with the head, multiply-accumulates in millions for 
     "dla": (16_291_386, 1030.9, 512),
     "regnetx_200mf": (2_321_946, 223.3, 368),
     "vit": (12_470_026, 806.3 + 22.7, 384),  # the second in the products of attention
+    "preact_resnet18": (11_172_170, 555.42, 512),
     "wideresnet34_10": (46_160_474, 6658.9, 640),
     "imagenet_alexnet": (48_631_625, 701.72, 2048),
     "imagenet_vgg16": (125_888_329, 15457.8, 2048),
