@@ -1,6 +1,7 @@
 """Cell: one network to train, time and evaluate."""
 
 import hashlib
+import inspect
 import json
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -187,6 +188,13 @@ class Cell(OnImages):
     def build_method(self) -> "Method":
         """The method built without a teacher, to read what it declares."""
         return declaration("crt.methods", self.method.name)(threat=self.threat, **self.method.args)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The method's arguments by name, also those that its spec leaves out at their defaults."""
+        kind, given = declaration("crt.methods", self.method.name), self.method.args
+        defaults = {key: parameter.default for key, parameter in inspect.signature(kind).parameters.items()}
+        return {key: given.get(key, default) for key, default in defaults.items() if key in given or key in kind.unsaid}
 
     @property
     def evals_digest(self) -> str:

@@ -304,6 +304,37 @@ def test_sweeps_are_drawn_where_an_accuracy_changes(tmp_path):
     ]
 
 
+MIXED = """
+dataset: cifar10
+arch: cnn4c3f
+recipe: {epochs: 60, batch_size: 100, lr: 0.1}
+threat: {norm: linf, eps: 8/255}
+cells:
+- {method: METHODS}
+"""
+
+
+@pytest.mark.parametrize(
+    ("written", "swept"),
+    [
+        ("[{IBP: {regularize: 0.5}}, IBP]", {("IBP", "regularize", 0.5), ("IBP", "regularize", 0.0)}),
+        ("[IBP, {IBP: {regularize: 0.5}}]", {("IBP", "regularize", 0.5), ("IBP", "regularize", 0.0)}),
+        ("[{SAT: {awp: 0.005}}, SAT]", set()),
+        ("[{SAT: {awp: 0.005}}, SAT, {SAT: {awp: 0.01}}]", {("SAT", "awp", 0.005), ("SAT", "awp", 0.01)}),
+        (
+            "[{SAT: {awp: 0.005, K: 3}}, {SAT: {K: 3}}, {SAT: {K: 5}}, {SAT: {awp: 0.005, K: 5}}]",
+            {(f"SAT, awp={awp}", "K", steps) for awp in (None, 0.005) for steps in (3, 5)},
+        ),
+    ],
+)
+def test_arguments_that_an_id_leaves_out_at_their_defaults_are_swept(tmp_path, written, swept):
+    (tmp_path / "m.yaml").write_text(MIXED.replace("METHODS", written))
+    cells = read_manifest(tmp_path / "m.yaml").cells
+    frame = sweeps([Measured(cell, tmp_path) for cell in cells])
+    assert set(zip(frame["method"], frame["argument"], frame["value"], strict=True)) == swept
+    assert all(cell.arguments.items() >= cell.method.args.items() for cell in cells)
+
+
 def test_nothing_to_draw_is_said(tmp_path):
     manifest, measured = study(tmp_path)
     nothing = [Measured(m.cell, m.folder) for m in measured]

@@ -196,7 +196,7 @@ def _changed(manifest: Manifest, original: Manifest) -> Changes:
 
 def _settings(cell: Cell) -> dict[str, Any]:
     """The settings of a cell that a published figure depends on, by name."""
-    parts = {"recipe": cell.recipe.model_dump(), "threat": cell.threat.model_dump(), "method": cell.method.args}
+    parts = {"recipe": cell.recipe.model_dump(), "threat": cell.threat.model_dump(), "method": cell.arguments}
     settings = {f"{part}.{name}": value for part, values in parts.items() for name, value in values.items()}
     names = ("dataset", "pipeline", "arch", "images", "ranks", "nodes", "select")
     settings |= {name: getattr(cell, name) for name in names}

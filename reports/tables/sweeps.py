@@ -24,7 +24,7 @@ def sweeps(measured: list[Measured]) -> pd.DataFrame:
     """A row per cell that differs from another in one numeric argument only; `method` is what they share."""
     sweeps: dict[tuple[str, str], list[Measured]] = {}
     for first, second in _twins(measured):
-        argument = _differ(first.cell.method.args, second.cell.method.args)
+        argument = _differ(first.cell.arguments, second.cell.arguments)
         if argument:
             swept = sweeps.setdefault((first.cell.method.name, argument), [])
             swept += [m for m in (first, second) if m not in swept]
@@ -35,7 +35,7 @@ def sweeps(measured: list[Measured]) -> pd.DataFrame:
         for m, settings in zip(swept, common, strict=True):
             method = ", ".join([family, *compress(settings, varies)])
             rows.append(_row(m) | {"family": family, "method": method, "argument": argument})
-            rows[-1]["value"] = float(m.cell.method.args[argument])
+            rows[-1]["value"] = float(m.cell.arguments[argument])
     return pd.DataFrame(rows, columns=columns(_NAMES.split(","), measured))
 
 
@@ -66,7 +66,7 @@ def _rest(cell: Cell) -> dict:
 
 def _common(cell: Cell, argument: str) -> tuple[str, ...]:
     """Settings that may distinguish the lines of a sweep, besides architecture and teacher."""
-    return *(f"{key}={value}" for key, value in cell.method.args.items() if key != argument), *words(cell)[1:]
+    return *(f"{key}={value}" for key, value in cell.arguments.items() if key != argument), *words(cell)[1:]
 
 
 def _row(m: Measured) -> dict:
