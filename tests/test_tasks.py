@@ -196,3 +196,27 @@ def test_repeated_and_foreign_records_are_no_progress():
         whole = [epoch(cell.id, number) for cell in cells for number in range(total // len(cells))]
         assert task.progress(whole[:1] * 100).done == 1 and task.progress(beyond).done == 0
         assert task.progress([*whole, *beyond, *whole]).done == total
+
+
+PROGRESS = """
+import sys
+from pathlib import Path
+from bench.jobs.lease import JobPaths
+from bench.jobs.tasks import TrainTask
+from bench.jobs.timing_tasks import CertificationTask
+from bench.manifest import read_manifest
+many, manifest = 10**15, read_manifest(Path("manifests/speed-cpu.yaml"), networks=False)
+(cell, *_), (certification, *_) = manifest.cells, manifest.certifications
+place = JobPaths(runs=Path("none"), data=Path("none"), process="fresh")
+longer = cell.model_copy(update={"recipe": cell.recipe.model_copy(update={"epochs": many})})
+again = certification.model_copy(update={"rounds": many})
+tasks = TrainTask(cell=longer, place=place), CertificationTask(certification=again, place=place)
+print([task.progress([])[:2] for task in tasks])
+"""
+
+
+def test_a_plan_does_not_count_every_epoch():
+    command = [sys.executable, "-c", PROGRESS]
+    # Counting them would take years.
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300, check=True)
+    assert eval(done.stdout) == [(0, 10**15), (0, 10**15 + 1)]

@@ -112,8 +112,8 @@ class TrainTask(_CellTask):
         epochs = {record.epoch for record in records if isinstance(record, Epoch)}
         # Weights without their last record are of an attempt that was killed; those without any record are a copy.
         finished = (self.folder / "model.pt").exists() and (not records or ended(records))
-        count = self.cell.recipe.epochs
-        return TaskProgress(len(epochs.intersection(range(count))), count, finished)
+        planned = range(self.cell.recipe.epochs)
+        return TaskProgress(sum(epoch in planned for epoch in epochs), len(planned), finished)
 
     def cost(self) -> Iterable[Workload]:
         yield workload.training(self.cell, (self.train_images - self.cell.held_out) * self.cell.recipe.epochs)

@@ -150,7 +150,7 @@ class CertificationTask(TimingTask):
     def progress(self, records: Sequence[Record]) -> TaskProgress:
         rounds = {record.round for record in records if isinstance(record, CertificationTiming)}
         turns = range(1 + self.certification.rounds)
-        return TaskProgress(len(rounds.intersection(turns)), len(turns), ended(records))
+        return TaskProgress(sum(turn in turns for turn in rounds), len(turns), ended(records))
 
     def run_within(self, seconds: float) -> None:
         from bench.jobs.time_certification import run_certification
