@@ -3,6 +3,7 @@
 import re
 import sys
 from ast import literal_eval
+from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, ClassVar
 from crt.outline import outlined
 from crt.text import shorten
 
-_OFFERED = re.compile(r"^__all__(?:: list\[str\])? = (\[.*?\])", re.MULTILINE | re.DOTALL)
+_LIST = re.compile(r"^__all__(?:: list\[str\])? = (\[.*?\])", re.MULTILINE | re.DOTALL)
 
 
 class Plugin:
@@ -49,16 +50,27 @@ def modules(package: str) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for file in (file for folder in import_module(package).__path__ for file in sorted(Path(folder).glob("*.py"))):
-        if file.stem in ("__init__", "base"):
+        # Names that no module can have are those of an editor's own files.
+        if file.stem in ("__init__", "base") or not file.stem.isidentifier():
             continue
-        listed = _OFFERED.search(file.read_text(encoding="utf-8"))
-        if listed is None:
-            raise ValueError(f"{file}: does not list the plug-ins that it offers (needed: __all__ = [...])")
-        for name in literal_eval(listed[1]):
+        for name in _offered(file):
             if name in found:
                 raise ValueError(f"{name} is offered twice in {package}")
             found[name] = f"{package}.{file.stem}"
     return found
+
+
+def _offered(file: Path) -> list[str]:
+    """The list `__all__` of a file; ValueError where it is not written out."""
+    names: list[Any] = [None]
+    with suppress(ValueError, SyntaxError):
+        if listed := _LIST.search(file.read_text(encoding="utf-8")):
+            names = literal_eval(listed[1])
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError(
+            f"{file}: does not list the plug-ins that it offers (needed: __all__ = [...], names in quotes)"
+        )
+    return names
 
 
 @cache

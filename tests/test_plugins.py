@@ -48,11 +48,29 @@ def test_a_name_that_two_modules_offer_is_refused(package):
         plugins.modules("offers")
 
 
-@pytest.mark.parametrize("text", ["a = 1\n", "__all__ = list_of()\n", "if True:\n    __all__ = ['a']\n"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a = 1\n",
+        "__all__ = list_of()\n",
+        "if True:\n    __all__ = ['a']\n",
+        "__all__ = [a]\n",
+        "__all__ = ['a' 'b', 1]\n",
+        "__all__ = ['a' =]\n",
+        "# \udcff\n__all__ = ['a']\n",
+    ],
+)
 def test_a_module_must_list_its_names(package, text):
-    (package / "one.py").write_text(text)
-    with pytest.raises(ValueError, match=r"one\.py: does not list the plug-ins .* \(needed: __all__ = \[\.\.\.\]\)$"):
+    (package / "one.py").write_text(text, encoding="utf-8", errors="surrogateescape")
+    with pytest.raises(ValueError, match=r"one\.py: does not list the plug-ins .* \(needed: __all__ = \[\.\.\.\], "):
         plugins.modules("offers")
+
+
+def test_files_of_an_editor_are_no_modules(package):
+    (package / "one.py").write_text('__all__ = ["a"]\na = 1\n')
+    (package / ".#one.py").symlink_to("nowhere")
+    (package / "one copy.py").write_text("")
+    assert plugins.modules("offers") == {"a": "offers.one"}
 
 
 OUTLINE = """
