@@ -449,8 +449,8 @@ def test_regularizers_of_known_intervals():
     layers = tuple(Layer(name, module, (4,)) for name, module in modules.items())
 
     def penalty(low, high):
-        box = Box(torch.tensor([low]).double(), torch.tensor([high]).double())
-        unit = Box(torch.zeros(1, 4).double(), torch.ones(1, 4).double())
+        box = Box(torch.tensor([low, high]).double())
+        unit = Box(torch.tensor([[0.0] * 4, [1.0] * 4]).double())
         return float(instability(layers, [unit, box, unit]))
 
     # Active neurons sum to 3, inactive ones to -2; around the mean 0.25, their squares sum to 7.5625 and 5.0625.

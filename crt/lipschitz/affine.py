@@ -1,4 +1,4 @@
-"""A layer with weights on a ball and a box at once, with its gradients in closed form."""
+"""A layer with weights on boxes, alone or with balls, with its gradients in closed form."""
 
 import torch
 from torch import Tensor, nn
@@ -69,6 +69,42 @@ class Affine(torch.autograd.Function):
         g_reach = parts[::3].sum(over) if over else parts[::3]
         g_points = _points(g_centres, g_width) if g_centres is not None and g_width is not None else None
         return g_points, g_weight, g_bias, g_halves, g_reach, None, None
+
+
+class AffineBox(torch.autograd.Function):
+    """Map points (2B, *shape), the lower ends of boxes and then the upper ones, through a layer."""
+
+    @staticmethod
+    def forward(ctx, points: Tensor, weight: Tensor, bias: Tensor | None, module: nn.Conv2d | nn.Linear):
+        low, high = points.chunk(2)
+        centre = torch.lerp(low, high, 0.5)
+        half = centre - low
+        mu, reach = module(centre), multiply(module, half, weight.abs())
+        out = _like(mu, 2)
+        lower, upper = out.chunk(2)
+        torch.sub(mu, reach, out=lower)
+        torch.add(mu, reach, out=upper)
+        ctx.save_for_backward(centre, half, weight)
+        ctx.module, ctx.biased = module, bias is not None
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, g):
+        centre, half, weight = ctx.saved_tensors
+        low, high = g.chunk(2)
+        to_points = ctx.needs_input_grad[0]
+        g_centre, g_weight, g_bias = backwards(ctx.module, low + high, centre, weight, ctx.biased, to_points)
+        g_half, g_abs, _ = backwards(ctx.module, high - low, half, weight.abs(), False, to_points)
+        g_weight.addcmul_(weight.sign(), g_abs)
+        if g_centre is None or g_half is None:
+            return None, g_weight, g_bias, None
+        out = _like(g_centre, 2)
+        lower, upper = out.chunk(2)
+        # The centre is the mean of the ends, and the half width is that mean minus the lower end.
+        torch.lerp(g_centre, g_half, 0.5, out=upper)
+        torch.sub(g_centre, upper, out=lower)
+        return out, g_weight, g_bias, None
 
 
 def _points(centres: Tensor, width: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from crt.lipschitz.affine import AffineBox
 from crt.lipschitz.chain import AFFINE, Layer, check, multiply
 from crt.lipschitz.statistics import Scaled
 from crt.models.classifier import Classifier
@@ -26,10 +27,29 @@ class Ball(NamedTuple):
 
 
 class Box(NamedTuple):
-    """Interval of each neuron, (B, *shape)."""
+    """Interval of each neuron."""
 
-    low: Tensor
-    high: Tensor
+    points: Tensor
+    """The lower ends and the upper ends as one batch, (2B, *shape)."""
+
+    @property
+    def low(self) -> Tensor:
+        """Lower ends, (B, *shape), like `high`."""
+        return self.points[: len(self.points) // 2]
+
+    @property
+    def high(self) -> Tensor:
+        """Upper ends."""
+        return self.points[len(self.points) // 2 :]
+
+
+class Ellipsoid(NamedTuple):
+    """Image of an l2 ball before the first layer with weights."""
+
+    centre: Tensor
+    """Middle, (B, *shape)."""
+    squares: Tensor
+    """Squares of the semi-axes for a ball of radius 1, (1, *shape)."""
 
 
 class Differences(NamedTuple):
@@ -56,40 +76,40 @@ def check_intervals(model: Classifier) -> None:
 
 def boxes(model: Classifier, layers: tuple[Layer, ...], images: Ball) -> list[Box]:
     """Interval of each layer's input over a ball of images, for layers of `crt.lipschitz.statistics.fixed`."""
-    centre = model.normalize(images.centre)
+    half = images.eps if images.half is None else images.half
+    intervals = [Box(model.normalize(torch.cat([images.centre - half, images.centre + half])))]
+    ellipsoid = None
     if images.half is None:
-        # Up to the first layer with weights, the region is a ball, which the rows of that layer meet as a ball.
-        squares = (1 / model.normalize.std.square()).expand(1, *centre.shape[1:])
-        half, axes = (images.eps * squares.sqrt()).expand_as(centre), squares
-    else:
-        half, axes = images.half / model.normalize.std, None
-    intervals = [Box(centre - half, centre + half)]
+        centre = model.normalize(images.centre)
+        ellipsoid = Ellipsoid(centre, (1 / model.normalize.std.square()).expand(1, *centre.shape[1:]))
     for layer in layers[:-1]:
-        centre, half, axes = _through(layer.module, centre, half, axes, images.eps)
-        intervals.append(Box(centre - half, centre + half))
+        box, ellipsoid = _through(layer.module, intervals[-1], ellipsoid, images.eps)
+        intervals.append(box)
     return intervals
 
 
 def _through(
-    module: nn.Module, centre: Tensor, half: Tensor, axes: Tensor | None, eps: float | Tensor
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Middle and half width of the outputs' intervals; `axes` holds the squared semi-axes of an l2 ball of radius 1."""
-    if isinstance(module, AFFINE):
-        if axes is None:
-            half = multiply(module, half, module.weight.abs())
-        else:
-            # A row of zeros then has no gradient instead of an infinite one.
-            rows = multiply(module, axes, module.weight.square()).clamp_min(torch.finfo(centre.dtype).tiny).sqrt()
-            half = (eps * rows).expand(len(centre), *rows.shape[1:])
-        return module(centre), half, None
-    if isinstance(module, Scaled):
-        axes = None if axes is None else axes * module.scale.square()
-        return module(centre), half * module.scale.abs(), axes
+    module: nn.Module, box: Box, ellipsoid: Ellipsoid | None, eps: float | Tensor
+) -> tuple[Box, Ellipsoid | None]:
+    """Intervals of the outputs, and the ellipsoid that goes on to the next layer."""
     if isinstance(module, nn.Flatten):
-        return module(centre), module(half), None if axes is None else module(axes)
-    # Activations are monotone, so that ends of intervals become ends.
-    low, high = module(centre - half), module(centre + half)
-    return (low + high) / 2, (high - low) / 2, None
+        return Box(module(box.points)), ellipsoid and Ellipsoid(*map(module, ellipsoid))
+    if isinstance(module, Scaled):
+        # A negative scale exchanges the ends.
+        ends = module(box.low), module(box.high)
+        after = Box(torch.cat([torch.minimum(*ends), torch.maximum(*ends)]))
+        if ellipsoid is not None:
+            ellipsoid = Ellipsoid(module(ellipsoid.centre), ellipsoid.squares * module.scale.square())
+        return after, ellipsoid
+    if not isinstance(module, AFFINE):
+        # Activations are monotone, so that ends of intervals become ends.
+        return Box(module(box.points)), None
+    if ellipsoid is None:
+        return Box(AffineBox.apply(box.points, module.weight, module.bias, module)), None
+    # The rows of the layer meet the ball as a ball. A row of zeros then has no gradient instead of an infinite one.
+    lengths = multiply(module, ellipsoid.squares, module.weight.square())
+    half, mu = eps * lengths.clamp_min(torch.finfo(lengths.dtype).tiny).sqrt(), module(ellipsoid.centre)
+    return Box(torch.cat([mu - half, mu + half])), None
 
 
 def differences(head: nn.Linear, y: Tensor) -> Differences:
