@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from crt.lipschitz.chain import AFFINE, Layer, transposed
 from crt.lipschitz.intervals import Ball, Box, boxes, check_intervals, differences, interval_margins
+from crt.lipschitz.lines import Lines, along
 from crt.lipschitz.statistics import Scaled
 from crt.models.activations import MaxMin, ReLUTheta
 from crt.models.classifier import Classifier
@@ -55,44 +56,39 @@ def _backward(
     images: Ball,
 ) -> Tensor:
     """Lower bounds (B, rows) of `slopes` (B, rows, width) times the features plus `constants` (B, rows)."""
-    for layer, box in reversed(list(zip(layers[:-1], inputs[:-1], strict=True))):
-        module = layer.module
+    for k in reversed(range(len(layers) - 1)):
+        layer, module = layers[k], layers[k].module
         if isinstance(module, AFFINE):
-            if module.bias is not None:
-                constants = constants + _shifted(slopes, module.bias.view(-1, *[1] * (slopes.dim() - 3)))
+            # A ReLU behind the layer has added its bias already.
+            if module.bias is not None and not isinstance(layers[k + 1].module, nn.ReLU):
+                constants = constants + along(slopes, _of_channels(module.bias, slopes))
             slopes = transposed(module, slopes.flatten(0, 1), layer.shape, module.weight)
             slopes = slopes.view(*constants.shape, *layer.shape)
         elif isinstance(module, nn.ReLU):
-            slopes, more = _relu(slopes, box)
+            before = layers[k - 1].module if k else None
+            bias = _of_channels(before.bias, slopes) if isinstance(before, AFFINE) and before.bias is not None else None
+            slopes, more = Lines.apply(slopes, *_lines(inputs[k]), bias)
             constants = constants + more
         elif isinstance(module, Scaled):
-            constants, slopes = constants + _shifted(slopes, module.shift), slopes * module.scale
+            constants, slopes = constants + along(slopes, module.shift), slopes * module.scale
         else:
             slopes = slopes.view(*constants.shape, *layer.shape)
     slopes = slopes / model.normalize.std
-    values = _along(slopes, (images.centre - model.normalize.mean)[:, None]) + constants
+    values = along(slopes, (images.centre - model.normalize.mean)[:, None]) + constants
     if images.half is None:
         return values - images.eps * torch.linalg.vector_norm(slopes.flatten(2), dim=2)
-    return values - _along(slopes.abs(), images.half[:, None])
+    return values - along(slopes.abs(), images.half[:, None])
 
 
-def _shifted(slopes: Tensor, shift: Tensor) -> Tensor:
-    """Products (B, rows) of slopes (B, rows, *shape) and one shift for each channel."""
-    return slopes.flatten(2) @ shift.expand(slopes.shape[2:]).flatten()
-
-
-def _relu(slopes: Tensor, box: Box) -> tuple[Tensor, Tensor]:
-    """Slopes (B, rows, *shape) before a ReLU and a constant (B, rows) that bound the slopes behind it from below."""
+def _lines(box: Box) -> tuple[Tensor, Tensor, Tensor]:
+    """For ReLUs in a box: where the upper line is 0, its slope, and the lower line's slope, each (B, 1, *shape)."""
     low, high = box.low.clamp_max(0)[:, None], box.high.clamp_min(0)[:, None]
     # The upper line goes through the interval's ends; a neuron that is always 0 has slope 0 instead.
     upper = high / (high - low).clamp_min(torch.finfo(low.dtype).tiny)
     # The lower line is 0 or the identity, whichever has the smaller area to the upper line.
-    lower = (high > -low).to(low.dtype)
-    negative = slopes.clamp_max(0) * upper
-    return slopes.clamp_min(0) * lower + negative, -_along(negative, low)
+    return low, upper, (high > -low).to(low.dtype)
 
 
-def _along(slopes: Tensor, point: Tensor) -> Tensor:
-    """Products (B, rows) of slopes (B, rows, *shape) and each image's point (B, 1, *shape)."""
-    # An elementwise product followed by a sum would need as much memory as the slopes.
-    return (slopes.flatten(2) @ point.flatten(2).mT).squeeze(-1)
+def _of_channels(bias: Tensor, slopes: Tensor) -> Tensor:
+    """A layer's bias, shaped to broadcast over slopes (B, rows, channels, ...)."""
+    return bias.view(-1, *[1] * (slopes.dim() - 3))
