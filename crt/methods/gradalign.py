@@ -1,19 +1,18 @@
 """FGSM with gradient alignment (Andriushchenko and Flammarion, 2020, https://arxiv.org/abs/2007.02617)."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import ClassVar
 
 import torch
 from pydantic.dataclasses import dataclass
 from torch import Tensor
-from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from crt.attacks.common import l2
 from crt.attacks.pgd import ascend, losses, project, start
 from crt.models.classifier import Classifier
+from crt.models.gradients_of_gradients import GradientsOfGradients
 from crt.quantity import NonNegative
 from crt.training.method import STRICT, Method, Step
 
@@ -39,27 +38,19 @@ class GradAlign(Method):
     def loss(self, model: Classifier, x: Tensor, y: Tensor, step: Step) -> Tensor:
         eps, norm = self.threat.eps, self.threat.norm
         with _differentiable_twice(model):
-            twice = _contiguous(model)
-            here = _gradient(twice, x.contiguous(), y)
+            here = _gradient(model, x, y)
             adversarial = project(x + eps * ascend(here.detach(), norm), x, eps, norm)
             cross_entropy = losses(model, adversarial, y, self.label_smoothing).mean()
-            there = _gradient(twice, start(x, eps, norm).contiguous(), y)
+            there = _gradient(model, start(x, eps, norm), y)
         return cross_entropy + self.lbd * _misalignment(here, there)
 
 
-def _contiguous(model: Classifier) -> Callable[[Tensor], Tensor]:
-    """The model; on a CPU with contiguous weights, since gradients of gradients are slow in channels_last there."""
-    weights = dict(model.named_parameters())
-    if next(iter(weights.values())).device.type != "cpu":
-        return model
-    return partial(functional_call, model, {name: weight.contiguous() for name, weight in weights.items()})
-
-
-def _gradient(model: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
+def _gradient(model: Classifier, x: Tensor, y: Tensor) -> Tensor:
     """Gradient (B, C, H, W) of each image's cross-entropy, which itself has gradients with respect to the weights."""
     x = x.detach().requires_grad_()
     # torch's counter of operations cannot hook a leaf whose gradient is requested by name.
-    scores = losses(model, x.view_as(x), y)
+    with GradientsOfGradients():
+        scores = losses(model, x.view_as(x), y)
     return torch.autograd.grad(scores, x, torch.ones_like(scores), create_graph=True)[0]
 
 
