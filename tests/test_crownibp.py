@@ -75,7 +75,7 @@ def test_bounds_hold_on_a_grid_of_two_pixels(seed, eps):
     torch.testing.assert_close(margins(model, layers, ball(x, eps, "l2"), y, 0.3)[0], 0.3 * backward + 0.7 * forward)
     # Where no neuron changes sides, the network is linear in the ball, and the bound is its least.
     inputs = zip(boxes(model, layers, ball(x, eps, "l2")), layers, strict=True)
-    if all((box.low * box.high >= 0).all() for box, layer in inputs if isinstance(layer.module, nn.ReLU)):
+    if all((box.ends[0] * box.ends[1] >= 0).all() for box, layer in inputs if isinstance(layer.module, nn.ReLU)):
         torch.testing.assert_close(backward, least, rtol=0, atol=0.02 * eps)
     assert (least - backward < 3 * eps).all()
 
@@ -87,8 +87,8 @@ def test_the_first_interval_is_that_of_the_rows():
     box = boxes(model, layers, ball(x, EPS, "l2"))[1]
     rows = dense(layers[0]) / model.normalize.std.flatten().repeat_interleave(64)
     half = EPS * rows.norm(dim=1).view(8, 8, 8)
-    torch.testing.assert_close((box.high - box.low)[0].detach() / 2, half)
-    torch.testing.assert_close((box.high + box.low) / 2, model.body[0][0](model.normalize(x)))
+    torch.testing.assert_close((box.ends[1] - box.ends[0])[0].detach() / 2, half)
+    torch.testing.assert_close((box.ends[1] + box.ends[0]) / 2, model.body[0][0](model.normalize(x)))
 
 
 def restated(model, x, y, eps, beta):
@@ -176,7 +176,7 @@ def test_no_attack_is_below_a_bound_or_breaks_a_verdict(trained):
     for d in attacks(model, x, y):
         now = model.normalize(x + d)
         for layer, box in zip(layers, intervals, strict=True):
-            assert (now >= box.low - 1e-9).all() and (now <= box.high + 1e-9).all(), layer.name
+            assert (now >= box.ends[0] - 1e-9).all() and (now <= box.ends[1] + 1e-9).all(), layer.name
             now = layer.module(now)
         least = now.gather(1, y[:, None]) - now.gather(1, others)
         assert (least >= bounds - 1e-9).all() and (now.argmax(1) == classes)[sure].all()

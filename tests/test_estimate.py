@@ -69,6 +69,24 @@ def test_counts_are_those_of_torchs_own_counter(table, index):
     assert cost.forward_flops(found[key]) == forward
 
 
+def test_results_are_written_once_and_memory_without_values_moves_nothing():
+    x, bytes_of_x = torch.empty(6, 8, device="meta"), 6 * 8 * 4
+    with counter.Counter() as counted:
+        out = torch.empty_like(x)
+        x.new_empty(3), torch.empty(2, device="meta"), x.flatten()
+    assert counted.traffic == 0
+    calls = [
+        (lambda: torch.mul(x, x), 3),
+        (lambda: torch.mul(x, x, out=out), 3),
+        (lambda: out.mul_(x), 3),
+        (lambda: torch.ops.aten.threshold_backward.grad_input(out, x, 0, grad_input=out), 3),
+    ]
+    for call, times in calls:
+        with counter.Counter() as counted:
+            call()
+        assert counted.traffic == times * bytes_of_x
+
+
 def test_a_grouped_convolutions_backward_counts_its_groups():
     with counter.Counter() as counted:
         x = torch.empty(2, 8, 6, 6, device="meta", requires_grad=True)

@@ -120,13 +120,13 @@ def test_bounds_hold_at_the_corners_and_within(seed, eps):
     points = torch.cat([corners(x, eps), inside])
     hidden = model.body[1](model.body[0](model.normalize(points)))
     box = boxes(model, layers, images)[2]
-    torch.testing.assert_close(box.low, hidden.amin(0)[None])
-    torch.testing.assert_close(box.high, hidden.amax(0)[None])
+    torch.testing.assert_close(box.ends[0], hidden.amin(0)[None])
+    torch.testing.assert_close(box.ends[1], hidden.amax(0)[None])
     z = model(points)
     least = torch.stack([(z[:, 1] - z[:, i]).min() for i in (2, 0)])
     backward, forward = (margins(model, layers, images, y, beta)[0] for beta in (1.0, 0.0))
     assert (backward <= least + 1e-12).all() and (forward <= least + 1e-12).all()
-    if (box.low * box.high >= 0).all():
+    if (box.ends[0] * box.ends[1] >= 0).all():
         torch.testing.assert_close(backward, least)
 
 
@@ -227,7 +227,7 @@ def test_no_attack_is_below_a_bound(trained):
     for point in points:
         now = model.normalize(point)
         for layer, box in zip(layers, inputs, strict=True):
-            assert (now >= box.low - 1e-9).all() and (now <= box.high + 1e-9).all(), layer.name
+            assert (now >= box.ends[0] - 1e-9).all() and (now <= box.ends[1] + 1e-9).all(), layer.name
             now = layer.module(now)
         assert (now.gather(1, y[:, None]) - now.gather(1, others) >= bounds - 1e-9).all()
 
@@ -439,7 +439,7 @@ def test_intervals_of_a_new_cnn7_neither_widen_nor_narrow():
     with torch.no_grad():
         model, x = Classifier(*cnn7(), 10, (0.5,) * 3, (0.25,) * 3), torch.rand(2, 3, 32, 32)
         layers, images = fixed(model, x).layers, ball(x, 0.01, "linf")
-        widths = [float((box.high - box.low).mean()) for box in boxes(model, layers, images)[::2]]
+        widths = [float((box.ends[1] - box.ends[0]).mean()) for box in boxes(model, layers, images)[::2]]
     # Zeros of the padding narrow them, and pixels of the first layer have no ReLU before them, which halves them.
     assert all(0.4 * widths[0] < width < 2.5 * widths[0] for width in widths)
 

@@ -17,6 +17,13 @@ from crt.training.average import WeightAverage
 from crt.training.loop import optimizer
 from crt.training.method import Objective, Step
 
+_aten = torch.ops.aten
+_STILL = {
+    *(_aten.empty, _aten.empty_like, _aten.empty_strided, _aten.new_empty, _aten.new_empty_strided),
+    _aten._unsafe_view,
+}
+"""Operations that move no bytes, besides views."""
+
 
 class _Shape(NamedTuple):
     """Properties of a tensor on the meta device that an operation's result can depend on."""
@@ -38,8 +45,9 @@ class _Known(NamedTuple):
 class Counter(TorchDispatchMode):
     """Adds up `flops` (a multiplication and an addition count as two) and `traffic`, the bytes read and written.
 
-    Every operation is assumed to run on its own; views move no bytes. An operation without side effects runs once for
-    each combination of shapes and arguments, because networks repeat their layers and attacks their steps.
+    Every operation is assumed to run on its own; views and memory without values move no bytes. An operation without
+    side effects runs once for each combination of shapes and arguments, because networks repeat their layers and
+    attacks their steps.
     """
 
     def __init__(self):
@@ -57,14 +65,14 @@ class Counter(TorchDispatchMode):
         key = _key(func, args, kwargs)
         if key is None:
             out = func(*args, **kwargs)
-            known = _Known(None, _flops(func, args, kwargs, out), 0 if func.is_view else _bytes((args, kwargs, out)))
+            known = _Known(None, _flops(func, args, kwargs, out), _traffic(func, args, kwargs, out))
         elif key in self._known:
             known = self._known[key]
             out = _filled(known.out)
         else:
             out = func(*args, **kwargs)
             shapes = tree_map_only(Tensor, _shape, out)
-            known = _Known(shapes, _flops(func, args, kwargs, out), _bytes((args, kwargs, out)))
+            known = _Known(shapes, _flops(func, args, kwargs, out), _traffic(func, args, kwargs, out))
             self._known[key] = known
         self.flops += known.flops
         self.traffic += known.traffic
@@ -108,8 +116,13 @@ def _add(parts: list[Hashable], value: Any) -> bool:
     return True
 
 
-def _bytes(tensors: Any) -> int:
-    return sum(leaf.nbytes for leaf in tree_leaves(tensors) if isinstance(leaf, Tensor))
+def _traffic(func: Any, args: tuple, kwargs: dict, out: Any) -> int:
+    if func.is_view or func.overloadpacket in _STILL:
+        return 0
+    # A tensor that is passed as `out` is the result itself, and its old values are not read.
+    written = {argument.name for argument in func._schema.arguments if argument.is_out}
+    read = (args, [value for name, value in kwargs.items() if name not in written])
+    return sum(leaf.nbytes for leaf in tree_leaves((read, out)) if isinstance(leaf, Tensor))
 
 
 def _flops(func: Any, args: tuple, kwargs: dict, out: Any) -> int:

@@ -82,7 +82,8 @@ def _backward(
 
 def _lines(box: Box) -> tuple[Tensor, Tensor, Tensor]:
     """For ReLUs in a box: where the upper line is 0, its slope, and the lower line's slope, each (B, 1, *shape)."""
-    low, high = box.low.clamp_max(0)[:, None], box.high.clamp_min(0)[:, None]
+    ends = box.ends
+    low, high = ends[0].clamp_max(0)[:, None], ends[1].clamp_min(0)[:, None]
     # The upper line goes through the interval's ends; a neuron that is always 0 has slope 0 instead.
     upper = high / (high - low).clamp_min(torch.finfo(low.dtype).tiny)
     # The lower line is 0 or the identity, whichever has the smaller area to the upper line.

@@ -33,14 +33,11 @@ class Box(NamedTuple):
     """The lower ends and the upper ends as one batch, (2B, *shape)."""
 
     @property
-    def low(self) -> Tensor:
-        """Lower ends, (B, *shape), like `high`."""
-        return self.points[: len(self.points) // 2]
-
-    @property
-    def high(self) -> Tensor:
-        """Upper ends."""
-        return self.points[len(self.points) // 2 :]
+    def ends(self) -> tuple[Tensor, Tensor]:
+        """Lower and upper ends, (B, *shape) each."""
+        # Gradients of slices, one for each end, would fill the other's place with zeros.
+        low, high = self.points.chunk(2)
+        return low, high
 
 
 class Ellipsoid(NamedTuple):
@@ -96,7 +93,7 @@ def _through(
         return Box(module(box.points)), ellipsoid and Ellipsoid(*map(module, ellipsoid))
     if isinstance(module, Scaled):
         # A negative scale exchanges the ends.
-        ends = module(box.low), module(box.high)
+        ends = module(box.points).chunk(2)
         after = Box(torch.cat([torch.minimum(*ends), torch.maximum(*ends)]))
         if ellipsoid is not None:
             ellipsoid = Ellipsoid(module(ellipsoid.centre), ellipsoid.squares * module.scale.square())
@@ -121,8 +118,8 @@ def differences(head: nn.Linear, y: Tensor) -> Differences:
 
 def interval_margins(wanted: Differences, features: Box) -> Tensor:
     """Lower bounds (B, classes - 1) of differences of logits over intervals of the features."""
-    centre, half = (features.low + features.high) / 2, (features.high - features.low) / 2
-    rows = wanted.rows
+    (low, high), rows = features.ends, wanted.rows
+    centre, half = (low + high) / 2, (high - low) / 2
     return (rows * centre[:, None]).sum(-1) - (rows.abs() * half[:, None]).sum(-1) + wanted.constants
 
 

@@ -25,12 +25,14 @@ def instability(layers: tuple[Layer, ...], inputs: list[Box]) -> Tensor:
 
 def _width(box: Box) -> Tensor:
     """Mean of half of the intervals' widths."""
-    return (box.high - box.low).mean() / 2
+    low, high = box.ends
+    return (high - low).mean() / 2
 
 
 def _balances(box: Box) -> tuple[Tensor, Tensor]:
     """Ratios, at most 1, of sums and of sums of squares over active neurons and over inactive ones."""
-    centre, active, inactive = (box.low + box.high) / 2, box.low > 0, box.high < 0
+    low, high = box.ends
+    centre, active, inactive = (low + high) / 2, low > 0, high < 0
     squares = (centre - centre.mean()).square()
     sums = (centre * active).sum(), -(centre * inactive).sum()
     return _ratio(*sums), _ratio((squares * active).sum(), (squares * inactive).sum())
