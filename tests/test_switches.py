@@ -22,7 +22,8 @@ from bench.results.ratios import mismatched_fields
 from crt.attacks.common import frozen
 from crt.lipschitz.chain import exact
 from crt.models.classifier import Classifier
-from crt.models.fold_batchnorm import fold, twin
+from crt.models.fold_batchnorm import bare_twin, fold, twin
+from crt.models.frozen_chain import Chain
 from crt.plugins import find
 from crt.training.loop import Training, optimizer
 from crt.training.method import Method
@@ -242,6 +243,38 @@ def test_a_twin_follows_its_model(arch, kept):
             assert float((one - other).abs().max() / one.abs().max()) <= 1e-10
         assert model.training and all(p.grad is None and p.requires_grad for p in model.parameters())
     assert {p.data_ptr() for p in model.twin.network.parameters()} == places
+
+
+@pytest.mark.parametrize("arch", ["cnn6c2f", "cnn2c2f"])
+def test_a_network_without_batchnorm_is_attacked_as_a_straight_program(arch):
+    torch.manual_seed(0)
+    model = network(arch).double()
+    x, names = torch.rand(3, 3, 32, 32, dtype=torch.float64), list(model.state_dict())
+    prepare(find("crt.methods", "SAT")(threat=THREAT), model, recipe(fold=True))
+    assert list(model.state_dict()) == names
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(2):
+        model(x).square().sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        outputs = []
+        with frozen(model) as given:
+            assert [len(module.steps) for module in given.modules() if isinstance(module, Chain)]
+            for each in (model, given):
+                leaf = x.clone().requires_grad_()
+                logits = each(leaf)
+                outputs.append((logits.detach(), *torch.autograd.grad(logits.square().sum(), leaf)))
+        for one, other in zip(*outputs, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("arch", ["cnn4c3f", "vit", "resnet20"])
+def test_networks_with_nothing_to_join_have_no_bare_copy(arch):
+    model = network(arch)
+    if arch == "cnn4c3f":
+        assert bare_twin(model)
+        model.body.register_forward_hook(lambda *_: None)
+    assert bare_twin(model) is None
 
 
 def test_a_folded_teacher_is_the_same_chain():

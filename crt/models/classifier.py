@@ -52,7 +52,7 @@ class Classifier(nn.Module):
     """Network from pixels in [0, 1] of shape (B, C, H, W) to logits of shape (B, classes)."""
 
     twin: "Twin[Classifier] | None" = None
-    """Copy without BatchNorm that is attacked instead, where a recipe has `fold: true`."""
+    """Copy with BatchNorm folded and layers joined that is attacked instead, where a recipe has `fold: true`."""
     low: "LowWeights | None" = None
     """Weights for passes without weight gradients, where a recipe has a lower precision."""
     train_passes: int = 0

@@ -3,6 +3,7 @@
 import copy
 import warnings
 from collections import Counter
+from itertools import pairwise
 from typing import Generic, NamedTuple, TypeVar, cast
 
 import torch
@@ -37,6 +38,13 @@ def twin(model: Network) -> "Twin[Network] | None":
     return Twin(model, pairs) if pairs else None
 
 
+def bare_twin(model: Classifier) -> "Twin[Classifier] | None":
+    """The copy to attack of a network without BatchNorm; None where no ReLU follows a convolution of a chain."""
+    layers = list(model.body.children()) if isinstance(model.body, nn.Sequential) else []
+    joined = any(type(layer) is nn.Conv2d and isinstance(after, nn.ReLU) for layer, after in pairwise(layers))
+    return Twin(model, []) if joined and not _norms(model) and not _hooked(model) else None
+
+
 class Twin(Generic[Network]):
     """A copy in eval mode, without the BatchNorms that can be folded, of a model whose training may continue.
 
@@ -64,6 +72,8 @@ class Twin(Generic[Network]):
 
         Each layer takes one kernel, its weights' product; all else is computed for all layers at once.
         """
+        if not self.folded:
+            return self.network
         layers, norms, fused = zip(*self.folded, strict=True)
         means, variances = zip(*map(_statistics, norms), strict=True)
         scales = torch._foreach_add(variances, [norm.eps for norm in norms])
@@ -151,12 +161,16 @@ def _pairs(model: nn.Module) -> list[tuple[str, str]]:
     times = Counter(node.target for node in calls)
     if any(times[name] > 1 for name, module in modules.items() if next(module.parameters(False), None) is not None):
         return _none("a layer is used twice")
-    # Tracing loses hooks, and weight_norm's hooks would undo the folding.
-    if any(module._forward_hooks or module._forward_pre_hooks for module in modules.values()):
+    if _hooked(model):
         return _none("the network has hooks")
     follows = [(node.args[0], node.target) for node in calls if isinstance(modules[node.target], _BatchNorm)]
     alone = [(source.target, norm) for source, norm in follows if source in calls and len(source.users) == 1]
     return [pair for pair in alone if isinstance(modules[pair[0]], nn.Conv2d | nn.Linear) and modules[pair[1]].affine]
+
+
+def _hooked(model: nn.Module) -> bool:
+    """True for a network with hooks: tracing loses them, and weight_norm's would undo the folding."""
+    return any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
 
 def _none(why: str) -> list:

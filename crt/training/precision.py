@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from crt import distributed
 from crt.models.classifier import Classifier
-from crt.models.fold_batchnorm import fold, twin
+from crt.models.fold_batchnorm import bare_twin, fold, twin
 from crt.models.frozen_chain import fastest_kernel, straight
 from crt.models.low_weights import LowWeights
 from crt.training.method import Method
@@ -44,14 +44,15 @@ def prepare(method: Method, model: Classifier, recipe: Recipe) -> None:
     if recipe.fold:
         if method.teacher is not None:
             method.teacher = networks[1] = fold(method.teacher).network
-        if folded := twin(model):
-            model.twin = folded
-            if not recipe.compile:  # a compiler joins more than this does
-                first = next(folded.network.parameters())
+        # A compiler joins more layers than a straight program does.
+        if copy := twin(model) or (None if recipe.compile else bare_twin(model)):
+            model.twin = copy
+            if not recipe.compile:
+                first = next(copy.network.parameters())
                 with arithmetic(recipe):
                     kernel = fastest_kernel(first.device, LOW.get(recipe.precision, first.dtype))
-                folded.network.body = straight(folded.network.body, kernel)
-            networks.append(folded.network)
+                copy.network.body = straight(copy.network.body, kernel)
+            networks.append(copy.network)
     if low := LOW.get(recipe.precision):
         for network in networks:
             network.low = LowWeights(network, low)

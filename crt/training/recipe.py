@@ -61,7 +61,10 @@ class Recipe(Pickled):
     fused: bool = False
     """Update all weights with one kernel."""
     fold: bool = False
-    """Fold BatchNorm into convolutions where its statistics are fixed: in the teacher, and in attacks in eval mode."""
+    """Fold BatchNorm into convolutions where its statistics are fixed: in the teacher, and in attacks in eval mode.
+
+    Attacks also join each convolution with the sum and the ReLU behind it.
+    """
     cuda_graph: bool = False
     """Record whole steps and repeat them; needs one GPU. See `crt.training.cuda_graph`."""
     teacher_stream: bool = False
