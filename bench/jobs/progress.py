@@ -20,8 +20,8 @@ class Progress:
     def __init__(self, title: str, total: int, done: int, unit: str):
         self.title, self.total, self.done, self.unit = printable(title), total, done, unit
         self.first, self.began, self.printed = done, time.monotonic(), 0.0
-        self.warmed: float | None = None
-        """Time at the end of the first epoch, which takes longer than others: it imports and compiles."""
+        self.warmed = self.began
+        """Time at the end of the first step. A first epoch takes longer than others: it imports and compiles."""
         self.bar: Bar | None = None
 
     def __enter__(self) -> "Progress":
@@ -40,14 +40,15 @@ class Progress:
 
     def step(self, note: str) -> None:
         """Count one more step; `note` describes its result."""
-        self.done += 1
+        self.done, now = self.done + 1, time.monotonic()
+        if self.done == self.first + 1:
+            self.warmed = now
         if self.bar:
             self.bar.update(self.task, completed=self.done, note=note)
         elif distributed.rank() == 0:
-            self._line(note)
+            self._line(note, now)
 
-    def _line(self, note: str) -> None:
-        now = time.monotonic()
+    def _line(self, note: str, now: float) -> None:
         if self.unit == "image" and self.done < self.total and now - self.printed < _SECONDS:
             return
         self.printed = now
@@ -60,8 +61,6 @@ class Progress:
         steps, began = self.done - self.first, self.began
         if self.unit == "image" and steps == 1:
             return 0.0  # images are judged in batches: the time before the first one is that of many
-        if self.unit == "epoch" and self.warmed is None:
-            self.warmed = now
-        elif self.unit == "epoch" and self.warmed is not None:
+        if self.unit == "epoch" and steps > 1:
             steps, began = steps - 1, self.warmed
         return (now - began) / steps * (self.total - self.done)

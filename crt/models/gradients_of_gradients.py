@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.modules.utils import _pair
 from torch.overrides import TorchFunctionMode
 
 _aten = torch.ops.aten
@@ -29,12 +30,41 @@ class GradientsOfGradients(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        kwargs = kwargs or {}
-        if func is torch.conv2d and not kwargs and _usual(args[0]) and not isinstance(args[4], str):
-            return _Convolution.apply(*args)
-        if func is F.batch_norm and kwargs["training"] and _usual(args[0]):
-            return _BatchNorm.apply(*args, *(kwargs[name] for name in ("weight", "bias", "momentum", "eps")))
-        return func(*args, **kwargs)
+        return _OWN.get(func, func)(*args, **(kwargs or {}))
+
+
+def _conv2d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Tensor:
+    """torch.conv2d, with the names of its arguments."""
+    if isinstance(padding, str) or not _usual(input):
+        return torch.conv2d(input, weight, bias, stride, padding, dilation, groups)
+    return _Convolution.apply(input, weight, bias, *map(_pair, (stride, padding, dilation)), groups)
+
+
+def _batch_norm(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """torch.nn.functional.batch_norm, with the names of its arguments."""
+    if not training or weight is None or not _usual(input):
+        return F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
+    return _BatchNorm.apply(input, running_mean, running_var, weight, bias, momentum, eps)
+
+
+_OWN = {torch.conv2d: _conv2d, F.batch_norm: _batch_norm}
 
 
 def _usual(x: Tensor) -> bool:
