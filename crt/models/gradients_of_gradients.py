@@ -64,7 +64,7 @@ def _batch_norm(
     return _BatchNorm.apply(input, running_mean, running_var, weight, bias, momentum, eps)
 
 
-_OWN = {torch.conv2d: _conv2d, F.batch_norm: _batch_norm}
+_OWN: dict[Callable[..., Any], Callable[..., Any]] = {torch.conv2d: _conv2d, F.batch_norm: _batch_norm}
 
 
 def _usual(x: Tensor) -> bool:
