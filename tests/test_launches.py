@@ -16,6 +16,7 @@ from bench import speed
 from bench.build.launches import chunks, count_bodies, count_launches, count_recorded
 from bench.cell import Cell, Spec
 from crt.archs.resnet import resnet20
+from crt.lipschitz import lines
 from crt.lipschitz.affine import Affine
 from crt.lipschitz.balls import balls
 from crt.lipschitz.boxes import Region
@@ -115,6 +116,15 @@ def test_each_method_that_calls_bodies_compiles_each_as_one_graph(name, monkeypa
     assert (calls > 0) == (name not in LAYERWISE)
     # Compiled code has no second derivatives.
     assert (len(graphs) > 0) == (calls > 0 and name != "GradAlign")
+
+
+def test_bounds_are_counted_with_all_images_at_once(monkeypatch):
+    counts = []
+    for in_cache in (lines.IN_CACHE, 1):  # a CPU takes both images at once, or one by one
+        monkeypatch.setattr(lines, "IN_CACHE", in_cache)
+        counts.append(count_launches(cell("CROWNIBP")))
+        assert in_cache == lines.IN_CACHE
+    assert counts[0] == counts[1]
 
 
 def test_counters_of_batches_rise_as_if_each_counted():

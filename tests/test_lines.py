@@ -40,7 +40,7 @@ def with_gradients(function, inputs: list[Tensor | None], weights: tuple[Tensor,
 @pytest.mark.parametrize("kind", SHAPES)
 def test_slopes_before_relus_are_those_of_the_lines(monkeypatch, kind, last, shifted, part):
     # With parts of 1 or 100 slopes, images go one by one, or a few together and a rest.
-    monkeypatch.setattr(lines, "_IN_CACHE", part)
+    monkeypatch.setattr(lines, "IN_CACHE", part)
     torch.manual_seed(0)
     shape = SHAPES[kind]
     last = last and len(shape) == 3

@@ -1,5 +1,6 @@
 """Count the launches of a training step: the operations that a GPU is asked for, each of which costs its host time."""
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from bench.build.networks import method, network
 from bench.cell import Cell
+from crt.lipschitz import lines
 from crt.models.frozen_chain import KERNELS
 from crt.training.cuda_graph import EAGER, Graphs, Recorder
 from crt.training.loop import Training
@@ -95,15 +97,15 @@ def count_launches(cell: Cell) -> dict[str, float]:
     mode = _Mode(training.model)
     training.optimizer.register_step_pre_hook(lambda *_: setattr(mode, "updating", True))
     _steps(training, *batch)  # creates lasting state, such as momentum
-    with mode, _joined(mode):
+    with mode, _as_on_a_gpu(mode):
         _steps(training, *batch, lambda: setattr(mode, "updating", False))
     return {phase: mode.counts[phase] / training.method.replays for phase in PHASES}
 
 
 @contextmanager
-def _joined(mode: _Mode) -> Iterator[None]:
-    """Context in which relu(conv(x) + other) in a `Chain` is one launch, as on a GPU."""
-    kernel = KERNELS["cpu"]
+def _as_on_a_gpu(mode: _Mode) -> Iterator[None]:
+    """Context in which relu(conv(x) + other) in a `Chain` is one launch, and bounds take all images at once."""
+    kernel, in_cache = KERNELS["cpu"], lines.IN_CACHE
 
     def one(x: Tensor, other: Tensor | None, conv: nn.Conv2d) -> Tensor:
         before = mode.counts.copy()
@@ -112,11 +114,11 @@ def _joined(mode: _Mode) -> Iterator[None]:
         mode.counts[mode.phase()] += 1
         return y
 
-    KERNELS["cpu"] = one
+    KERNELS["cpu"], lines.IN_CACHE = one, sys.maxsize
     try:
         yield
     finally:
-        KERNELS["cpu"] = kernel
+        KERNELS["cpu"], lines.IN_CACHE = kernel, in_cache
 
 
 def count_recorded(cell: Cell) -> float | None:

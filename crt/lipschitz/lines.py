@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-_IN_CACHE = 2**18
+IN_CACHE = 2**18
 """Slopes that a CPU takes at a time, 1 MiB in float32, so that they stay in its cache."""
 
 
@@ -101,6 +101,6 @@ def _parts(slopes: Tensor) -> Iterator[slice]:
     images = len(slopes)
     step = max(1, images)
     if slopes.device.type == "cpu" and not torch.compiler.is_compiling():
-        step = max(1, _IN_CACHE // max(1, slopes[:1].numel()))
+        step = max(1, IN_CACHE // max(1, slopes[:1].numel()))
     for k in range(0, images, step):
         yield slice(k, k + step)
