@@ -277,6 +277,21 @@ def test_networks_with_nothing_to_join_have_no_bare_copy(arch):
     assert bare_twin(model) is None
 
 
+class Positive(nn.Module):
+    """A layer that asks for values, which tracing does not have."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x if (x >= 0).all() else -x
+
+
+def test_a_chain_that_cannot_be_traced_is_attacked_itself():
+    body = nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU(), Positive(), nn.Flatten())
+    model = Classifier(body, 2 * 30 * 30, 10, (0.5,) * 3, (0.2,) * 3)
+    prepare(find("crt.methods", "SAT")(threat=THREAT), model, recipe(fold=True))
+    with frozen(model) as given:
+        assert given is model
+
+
 def test_a_folded_teacher_is_the_same_chain():
     weights = []
     for of in (recipe(), recipe(fold=True)):

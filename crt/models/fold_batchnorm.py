@@ -39,10 +39,19 @@ def twin(model: Network) -> "Twin[Network] | None":
 
 
 def bare_twin(model: Classifier) -> "Twin[Classifier] | None":
-    """The copy to attack of a network without BatchNorm; None where no ReLU follows a convolution of a chain."""
+    """The copy to attack of a network without BatchNorm; None where no ReLU follows a convolution of a chain.
+
+    None, too, for a network with hooks, and for one that cannot be traced.
+    """
     layers = list(model.body.children()) if isinstance(model.body, nn.Sequential) else []
     joined = any(type(layer) is nn.Conv2d and isinstance(after, nn.ReLU) for layer, after in pairwise(layers))
-    return Twin(model, []) if joined and not _norms(model) and not _hooked(model) else None
+    if not joined or _norms(model) or _hooked(model):
+        return None
+    try:
+        fx.symbolic_trace(model.body)
+    except Exception:  # errors that a network's own code raises on tensors without values
+        return None
+    return Twin(model, [])
 
 
 class Twin(Generic[Network]):
