@@ -35,17 +35,17 @@ class Lines(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, g_out, g_constants):
-        slopes, *lines, shift = ctx.saved_tensors
-        out = tuple(torch.empty_like(x) for x in (slopes, *lines[:2]))
-        g_shift = None if shift is None else torch.zeros_like(shift)
+        slopes, low, upper, lower, shift = ctx.saved_tensors
+        to_slopes, to_low, to_upper = (torch.empty_like(x) for x in (slopes, low, upper))
+        to_shift = None if shift is None else torch.zeros_like(shift)
         for part in _parts(slopes):
-            found = _backward(
-                slopes[part], *(x[part] for x in lines), shift, g_out[part], g_constants[part], out[0][part]
+            lines = low[part], upper[part], lower[part]
+            to_low[part], to_upper[part], more = _backward(
+                slopes[part], *lines, shift, g_out[part], g_constants[part], to_slopes[part]
             )
-            out[1][part], out[2][part] = found[:2]
-            if g_shift is not None:
-                g_shift += found[2].sum_to_size(shift.shape)
-        return *out, None, g_shift
+            if to_shift is not None and more is not None:
+                to_shift += more.sum_to_size(to_shift.shape)
+        return to_slopes, to_low, to_upper, None, to_shift
 
 
 def _backward(
@@ -57,8 +57,8 @@ def _backward(
     g: Tensor,
     constants: Tensor,
     out: Tensor,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of `low`, of `upper` and of a shift of each image; that of the slopes is written to `out`."""
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Gradients of `low`, of `upper` and, if there is a shift, of each image's; the slopes' is written to `out`."""
     weights = constants.view(*constants.shape, *[1] * (slopes.dim() - 2))
     if shift is not None:
         g = torch.addcmul(g, weights, shift)
@@ -69,7 +69,8 @@ def _backward(
     torch.ops.aten.threshold_backward.grad_input(out, slopes, 0, grad_input=out)
     out.addcmul_(g, upper).addcmul_(weights, rest, value=-1)
     g_upper = (negative * g).sum(1, keepdim=True).addcmul_(low, summed, value=-1)
-    return -upper * summed, g_upper, lower * _combined(constants, slopes) + change * summed
+    g_shift = None if shift is None else lower * _combined(constants, slopes) + change * summed
+    return -upper * summed, g_upper, g_shift
 
 
 def along(slopes: Tensor, point: Tensor) -> Tensor:
